@@ -1,0 +1,122 @@
+"""What happens in a worker, as plain records: each is both a metric and a log line (see streams/observe).
+
+The worker hands each of them to a `Watcher`; it knows neither Prometheus nor the logger.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCommitted:
+    """A batch of one partition is in the log: everything of it is visible. Told after the commit, so once a batch."""
+
+    partition: int
+    records: int
+    # (site, kind, direction) -> distinct scans, by the words of the domain.
+    scans: Mapping[tuple[str, str, str], int]
+    duplicates: int
+    # reason -> records quarantined.
+    dead_letters: Mapping[str, int]
+    states: int
+    milestones: int
+    # phase ("decode", "fold", "encode", "send", "commit") -> seconds.
+    seconds: Mapping[str, float]
+    # (seconds from append to commit, number of records that this sample stands for).
+    scan_to_state: Sequence[tuple[float, int]]
+    # Records of the input partition still unread, and the age in seconds of the newest one folded (0 when none is unread).
+    lag_records: int
+    lag_seconds: float
+    # stage -> parcels of this partition at that stage, for stages in the hub.
+    parcels_by_stage: Mapping[str, int]
+    # Largest Tick folded, ms since 1970; None before the first.
+    hub_time: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted:
+    """The process is up and joins its group."""
+
+    bootstrap: str
+    group: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped:
+    """The process left its group; `why` is "signal", "idle" or the error."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsAssigned:
+    """The group gave these partitions to this worker."""
+
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsRevoked:
+    """These partitions left this worker; `lost` when the group had already given them to another."""
+
+    partitions: tuple[int, ...]
+    lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRestored:
+    """The table of a partition is back from parcel.state; folding goes on at `position`."""
+
+    partition: int
+    parcels: int
+    records: int
+    seconds: float
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionRefenced:
+    """A transaction's outcome was unknown and is known now: "committed", "sent_again" or "restored"."""
+
+    partition: int
+    outcome: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAway:
+    """No broker answers. Told once until one answers again."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerBack:
+    """A broker answers again."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StillRunning:
+    """Told once a minute in steady running: what the worker did since the last time."""
+
+    records: int
+    seconds: float
+    partitions: tuple[int, ...] = field(default=())
+
+
+Happening = (
+    BatchCommitted
+    | WorkerStarted
+    | WorkerStopped
+    | PartitionsAssigned
+    | PartitionsRevoked
+    | PartitionRestored
+    | TransactionRefenced
+    | BrokerAway
+    | BrokerBack
+    | StillRunning
+)
+Watcher = Callable[[Happening], None]

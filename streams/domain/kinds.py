@@ -1,0 +1,83 @@
+"""Kinds of scan and directions, by number: the position of a word in the Avro enums `Kind` and `Direction`.
+
+The number of a kind is also its rank among scans of the same instant, so the order here follows a parcel through
+the hub. New kinds go to the end; their number must stay below 32 (five bits of the table's packed slot).
+"""
+
+from typing import Final
+
+KINDS: Final = (
+    "OTHER",
+    "ADVISED",
+    "ARRIVED",
+    "UNLOADED",
+    "UNPACKED",
+    "INDUCTED",
+    "SORTED",
+    "NO_READ",
+    "RECIRCULATED",
+    "CUSTOMS_PRESENTED",
+    "CUSTOMS_HELD",
+    "CUSTOMS_RELEASED",
+    "CUSTOMS_REFUSED",
+    "PACKED",
+    "LOADED",
+    "DISPATCHED",
+    "DELIVERED",
+    "RETURNED",
+    "DAMAGED",
+    "LOST",
+    "VOID",
+)
+(
+    OTHER,
+    ADVISED,
+    ARRIVED,
+    UNLOADED,
+    UNPACKED,
+    INDUCTED,
+    SORTED,
+    NO_READ,
+    RECIRCULATED,
+    CUSTOMS_PRESENTED,
+    CUSTOMS_HELD,
+    CUSTOMS_RELEASED,
+    CUSTOMS_REFUSED,
+    PACKED,
+    LOADED,
+    DISPATCHED,
+    DELIVERED,
+    RETURNED,
+    DAMAGED,
+    LOST,
+    VOID,
+) = range(len(KINDS))
+
+DIRECTIONS: Final = ("UNKNOWN", "IMPORT", "EXPORT", "TRANSIT")
+UNKNOWN, IMPORT, EXPORT, TRANSIT = range(len(DIRECTIONS))
+
+MILESTONE_TYPES: Final = ("OTHER", "REACHED", "CORRECTED", "LOST")
+STAGE_REACHED, STAGE_CORRECTED, STAGE_LOST = 1, 2, 3
+
+
+def _bits(*kinds: int) -> int:
+    return sum(1 << kind for kind in kinds)
+
+
+# Sets of kinds are integers with one bit a kind, which compiled code tests with a shift.
+# Kinds that move the parcel on; the latest of them is its stage.
+MOVES: Final = _bits(
+    ADVISED, ARRIVED, UNLOADED, UNPACKED, INDUCTED, SORTED, PACKED, LOADED, DISPATCHED, DELIVERED, RETURNED, LOST
+)
+# Customs run beside the movement: digital, possible before the parcel comes, and no word about where it lies.
+CUSTOMS: Final = _bits(CUSTOMS_PRESENTED, CUSTOMS_HELD, CUSTOMS_RELEASED, CUSTOMS_REFUSED)
+# Kinds whose first time is a milestone.
+MILESTONES: Final = MOVES | CUSTOMS
+# Kinds that say nothing of the place.
+OFFICE: Final = CUSTOMS | _bits(OTHER, ADVISED, LOST, VOID)
+# After these the parcel travels on its own, or is gone: whatever container it was in, it is not in it any more.
+OUT_OF_CONTAINER: Final = _bits(UNPACKED, DELIVERED)
+# A parcel whose stage is one of these is in the hub.
+IN_HUB: Final = _bits(ARRIVED, UNLOADED, UNPACKED, INDUCTED, SORTED, PACKED, LOADED)
+# Kinds whose lane is the parcel's lane.
+LANE: Final = _bits(SORTED, LOADED)

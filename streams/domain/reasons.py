@@ -1,0 +1,49 @@
+"""Why a record became a dead letter: a closed set, the status of each record in the compiled code.
+
+The numbers are what the kernels write; the words are what people, headers and metrics see.
+"""
+
+from enum import IntEnum
+
+
+class Reason(IntEnum):
+    """Status of one record of a batch; everything but OK ends in the dead-letter topic."""
+
+    OK = 0
+    NO_VALUE = 1
+    BAD_FRAMING = 2
+    UNKNOWN_SCHEMA = 3
+    TOO_LARGE = 4
+    TRUNCATED = 5
+    BAD_NUMBER = 6
+    BAD_LENGTH = 7
+    BAD_CHOICE = 8
+    BAD_TEXT = 9
+    TRAILING_BYTES = 10
+    UNRESOLVABLE = 11
+    BAD_PARCEL_ID = 12
+    OUT_OF_BOUNDS = 13
+    BAD_VOID = 14
+    WRONG_PARTITION = 15
+    PARCEL_FULL = 16
+
+
+EXPLANATIONS: dict[Reason, str] = {
+    Reason.OK: "the record was used",
+    Reason.NO_VALUE: "the record has no value (a tombstone); hub.scans takes only scans, advices and ticks",
+    Reason.BAD_FRAMING: "the value does not begin with a zero byte and a four-byte schema id",
+    Reason.UNKNOWN_SCHEMA: "the schema id is not in schemas/ids.json, or not one of this topic",
+    Reason.TOO_LARGE: "the value is larger than 64 KiB",
+    Reason.TRUNCATED: "the value ends in the middle of a field",
+    Reason.BAD_NUMBER: "a number is longer than its type allows",
+    Reason.BAD_LENGTH: "a length or a count is negative or beyond the value",
+    Reason.BAD_CHOICE: "an enum, union or boolean has an index that the schema does not have",
+    Reason.BAD_TEXT: "a string is not UTF-8",
+    Reason.TRAILING_BYTES: "bytes follow the last field",
+    Reason.UNRESOLVABLE: "the writer's value has no counterpart in the reader's schema",
+    Reason.BAD_PARCEL_ID: "the parcel_id is empty, longer than 128 bytes or holds control characters",
+    Reason.OUT_OF_BOUNDS: "a time, an offset or a text is outside the bounds of streams/domain/limits.py",
+    Reason.BAD_VOID: "a VOID names no event_id to void, or another kind names one",
+    Reason.WRONG_PARTITION: "the parcel_id belongs to another partition (murmur2 of the key); send it with the key parcel_id",
+    Reason.PARCEL_FULL: "the parcel already has 10,000 records or 1,000 voids",
+}

@@ -1,0 +1,1 @@
+"""The compiled machinery: Avro columns in and out, the word table, the parcel table, the fold."""

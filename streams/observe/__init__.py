@@ -1,0 +1,1 @@
+"""Metrics: one catalogue, used by the worker, the dashboards and the tests."""

@@ -1,0 +1,1 @@
+"""Batches through Kafka: topics, worker, transactions, restore, dead letters."""

@@ -1,0 +1,21 @@
+"""Settings of everything that talks to Kafka: from the environment, overridden by the command line."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where the cluster is, and which of several installations on it this is."""
+
+    model_config = SettingsConfigDict(env_prefix="PARCELS_", populate_by_name=True, frozen=True)
+
+    bootstrap: str = Field(
+        default="127.0.0.1:9092",
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS",
+        description="Kafka brokers, host:port, separated by commas.",
+    )
+    prefix: str = Field(
+        default="",
+        pattern=r"^[a-zA-Z0-9._-]{0,80}$",
+        description="Put before every topic, group and transactional id, so that several installations share a cluster.",
+    )
