@@ -1,0 +1,258 @@
+"""What happens in a worker, as metrics and as log lines: both in the same place, so that they cannot drift apart.
+
+Levels of the lines, by what the operator must do: ERROR, act now; WARNING, look if it comes again; INFO, nothing.
+Steady running is one INFO line a minute.
+"""
+
+import platform
+import threading
+from collections import Counter as Tally
+from collections.abc import Collection
+from importlib import metadata
+from typing import assert_never
+
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
+from structlog.typing import FilteringBoundLogger
+
+from streams.domain import happenings as told
+from streams.observe import catalogue
+from streams.observe.instruments import Histogram, counter, counters, gauge, gauges
+
+NO_PLACE = "none"
+
+
+class WorkerMetrics:
+    """A `Watcher`: give it to the worker, and `registry` to `serve`.
+
+    Safe to call from several threads.
+
+    >>> metrics = WorkerMetrics(sites=["LGG"])
+    >>> metrics.not_ready()
+    'the worker has not started'
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry | None = None,
+        sites: Collection[str] = (),
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        """`sites`: the sites of the hub; scans of any other are counted under `other`."""
+        # A second series beside each counter that says when the process started it: the process says that once.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = registry or CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._log: FilteringBoundLogger = log or structlog.get_logger()
+        self._lock = threading.Lock()
+        self._scans = counters(catalogue.SCANS, registry, site=(*sites, NO_PLACE))
+        self._records = counter(catalogue.RECORDS, registry)
+        self._duplicates = counter(catalogue.DUPLICATES, registry)
+        self._dead_letters = counters(catalogue.DEAD_LETTERS, registry)
+        self._states = counter(catalogue.STATES, registry)
+        self._milestones = counter(catalogue.MILESTONES, registry)
+        self._scan_to_state = Histogram(catalogue.SCAN_TO_STATE, registry)
+        self._lag_records = gauge(catalogue.LAG_RECORDS, registry)
+        self._lag_seconds = gauge(catalogue.LAG_SECONDS, registry)
+        self._batch_seconds = Histogram(catalogue.BATCH_SECONDS, registry)
+        self._transaction_seconds = Histogram(catalogue.TRANSACTION_SECONDS, registry)
+        self._phase_seconds = counters(catalogue.PHASE_SECONDS, registry)
+        self._last_batch = gauge(catalogue.LAST_BATCH, registry)
+        self._in_hub = gauges(catalogue.IN_HUB_PARCELS, registry)
+        self._hub_time = gauge(catalogue.HUB_TIME, registry)
+        self._partitions = gauge(catalogue.PARTITIONS, registry)
+        self._rebalances = counters(catalogue.REBALANCES, registry)
+        self._restore_seconds = Histogram(catalogue.RESTORE_SECONDS, registry)
+        self._restored_parcels = counter(catalogue.RESTORED_PARCELS, registry)
+        self._refences = counters(catalogue.REFENCES, registry)
+        self._broker_away = gauge(catalogue.BROKER_AWAY, registry)
+        gauge(catalogue.BUILD, registry).labels(*_versions()).set(1)
+
+        self._started = self._stopped = self._away = False
+        # Partition -> is its table restored?
+        self._held: dict[int, bool] = {}
+        self._stages_of: dict[int, dict[str, int]] = {}
+        self._hub_ms = 0
+        # Since the last line of steady running.
+        self._letters_since: Tally[str] = Tally()
+        self._duplicates_since = 0
+        self._lag_of: dict[int, int] = {}
+
+    def not_ready(self) -> str | None:
+        """Why this worker does not process its partitions now; None when it does."""
+        with self._lock:
+            if not self._started:
+                return "the worker has not started"
+            if self._stopped:
+                return "the worker has stopped"
+            if self._away:
+                return "no Kafka broker answers"
+            restoring = sorted(partition for partition, restored in self._held.items() if not restored)
+            return f"restoring {_list(restoring)}" if restoring else None
+
+    def __call__(self, happening: told.Happening) -> None:
+        """Count it and say it."""
+        with self._lock:
+            match happening:
+                case told.BatchCommitted():
+                    self._batch(happening)
+                case told.WorkerStarted():
+                    self._start(happening)
+                case told.WorkerStopped():
+                    self._stop(happening)
+                case told.PartitionsAssigned():
+                    self._assigned(happening)
+                case told.PartitionsRevoked():
+                    self._revoked(happening)
+                case told.PartitionRestored():
+                    self._restored(happening)
+                case told.TransactionRefenced():
+                    self._refenced(happening)
+                case told.BrokerAway():
+                    self._went_away(happening)
+                case told.BrokerBack():
+                    self._came_back(happening)
+                case told.StillRunning():
+                    self._running(happening)
+                case _:
+                    assert_never(happening)
+
+    def _batch(self, batch: told.BatchCommitted) -> None:
+        for (site, kind, direction), number in batch.scans.items():
+            self._scans[site or NO_PLACE, kind, direction].inc(number)
+        self._records.inc(batch.records)
+        self._duplicates.inc(batch.duplicates)
+        self._states.inc(batch.states)
+        self._milestones.inc(batch.milestones)
+        self._scan_to_state.observe(batch.scan_to_state)
+        for phase, seconds in batch.seconds.items():
+            self._phase_seconds[phase].inc(max(seconds, 0.0))
+        self._batch_seconds.observe([(sum(batch.seconds.values()), 1)])
+        self._transaction_seconds.observe([(batch.seconds.get("send", 0.0) + batch.seconds.get("commit", 0.0), 1)])
+        self._last_batch.set_to_current_time()
+        if batch.hub_time is not None and batch.hub_time > self._hub_ms:
+            self._hub_ms = batch.hub_time
+            self._hub_time.set(batch.hub_time / 1000)
+        # The last batch of a partition that has just been revoked may be told after the revocation.
+        if batch.partition in self._held:
+            self._lag_of[batch.partition] = batch.lag_records
+            self._lag_records.labels(batch.partition).set(batch.lag_records)
+            self._lag_seconds.labels(batch.partition).set(batch.lag_seconds)
+            self._stages(batch.partition, dict(batch.parcels_by_stage))
+        self._duplicates_since += batch.duplicates
+        for reason, number in batch.dead_letters.items():
+            self._dead_letters[reason].inc(number)
+            if not self._letters_since[reason]:
+                # Once a reason between two lines of steady running, however many come: those say the number.
+                self._log.warning(
+                    "parcels.worker.dead_letter", partition=batch.partition, reason=reason, records=number
+                )
+            self._letters_since[reason] += number
+
+    def _start(self, happening: told.WorkerStarted) -> None:
+        self._started = True
+        self._log.info(
+            "parcels.worker.started",
+            bootstrap=happening.bootstrap,
+            group=happening.group,
+            instance=happening.instance,
+        )
+
+    def _stop(self, happening: told.WorkerStopped) -> None:
+        self._stopped = True
+        asked = happening.why in ("signal", "idle")
+        (self._log.info if asked else self._log.error)("parcels.worker.stopped", why=happening.why)
+
+    def _assigned(self, happening: told.PartitionsAssigned) -> None:
+        self._rebalances["assigned"].inc()
+        for partition in happening.partitions:
+            self._held[partition] = False
+        self._partitions.set(len(self._held))
+        self._log.info(
+            "parcels.worker.assigned", partitions=_list(happening.partitions), holds=_list(sorted(self._held))
+        )
+
+    def _revoked(self, happening: told.PartitionsRevoked) -> None:
+        self._rebalances["lost" if happening.lost else "revoked"].inc()
+        for partition in happening.partitions:
+            if self._held.pop(partition, None) is None:
+                continue
+            self._stages(partition, {})
+            if self._lag_of.pop(partition, None) is not None:
+                # Whoever holds the partition now says its lag; two answers would add up.
+                self._lag_records.remove(partition)
+                self._lag_seconds.remove(partition)
+        self._partitions.set(len(self._held))
+        (self._log.warning if happening.lost else self._log.info)(
+            "parcels.worker.lost" if happening.lost else "parcels.worker.revoked",
+            partitions=_list(happening.partitions),
+            holds=_list(sorted(self._held)),
+        )
+
+    def _restored(self, happening: told.PartitionRestored) -> None:
+        if happening.partition in self._held:
+            self._held[happening.partition] = True
+        self._restore_seconds.observe([(happening.seconds, 1)])
+        self._restored_parcels.inc(happening.parcels)
+        self._log.info(
+            "parcels.worker.restored",
+            partition=happening.partition,
+            rows=happening.parcels,
+            records=happening.records,
+            seconds=happening.seconds,
+            position=happening.position,
+        )
+
+    def _refenced(self, happening: told.TransactionRefenced) -> None:
+        self._refences[happening.outcome].inc()
+        self._log.warning(
+            "parcels.worker.refenced",
+            partition=happening.partition,
+            outcome=happening.outcome,
+            error=happening.error,
+        )
+
+    def _went_away(self, happening: told.BrokerAway) -> None:
+        self._away = True
+        self._broker_away.set(1)
+        self._log.warning("parcels.worker.broker_away", error=happening.error)
+
+    def _came_back(self, happening: told.BrokerBack) -> None:
+        self._away = False
+        self._broker_away.set(0)
+        self._log.info("parcels.worker.broker_back", seconds=happening.seconds)
+
+    def _running(self, happening: told.StillRunning) -> None:
+        self._log.info(
+            "parcels.worker.running",
+            partitions=_list(happening.partitions),
+            records=happening.records,
+            seconds=happening.seconds,
+            duplicates=self._duplicates_since,
+            dead_letters=self._letters_since.total(),
+            lag_records=sum(self._lag_of.values()),
+        )
+        self._letters_since.clear()
+        self._duplicates_since = 0
+
+    def _stages(self, partition: int, now: dict[str, int]) -> None:
+        before = self._stages_of.pop(partition, {})
+        if now:
+            self._stages_of[partition] = now
+        for stage in before.keys() | now.keys():
+            self._in_hub[stage].inc(now.get(stage, 0) - before.get(stage, 0))
+
+
+def _list(partitions: Collection[int]) -> str:
+    return ",".join(map(str, partitions))
+
+
+def _versions() -> tuple[str, str, str]:
+    def installed(package: str) -> str:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a checkout
+            return "unknown"
+
+    # The wheel of confluent-kafka bundles librdkafka of the same version; importing it here would tie the rooms.
+    return installed("parcel-streams"), platform.python_version(), installed("confluent-kafka")
