@@ -1,0 +1,206 @@
+"""The Avro schemas of the log and the lock of their ids: which bytes on a topic mean which record.
+
+Every value is framed as Confluent's clients do it: byte 0, the schema id as four bytes big-endian, the Avro body. There
+is no schema server: `schemas/ids.json` gives each version of each schema its id for ever, and `schemas/history/` keeps
+the text of every version, so that a replay of the oldest log still finds its writer schema.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from streams.errors import Misconfigured
+
+Schema = dict[str, Any]
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of one schema, as ids.json locks it."""
+
+    name: str
+    number: int
+    id: int
+    # SHA-256 of the whole file in hex: Avro's own fingerprints leave out defaults and docs, and those matter here.
+    sha256: str
+
+    @property
+    def seal(self) -> str:
+        """Ties the id to the version, so that an id that was changed or swapped in ids.json is noticed."""
+        return hashlib.sha256(f"{self.name} {self.number} {self.id} {self.sha256}".encode()).hexdigest()[:16]
+
+    @property
+    def file(self) -> str:
+        """Where the text of this version is kept, below the schemas folder."""
+        return f"history/{self.name}.v{self.number}.avsc"
+
+
+class Schemas:
+    """Every schema in every version that was ever locked."""
+
+    def __init__(self, versions: Mapping[Version, Schema]) -> None:
+        self._versions = dict(versions)
+        self._newest = {version.name: version for version in sorted(versions, key=lambda version: version.number)}
+
+    def current(self, name: str) -> Schema:
+        """The schema that this program writes `name` with.
+
+        Raises:
+            Misconfigured: there is no such schema.
+        """
+        return self._versions[self._find(name)]
+
+    def id(self, name: str) -> int:
+        """The id of the current version of `name`.
+
+        Raises:
+            Misconfigured: there is no such schema.
+        """
+        return self._find(name).id
+
+    def writers(self, *names: str) -> dict[int, tuple[str, Schema]]:
+        """Every version ever locked of these schemas: id -> (name, schema).
+
+        Raises:
+            Misconfigured: there is no schema of one of the names.
+        """
+        wanted = {self._find(name).name for name in names}
+        return {v.id: (v.name, schema) for v, schema in self._versions.items() if v.name in wanted}
+
+    def versions(self) -> list[Version]:
+        """Every locked version, by id."""
+        return sorted(self._versions, key=lambda version: version.id)
+
+    def _find(self, name: str) -> Version:
+        if name not in self._newest:
+            message = f"schemas/ids.json has no schema {name}; it has {', '.join(sorted(self._newest))}"
+            raise Misconfigured(message)
+        return self._newest[name]
+
+
+def schemas_folder() -> Path:
+    """The folder of the schemas: `schemas/` of a checkout, or the copy inside an installed package.
+
+    Raises:
+        Misconfigured: there is neither.
+    """
+    for folder in (_PACKAGE / "_schemas", _PACKAGE.parent / "schemas"):
+        if (folder / "ids.json").is_file():
+            return folder
+    message = f"schemas/ids.json is missing: it belongs beside {_PACKAGE.name}/ in a checkout; restore it from git"
+    raise Misconfigured(message)
+
+
+@cache
+def load_schemas() -> Schemas:
+    """The schemas of this program, checked against their lock.
+
+    Raises:
+        Misconfigured: ids.json, a history file or a current file is missing or is not what was locked.
+    """
+    return read_schemas(schemas_folder())
+
+
+def read_schemas(folder: Path) -> Schemas:
+    """The schemas of `folder`, checked against its lock.
+
+    Raises:
+        Misconfigured: ids.json, a history file or a current file is missing or is not what was locked.
+    """
+    versions: dict[Version, Schema] = {}
+    for version in read_lock(folder):
+        content = _content(folder / version.file)
+        if hashlib.sha256(content).hexdigest() != version.sha256:
+            message = f"schemas/{version.file} is not the text that ids.json locked; restore it from git"
+            raise Misconfigured(message)
+        versions[version] = json.loads(content)
+    newest = {version.name: version for version in versions}
+    for name, version in newest.items():
+        if hashlib.sha256(_content(folder / f"{name}.avsc")).hexdigest() != version.sha256:
+            message = (
+                f"schemas/{name}.avsc differs from its locked version {version.number}: "
+                f'take the edit back, or run "parcels schemas lock" to make it version {version.number + 1}'
+            )
+            raise Misconfigured(message)
+    for path in sorted(folder.glob("*.avsc")):
+        if path.stem not in newest:
+            message = f'schemas/{path.name} has no id yet: run "parcels schemas lock"'
+            raise Misconfigured(message)
+    return Schemas(versions)
+
+
+def read_lock(folder: Path) -> list[Version]:
+    """The versions that `folder`/ids.json locks, by name and number.
+
+    Raises:
+        Misconfigured: the file is missing, not well-formed, gives an id twice or an id that was not given by the lock.
+    """
+    path = folder / "ids.json"
+    try:
+        locked = json.loads(_content(path))
+        versions = [
+            Version(name, int(number), entry["id"], entry["sha256"])
+            for name, numbers in locked.items()
+            for number, entry in numbers.items()
+        ]
+        seals = [entry["seal"] for numbers in locked.values() for entry in numbers.values()]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        message = f"schemas/ids.json is not a lock of schema ids ({error!r}); restore it from git"
+        raise Misconfigured(message) from error
+    names: dict[int, Version] = {}
+    for version, seal in zip(versions, seals, strict=True):
+        if type(version.id) is not int or not 0 < version.id < 1 << 31:
+            message = f"schemas/ids.json: the id of {version.name} version {version.number} is not a positive number"
+            raise Misconfigured(message)
+        if version.id in names:
+            other = names[version.id]
+            message = (
+                f"schemas/ids.json gives id {version.id} to both {other.name} version {other.number} "
+                f"and {version.name} version {version.number}; restore it from git"
+            )
+            raise Misconfigured(message)
+        if seal != version.seal:
+            message = (
+                f"schemas/ids.json: id {version.id} is not the id that {version.name} version {version.number} was "
+                f"locked with; ids never change, because the log holds them: restore the file from git"
+            )
+            raise Misconfigured(message)
+        names[version.id] = version
+    for name in {version.name for version in versions}:
+        numbers = sorted(version.number for version in versions if version.name == name)
+        if numbers != list(range(1, len(numbers) + 1)):
+            message = f"schemas/ids.json: versions of {name} are {numbers}, some are missing; restore it from git"
+            raise Misconfigured(message)
+    return sorted(versions, key=lambda version: (version.name, version.number))
+
+
+def write_lock(folder: Path, versions: list[Version]) -> None:
+    """Write `folder`/ids.json."""
+    locked: dict[str, dict[str, dict[str, object]]] = {}
+    for version in sorted(versions, key=lambda version: version.id):
+        entry = {"id": version.id, "sha256": version.sha256, "seal": version.seal}
+        locked.setdefault(version.name, {})[str(version.number)] = entry
+    (folder / "ids.json").write_text(json.dumps(locked, indent=2) + "\n", encoding="utf-8")
+
+
+def frame(name: str, body: bytes) -> bytes:
+    """`body`, the Avro encoding of a record of the current schema `name`, framed for the log.
+
+    Raises:
+        Misconfigured: there is no such schema.
+    """
+    return b"\0" + load_schemas().id(name).to_bytes(4, "big") + body
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        message = f"schemas/{path.name} cannot be read ({error.strerror}); restore it from git"
+        raise Misconfigured(message) from error
