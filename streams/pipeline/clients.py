@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from streams.errors import Misconfigured, StreamsError
 from streams.pipeline.settings import Settings
@@ -53,6 +54,16 @@ def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
     )
 
 
+def admin(settings: Settings) -> AdminClient:
+    """A client for topics and their configuration."""
+    return AdminClient({"bootstrap.servers": settings.bootstrap, **_QUIET})
+
+
+def no_answer(settings: Settings, seconds: float, error: KafkaException) -> StreamsError:
+    """The error to raise when no broker answered within `seconds`."""
+    return StreamsError(f"no answer from Kafka at {settings.bootstrap} within {seconds:g} s: {error.args[0].str()}")
+
+
 def partitions_of(client: Consumer | Producer, topic: str, timeout: float = 10.0) -> int:
     """How many partitions a topic has.
 
@@ -78,7 +89,7 @@ def read_to_end(settings: Settings, topic: str, *, silence_seconds: float = 30.0
         Misconfigured: the topic does not exist.
         StreamsError: nothing was read for `silence_seconds` before the end was reached.
     """
-    reader = consumer(settings, "reader", **{"enable_partition_eof": True})
+    reader = consumer(settings, "reader", enable_partition_eof=True)
     try:
         count = partitions_of(reader, topic)
         ends = {p: reader.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(count)}

@@ -1,0 +1,341 @@
+"""The topic catalogue: every topic of the system, what it holds and how the cluster must keep it.
+
+All topics that are keyed by parcel have the same number of partitions, and every client the Java partitioner, so that
+partition N of each holds the same parcels: that is what lets one transaction hold a batch and all that follows from it.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from streams.errors import Misconfigured, StreamsError
+from streams.pipeline.clients import admin, no_answer
+from streams.pipeline.settings import Settings
+
+SCANS: Final = "hub.scans"
+STATE: Final = "parcel.state"
+MILESTONES: Final = "parcel.milestones"
+DEAD_LETTERS: Final = "hub.scans.dlq"
+
+# The key of a partition's position record in parcel.state. No parcel_id holds a NUL byte, so readers of states skip
+# every key that begins with one.
+POSITION_KEY: Final = b"\0position"
+
+# One partition is one core's work at most; four leave room to add workers, and cost nothing while there is only one.
+DEFAULT_PARTITIONS: Final = 4
+
+_DAY_MS: Final = 24 * 3600 * 1000
+# A parcel with 10,000 entries of the longest texts is a state of 14 MB, and a dead letter is as large as whatever came.
+_LARGEST_RECORD: Final = 16 << 20
+_ANSWER_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic, as it must be on the cluster."""
+
+    name: str
+    purpose: str
+    key: str
+    # Names of the schemas of its values (streams/pipeline/schemas.py).
+    schemas: tuple[str, ...]
+    # Kafka's cleanup.policy: "delete" or "compact".
+    cleanup: str
+    # How long a record is kept; None where the newest record of each key is kept for ever.
+    retention_ms: int | None
+    # Further topic configuration, by Kafka's names; `reasons` says why, by the same names.
+    config: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def full_config(self) -> dict[str, str]:
+        """Every topic configuration that this catalogue decides; all others are the cluster's own affair."""
+        retention = {} if self.retention_ms is None else {"retention.ms": str(self.retention_ms)}
+        return {"cleanup.policy": self.cleanup, **retention, **self.config}
+
+
+_LARGE = {"max.message.bytes": str(_LARGEST_RECORD)}
+_PRODUCER_TIME = {"message.timestamp.type": "CreateTime"}
+_PRODUCER_TIME_REASON = (
+    "A record's timestamp is when its producer sent it, so that scan-to-state time includes the way to the broker. "
+    "Event times are inside the value: history sent today is kept from today on."
+)
+
+CATALOGUE: Final[tuple[Topic, ...]] = (
+    Topic(
+        name=SCANS,
+        purpose="The log: every scan and advice as it came, and the ticks of the clock. It alone decides every state.",
+        key="parcel_id; none for a Tick, which is written to every partition",
+        schemas=("Scan", "Advice", "Tick"),
+        cleanup="delete",
+        retention_ms=90 * _DAY_MS,
+        config={**_LARGE, **_PRODUCER_TIME},
+        reasons={
+            "retention.ms": "90 days: longer than a parcel lives, returns and claims included.",
+            "max.message.bytes": "Larger than any valid record (64 KiB), so that what is too large is seen as a dead "
+            "letter here instead of being lost at a sender.",
+            "message.timestamp.type": _PRODUCER_TIME_REASON,
+        },
+    ),
+    Topic(
+        name=STATE,
+        purpose="The newest state of every parcel, and in each partition how far hub.scans has been folded into it.",
+        key="parcel_id; a NUL byte and the word position for the position record",
+        schemas=("ParcelState", "Position"),
+        cleanup="compact",
+        retention_ms=None,
+        config={
+            **_LARGE,
+            "min.cleanable.dirty.ratio": "0.1",
+            "max.compaction.lag.ms": str(3600 * 1000),
+            "delete.retention.ms": str(_DAY_MS),
+            "segment.bytes": str(64 << 20),
+            "segment.ms": str(3600 * 1000),
+        },
+        reasons={
+            "max.message.bytes": "A state with the most entries a parcel may have (10,000) is one record.",
+            "min.cleanable.dirty.ratio": "Restoring a partition reads all of it: compact while a tenth is outdated.",
+            "max.compaction.lag.ms": "However slow the traffic, an outdated state is gone after about an hour.",
+            "delete.retention.ms": "A reader that was away for less than a day still sees what was deleted.",
+            "segment.bytes": "The segment being written is never compacted; 64 MiB keep that part small.",
+            "segment.ms": "The same, when traffic is slow.",
+        },
+    ),
+    Topic(
+        name=MILESTONES,
+        purpose="A parcel reached a stage, the time of it was corrected, or it lost the stage again.",
+        key="parcel_id",
+        schemas=("Milestone",),
+        cleanup="delete",
+        retention_ms=90 * _DAY_MS,
+        config=_PRODUCER_TIME,
+        reasons={
+            "retention.ms": "As long as the log that proves them.",
+            "message.timestamp.type": _PRODUCER_TIME_REASON,
+        },
+    ),
+    Topic(
+        name=DEAD_LETTERS,
+        purpose="Records of hub.scans that could not be used: key, value and headers untouched, the reason in headers.",
+        key="as it came",
+        schemas=(),
+        cleanup="delete",
+        retention_ms=30 * _DAY_MS,
+        config={"max.message.bytes": str(_LARGEST_RECORD + (1 << 20)), **_PRODUCER_TIME},
+        reasons={
+            "retention.ms": "30 days to look at them and send them again.",
+            "max.message.bytes": "The largest record of hub.scans, and the headers that say why it is here.",
+            "message.timestamp.type": _PRODUCER_TIME_REASON,
+        },
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What must be done to one topic of the cluster."""
+
+    # "create", "alter", or "none" when the topic is as the catalogue says.
+    action: str
+    topic: str
+    partitions: int
+    # Name of a configuration -> (as the cluster has it, None for a new topic; as it must be). Only what differs.
+    config: Mapping[str, tuple[str | None, str]] = field(default_factory=dict)
+
+
+def plan(settings: Settings, partitions: int | None = None) -> list[Change]:
+    """The difference between the catalogue and the cluster, one `Change` a topic.
+
+    Args:
+        partitions: how many every topic shall have; None for as many as the existing ones have, else 4.
+
+    Raises:
+        Misconfigured: existing topics differ in their number of partitions, or have another one than was asked for.
+        StreamsError: no broker answers.
+    """
+    client = admin(settings)
+    counts = _partition_counts(client, settings)
+    existing = _require_copartitioned(settings, counts)
+    if partitions is not None and partitions < 1:
+        message = f"--partitions {partitions}: a topic has at least 1 partition"
+        raise Misconfigured(message)
+    if partitions is not None and existing is not None and partitions != existing:
+        message = (
+            f"{settings.prefix}{next(iter(counts))} has {existing} partitions, not {partitions}. Another number would "
+            f"send a parcel's next scan to another partition than its state: keep {existing}, or choose a new --prefix "
+            f"and send the log again"
+        )
+        raise Misconfigured(message)
+    wanted = partitions or existing or DEFAULT_PARTITIONS
+    configs = _configs(client, [settings.prefix + name for name in counts])
+    changes = []
+    for topic in CATALOGUE:
+        name = settings.prefix + topic.name
+        if topic.name not in counts:
+            new = {key: (None, value) for key, value in topic.full_config().items()}
+            changes.append(Change("create", name, wanted, new))
+            continue
+        found = configs[name]
+        differs = {
+            key: (found.get(key), value) for key, value in topic.full_config().items() if found.get(key) != value
+        }
+        changes.append(Change("alter" if differs else "none", name, wanted, differs))
+    return changes
+
+
+def apply(settings: Settings, changes: Iterable[Change]) -> None:
+    """Carry out what `plan` found; wait until every topic can be used. Doing it again does nothing.
+
+    Raises:
+        StreamsError: the cluster refused a change, or does not answer.
+    """
+    client = admin(settings)
+    changes = list(changes)
+    new = [
+        NewTopic(
+            change.topic,
+            num_partitions=change.partitions,
+            replication_factor=-1,  # the cluster's default.replication.factor
+            config={key: value for key, (_, value) in change.config.items()},
+        )
+        for change in changes
+        if change.action == "create"
+    ]
+    if new:
+        for name, future in client.create_topics(new, operation_timeout=_ANSWER_SECONDS).items():
+            _result(settings, f"creating topic {name}", future, fine=KafkaError.TOPIC_ALREADY_EXISTS)
+    altered = [
+        ConfigResource(
+            ResourceType.TOPIC,
+            change.topic,
+            incremental_configs=[
+                ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+                for key, (_, value) in change.config.items()
+            ],
+        )
+        for change in changes
+        if change.action == "alter"
+    ]
+    if altered:
+        for resource, future in client.incremental_alter_configs(altered).items():
+            _result(settings, f"changing topic {resource.name}", future)
+    _wait_until_usable(client, settings, {change.topic: change.partitions for change in changes})
+
+
+def check(settings: Settings) -> int:
+    """How many partitions every topic has, if the topics are fit for a worker.
+
+    Raises:
+        Misconfigured: a topic is missing, the numbers of partitions differ, or parcel.state would lose states.
+        StreamsError: no broker answers.
+    """
+    client = admin(settings)
+    counts = _partition_counts(client, settings)
+    partitions = _require_copartitioned(settings, counts)
+    missing = [settings.prefix + topic.name for topic in CATALOGUE if topic.name not in counts]
+    if missing or partitions is None:
+        verb = "does not exist" if len(missing) == 1 else "do not exist"
+        message = f'{", ".join(missing)} {verb} on {settings.bootstrap}: run "parcels topics apply"'
+        raise Misconfigured(message)
+    state = settings.prefix + STATE
+    cleanup = _configs(client, [state])[state].get("cleanup.policy")
+    if cleanup != "compact":
+        message = f'{state} has cleanup.policy={cleanup} and would lose states; run "parcels topics apply"'
+        raise Misconfigured(message)
+    return partitions
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Partition of `key` among `partitions`, as Kafka's Java clients compute it (murmur2, Utils.toPositive).
+
+    Plain Python, for readers and tools; the worker has its compiled twin in streams/kernel/murmur.py.
+    """
+    multiplier, mask = 0x5BD1E995, 0xFFFFFFFF
+    word = 0x9747B28C ^ len(key)
+    whole = len(key) & ~3
+    for at in range(0, whole, 4):
+        part = int.from_bytes(key[at : at + 4], "little") * multiplier & mask
+        part = (part ^ part >> 24) * multiplier & mask
+        word = word * multiplier & mask ^ part
+    if len(key) > whole:
+        word = (word ^ int.from_bytes(key[whole:], "little")) * multiplier & mask
+    word = (word ^ word >> 13) * multiplier & mask
+    return ((word ^ word >> 15) & 0x7FFFFFFF) % partitions
+
+
+def _partition_counts(client: AdminClient, settings: Settings) -> dict[str, int]:
+    """Partitions of each topic of the catalogue that exists, by its name in the catalogue."""
+    try:
+        found = client.list_topics(timeout=_ANSWER_SECONDS).topics
+    except KafkaException as error:
+        raise no_answer(settings, _ANSWER_SECONDS, error) from error
+    names = {topic.name: settings.prefix + topic.name for topic in CATALOGUE}
+    return {short: len(found[name].partitions) for short, name in names.items() if name in found}
+
+
+def _require_copartitioned(settings: Settings, counts: Mapping[str, int]) -> int | None:
+    """The number of partitions that all existing topics have, None when there are none."""
+    if len(set(counts.values())) > 1:
+        one, *others = counts.items()
+        other = next(each for each in others if each[1] != one[1])
+        message = (
+            f"{settings.prefix}{one[0]} has {one[1]} partitions but {settings.prefix}{other[0]} has {other[1]}; they "
+            f"must match. Delete the one that is wrong while no worker runs (a wrong {DEAD_LETTERS} or {STATE} is "
+            f'written anew), then run "parcels topics apply"'
+        )
+        raise Misconfigured(message)
+    return next(iter(counts.values()), None)
+
+
+def _configs(client: AdminClient, topics: list[str]) -> dict[str, dict[str, str]]:
+    if not topics:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+    futures = client.describe_configs(resources, request_timeout=_ANSWER_SECONDS)
+    described: dict[str, dict[str, str]] = {}
+    for resource, future in futures.items():
+        try:
+            described[resource.name] = {key: entry.value for key, entry in future.result().items()}
+        except KafkaException as error:
+            message = f"asking for the configuration of {resource.name}: {error.args[0].str()}"
+            raise StreamsError(message) from error
+    return described
+
+
+def _result(settings: Settings, doing: str, future: Any, fine: int | None = None) -> None:
+    try:
+        future.result()
+    except KafkaException as error:
+        if error.args[0].code() != fine:
+            message = f"{doing} on {settings.bootstrap}: {error.args[0].str()}"
+            raise StreamsError(message) from error
+
+
+def _wait_until_usable(client: AdminClient, settings: Settings, wanted: Mapping[str, int]) -> None:
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while True:
+        try:
+            found = client.list_topics(timeout=_ANSWER_SECONDS).topics
+        except KafkaException as error:
+            raise no_answer(settings, _ANSWER_SECONDS, error) from error
+        waiting = [
+            name
+            for name, count in wanted.items()
+            if name not in found or sum(p.leader >= 0 for p in found[name].partitions.values()) < count
+        ]
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            message = f"{', '.join(waiting)}: no leader for every partition after {_ANSWER_SECONDS:g} s"
+            raise StreamsError(message)
+        time.sleep(0.05)
