@@ -1,0 +1,47 @@
+"""A Kafka container for tests: the official `apache/kafka` image, which testcontainers itself does not support."""
+
+import os
+import socket
+
+from testcontainers.core.container import DockerContainer
+
+IMAGE = os.environ.get("PARCELS_TEST_IMAGE", "apache/kafka:4.3.1")
+
+
+class KafkaContainer(DockerContainer):
+    """A single KRaft node, configured as the image documents: KAFKA_ and the property's name.
+
+    The broker must advertise the address by which tests reach it, so the port on this machine is chosen before the
+    container starts, not by Docker.
+    """
+
+    def __init__(self, image: str = IMAGE) -> None:
+        super().__init__(image)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.with_bind_ports("9092/tcp", ("127.0.0.1", self.port))
+        properties = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": "1@127.0.0.1:9093",
+            "listeners": "PLAINTEXT://0.0.0.0:9092,CONTROLLER://127.0.0.1:9093",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "8",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "8",
+            "group.initial.rebalance.delay.ms": "0",
+            "message.max.bytes": str(16 << 20),
+            "replica.fetch.max.bytes": str(16 << 20),
+        }
+        for name, value in properties.items():
+            self.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
+
+    @property
+    def bootstrap(self) -> str:
+        """The address for clients on this machine."""
+        return f"127.0.0.1:{self.port}"
