@@ -1,0 +1,56 @@
+package parcels.peer;
+
+import java.util.HashMap;
+import java.util.Map;
+
+/**
+ * The command line.
+ *
+ * @param application application.id after the prefix, also the consumer group's name; a new one begins at the beginning
+ * @param records stop after this many records of hub.scans and report; 0 runs until SIGTERM
+ * @param memory keep the store in memory instead of RocksDB
+ * @param outputs write parcel.state, parcel.milestones and the store's changelog
+ */
+record Options(
+        String bootstrap, String prefix, String application, String stateDir, int threads, int commitMillis, int cacheMegabytes,
+        long records, boolean memory, boolean outputs) {
+    static final String USAGE = """
+            usage: --bootstrap HOST:PORT --prefix PREFIX --state-dir DIR [--application NAME] [--records N]
+                   [--threads 2] [--store rocks|memory] [--commit-ms 100] [--cache-mb 256] [--no-outputs]""";
+
+    static Options parse(String[] arguments) {
+        Map<String, String> given = new HashMap<>();
+        boolean outputs = true;
+        for (int i = 0; i < arguments.length; i++) {
+            if (arguments[i].equals("--no-outputs")) {
+                outputs = false;
+            } else if (arguments[i].startsWith("--") && i + 1 < arguments.length) {
+                given.put(arguments[i].substring(2), arguments[++i]);
+            } else {
+                throw new IllegalArgumentException("cannot read " + arguments[i]);
+            }
+        }
+        String store = take(given, "store", "rocks");
+        if (!store.equals("rocks") && !store.equals("memory")) {
+            throw new IllegalArgumentException("--store is rocks or memory, not " + store);
+        }
+        Options options = new Options(
+                take(given, "bootstrap", null), take(given, "prefix", ""), take(given, "application", "peer"),
+                take(given, "state-dir", null),
+                Integer.parseInt(take(given, "threads", "2")), Integer.parseInt(take(given, "commit-ms", "100")),
+                Integer.parseInt(take(given, "cache-mb", "256")), Long.parseLong(take(given, "records", "0")),
+                store.equals("memory"), outputs);
+        if (!given.isEmpty()) {
+            throw new IllegalArgumentException("unknown: --" + String.join(", --", given.keySet()));
+        }
+        return options;
+    }
+
+    private static String take(Map<String, String> given, String name, String otherwise) {
+        String value = given.remove(name);
+        if (value == null && otherwise == null) {
+            throw new IllegalArgumentException("--" + name + " is missing");
+        }
+        return value == null ? otherwise : value;
+    }
+}
