@@ -5,10 +5,10 @@ producer, the isolation level always explicit, no offset committed behind anybod
 """
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streams.errors import Misconfigured, StreamsError
@@ -82,35 +82,59 @@ def partitions_of(client: Consumer | Producer, topic: str, timeout: float = 10.0
     return len(found.partitions)
 
 
-def read_to_end(settings: Settings, topic: str, *, silence_seconds: float = 30.0) -> Iterator[Message]:
+def read_to_end(
+    settings: Settings, topic: str, *, partitions: Collection[int] | None = None, silence_seconds: float = 30.0
+) -> Iterator[Message]:
     """Every committed record that `topic` holds now, in offset order within each partition, then stop.
+
+    Args:
+        settings: which cluster.
+        topic: name on the cluster, prefix included.
+        partitions: only these; None for all.
+        silence_seconds: how long to wait for a record before giving up. A dead producer's open transaction holds
+            readers up until its transaction.timeout.ms.
 
     Raises:
         Misconfigured: the topic does not exist.
-        StreamsError: nothing was read for `silence_seconds` before the end was reached.
+        StreamsError: no broker answers, or nothing was read for `silence_seconds` before the end was reached.
     """
     reader = consumer(settings, "reader", enable_partition_eof=True)
     try:
-        count = partitions_of(reader, topic)
-        ends = {p: reader.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(count)}
-        open_partitions = {p for p, end in ends.items() if end > 0}
-        reader.assign([TopicPartition(topic, p, -2) for p in open_partitions])
+        wanted = range(partitions_of(reader, topic)) if partitions is None else partitions
+        ends = {partition: _bounds(reader, topic, partition)[1] for partition in wanted}
+        unread = {partition for partition, end in ends.items() if end > 0}
+        reader.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
         heard = time.monotonic()
-        while open_partitions:
-            for message in reader.consume(10_000, 0.1):
-                heard = time.monotonic()
-                partition = message.partition()
-                error = message.error()
+        while unread:
+            # consume(n, t) would wait all of t unless n records came; this takes what is there.
+            first = reader.poll(0.1)
+            if first is None:
+                if time.monotonic() - heard > silence_seconds:
+                    message = f"reading {topic}: nothing came for {silence_seconds:g} s before its end"
+                    raise StreamsError(message)
+                continue
+            heard = time.monotonic()
+            for record in (first, *reader.consume(10_000, 0)):
+                error = record.error()
                 if error is None:
-                    yield message
+                    yield record
                 elif error.code() != KafkaError._PARTITION_EOF:
-                    raise StreamsError(f"reading {topic}: {error.str()}")
-                elif message.offset() >= ends[partition]:
-                    open_partitions.discard(partition)
-            if time.monotonic() - heard > silence_seconds:
-                raise StreamsError(f"reading {topic}: nothing came for {silence_seconds:g} s")
+                    message = f"reading {topic}: {error.str()}"
+                    raise StreamsError(message)
+                elif cast(int, record.offset()) >= ends[cast(int, record.partition())]:
+                    unread.discard(cast(int, record.partition()))
     finally:
         reader.close()
+
+
+def _bounds(reader: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """First offset that is still there, and the one after the last."""
+    try:
+        low, high = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+    except KafkaException as error:
+        message = f"asking for the end of {topic} [{partition}]: {error.args[0].str()}"
+        raise StreamsError(message) from error
+    return low, high
 
 
 def _dotted(options: dict[str, Any]) -> dict[str, Any]:
