@@ -6,7 +6,7 @@ producer, the isolation level always explicit, no offset committed behind anybod
 
 import time
 from collections.abc import Collection, Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -15,7 +15,11 @@ from streams.errors import Misconfigured, StreamsError
 from streams.pipeline.settings import Settings
 
 # librdkafka logs broker loss by itself, once a second; the programs here say it once, through their error callback.
-_QUIET = {"log_level": 0, "reconnect.backoff.max.ms": 500}
+_QUIET: Final = {"log_level": 0, "reconnect.backoff.max.ms": 500}
+
+
+# Public, for all its underscore: librdkafka's own codes are named so.
+PARTITION_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
 
 
 def producer(settings: Settings, **options: Any) -> Producer:
@@ -118,7 +122,7 @@ def read_to_end(
                 error = record.error()
                 if error is None:
                     yield record
-                elif error.code() != KafkaError._PARTITION_EOF:
+                elif error.code() != PARTITION_END:
                     message = f"reading {topic}: {error.str()}"
                     raise StreamsError(message)
                 elif cast(int, record.offset()) >= ends[cast(int, record.partition())]:

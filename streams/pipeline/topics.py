@@ -157,6 +157,7 @@ def plan(settings: Settings, partitions: int | None = None) -> list[Change]:
     """The difference between the catalogue and the cluster, one `Change` a topic.
 
     Args:
+        settings: which cluster, and the prefix of its topics.
         partitions: how many every topic shall have; None for as many as the existing ones have, else 4.
 
     Raises:
