@@ -43,5 +43,6 @@ def _rounded(_: Any, __: str, line: EventDict) -> EventDict:
 def _line(logger: Any, method: str, line: EventDict) -> str:
     time, level, event = line.pop("timestamp"), line.pop("level"), line.pop("event")
     trace = line.pop("exception", None)
-    keys = _KEYS(logger, method, line)
-    return " ".join(filter(None, (str(time), str(level), str(event), str(keys)))) + (f"\n{trace}" if trace else "")
+    # A broker's or a sender's words must not steer the terminal, nor begin a line of their own.
+    keys = "".join(letter if letter.isprintable() else "?" for letter in _KEYS(logger, method, line))
+    return " ".join(filter(None, (str(time), str(level), str(event), keys))) + (f"\n{trace}" if trace else "")

@@ -1,0 +1,167 @@
+"""A real Prometheus scrapes a worker's metrics: every query of the dashboard answers, every rule evaluates."""
+
+import json
+import math
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import yaml
+
+from streams.domain import happenings as told
+from streams.domain.kinds import DIRECTIONS, KINDS
+from streams.observe import dashboard
+from streams.observe.metrics import WorkerMetrics
+from streams.observe.serve import serve
+
+DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
+MACROS = {"$__rate_interval": "10s", "$__range": "1m", "$job": ".+", "$instance": ".+"}
+ENOUGH_SCRAPES = 6
+
+
+def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
+    """Metrics of a worker, and what makes everything happen to it once more."""
+    metrics = WorkerMetrics(sites=["LGG"], log=structlog.wrap_logger(structlog.ReturnLogger()))
+    metrics(told.WorkerStarted("127.0.0.1:9092", "parcels", "a"))
+    metrics(told.PartitionsAssigned((0, 1)))
+
+    def again() -> None:
+        for partition in (0, 1):
+            metrics(told.PartitionRestored(partition, 1000, 1200, 0.3, 7))
+            metrics(told.TransactionRefenced(partition, "committed", "timed out"))
+            metrics(
+                told.BatchCommitted(
+                    partition=partition,
+                    records=110,
+                    scans={("LGG", kind, direction): 1 for kind in KINDS for direction in DIRECTIONS},
+                    duplicates=5,
+                    dead_letters={"TRUNCATED": 2},
+                    states=80,
+                    milestones=40,
+                    seconds={"decode": 0.001, "fold": 0.002, "encode": 0.003, "send": 0.004, "commit": 0.02},
+                    scan_to_state=[(0.03, 100), (1.7, 10)],
+                    lag_records=3,
+                    lag_seconds=0.2,
+                    parcels_by_stage={"SORTED": 70, "LOADED": 10},
+                    hub_time=1_772_337_600_000,
+                )
+            )
+
+    again()
+    return metrics, again
+
+
+class Prometheus:
+    """A Prometheus that answers queries."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str, **parameters: str) -> Any:
+        url = f"{self.url}{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+            return json.load(answer)["data"]
+
+    def query(self, query: str) -> list[float]:
+        return [float(sample["value"][1]) for sample in self.get("/api/v1/query", query=query)["result"]]
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    program = shutil.which("prometheus")
+    if program is None:
+        reason = "prometheus is not installed; Debian has it in the package prometheus"
+        assert not os.environ.get("CI"), reason
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("prometheus")
+    shutil.copytree(DEPLOY / "rules", folder / "rules")
+    metrics, again = a_worker_at_work()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with serve(metrics.registry, 0) as serving:
+        config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
+        config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        (folder / "targets").mkdir()
+        (folder / "targets" / "workers.yml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{serving.port}"]}]))
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [
+                    program,
+                    f"--config.file={folder / 'prometheus.yml'}",
+                    f"--storage.tsdb.path={folder / 'tsdb'}",
+                    f"--web.listen-address=127.0.0.1:{port}",
+                ],
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            found = Prometheus(port)
+            deadline = time.monotonic() + 60
+            while not _scraped(found):
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                again()
+                time.sleep(0.1)
+            yield found
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _scraped(prometheus: Prometheus) -> bool:
+    try:
+        return bool(prometheus.query(f'count_over_time(up{{job="parcels"}}[1m]) >= {ENOUGH_SCRAPES}'))
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def targets() -> list[Any]:
+    panels = json.loads(dashboard.FILE.read_text())["panels"]
+    return [
+        pytest.param(target["expr"], id=f"{panel['title']}, {target['refId']}")
+        for panel in panels
+        for target in panel.get("targets", ())
+    ]
+
+
+@pytest.mark.parametrize("query", targets())
+def test_the_query_of_a_panel_answers_with_numbers(prometheus: Prometheus, query: str) -> None:
+    for macro, value in MACROS.items():
+        query = query.replace(macro, value)
+    values = prometheus.query(query)
+    assert values, query
+    assert all(map(math.isfinite, values)), (query, values)
+
+
+def test_the_variables_of_the_dashboard_find_the_worker(prometheus: Prometheus) -> None:
+    assert prometheus.get("/api/v1/label/job/values", **{"match[]": "parcel_build_info"}) == ["parcels"]
+    assert len(prometheus.get("/api/v1/label/instance/values", **{"match[]": 'parcel_build_info{job=~"parcels"}'})) == 1
+
+
+def test_every_rule_evaluates(prometheus: Prometheus) -> None:
+    groups = prometheus.get("/api/v1/rules")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert {(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] == "err"} == set()
+    assert {"ParcelWorkerDown", "job:parcel_scans:rate5m"} <= {rule["name"] for rule in rules}
+
+
+def test_an_alert_fires_on_dead_letters(prometheus: Prometheus) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        firing = {alert["labels"]["alertname"] for alert in prometheus.get("/api/v1/alerts")["alerts"]}
+        if "ParcelDeadLetters" in firing:
+            return
+        time.sleep(0.2)
+    pytest.fail(f"ParcelDeadLetters does not fire; {sorted(firing)} do")

@@ -1,0 +1,384 @@
+"""What happens in a worker is counted, said, and served; nothing that a sender writes makes a series or a line."""
+
+import dataclasses
+import io
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
+
+from streams.domain import happenings as told
+from streams.errors import Misconfigured
+from streams.observe import logs
+from streams.observe.catalogue import BATCH_SECONDS, CATALOGUE, PROCESS, SCAN_TO_STATE
+from streams.observe.instruments import Histogram
+from streams.observe.metrics import WorkerMetrics
+from streams.observe.serve import Serving, serve
+
+Scrape = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+BATCH = told.BatchCommitted(
+    partition=1,
+    records=10,
+    scans={("LGG", "SORTED", "IMPORT"): 4, ("LGG", "LOADED", "EXPORT"): 1, ("", "ADVISED", "IMPORT"): 1},
+    duplicates=2,
+    dead_letters={"TRUNCATED": 1, "BAD_TEXT": 1},
+    states=5,
+    milestones=3,
+    seconds={"decode": 0.001, "fold": 0.002, "encode": 0.003, "send": 0.01, "commit": 0.02},
+    scan_to_state=[(0.04, 6), (1.0, 2), (4000.0, 1)],
+    lag_records=7,
+    lag_seconds=1.5,
+    parcels_by_stage={"SORTED": 4, "LOADED": 1},
+    hub_time=1_772_337_600_000,
+)
+
+
+def running(*held: int, **options: object) -> WorkerMetrics:
+    metrics = WorkerMetrics(sites=["LGG", "LEJ"], **options)  # type: ignore[arg-type]
+    metrics(told.WorkerStarted(bootstrap="127.0.0.1:9092", group="parcels", instance="a"))
+    metrics(told.PartitionsAssigned(held))
+    for partition in held:
+        metrics(told.PartitionRestored(partition=partition, parcels=100, records=120, seconds=0.4, position=9))
+    return metrics
+
+
+def read(text: str) -> Scrape:
+    families = list(text_string_to_metric_families(text))
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:  # noqa: S310
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def scrape(metrics: WorkerMetrics) -> Scrape:
+    with serve(metrics.registry, 0) as serving:
+        status, text = get(serving.port, "/metrics")
+    assert status == 200
+    return read(text)
+
+
+def value(scraped: Scrape, name: str, **labels: str) -> float:
+    return scraped[name, frozenset(labels.items())]
+
+
+@pytest.fixture
+def log() -> Iterator[list[dict[str, object]]]:
+    with capture_logs() as lines:
+        yield lines  # type: ignore[misc]
+
+
+class TestABatchIsCounted:
+    def test_with_its_numbers(self) -> None:
+        metrics = running(0, 1)
+        metrics(BATCH)
+        metrics(dataclasses.replace(BATCH, partition=0, parcels_by_stage={"SORTED": 2}, lag_records=0, lag_seconds=0.0))
+        now = scrape(metrics)
+        assert value(now, "parcel_scans_total", site="LGG", kind="SORTED", direction="IMPORT") == 8
+        assert value(now, "parcel_scans_total", site="none", kind="ADVISED", direction="IMPORT") == 2
+        assert value(now, "parcel_records_total") == 20
+        assert value(now, "parcel_duplicates_total") == 4
+        assert value(now, "parcel_dead_letters_total", reason="TRUNCATED") == 2
+        assert value(now, "parcel_states_written_total") == 10
+        assert value(now, "parcel_milestones_written_total") == 6
+        assert value(now, "parcel_scan_to_state_seconds_bucket", le="0.025") == 0
+        assert value(now, "parcel_scan_to_state_seconds_bucket", le="0.05") == 12
+        assert value(now, "parcel_scan_to_state_seconds_bucket", le="1.0") == 16
+        assert value(now, "parcel_scan_to_state_seconds_count") == 18
+        assert value(now, "parcel_scan_to_state_seconds_sum") == pytest.approx(2 * (0.24 + 2 + 4000))
+        assert value(now, "parcel_phase_seconds_total", phase="commit") == pytest.approx(0.04)
+        assert value(now, "parcel_batch_seconds_sum") == pytest.approx(0.072)
+        assert value(now, "parcel_transaction_seconds_sum") == pytest.approx(0.06)
+        assert value(now, "parcel_lag_records", partition="1") == 7
+        assert value(now, "parcel_lag_seconds", partition="1") == 1.5
+        assert value(now, "parcel_in_hub_parcels", stage="SORTED") == 6
+        assert value(now, "parcel_hub_timestamp_seconds") == 1_772_337_600
+        assert value(now, "parcel_partitions") == 2
+        assert value(now, "parcel_restore_seconds_count") == 2
+        assert value(now, "parcel_restored_parcels_total") == 200
+        assert value(now, "parcel_last_batch_timestamp_seconds") > 1_700_000_000
+
+    def test_and_the_stages_are_those_of_the_last_batch(self) -> None:
+        metrics = running(1)
+        metrics(BATCH)
+        metrics(dataclasses.replace(BATCH, parcels_by_stage={"LOADED": 5}))
+        now = scrape(metrics)
+        assert value(now, "parcel_in_hub_parcels", stage="SORTED") == 0
+        assert value(now, "parcel_in_hub_parcels", stage="LOADED") == 5
+
+    def test_and_the_clock_of_the_log_never_goes_back(self) -> None:
+        metrics = running(1)
+        metrics(BATCH)
+        metrics(dataclasses.replace(BATCH, hub_time=5))
+        metrics(dataclasses.replace(BATCH, hub_time=None))
+        assert value(scrape(metrics), "parcel_hub_timestamp_seconds") == 1_772_337_600
+
+
+class TestAPartitionThatLeft:
+    def test_is_not_in_the_gauges(self) -> None:
+        metrics = running(0, 1)
+        metrics(BATCH)
+        metrics(told.PartitionsRevoked((1,), lost=False))
+        now = scrape(metrics)
+        assert not [key for key in now if key[0].startswith("parcel_lag") and dict(key[1]).get("partition") == "1"]
+        assert value(now, "parcel_in_hub_parcels", stage="SORTED") == 0
+        assert value(now, "parcel_partitions") == 1
+        assert value(now, "parcel_scans_total", site="LGG", kind="SORTED", direction="IMPORT") == 4
+
+    def test_does_not_come_back_with_its_last_batch(self) -> None:
+        metrics = running(1)
+        metrics(told.PartitionsRevoked((1,), lost=True))
+        metrics(BATCH)
+        now = scrape(metrics)
+        assert ("parcel_lag_records", frozenset({("partition", "1")})) not in now
+        assert value(now, "parcel_in_hub_parcels", stage="SORTED") == 0
+        assert value(now, "parcel_rebalances_total", change="lost") == 1
+        assert value(now, "parcel_records_total") == 10
+
+
+class TestSeries:
+    def test_of_everything_that_can_be_counted_are_there_before_it_happens(self) -> None:
+        now = scrape(WorkerMetrics(sites=["LGG"]))
+        for metric in CATALOGUE:
+            labels = {label.name for label in metric.labels}
+            if "partition" not in labels:
+                assert {name for name, _ in now} >= set(metric.series), metric.name
+        assert value(now, "parcel_dead_letters_total", reason="TRUNCATED") == 0
+        assert value(now, "parcel_refences_total", outcome="sent_again") == 0
+        assert value(now, "parcel_scans_total", site="LGG", kind="LOST", direction="EXPORT") == 0
+
+    def test_are_only_those_of_the_catalogue(self) -> None:
+        metrics = running(1)
+        metrics(BATCH)
+        known = {series for metric in CATALOGUE for series in metric.series} | PROCESS.keys()
+        assert {name for name, _ in scrape(metrics)} <= known
+
+    @given(site=st.text(), kind=st.text(), direction=st.text(), reason=st.text(), phase=st.text(), stage=st.text())
+    def test_do_not_grow_by_what_senders_write(
+        self, site: str, kind: str, direction: str, reason: str, phase: str, stage: str
+    ) -> None:
+        metrics = WorkerMetrics(sites=["LGG"])
+        before = {s.name: len(family.samples) for family in metrics.registry.collect() for s in family.samples}
+        with capture_logs():
+            metrics(
+                dataclasses.replace(
+                    BATCH,
+                    scans={(site, kind, direction): 3},
+                    dead_letters={reason: 2},
+                    seconds={phase: 0.5},
+                    parcels_by_stage={stage: 1},
+                )
+            )
+        after = {s.name: len(family.samples) for family in metrics.registry.collect() for s in family.samples}
+        assert after == before
+        scans = [family for family in metrics.registry.collect() if family.name == "parcel_scans"]
+        assert sum(sample.value for sample in scans[0].samples) == 3
+
+    def test_of_a_site_that_is_not_of_this_hub_is_other(self) -> None:
+        metrics = running(1)
+        metrics(dataclasses.replace(BATCH, scans={("XXX", "TELEPORTED", "UP"): 5}))
+        assert value(scrape(metrics), "parcel_scans_total", site="other", kind="OTHER", direction="UNKNOWN") == 5
+
+
+SAMPLES = st.lists(st.tuples(st.floats(0, 10_000), st.integers(1, 50)), max_size=30)
+
+
+@given(samples=SAMPLES)
+def test_a_sample_of_n_counts_like_n_samples(samples: list[tuple[float, int]]) -> None:
+    weighted, one_by_one = (Histogram(SCAN_TO_STATE, CollectorRegistry()) for _ in range(2))
+    weighted.observe(samples)
+    for seconds, records in samples:
+        for _ in range(records):
+            one_by_one.observe([(seconds, 1)])
+    [left], [right] = weighted.collect(), one_by_one.collect()
+    assert [(s.name, s.labels, pytest.approx(s.value)) for s in left.samples] == [
+        (s.name, s.labels, s.value) for s in right.samples
+    ]
+
+
+@given(value=st.sampled_from(BATCH_SECONDS.buckets))
+def test_a_value_on_an_edge_is_within_it(value: float) -> None:
+    histogram = Histogram(BATCH_SECONDS, CollectorRegistry())
+    histogram.observe([(value, 1)])
+    [family] = histogram.collect()
+    within = {float(s.labels["le"]): s.value for s in family.samples if s.name.endswith("_bucket")}
+    assert within[value] == 1
+    assert all(count == (edge >= value) for edge, count in within.items())
+
+
+class TestLogLines:
+    def test_say_what_was_restored(self, log: list[dict[str, object]]) -> None:
+        running(3)
+        assert log[-1] == {
+            "event": "parcels.worker.restored",
+            "log_level": "info",
+            "partition": 3,
+            "rows": 100,
+            "records": 120,
+            "seconds": 0.4,
+            "position": 9,
+        }
+
+    def test_are_none_for_batches(self, log: list[dict[str, object]]) -> None:
+        metrics = running(1)
+        log.clear()
+        for _ in range(1000):
+            metrics(dataclasses.replace(BATCH, dead_letters={}))
+        assert log == []
+
+    def test_are_one_a_reason_for_dead_letters_until_the_minute_is_over(self, log: list[dict[str, object]]) -> None:
+        metrics = running(1)
+        log.clear()
+        for _ in range(1000):
+            metrics(BATCH)
+        assert [(line["log_level"], line["reason"]) for line in log] == [
+            ("warning", "TRUNCATED"),
+            ("warning", "BAD_TEXT"),
+        ]
+        metrics(told.StillRunning(records=10_000, seconds=60.0, partitions=(1,)))
+        assert log[-1]["dead_letters"] == 2000
+        metrics(BATCH)
+        assert log[-1]["event"] == "parcels.worker.dead_letter"
+
+    def test_are_warnings_where_somebody_should_look(self, log: list[dict[str, object]]) -> None:
+        metrics = running(1)
+        for happening in (
+            told.PartitionsRevoked((1,), lost=True),
+            told.TransactionRefenced(1, "sent_again", "timed out"),
+            told.BrokerAway("all brokers down"),
+        ):
+            log.clear()
+            metrics(happening)
+            assert [line["log_level"] for line in log] == ["warning"], happening
+
+    @pytest.mark.parametrize(("why", "level"), [("signal", "info"), ("idle", "info"), ("fenced for ever", "error")])
+    def test_of_the_end_say_whether_it_was_asked_for(self, log: list[dict[str, object]], why: str, level: str) -> None:
+        metrics = running(1)
+        metrics(told.WorkerStopped(why))
+        assert (log[-1]["event"], log[-1]["log_level"]) == ("parcels.worker.stopped", level)
+
+    def test_exist_for_every_happening_but_the_batch(self, log: list[dict[str, object]]) -> None:
+        metrics = running(1)
+        happened = [
+            told.WorkerStarted("b", "g", "i"),
+            told.PartitionsAssigned((2,)),
+            told.PartitionRestored(2, 1, 1, 0.1, 0),
+            told.TransactionRefenced(2, "committed", "?"),
+            told.BrokerAway("?"),
+            told.BrokerBack(1.0),
+            told.StillRunning(1, 60.0),
+            told.PartitionsRevoked((2,), lost=False),
+            told.WorkerStopped("signal"),
+        ]
+        assert {type(one) for one in happened} | {told.BatchCommitted} == set(told.Happening.__args__)
+        log.clear()
+        for happening in happened:
+            metrics(happening)
+        assert len(log) == len(happened)
+        assert all(str(line["event"]).startswith("parcels.worker.") for line in log)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class TestTheFormOfLines:
+    @pytest.fixture(autouse=True)
+    def _restore(self) -> Iterator[None]:
+        before = structlog.get_config()
+        yield
+        structlog.configure(**before)
+
+    def test_is_keys_and_values_on_a_terminal(self) -> None:
+        stream = _Terminal()
+        logs.set_up(stream)
+        running(3)
+        lines = stream.getvalue().splitlines()
+        assert lines[-1].split(" ", 1)[1] == (
+            "info parcels.worker.restored partition=3 rows=100 records=120 seconds=0.4 position=9"
+        )
+
+    def test_is_json_elsewhere(self) -> None:
+        stream = io.StringIO()
+        logs.set_up(stream)
+        metrics = running(3)
+        metrics(told.BrokerAway('no "broker"\nat all'))
+        lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+        assert lines[-1].items() >= {"event": "parcels.worker.broker_away", "error": 'no "broker"\nat all'}.items()
+        assert lines[-1]["timestamp"].endswith("Z")
+
+    def test_is_one_line_whatever_a_broker_says(self) -> None:
+        stream = _Terminal()
+        logs.set_up(stream)
+        WorkerMetrics()(told.BrokerAway("one\ntwo\r\n\x1b[31mthree"))
+        assert len(stream.getvalue().splitlines()) == 1
+        assert "\x1b" not in stream.getvalue()
+
+
+class TestServing:
+    @pytest.fixture
+    def metrics(self) -> WorkerMetrics:
+        return WorkerMetrics()
+
+    @pytest.fixture
+    def serving(self, metrics: WorkerMetrics) -> Iterator[Serving]:
+        with serve(metrics.registry, 0, not_ready=metrics.not_ready) as serving:
+            yield serving
+
+    def test_health_is_the_process(self, serving: Serving) -> None:
+        assert get(serving.port, "/healthz") == (200, "ok\n")
+
+    def test_ready_is_the_worker_with_its_tables_and_a_broker(self, metrics: WorkerMetrics, serving: Serving) -> None:
+        def ready() -> tuple[int, str]:
+            return get(serving.port, "/readyz")
+
+        assert ready() == (503, "the worker has not started\n")
+        metrics(told.WorkerStarted("b", "g", "i"))
+        metrics(told.PartitionsAssigned((0, 1)))
+        metrics(told.PartitionRestored(0, 1, 1, 0.1, 0))
+        assert ready() == (503, "restoring 1\n")
+        metrics(told.PartitionRestored(1, 1, 1, 0.1, 0))
+        assert ready() == (200, "ok\n")
+        metrics(told.BrokerAway("?"))
+        assert ready() == (503, "no Kafka broker answers\n")
+        metrics(told.BrokerBack(1.0))
+        assert ready() == (200, "ok\n")
+        metrics(told.WorkerStopped("signal"))
+        assert ready() == (503, "the worker has stopped\n")
+
+    def test_nothing_else_is_there(self, serving: Serving) -> None:
+        assert get(serving.port, "/")[0] == 404
+
+    def test_a_port_that_is_taken_is_said_so(self, serving: Serving) -> None:
+        with pytest.raises(Misconfigured, match=f"127.0.0.1:{serving.port}.*--metrics-port"):
+            serve(CollectorRegistry(), serving.port)
+
+    def test_closing_frees_the_port_and_ends_the_thread(self, metrics: WorkerMetrics) -> None:
+        before = threading.active_count()
+        serving = serve(metrics.registry, 0)
+        port = serving.port
+        serving.close()
+        with socket.socket() as taker:
+            taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taker.bind(("127.0.0.1", port))
+        assert threading.active_count() == before
+
+    def test_a_client_that_says_nothing_holds_up_nobody(self, serving: Serving) -> None:
+        with socket.create_connection(("127.0.0.1", serving.port)):
+            assert get(serving.port, "/healthz")[0] == 200

@@ -1,0 +1,40 @@
+"""Prometheus itself accepts the configuration, and its own tests of the rules pass."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parents[2] / "deploy" / "prometheus"
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    found = shutil.which("promtool")
+    if found is None:
+        reason = "promtool is not installed; Debian has it in the package prometheus"
+        assert not os.environ.get("CI"), reason
+        pytest.skip(reason)
+    return found
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["check", "config", "prometheus.yml"],
+        [
+            "check",
+            "rules",
+            "--lint=all",
+            "--lint-fatal",
+            *sorted(f"rules/{file.name}" for file in HERE.glob("rules/*")),
+        ],
+        ["test", "rules", *sorted(f"tests/{file.name}" for file in HERE.glob("tests/*"))],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_promtool_is_content(promtool: str, command: list[str]) -> None:
+    done = subprocess.run([promtool, *command], cwd=HERE, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
