@@ -1,0 +1,93 @@
+"""`parcels topics`: the catalogue of topics and the cluster."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.options import Bootstrap, Json, Prefix, settings
+
+if TYPE_CHECKING:
+    from streams.pipeline.topics import Change
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Compare the topics of the cluster with the catalogue, and create them.",
+    epilog="What each topic holds: docs/reference/topics.md",
+)
+
+Partitions = Annotated[
+    int | None,
+    typer.Option(
+        "--partitions",
+        metavar="N",
+        help="Partitions of every topic: as many as the existing ones have, or 4, when not given.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def plan(
+    partitions: Partitions = None,
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+    as_json: Json = False,
+) -> None:
+    """Show what `apply` would change, and change nothing.
+
+    Examples:
+      parcels topics plan
+      parcels topics plan --partitions 8 --json
+    """
+    from streams.pipeline import topics
+
+    _print(topics.plan(settings(bootstrap, prefix), partitions), as_json, done=False)
+
+
+@app.command()
+def apply(
+    partitions: Partitions = None,
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+    as_json: Json = False,
+) -> None:
+    """Create what is missing and set right what differs; doing it again changes nothing.
+
+    The number of partitions of an existing topic is never changed: it would part a parcel's scans from its state.
+
+    Examples:
+      parcels topics apply
+      parcels topics apply --partitions 8
+    """
+    from streams.pipeline import topics
+
+    chosen = settings(bootstrap, prefix)
+    changes = topics.plan(chosen, partitions)
+    topics.apply(chosen, changes)
+    _print(changes, as_json, done=True)
+
+
+def _print(changes: "list[Change]", as_json: bool, *, done: bool) -> None:
+    if as_json:
+        rows = [
+            {
+                "topic": change.topic,
+                "action": change.action,
+                "partitions": change.partitions,
+                "config": {key: {"found": found, "wanted": wanted} for key, (found, wanted) in change.config.items()},
+            }
+            for change in changes
+        ]
+        print(json.dumps({"applied": done, "changes": rows}, indent=2))
+        return
+    for change in changes:
+        if change.action == "create":
+            print(f"{'created' if done else 'would create'} {change.topic} with {change.partitions} partitions")
+        elif change.action == "none":
+            print(f"{change.topic} is as it should be, with {change.partitions} partitions")
+        else:
+            print(f"{'changed' if done else 'would change'} {change.topic}")
+        for key, (found, wanted) in change.config.items():
+            print(f"  {key} = {wanted}" + ("" if found is None else f" (was {found})" if done else f" (is {found})"))
