@@ -1,0 +1,114 @@
+"""`parcels broker`: a local Kafka node, without Docker."""
+
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.options import Json
+
+if TYPE_CHECKING:
+    from streams.pipeline.local_broker import LocalBroker
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="""Start, stop and look at a local Kafka broker.
+
+    A single node from Maven jars and Java 17 or later, for one's own machine. It keeps everything in one folder;
+    its log is broker.log there.
+
+    Examples:
+      parcels broker up --data ~/parcels --port 9092
+      parcels broker status --data ~/parcels
+      parcels broker down --data ~/parcels
+    """,
+)
+
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The broker's folder.")]
+
+
+@app.command()
+def up(
+    data: Data,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it answers, on 127.0.0.1.")] = 9092,
+    json: Json = False,
+) -> None:
+    """Start the broker unless it runs, wait until it answers, and print its address.
+
+    Examples:
+      parcels broker up --data ~/parcels
+      export KAFKA_BOOTSTRAP_SERVERS=$(parcels broker up --data ~/parcels --port 9192)
+    """
+    from streams.pipeline.local_broker import LocalBroker
+
+    node = LocalBroker(data, port)
+    address = node.up()
+    if json:
+        _print_status(node)
+    else:
+        print(address)
+
+
+@app.command()
+def down(data: Data, json: Json = False) -> None:
+    """Stop the broker of this folder, and nothing else; its data stays.
+
+    Examples:
+      parcels broker down --data ~/parcels
+    """
+    from streams.pipeline.local_broker import LocalBroker
+
+    node = LocalBroker(data)
+    ran = node.down()
+    if json:
+        _print_status(node)
+    else:
+        print("stopped" if ran else f"no broker of {data} runs")
+
+
+@app.command()
+def status(data: Data, json: Json = False) -> None:
+    """Tell whether the broker of this folder runs, where, and whether it answers.
+
+    Exit code 0 when it answers, 1 when it does not run, 3 when it runs and does not answer.
+
+    Examples:
+      parcels broker status --data ~/parcels
+      parcels broker status --data ~/parcels --json
+    """
+    from streams.pipeline.local_broker import LocalBroker
+
+    code = _print_status(LocalBroker(data), as_json=json)
+    raise typer.Exit(code)
+
+
+def _print_status(node: "LocalBroker", *, as_json: bool = True) -> int:
+    from streams.cli.options import DIFFERENCES, OK, UNREACHABLE
+    from streams.errors import StreamsError
+    from streams.pipeline.local_broker import wait_for_answer
+
+    running = node.running()
+    answers = False
+    if running is not None:
+        try:
+            wait_for_answer(running.bootstrap, seconds=3)
+            answers = True
+        except StreamsError:
+            pass
+    if as_json:
+        told = {
+            "running": running is not None,
+            "answers": answers,
+            "bootstrap": running.bootstrap if running else None,
+            "pid": running.pid if running else None,
+            "data": str(node.folder),
+        }
+        print(jsonlib.dumps(told))
+    elif running is None:
+        print(f"no broker of {node.folder} runs")
+    else:
+        print(f"{running.bootstrap} {'answers' if answers else 'does not answer'}, process {running.pid}")
+    if running is None:
+        return DIFFERENCES
+    return OK if answers else UNREACHABLE

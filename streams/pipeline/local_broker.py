@@ -1,0 +1,308 @@
+"""A single Kafka node of one's own, from Maven jars and Java: for development, tests and the demo.
+
+Everything it owns is in one folder: its log segments, its configuration, its logs, and `broker.lock`, which names its
+process. The broker inherits that file locked, so the lock is held exactly as long as the process lives: a process id
+that the system gave to somebody else since then is never taken for the broker's, and never killed.
+"""
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from streams.errors import Misconfigured, StreamsError
+
+KAFKA_VERSION = "4.3.1"
+OLDEST_JAVA = 17
+HOST = "127.0.0.1"
+# Starting takes 3 to 5 s on two idle cores; five times that on a machine that is busy with something else.
+START_SECONDS = 90.0
+# Closing flushes and takes about 1 s; Kafka gives the controller 30 s to answer.
+STOP_SECONDS = 45.0
+
+_PROPERTIES = {
+    "process.roles": "broker,controller",
+    "node.id": 1,
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    # A misspelt topic must be an error, not a new topic with a wrong partition count.
+    "auto.create.topics.enable": "false",
+    # One node keeps one copy of everything.
+    "default.replication.factor": 1,
+    "offsets.topic.replication.factor": 1,
+    "transaction.state.log.replication.factor": 1,
+    "transaction.state.log.min.isr": 1,
+    "share.coordinator.state.topic.replication.factor": 1,
+    "share.coordinator.state.topic.min.isr": 1,
+    # 50 partitions of each are created when first used, which a laptop takes seconds for.
+    "offsets.topic.num.partitions": 8,
+    "transaction.state.log.num.partitions": 8,
+    "share.coordinator.state.topic.num.partitions": 8,
+    "num.partitions": 4,
+    "message.max.bytes": 16 << 20,
+    "replica.fetch.max.bytes": 16 << 20,
+    "log.cleaner.enable": "true",
+    "group.initial.rebalance.delay.ms": 0,
+    # A worker that was killed is missed within seconds, whichever group protocol it speaks.
+    "group.min.session.timeout.ms": 1_000,
+    "group.max.session.timeout.ms": 300_000,
+    "group.consumer.min.session.timeout.ms": 1_000,
+    "group.consumer.session.timeout.ms": 6_000,
+    "group.consumer.min.heartbeat.interval.ms": 500,
+    "group.consumer.heartbeat.interval.ms": 1_000,
+}
+
+_LOG4J = """\
+status = warn
+appender.file.type = RollingFile
+appender.file.name = file
+appender.file.fileName = {folder}/broker.log
+appender.file.filePattern = {folder}/broker.log.%i
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d %p %c: %m%n
+appender.file.policies.type = Policies
+appender.file.policies.size.type = SizeBasedTriggeringPolicy
+appender.file.policies.size.size = 10MB
+appender.file.strategy.type = DefaultRolloverStrategy
+appender.file.strategy.max = 2
+rootLogger.level = info
+rootLogger.appenderRef.file.ref = file
+"""
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on.
+
+    Below the range from which the system takes the ports of outgoing connections: a client that retries a broker on a
+    port of that range, while it is down, can end up connected to itself and keep the port taken.
+    """
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        if _is_free(port):
+            return port
+    raise StreamsError("no free TCP port between 20000 and 32000")
+
+
+def wait_for_answer(bootstrap: str, seconds: float, still_there: Callable[[], bool] = lambda: True) -> None:
+    """Return once a Kafka broker at `bootstrap` answers a client's question; a port that accepts is not enough.
+
+    Raises:
+        StreamsError: none does within `seconds`, or `still_there` says that waiting is pointless.
+    """
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 250})
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not still_there():
+            raise StreamsError("the broker's process ended")
+        with contextlib.suppress(KafkaException):
+            if client.list_topics(timeout=1.0).brokers:
+                return
+    raise StreamsError(f"no Kafka broker answered at {bootstrap} within {seconds:g} s")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The process of a local broker."""
+
+    pid: int
+    port: int
+
+    @property
+    def bootstrap(self) -> str:
+        """Its address."""
+        return f"{HOST}:{self.port}"
+
+
+class LocalBroker:
+    """The broker that keeps its log in `folder` and answers on `port` of the loopback interface."""
+
+    def __init__(self, folder: Path, port: int = 9092) -> None:
+        self.folder = folder.absolute()
+        self.port = port
+        self._started: subprocess.Popen[bytes] | None = None
+
+    def up(self) -> str:
+        """Start it unless it runs already, wait until it answers a client, and return its address.
+
+        Raises:
+            Misconfigured: no Java or too old a one, no jars, the port is taken, the folder cannot be written, or this
+                broker already runs on another port.
+            StreamsError: it ended while starting, or never answered; the message has the end of its log.
+        """
+        with self._lock() as lock:
+            if lock is not None:
+                java, jars = _java(), _jars()
+                if not _is_free(self.port):
+                    raise Misconfigured(
+                        f"port {self.port} is taken by another program: stop it, or choose another port with --port"
+                    )
+                self._start(java, jars, lock)
+        running = self.running()
+        if running is not None and running.port != self.port:
+            raise Misconfigured(
+                f"the broker of {self.folder} already runs on port {running.port}: use that port, "
+                f'or stop it first with "parcels broker down --data {self.folder}"'
+            )
+        try:
+            wait_for_answer(f"{HOST}:{self.port}", START_SECONDS, lambda: self.running() is not None)
+        except StreamsError as error:
+            if self._started is not None:
+                self.down()
+            raise StreamsError(f"{error}. The end of its log:\n{self._end_of_log()}") from error
+        return f"{HOST}:{self.port}"
+
+    def down(self) -> bool:
+        """Stop its process and wait until it is gone; nothing else. Returns whether it ran."""
+        running = self.running()
+        if running is None:
+            return False
+        os.kill(running.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.running() == running:
+            if time.monotonic() > deadline:
+                os.kill(running.pid, signal.SIGKILL)
+                deadline = float("inf")
+            time.sleep(0.05)
+        if self._started is not None:
+            self._started.wait()
+        return True
+
+    def running(self) -> Running | None:
+        """Its process; None when there is none."""
+        if not (self.folder / "broker.lock").is_file():
+            return None
+        if self._started is not None:
+            self._started.poll()
+        with self._lock() as lock:
+            if lock is not None:
+                return None
+            try:
+                return Running(**json.loads((self.folder / "broker.lock").read_text()))
+            except ValueError:
+                # Another process is starting it this very moment, and holds the lock until it has written who runs.
+                return None
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[int | None]:
+        """The locked file, or None while a broker (or somebody who starts one) holds it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.folder / "broker.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise Misconfigured(f"the folder {self.folder} cannot be written: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+            else:
+                yield file
+        finally:
+            os.close(file)
+
+    def _start(self, java: str, jars: Path, lock: int) -> None:
+        os.truncate(lock, 0)
+        properties = self.folder / "server.properties"
+        controller = free_port()
+        properties.write_text(
+            "".join(
+                f"{name}={value}\n"
+                for name, value in (
+                    _PROPERTIES
+                    | {
+                        "controller.quorum.voters": f"1@{HOST}:{controller}",
+                        "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{controller}",
+                        "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+                        "log.dirs": self.folder / "log",
+                    }
+                ).items()
+            )
+        )
+        logging = self.folder / "log4j2.properties"
+        logging.write_text(_LOG4J.format(folder=self.folder))
+        command = [java, "-cp", f"{jars}/*", f"-Dlog4j2.configurationFile={logging}", "-Dlog4j2.disableJmx=true"]
+        if not (self.folder / "log" / "meta.properties").is_file():
+            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+            formatted = subprocess.run(tool, capture_output=True, text=True, check=False)
+            if formatted.returncode != 0:
+                raise StreamsError(f"{self.folder} could not be formatted: {formatted.stdout}{formatted.stderr}")
+        heap = ["-Xms256m", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:+ExitOnOutOfMemoryError"]
+        with (self.folder / "broker.out").open("wb") as output:
+            self._started = subprocess.Popen(
+                [*command[:1], *heap, *command[1:], "kafka.Kafka", str(properties)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # A group of its own: Ctrl-C at the terminal is not meant for it.
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+        os.pwrite(lock, json.dumps({"pid": self._started.pid, "port": self.port}).encode(), 0)
+
+    def _end_of_log(self, lines: int = 20) -> str:
+        found: list[str] = []
+        for name in ("broker.log", "broker.out"):
+            with contextlib.suppress(FileNotFoundError):
+                found += (self.folder / name).read_text(errors="replace").splitlines()[-lines:]
+        return "\n".join(found)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # Connections that were closed a moment ago do not hold the port for a server.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _java() -> str:
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin" if home else None)
+    if java is None:
+        where = f"in JAVA_HOME ({home}/bin)" if home else "on the PATH"
+        raise Misconfigured(f"there is no java {where}: install Java {OLDEST_JAVA} or later, or set JAVA_HOME")
+    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(?:1\.)?(\d+)', told)
+    if version is None:
+        raise Misconfigured(f"{java} -version did not say which Java it is: {told.strip()!r}")
+    if int(version[1]) < OLDEST_JAVA:
+        raise Misconfigured(
+            f"{java} is Java {version[1]}, but Kafka {KAFKA_VERSION} needs {OLDEST_JAVA} or later: install it, "
+            "or set JAVA_HOME"
+        )
+    return java
+
+
+def jars_folder() -> Path:
+    """Where Kafka's jars are: PARCELS_KAFKA_LIBS, or a folder of the user's cache that `make setup` fills."""
+    said = os.environ.get("PARCELS_KAFKA_LIBS")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(said) if said else cache / "parcel-streams" / f"kafka-{KAFKA_VERSION}"
+
+
+def _jars() -> Path:
+    folder = jars_folder()
+    if not (folder / f"kafka_2.13-{KAFKA_VERSION}.jar").is_file():
+        raise Misconfigured(
+            f'the jars of Kafka {KAFKA_VERSION} are not in {folder}: run "make setup", which fetches them with Maven '
+            "(mvn must be installed), or set PARCELS_KAFKA_LIBS to a folder that has them"
+        )
+    return folder
