@@ -24,7 +24,6 @@ PAD: Final = 16
 ZERO: Final = np.uint64(0)
 ONE: Final = np.uint64(1)
 SEVEN: Final = np.uint64(7)
-EIGHT: Final = np.uint64(8)
 LOW_6: Final = np.uint64(0x3F)
 LOW_7: Final = np.uint64(0x7F)
 MORE: Final = np.uint64(0x80)
@@ -205,7 +204,7 @@ def is_utf8(octets: Any, p: Any, n: Any) -> Any:
 def write_long(out: Any, out_words: Any, o: Any, value: Any) -> Any:
     """Write an int or a long at `o`, where sixteen bytes are free; returns the position after it."""
     v = np.int64(value)
-    u = (np.int64(v << np.int64(1)) ^ (v >> np.int64(63))).view(np.uint64)
+    u = np.int64((v << np.int64(1)) ^ (v >> np.int64(63))).view(np.uint64)
     if u < MORE:
         out[o] = np.uint8(u)
         return o + 1

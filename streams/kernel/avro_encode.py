@@ -1,0 +1,408 @@
+"""Columns in, Avro payloads out: the mirror of `avro_decode`, one compiled call for a whole batch.
+
+What is written is what a careful writer writes: shortest numbers, one block an array, and nothing that a reader could
+not read. A value that does not fit the schema is an error that names its column and row.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from streams.domain.compiled import compiled
+from streams.errors import Misconfigured
+from streams.kernel.avro_bytes import LARGEST_INT, SMALLEST_INT, is_text, words_of, write_long
+from streams.kernel.avro_layout import Layout
+from streams.kernel.avro_types import Array, AvroType, Enum, Fixed, Map, Primitive, Record, parse, split_null
+
+# An instruction is a row (operation, column in its frame, null, next, a, b, c). null: the position of null in the
+# value's union, -1 where null is not allowed, -2 where the union has no null but its position 0 is written.
+# next: where to go on after null.
+WIDTH: Final = 7
+(
+    TEXT,  # a: source
+    OCTETS,  # a: source, b: 1 if no length is written
+    LONG,
+    INT,
+    ENUM,  # a: number of words
+    FIXED,  # a: source, b: bytes
+    PRESENT,
+    ARRAY,  # a: frame, b: depth, c: where to go on after the last item
+    NEXT,  # b: depth, c: first instruction of an item
+    BOOLEAN,
+    FLOAT,
+    DOUBLE,
+    ZERO_BYTE,
+    END,
+) = range(14)
+_PLAIN: Final = {"boolean": BOOLEAN, "int": INT, "long": LONG, "float": FLOAT, "double": DOUBLE, "bytes": OCTETS, "string": TEXT}
+
+SOURCES: Final = 4
+# Bytes that any instruction may write without asking again: a union's position and a number, rounded up.
+SLACK: Final = 32
+
+_FAULTS: Final = {
+    1: "is null, and the schema has no null there",
+    2: "does not fit an int of 32 bits",
+    3: "is not 0 or 1, as a boolean must be",
+    4: "is not the number of a word of the enum",
+    5: "points outside its source",
+    6: "has another length than the fixed type",
+    7: "is not UTF-8",
+    8: "points outside the frame of its items",
+    9: "has a negative length other than -1",
+    10: "does not fit a float of 32 bits",
+}
+NULL, NOT_INT, NOT_BOOLEAN, NOT_WORD, OUTSIDE, NOT_FIXED, NOT_TEXT, NO_ITEMS, BAD_LENGTH, NOT_FLOAT = range(1, 11)
+FULL: Final = -1
+
+
+class Encoder:
+    """Writes columns as Avro values of one schema, Confluent-framed where they are whole Kafka values."""
+
+    def __init__(
+        self,
+        schema: Mapping[str, Any],
+        schema_id: int | None,
+        *,
+        raw: Collection[str] = (),
+        sources: Mapping[str, int] | None = None,
+    ) -> None:
+        """schema_id: written before each value (a zero byte and four bytes, big-endian); None: bare Avro.
+
+        raw: paths of records that are given as one column of bytes, already encoded; they are copied as they are.
+        sources: path -> which of the buffers of `encode` its bytes come from; 0 where not said.
+        Raises Misconfigured for schemas that the kernel does not support and for paths that the schema does not have.
+        """
+        self.layout = Layout.of(schema, raw=raw)
+        self._sources = dict(sources or {})
+        for path, source in self._sources.items():
+            if path not in self.layout:
+                raise Misconfigured(f"sources: the schema has no column {path!r}")
+            if not 0 <= source < SOURCES:
+                raise Misconfigured(f"sources: {path} comes from buffer {source}; there are at most {SOURCES}")
+        if schema_id is not None and not 0 <= schema_id < 2**32:
+            raise Misconfigured(f"a schema id is a number of 32 bits, not {schema_id}")
+        self._head = np.frombuffer(b"" if schema_id is None else b"\0" + schema_id.to_bytes(4, "big"), np.uint8)
+        self._raw = frozenset(raw)
+        self._program: list[list[int]] = []
+        self._paths: list[str] = []
+        self._depth = 1
+        record = parse(schema)
+        assert isinstance(record, Record)
+        self._fields(record, "", 0)
+        self._emit(END, "", -1)
+        self._code = np.array(self._program, np.int64)
+        self._rooms = 2 ** max(0, (len(self.layout.frames) - 1).bit_length())
+        # Bytes a row of the last batches, to begin the next with a fitting buffer.
+        self._row_bytes = 256.0
+
+    def encode(
+        self, rows: int, frames: Sequence[tuple[Any, Any]], sources: tuple[Any, ...]
+    ) -> tuple[bytes, list[int]]:
+        """All values back to back, and where each begins and the last ends (rows + 1 positions).
+
+        frames: for each frame of `layout`, values int64[columns, rows] and lengths int32[columns, rows]; of the root
+        frame the first `rows` rows are written. sources: uint8 arrays or bytes that positions point into.
+        Raises ValueError, naming column and row, for a value that does not fit the schema.
+        """
+        values, lengths = self._tables(rows, frames)
+        if len(sources) > SOURCES:
+            raise ValueError(f"at most {SOURCES} sources, not {len(sources)}")
+        octets = [_frozen(source) for source in (*sources, *([b""] * (SOURCES - len(sources))))]
+        words = [words_of(source) for source in octets]
+        offsets = np.empty(rows + 1, np.int64)
+        offsets[0] = 0
+        # Row to go on with, position in `out`, fault, its instruction, its row in its frame.
+        state = np.zeros(5, np.int64)
+        out = np.empty(int(rows * self._row_bytes) + 4096, np.uint8)
+        while True:
+            _encode(
+                rows, values, lengths, self._code, self._head, self._depth, offsets, state, out, words_of(out),
+                octets[0], words[0], octets[1], words[1], octets[2], words[2], octets[3], words[3],
+            )  # fmt: skip
+            done, end, fault, place, row = state.tolist()
+            if fault == 0:
+                break
+            if fault != FULL:
+                raise ValueError(f"{self._paths[place]}, row {row}: the value {_FAULTS[fault]}")
+            larger = np.empty(2 * len(out) + 4096, np.uint8)
+            larger[:end] = out[:end]
+            out = larger
+        if rows:
+            self._row_bytes = max(64.0, 1.1 * end / rows, 0.9 * self._row_bytes)
+        return out[:end].tobytes(), offsets.tolist()
+
+    def _tables(self, rows: int, frames: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+        """The frames as tuples of contiguous arrays of one type, filled up to a power of two of them.
+
+        Each length of a tuple is code of its own, so there are few.
+        """
+        if len(frames) != len(self.layout.frames):
+            raise ValueError(f"the schema has {len(self.layout.frames)} frames, not {len(frames)}")
+        values, lengths = [], []
+        for frame, (numbers, sizes) in zip(self.layout.frames, frames, strict=True):
+            shape = (len(frame.columns), numbers.shape[1])
+            if numbers.shape != shape or sizes.shape != shape:
+                raise ValueError(f"frame {frame.path!r}: expected {shape}, not {numbers.shape} and {sizes.shape}")
+            values.append(np.require(numbers, np.int64, ["C", "W"]))
+            lengths.append(np.require(sizes, np.int32, ["C", "W"]))
+        if not 0 <= rows <= values[0].shape[1]:
+            raise ValueError(f"{rows} rows are wanted, the root frame has {values[0].shape[1]}")
+        while len(values) < self._rooms:
+            values.append(np.empty((0, 0), np.int64))
+            lengths.append(np.empty((0, 0), np.int32))
+        return tuple(values), tuple(lengths)
+
+    def _fields(self, record: Record, path: str, depth: int) -> None:
+        for field in record.fields:
+            self._value(field.type, f"{path}.{field.name}" if path else field.name, depth)
+
+    def _value(self, type_: AvroType, path: str, depth: int) -> None:
+        inner, null, union = split_null(type_, path)
+        if union and null < 0:
+            null = -2
+        source = self._sources.get(path, 0)
+        if path in self._raw:
+            self._emit(OCTETS, path, null, source, 1)
+        elif isinstance(inner, Record):
+            self._record(inner, path, null, depth)
+        elif isinstance(inner, Array | Map):
+            self._array(inner, path, null, depth)
+        elif isinstance(inner, Enum):
+            self._emit(ENUM, path, null, len(inner.symbols))
+        elif isinstance(inner, Fixed):
+            self._emit(FIXED, path, null, source, inner.size)
+        elif isinstance(inner, Primitive) and inner.kind != "null":
+            self._emit(_PLAIN[inner.kind], path, null, source)
+        elif union:
+            self._emit(ZERO_BYTE, "", -1)
+
+    def _record(self, record: Record, path: str, null: int, depth: int) -> None:
+        if null == -2:
+            self._emit(ZERO_BYTE, "", -1)
+        if null < 0:
+            self._fields(record, path, depth)
+            return
+        place = self._emit(PRESENT, path, null)
+        self._fields(record, path, depth)
+        self._program[place][3] = len(self._program)
+
+    def _array(self, array: Array | Map, path: str, null: int, depth: int) -> None:
+        below = path + ("{}" if isinstance(array, Map) else "[]")
+        self._depth = max(self._depth, depth + 1)
+        place = self._emit(ARRAY, path, null, self.layout.frame(below), depth)
+        if isinstance(array, Map):
+            key = path + "{key}"
+            self._emit(TEXT, key, -1, self._sources.get(key, 0))
+        self._value(array.items, below, depth + 1)
+        self._emit(NEXT, "", -1, 0, depth, place + 1)
+        self._program[place][6] = self._program[place][3] = len(self._program)
+
+    def _emit(self, operation: int, path: str, null: int, *arguments: int) -> int:
+        place = len(self._program)
+        column = self.layout.column(path) if path else -1
+        self._program.append([operation, column, null, place + 1, *arguments, *([0] * (3 - len(arguments)))])
+        self._paths.append(path)
+        return place
+
+
+def _frozen(source: Any) -> Any:
+    """A read-only view, so that all sources are of one type to the compiled code."""
+    array = np.ascontiguousarray(np.frombuffer(source, np.uint8) if isinstance(source, bytes) else source)
+    if array.dtype != np.uint8 or array.ndim != 1:
+        raise ValueError(f"a source is bytes or an array of uint8, not {array.dtype}[{array.ndim} dimensions]")
+    array = array.view()
+    array.flags.writeable = False
+    return array
+
+
+@compiled
+def _encode(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one interpreter loop, as in the decoder
+    rows: Any,
+    values: Any,
+    lengths: Any,
+    code: Any,
+    head: Any,
+    depth: Any,
+    offsets: Any,
+    state: Any,
+    out: Any,
+    out_words: Any,
+    octets_0: Any,
+    words_0: Any,
+    octets_1: Any,
+    words_1: Any,
+    octets_2: Any,
+    words_2: Any,
+    octets_3: Any,
+    words_3: Any,
+) -> None:
+    """Write rows from `state[0]` on; stops before a row for which `out` has no room, or in one with a fault."""
+    # Of each array being written, by depth: items left, row of its record, frame of its record.
+    stack = np.zeros((depth, 3), np.int64)
+    full = len(out) - SLACK
+    o = int(state[1])
+    fault = 0
+    pc = 0
+    row = 0
+    for i in range(int(state[0]), rows):
+        frame = 0
+        numbers = values[0]
+        sizes = lengths[0]
+        row = i
+        pc = 0
+        if o > full:
+            fault = FULL
+        else:
+            for k in range(len(head)):
+                out[o + k] = head[k]
+            o += len(head)
+        while fault == 0:
+            if o > full:
+                fault = FULL
+                break
+            operation = code[pc, 0]
+            column = code[pc, 1]
+            v = np.int64(0)
+            n = np.int64(0)
+            if column >= 0:
+                v = numbers[column, row]
+                n = np.int64(sizes[column, row])
+                null = code[pc, 2]
+                if n < 0:
+                    if n != -1:
+                        fault = BAD_LENGTH
+                        break
+                    if null < 0:
+                        fault = NULL
+                        break
+                    out[o] = null << 1
+                    o += 1
+                    pc = int(code[pc, 3])
+                    continue
+                if null != -1:
+                    out[o] = 2 if null == 0 else 0
+                    o += 1
+            if operation == LONG:
+                o = write_long(out, out_words, o, v)
+            elif operation == INT:
+                if v > LARGEST_INT or v < SMALLEST_INT:
+                    fault = NOT_INT
+                    break
+                o = write_long(out, out_words, o, v)
+            elif operation == ENUM:
+                if v < 0 or v >= code[pc, 4]:
+                    fault = NOT_WORD
+                    break
+                o = write_long(out, out_words, o, v)
+            elif operation == TEXT or operation == OCTETS or operation == FIXED:  # noqa: PLR1714 - no tuple each turn
+                if operation == FIXED and n != code[pc, 5]:
+                    fault = NOT_FIXED
+                    break
+                if o + n > full:
+                    fault = FULL
+                    break
+                # The length is written before bytes that may be refused: a refused row ends the batch.
+                if operation != FIXED and not (operation == OCTETS and code[pc, 5] == 1):
+                    o = write_long(out, out_words, o, n)
+                source = code[pc, 4]
+                text = operation == TEXT
+                if source == 0:
+                    fault = copy(out, out_words, o, octets_0, words_0, v, n, text)
+                elif source == 1:
+                    fault = copy(out, out_words, o, octets_1, words_1, v, n, text)
+                elif source == 2:
+                    fault = copy(out, out_words, o, octets_2, words_2, v, n, text)
+                else:
+                    fault = copy(out, out_words, o, octets_3, words_3, v, n, text)
+                if fault != 0:
+                    break
+                o += n
+            elif operation == NEXT:
+                level = code[pc, 5]
+                left = stack[level, 0] - 1
+                if left > 0:
+                    stack[level, 0] = left
+                    row += 1
+                    pc = int(code[pc, 6])
+                    continue
+                out[o] = 0
+                o += 1
+                row = int(stack[level, 1])
+                frame = int(stack[level, 2])
+                numbers = values[frame]
+                sizes = lengths[frame]
+            elif operation == ARRAY:
+                if n == 0:
+                    out[o] = 0
+                    o += 1
+                    pc = int(code[pc, 6])
+                    continue
+                child = int(code[pc, 4])
+                if v < 0 or v > values[child].shape[1] - n:
+                    fault = NO_ITEMS
+                    break
+                o = write_long(out, out_words, o, n)
+                level = code[pc, 5]
+                stack[level, 0] = n
+                stack[level, 1] = row
+                stack[level, 2] = frame
+                frame = child
+                row = int(v)
+                numbers = values[frame]
+                sizes = lengths[frame]
+            elif operation == BOOLEAN:
+                if v < 0 or v > 1:
+                    fault = NOT_BOOLEAN
+                    break
+                out[o] = v
+                o += 1
+            elif operation == FLOAT:
+                wide = np.int64(v).view(np.float64)
+                single = np.float32(wide)
+                if np.isinf(single) and not np.isinf(wide):
+                    fault = NOT_FLOAT
+                    break
+                out_words[o] = np.uint64(np.float32(single).view(np.uint32))
+                o += 4
+            elif operation == DOUBLE:
+                out_words[o] = np.int64(v).view(np.uint64)
+                o += 8
+            elif operation == ZERO_BYTE:
+                out[o] = 0
+                o += 1
+            elif operation == END:
+                break
+            pc += 1
+        if fault != 0:
+            # The whole row is written again, into a larger buffer, or nothing of it.
+            state[0] = i
+            state[1] = offsets[i]
+            state[2] = fault
+            state[3] = pc
+            state[4] = row
+            return
+        offsets[i + 1] = o
+    state[0] = rows
+    state[1] = o
+    state[2] = 0
+
+
+@compiled
+def copy(out: Any, out_words: Any, o: Any, octets: Any, words: Any, p: Any, n: Any, text: Any) -> Any:
+    """Copy `n` bytes from `p` of a source to `o`, where SLACK more are free; 0, or what is wrong with them."""
+    if p < 0 or p > len(octets) - n:
+        return OUTSIDE
+    if text and not is_text(octets, words, p, n):
+        return NOT_TEXT
+    k = 0
+    # Eight bytes at a time; what is copied too much is overwritten by what follows.
+    while k < n:
+        if p + k < len(words):
+            out_words[o + k] = words[p + k]
+            k += 8
+        else:
+            out[o + k] = octets[p + k]
+            k += 1
+    return 0
