@@ -131,6 +131,34 @@ def read_to_end(
         reader.close()
 
 
+def read_one(settings: Settings, topic: str, partition: int, offset: int) -> Message | None:
+    """The committed record of `topic` at this place; None where there is none (any more).
+
+    Raises:
+        Misconfigured: the topic or the partition does not exist.
+        StreamsError: the broker does not answer.
+    """
+    reader = consumer(settings, "reader", enable_partition_eof=True)
+    try:
+        count = partitions_of(reader, topic)
+        if not 0 <= partition < count:
+            raise Misconfigured(f"{topic} has partitions 0 to {count - 1}, not {partition}")
+        low, high = _bounds(reader, topic, partition)
+        if not low <= offset < high:
+            return None
+        reader.assign([TopicPartition(topic, partition, offset)])
+        found = reader.poll(10)
+        if found is None:
+            raise StreamsError(f"reading {topic} [{partition}]: nothing came within 10 s")
+        error = found.error()
+        if error is not None and error.code() != PARTITION_END:
+            raise StreamsError(f"reading {topic} [{partition}]: {error.str()}")
+        # At the offset of a transaction marker, or of a record that was compacted away, the next record comes.
+        return found if error is None and found.offset() == offset else None
+    finally:
+        reader.close()
+
+
 def _bounds(reader: Consumer, topic: str, partition: int) -> tuple[int, int]:
     """First offset that is still there, and the one after the last."""
     try:

@@ -73,6 +73,14 @@ class Schemas:
         wanted = {self._find(name).name for name in names}
         return {v.id: (v.name, schema) for v, schema in self._versions.items() if v.name in wanted}
 
+    def frame(self, name: str, body: bytes) -> bytes:
+        """`body`, the Avro encoding of a record of the current schema `name`, framed for the log.
+
+        Raises:
+            Misconfigured: there is no such schema.
+        """
+        return b"\0" + self.id(name).to_bytes(4, "big") + body
+
     def versions(self) -> list[Version]:
         """Every locked version, by id."""
         return sorted(self._versions, key=lambda version: version.id)
@@ -187,15 +195,6 @@ def write_lock(folder: Path, versions: list[Version]) -> None:
         entry = {"id": version.id, "sha256": version.sha256, "seal": version.seal}
         locked.setdefault(version.name, {})[str(version.number)] = entry
     (folder / "ids.json").write_text(json.dumps(locked, indent=2) + "\n", encoding="utf-8")
-
-
-def frame(name: str, body: bytes) -> bytes:
-    """`body`, the Avro encoding of a record of the current schema `name`, framed for the log.
-
-    Raises:
-        Misconfigured: there is no such schema.
-    """
-    return b"\0" + load_schemas().id(name).to_bytes(4, "big") + body
 
 
 def _content(path: Path) -> bytes:

@@ -141,6 +141,11 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
 )
 
 
+def topic_named(name: str) -> Topic:
+    """The topic of the catalogue with this name (without the prefix)."""
+    return next(topic for topic in CATALOGUE if topic.name == name)
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What must be done to one topic of the cluster."""
