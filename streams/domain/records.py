@@ -1,0 +1,44 @@
+"""A run of records of `hub.scans` as columns, before they are encoded: what a producer of many records hands on.
+
+The convention of a column is that of the Avro kernel: an int64 value and an int32 length per row. Numbers, enums and
+booleans: the number, and 0. Texts: the position in `text`, and the bytes. Null: anything, and -1.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column = tuple[NDArray[np.int64], NDArray[np.int32]]
+
+
+class RecordType(IntEnum):
+    """What a row is."""
+
+    SCAN = 0
+    ADVICE = 1
+    TICK = 2  # goes to every partition
+    RAW = 3  # bytes to be sent as they are
+
+
+@dataclass(frozen=True, slots=True)
+class RecordColumns:
+    """Records in the order in which they enter the log.
+
+    `columns` has the fields of Scan, Advice and Tick by their names in the schemas, each with a row for every record;
+    only the rows of the types that have the field mean anything.
+    """
+
+    types: NDArray[np.uint8]  # RecordType of each row
+    log_times: NDArray[np.int64]  # when it enters the log, ms since 1970, never decreasing
+    text: NDArray[np.uint8]
+    keys: Column  # the record's key; null for ticks
+    columns: Mapping[str, Column]
+    raw: Sequence[bytes | None]  # values of the RAW rows, in order; None is a record without a value
+
+    @property
+    def rows(self) -> int:
+        """How many records."""
+        return len(self.types)

@@ -1,0 +1,231 @@
+"""One simulated log of a hub: which vehicles come when, and everything in the order in which it enters the log.
+
+The same settings and the same seed give the same records to the byte. Nothing is kept longer than its time: memory
+grows with the parcels of about two days, not with the length of the log.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from streams.domain.hub import Hub, StationKind
+from streams.domain.reasons import Reason
+from streams.domain.records import RecordColumns, RecordType
+from streams.errors import Misconfigured
+from streams.simulate import dirt as dirts
+from streams.simulate.broken import CASES
+from streams.simulate.dirt import Dirt
+from streams.simulate.names import DEVICES_PER_STATION, Ints, Names
+from streams.simulate.rows import DAY, HOUR, ROW, SECOND, Rows, Shelf
+from streams.simulate.story import ADVICE_LEAD, CUSTOMS_LEAD, Convoy, Manifest, Teller
+
+_BATCH: Final = 32_768  # records handed on at a time
+_CONVOY: Final = 20_000  # parcels told at a time, unless one vehicle brings more
+# Stations where scans are made with handhelds, whose clocks nobody sets.
+_HANDHELD: Final = frozenset({StationKind.UNLOAD, StationKind.UNPACK, StationKind.PACK, StationKind.LOAD, StationKind.DELIVERY})
+# What sees all records of some parcels at once, in no particular order and without repeats.
+Witness = Callable[[RecordColumns], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to simulate; the log begins at `start_ms` and ends `after_hours` after the last of the `days`."""
+
+    parcels: int
+    seed: int = 1
+    days: int = 1
+    start_ms: int = 1_772_323_200_000  # 2026-03-01T00:00Z
+    after_hours: float = 48.0
+    tick_seconds: float = 60.0
+    dirt: Dirt = field(default_factory=Dirt)
+    hub: Hub = field(default_factory=Hub.default)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be simulated."""
+        for name, low, high in (
+            ("parcels", 1, 10**9),
+            ("seed", 0, 2**63 - 1),
+            ("days", 1, 3660),
+            ("after_hours", 0, 24 * 3660),
+            ("tick_seconds", 0.001, DAY / SECOND),
+            # Half of the times that a record may carry on either side, so that no lateness or clock leaves the bounds.
+            ("start_ms", -631_152_000_000, 4_102_444_800_000),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                message = f"{name} is {value:g}; it must be from {low:g} to {high:g}"
+                raise Misconfigured(message)
+
+    @property
+    def end_ms(self) -> int:
+        """Nothing enters the log after this."""
+        return self.start_ms + self.days * DAY + int(self.after_hours * HOUR)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What entered the log so far."""
+
+    records: int = 0  # distinct scans, voids and advices
+    duplicates: int = 0
+    ticks: int = 0
+    dead_letters: Counter[str] = field(default_factory=Counter)
+
+
+class Simulation:
+    """A hub's log: iterate once over `batches()`."""
+
+    def __init__(self, settings: Settings, witness: Witness | None = None) -> None:
+        self.settings, self.counts = settings, Counts()
+        self._witness = witness
+        self._chance = np.random.Generator(np.random.PCG64(settings.seed))
+        self._names = Names(settings.hub, settings.seed, settings.start_ms, settings.end_ms + DAY)
+        per_day = settings.parcels / settings.days
+        self._teller = Teller(settings.hub, self._names, settings.dirt, self._chance, settings.start_ms, per_day)
+        stations = self._names.stations
+        self._handheld = np.array([station.kind in _HANDHELD for _, station in stations])
+        self._skews = dirts.device_skews(len(stations), settings.dirt, self._chance)
+        self._scans_of_device = np.zeros(len(stations) * DEVICES_PER_STATION, np.int64)
+        self._happens, self._arrives = Shelf(), Shelf()
+        self._next_tick = settings.start_ms
+
+    def batches(self) -> Iterator[RecordColumns]:
+        """Every record of the log, in log order."""
+        for rows in self._hours():
+            ticked = self._with_ticks(rows)
+            for first in range(0, len(ticked), _BATCH):
+                part = ticked[first : first + _BATCH]
+                self._count(part)
+                yield self._names.columns(part)
+
+    def _hours(self) -> Iterator[Rows]:
+        """What enters the log, hour by hour, in order."""
+        settings = self.settings
+        waiting: dict[int, tuple[Manifest, Rows]] = {}
+        for time, number, convoy in self._schedule():
+            yield from self._until(max(time, settings.start_ms))
+            if convoy is not None:
+                manifest = self._teller.manifest(convoy)
+                waiting[number] = manifest, self._enter(manifest.advices)
+                continue
+            manifest, advices = waiting.pop(number)
+            scans = self._enter(dirts.miss(self._teller.story(manifest), settings.dirt, self._chance))
+            if self._witness is not None:
+                seen = np.concatenate([advices, scans])
+                self._witness(self._names.columns(seen[seen["arrival"] < settings.end_ms]))
+        yield from self._until(settings.end_ms + 400 * DAY)
+
+    def _schedule(self) -> list[tuple[int, int, Convoy | None]]:
+        """(time, number, convoy): the convoy when its advices begin, and None when its scans do."""
+        events: list[tuple[int, int, Convoy | None]] = []
+        for number, convoy in enumerate(self._convoys()):
+            events.append((convoy.starts - ADVICE_LEAD, number, convoy))
+            events.append((convoy.starts - CUSTOMS_LEAD, number, None))
+        return sorted(events, key=lambda event: (event[0], event[1]))
+
+    def _convoys(self) -> Iterator[Convoy]:
+        settings, chance, plan = self.settings, self._chance, self.settings.hub.plan
+        first = vehicles = 0
+        for day in range(settings.days):
+            parcels = settings.parcels * (day + 1) // settings.days - settings.parcels * day // settings.days
+            exports = int(chance.binomial(parcels, self._teller.export_share))
+            for by_air, size, by_hour in (
+                (True, parcels - exports, plan.aircraft_by_hour),
+                (False, exports, plan.trucks_by_hour),
+            ):
+                hours = np.repeat(np.arange(24), by_hour)
+                comes = settings.start_ms + day * DAY + hours * HOUR + chance.integers(0, HOUR, len(hours))
+                comes.sort()
+                room = np.exp(0.3 * chance.standard_normal(len(comes)))
+                load = chance.multinomial(size, room / room.sum())
+                vehicle = np.repeat(vehicles + np.arange(len(comes), dtype=np.int64), load)
+                arrives = np.repeat(comes, load).astype(np.int64)
+                vehicles += len(comes)
+                for part in _parts(arrives, vehicle):
+                    yield Convoy(by_air, first + part.start, vehicle[part], arrives[part])
+                first += size
+
+    def _enter(self, rows: Rows) -> Rows:
+        """Send `rows` on their way into the log, with the VOIDs that follow them; all of them, as they arrive."""
+        teller, dirt, chance = self._teller, self.settings.dirt, self._chance
+        more, overtaken = dirts.add_voids(rows, dirt, chance, teller.serial, teller.void_reasons())
+        teller.serial += 2 * len(more)
+        entered = np.concatenate([rows, more])
+        dirts.wrong_clocks(entered, self._handheld, self._skews, dirt, chance)
+        dirts.arrive(entered, overtaken, dirt, chance)
+        self._happens.put(entered, entered["time"])
+        return entered
+
+    def _until(self, time: int) -> Iterator[Rows]:
+        """Everything that enters the log in the hours that end by `time`."""
+        for rows in self._happens.take(time):
+            done = rows[np.argsort(rows["time"], kind="stable")]
+            self._number_devices(done)
+            repeats = dirts.repeat(done, self.settings.dirt, self._chance)
+            broken = dirts.breakages(done, self.settings.dirt, self._chance, self._teller.serial)
+            self._teller.serial += len(broken)
+            for part in (done, repeats, broken):
+                self._arrives.put(part, _log_times(part))
+        for rows in self._arrives.take(time):
+            rows = rows[_log_times(rows) < self.settings.end_ms]  # noqa: PLW2901
+            if len(rows):
+                yield rows[np.lexsort((rows["again"], _log_times(rows)))]
+
+    def _number_devices(self, rows: Rows) -> None:
+        """Give each scan the running number of its device; `rows` are in the order in which they happened."""
+        order = np.argsort(rows["device"], kind="stable")
+        order = order[np.searchsorted(rows["device"][order], 0) :]
+        device = rows["device"][order]
+        new = np.flatnonzero(np.concatenate(([True], device[1:] != device[:-1]))) if len(device) else order
+        counts = np.diff(np.append(new, len(device)))
+        rank = np.arange(len(device)) - np.repeat(new, counts)
+        rows["seq"][order] = self._scans_of_device[device] + rank + 1
+        self._scans_of_device[device[new]] += counts
+
+    def _with_ticks(self, rows: Rows) -> Rows:
+        """The same with the clock's ticks between them: a tick comes before what enters the log at its instant."""
+        step = max(1, int(self.settings.tick_seconds * SECOND))
+        times = _log_times(rows)
+        due = np.arange(self._next_tick, int(times[-1]) + 1, step, dtype=np.int64)
+        self._next_tick += len(due) * step
+        ticks = np.zeros(len(due), ROW)
+        ticks["type"], ticks["time"], ticks["arrival"] = RecordType.TICK, due, due
+        ticks["lane"] = ticks["reason"] = ticks["device"] = -1
+        return np.insert(rows, np.searchsorted(times, due), ticks)
+
+    def _count(self, rows: Rows) -> None:
+        types = rows["type"]
+        broken = types == RecordType.RAW
+        for case, count in enumerate(np.bincount(rows["other"][broken], minlength=len(CASES)).tolist()):
+            if count:
+                self.counts.dead_letters[Reason(CASES[case][0]).name] += count
+        ticks = int((types == RecordType.TICK).sum())
+        repeats = int(((rows["again"] > 0) & ~broken).sum())
+        self.counts.ticks += ticks
+        self.counts.duplicates += repeats
+        self.counts.records += len(rows) - ticks - repeats - int(broken.sum())
+
+
+def _log_times(rows: Rows) -> Ints:
+    times: Ints = rows["arrival"] + rows["again"]
+    return times
+
+
+def _parts(arrives: Ints, vehicle: Ints) -> Iterator[slice]:
+    """Convoys: whole vehicles of the same hour, as many as keep a convoy small."""
+    if not len(arrives):
+        return
+    new = np.flatnonzero(np.concatenate(([True], vehicle[1:] != vehicle[:-1])))
+    ends = [*new[1:].tolist(), len(arrives)]
+    begin, previous = 0, 0
+    for start, end in zip(new.tolist(), ends, strict=True):
+        if start > begin and (arrives[start] // HOUR != arrives[begin] // HOUR or end - begin > _CONVOY):
+            yield slice(begin, previous)
+            begin = start
+        previous = end
+    yield slice(begin, len(arrives))
+
+

@@ -1,0 +1,267 @@
+"""From the simulator's numbers to the texts of the log: ids of events, parcels and containers, and the hub's words."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.domain.hub import Hub, Site, Station, StationKind
+from streams.domain.kinds import VOID
+from streams.domain.records import Column, RecordColumns, RecordType
+from streams.simulate.broken import broken_value
+from streams.simulate.rows import HOUR, NONE, Rows
+
+DEVICES_PER_STATION: Final = 4
+ULD, BAG, TRUCK = 1, 2, 3
+# UPU S10: weights of the eight digits.
+_S10_WEIGHTS: Final = np.array([8, 6, 4, 2, 3, 5, 9, 7])
+# Parcel numbers walk through all 14-digit numbers in steps of this (it has no factor in common with 10).
+_STRIDE: Final = 61_803_398_893
+_EVENT_ID, _PARCEL, _CONTAINER = 32, 16, 29
+
+_HEX = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
+_PAIRS = np.frombuffer("".join(f"{number:02d}" for number in range(100)).encode(), np.uint16)
+
+Ints = NDArray[np.int64]
+
+
+def mix(numbers: NDArray[np.int64] | NDArray[np.uint64] | int, salt: int) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser: for one salt, different numbers give different results, and they look random."""
+    z = np.atleast_1d(np.asarray(numbers)).astype(np.uint64) + np.uint64(salt & (1 << 64) - 1)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def container(sort: int, prefix: int, number: Ints) -> Ints:
+    """The number of a container: what it is (ULD, BAG, TRUCK), the index of its prefix, its own number."""
+    return (np.int64(sort << 56) | np.int64(prefix << 40)) | number
+
+
+class Words:
+    """Distinct texts, one after the other in a buffer."""
+
+    def __init__(self) -> None:
+        self._index: dict[str, int] = {}
+
+    def __call__(self, word: str) -> int:
+        """The index of a word."""
+        return self._index.setdefault(word, len(self._index))
+
+    def table(self) -> tuple[NDArray[np.uint8], Ints, NDArray[np.int32]]:
+        """The buffer, and each word's position and length in it."""
+        encoded = [word.encode() for word in self._index]
+        lengths = np.array([len(word) for word in encoded], np.int32)
+        positions = np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.int64)
+        return np.frombuffer(b"".join(encoded), np.uint8), positions, lengths
+
+
+class Names:
+    """All the texts of one simulated log."""
+
+    def __init__(self, hub: Hub, seed: int, first_ms: int, last_ms: int) -> None:
+        self.words = Words()
+        self.stations: list[tuple[Site, Station]] = [(site, station) for site in hub.sites for station in site.stations]
+        self._site_words = np.array([self.words(site.code) for site, _ in self.stations], np.int64)
+        self._station_words = np.array([self.words(station.code) for _, station in self.stations], np.int64)
+        self._device_words = np.array(
+            [
+                self.words(f"{site.code}/{station.code}/{device}")
+                for site, station in self.stations
+                for device in range(1, DEVICES_PER_STATION + 1)
+            ],
+            np.int64,
+        )
+        self._clock = self.words("simulator")
+        self._salts = [int(mix(seed, salt)[0]) for salt in (1, 2)]
+        self._first_parcel = int(mix(seed, 3)[0]) % 10**14
+        self._s10_letter = ord("A") + int(mix(seed, 4)[0]) % 26
+        self._bag_prefixes: list[bytes] = [b""]
+        self._country = hub.hall.country
+        self._year = datetime.fromtimestamp(first_ms / 1000, UTC).year % 10
+        self._first_hour = first_ms // HOUR
+        self._offsets = self._local_offsets(last_ms // HOUR)
+
+    def pick(self, site: Site, kind: StationKind) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+        """Indexes of the stations of a kind at a site, and the upper bounds of their shares of the work."""
+        found = [n for n, (where, station) in enumerate(self.stations) if where is site and station.kind is kind]
+        capacity = np.array([self.stations[n][1].capacity_per_hour for n in found], np.float64)
+        return np.array(found, np.int16), np.cumsum(capacity / capacity.sum())
+
+    def bag_prefix(self, origin: str, destination: str) -> int:
+        """Index of the beginning of an S9 receptacle id: two offices of exchange, category A, subclass CN."""
+        prefix = f"{origin}AAAA{destination}AAAA".encode() + b"ACN"
+        if prefix not in self._bag_prefixes:
+            self._bag_prefixes.append(prefix)
+        return self._bag_prefixes.index(prefix)
+
+    def columns(self, rows: Rows) -> RecordColumns:
+        """The records as columns with texts, in the order of `rows`."""
+        words, word_at, word_length = self.words.table()
+        buffers, base = [words], len(words)
+
+        def add(texts: NDArray[np.uint8]) -> Ints:
+            nonlocal base
+            at = base + np.arange(len(texts), dtype=np.int64) * texts.shape[1]
+            buffers.append(texts.reshape(-1))
+            base += texts.size
+            return at
+
+        def word(indexes: NDArray[np.integer]) -> Column:
+            known = np.maximum(indexes, 0)
+            return word_at[known], np.where(indexes < 0, np.int32(-1), word_length[known])
+
+        def text(at: Ints, lengths: NDArray[np.int32] | int, there: NDArray[np.bool_] | None = None) -> Column:
+            size = np.broadcast_to(np.asarray(lengths, np.int32), at.shape)
+            return at, size if there is None else np.where(there, size, np.int32(-1))
+
+        def number(values: NDArray[np.integer], there: NDArray[np.bool_] | None = None) -> Column:
+            lengths = np.zeros(len(rows), np.int32)
+            return values.astype(np.int64), lengths if there is None else np.where(there, lengths, np.int32(-1))
+
+        types, kind, other = rows["type"], rows["kind"], rows["other"]
+        event_time = rows["time"] + rows["skew"]
+        station = rows["station"]
+        # VOIDs and inferred scans name another event; they are few or many, so only their texts are made.
+        names_other = (types == RecordType.SCAN) & (other != NONE)
+        other_at = np.zeros(len(rows), np.int64)
+        other_at[names_other] = add(self._event_ids(other[names_other]))
+        codes, which = np.unique(rows["container"], return_inverse=True)
+        container_texts, container_lengths = self._containers(codes)
+        parcels = text(add(self._parcels(rows["parcel"])), np.where(rows["parcel"] < 0, np.int32(13), np.int32(16)))
+        columns: dict[str, Column] = {
+            "event_id": text(add(self._event_ids(rows["serial"])), _EVENT_ID),
+            "parcel_id": parcels,
+            "kind": number(kind),
+            "event_time": number(event_time),
+            "utc_offset_minutes": number(self._offset(station, event_time)),
+            "record_time": number(rows["arrival"]),
+            "site": word(self._site_words[station]),
+            "station": word(self._station_words[station]),
+            "lane": word(rows["lane"]),
+            "reason": word(rows["reason"]),
+            "container_id": text(add(container_texts)[which], container_lengths[which], rows["container"] != 0),
+            "voids": text(other_at, _EVENT_ID, names_other & (kind == VOID)),
+            "inferred_from": text(other_at, _EVENT_ID, names_other & (kind != VOID)),
+            "device_id": self._devices(rows["device"], word),
+            "device_seq": number(rows["seq"]),
+            "weight_g": number(rows["weight"], rows["weight"] > 0),
+            "direction": number(rows["direction"]),
+            "service": word(rows["service"]),
+            "origin": word(rows["origin"]),
+            "destination": word(rows["destination"]),
+            "planned_lane": word(rows["lane"]),
+            "owner": word(rows["owner"]),
+            "promised_at": number(other, other != NONE),
+            "hub_time": number(rows["time"]),
+            "clock": word(np.full(len(rows), self._clock)),
+        }
+        keys = text(parcels[0], parcels[1], types != RecordType.TICK)
+        joined = np.concatenate(buffers)
+        raw = []
+        for n in np.flatnonzero(types == RecordType.RAW).tolist():
+            at, size = int(parcels[0][n]), int(parcels[1][n])
+            parcel_id = joined[at : at + size].tobytes().decode()
+            raw.append(broken_value(int(other[n]), int(rows["serial"][n]), parcel_id, int(event_time[n])))
+        return RecordColumns(types.astype(np.uint8), rows["arrival"] + rows["again"], joined, keys, columns, raw)
+
+    def _devices(self, devices: NDArray[np.int16], word: object) -> Column:
+        positions, lengths = word(self._device_words[np.maximum(devices, 0)])  # type: ignore[operator]
+        # A scan without a device has the empty text, not null.
+        return positions, np.where(devices < 0, np.int32(0), lengths)
+
+    def _event_ids(self, numbers: Ints) -> NDArray[np.uint8]:
+        halves = np.stack([mix(numbers, salt) for salt in self._salts], axis=1)
+        return _HEX[halves.view(np.uint8)].view(np.uint8).reshape(-1, _EVENT_ID)
+
+    def _parcels(self, parcels: Ints) -> NDArray[np.uint8]:
+        """LP and 14 digits, as e-commerce shippers number them; or an UPU S10 item id and three bytes to spare."""
+        texts = np.zeros((len(parcels), _PARCEL), np.uint8)
+        is_s10 = parcels < 0
+        number = (np.where(is_s10, -1 - parcels, parcels) * _STRIDE + self._first_parcel) % 10**14
+        texts[:, :2] = np.frombuffer(b"LP", np.uint8)
+        _digits(texts[:, 2:], number, 14)
+        if is_s10.any():
+            s10 = np.zeros((int(is_s10.sum()), _PARCEL), np.uint8)
+            s10[:, 0] = ord("L")
+            s10[:, 1] = self._s10_letter
+            _digits(s10[:, 2:], number[is_s10] % 10**8, 8)
+            rest = 11 - ((s10[:, 2:10] - ord("0")) @ _S10_WEIGHTS) % 11
+            s10[:, 10] = ord("0") + np.where(rest == 10, 0, np.where(rest == 11, 5, rest))
+            s10[:, 11:13] = np.frombuffer(self._country.encode(), np.uint8)
+            texts[is_s10] = s10
+        return texts
+
+    def _containers(self, codes: Ints) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        texts = np.zeros((len(codes), _CONTAINER), np.uint8)
+        lengths = np.zeros(len(codes), np.int32)
+        number = codes & (1 << 40) - 1
+        sort = codes >> 56
+        if (ulds := sort == ULD).any():  # IATA Res. 686: type, five digits, owner
+            lengths[ulds] = _fill(texts, ulds, [(b"AKE", None, 0), (b"", number % 10**5, 5), (b"CV", None, 0)])
+        if (trucks := sort == TRUCK).any():
+            lengths[trucks] = _fill(texts, trucks, [(b"TRK-", number % 10**7, 7)])
+        for index, prefix in enumerate(self._bag_prefixes):
+            bags = (sort == BAG) & (codes >> 40 & 0xFFFF == index)
+            if not bags.any():
+                continue
+            # UPU S9: year, despatch and receptacle number, last and registered flags, weight in 100 g.
+            weight = (mix(number, 5) % np.uint64(180)).astype(np.int64) + 20
+            parts: Sequence[tuple[bytes, Ints | None, int]] = [
+                (prefix + str(self._year).encode(), number % 10**7, 7),
+                (b"00", weight, 4),
+            ]
+            lengths[bags] = _fill(texts, bags, parts)
+        return texts, lengths
+
+    def _local_offsets(self, last_hour: int) -> NDArray[np.int64]:
+        """Minutes from UTC for each station and hour of the log."""
+        hours = [datetime.fromtimestamp(hour * 3600, UTC) for hour in range(self._first_hour, last_hour + 1)]
+        zones = {site.time_zone for site, _ in self.stations}
+        by_zone = {
+            zone: [int(offset.total_seconds()) // 60 for hour in hours if (offset := _offset_of(hour, zone)) is not None]
+            for zone in zones
+        }
+        return np.array([by_zone[site.time_zone] for site, _ in self.stations], np.int64)
+
+    def _offset(self, stations: NDArray[np.int16], times: Ints) -> Ints:
+        hours = np.clip(times // HOUR - self._first_hour, 0, self._offsets.shape[1] - 1)
+        found: Ints = self._offsets[stations, hours]
+        return found
+
+
+def _offset_of(hour: datetime, zone: str) -> object:
+    return hour.astimezone(ZoneInfo(zone)).utcoffset()
+
+
+def _digits(out: NDArray[np.uint8], numbers: Ints, width: int) -> None:
+    """Write numbers as `width` decimal digits, two at a time from the right."""
+    rest = numbers
+    at = width
+    while at > 0:
+        rest, pair = np.divmod(rest, 100)
+        text = _PAIRS[pair].view(np.uint8).reshape(-1, 2)
+        if at >= 2:  # noqa: PLR2004 - two digits left
+            out[:, at - 2 : at] = text
+        else:
+            out[:, 0] = text[:, 1]
+        at -= 2
+
+
+def _fill(
+    texts: NDArray[np.uint8], rows: NDArray[np.bool_], parts: Sequence[tuple[bytes, Ints | None, int]]
+) -> int:
+    """Write fixed bytes and numbers one after the other into the given rows; how many bytes that are."""
+    block = np.zeros((int(rows.sum()), texts.shape[1]), np.uint8)
+    at = 0
+    for fixed, numbers, width in parts:
+        block[:, at : at + len(fixed)] = np.frombuffer(fixed, np.uint8)
+        at += len(fixed)
+        if numbers is not None:
+            _digits(block[:, at : at + width], numbers[rows], width)
+            at += width
+    texts[rows] = block
+    return at

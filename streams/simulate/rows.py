@@ -1,0 +1,68 @@
+"""How the simulator holds a record while it has not left: 96 bytes, every word a number.
+
+A structured array moves a whole record with one copy when it is sorted; texts are made last, a batch at a time.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+SECOND: Final = 1_000
+MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+
+ROW: Final = np.dtype(
+    [
+        ("time", np.int64),  # when it really happened, ms since 1970
+        ("arrival", np.int64),  # when it was accepted (record_time)
+        ("serial", np.int64),  # from which the event_id is made
+        ("parcel", np.int64),  # number of the parcel; -1 - number where its id is an UPU S10
+        # SCAN: what `voids` (kind VOID) or `inferred_from` (others) is made from, or NONE.
+        # ADVICE: promised_at, or NONE. RAW: which case of streams/simulate/broken.py.
+        ("other", np.int64),
+        ("container", np.int64),  # see names.container; 0 is none
+        ("skew", np.int32),  # by how many ms the device's clock was wrong
+        ("again", np.int32),  # ms after `arrival` at which this copy enters the log: above 0 it is a duplicate
+        ("seq", np.int32),
+        ("weight", np.int32),  # grams; 0 is not weighed
+        ("station", np.int16),  # index of Names.stations
+        ("lane", np.int16),  # index of a word, or -1; ADVICE: planned_lane
+        ("reason", np.int16),  # index of a word, or -1
+        ("device", np.int16),  # index of Names.devices, or -1
+        ("service", np.int16),  # index of a word; ADVICE only, as the next three
+        ("origin", np.int16),
+        ("destination", np.int16),
+        ("owner", np.int16),
+        ("direction", np.int8),
+        ("kind", np.int8),
+        ("type", np.int8),  # RecordType
+        ("_", np.int8),
+    ]
+)
+NONE: Final = -1
+Rows = NDArray[np.void]
+
+
+class Shelf:
+    """Records that wait for their time, kept by the hour, so that only one hour at a time is sorted."""
+
+    def __init__(self) -> None:
+        self._hours: dict[int, list[Rows]] = {}
+
+    def put(self, rows: Rows, times: NDArray[np.int64]) -> None:
+        """Keep `rows` until their `times` come."""
+        if not len(rows):
+            return
+        order = np.argsort(times // HOUR, kind="stable")
+        rows, hours = rows[order], (times // HOUR)[order]
+        starts = np.flatnonzero(np.concatenate(([True], hours[1:] != hours[:-1])))
+        for part, hour in zip(np.split(rows, starts[1:]), hours[starts].tolist(), strict=True):
+            self._hours.setdefault(hour, []).append(part)
+
+    def take(self, before: int) -> Iterator[Rows]:
+        """Everything of the hours that end by `before` (ms), hour after hour; within an hour as it was put."""
+        for hour in sorted(hour for hour in self._hours if (hour + 1) * HOUR <= before):
+            yield np.concatenate(self._hours.pop(hour))

@@ -1,0 +1,372 @@
+"""What happens to the parcels of some vehicles that arrive together, from the advice to the delivery.
+
+By air: the aircraft lands, its ULDs are brought in and broken down, bags are opened, parcels are put on the sorter,
+cleared by customs (imports), packed into bags by lane, loaded and dispatched; some are delivered within our sight. By
+truck: the same from the dock on, with customs after sorting (exports). All of it in columns: a step is one array of
+times for all the parcels that take it.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from streams.domain import kinds
+from streams.domain.hub import Hub, LaneMode, Site, StationKind
+from streams.domain.records import RecordType
+from streams.simulate import names
+from streams.simulate.dirt import Dirt, lognormal
+from streams.simulate.names import DEVICES_PER_STATION, Ints, Names, mix
+from streams.simulate.rows import HOUR, MINUTE, NONE, ROW, SECOND, Rows
+
+# The earliest record of a vehicle's parcels, before it arrives: the advice, and a customs declaration lodged early.
+ADVICE_LEAD: Final = 20 * HOUR
+CUSTOMS_LEAD: Final = 3 * HOUR
+_PARCELS_PER_ULD: Final = 1_500
+# Of the parcels that leave by road: those whose delivery is reported back.
+_DELIVERY_SEEN: Final = 0.45
+_RETURNED: Final = 0.6  # of the refused
+_NO_READS: Final = ("LABEL_DAMAGED", "LABEL_MISSING", "NO_CODE")
+_HOLDS: Final = ("DOCUMENTS_MISSING", "VALUE_IN_DOUBT", "PHYSICAL_CHECK", "PROHIBITED_GOODS")
+_REFUSALS: Final = ("PROHIBITED_GOODS", "COUNTERFEIT")
+VOID_REASONS: Final = ("did_not_occur", "incorrect_data")
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Convoy:
+    """The parcels of vehicles that arrive within an hour; every array has a row a parcel, in the vehicles' order."""
+
+    by_air: bool
+    first: int  # number of the first parcel
+    vehicle: Ints  # number of its vehicle
+    arrives: Ints  # when that comes, ms
+
+    @property
+    def starts(self) -> int:
+        """When the first vehicle comes."""
+        return int(self.arrives.min())
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is known of a convoy before it comes."""
+
+    convoy: Convoy
+    parcel: Ints
+    direction: NDArray[np.int8]
+    lane: NDArray[np.int64]  # index of Hub.lanes
+    origin: NDArray[np.int64]  # index of a word
+    advices: Rows
+
+
+class Teller:
+    """Tells the stories of one simulated log. `serial` is the next free number of a record."""
+
+    def __init__(self, hub: Hub, words: Names, dirt: Dirt, chance: Generator, begin_ms: int, parcels_per_day: float) -> None:
+        self.begin_ms = begin_ms
+        self._hub, self._names, self._dirt, self._chance = hub, words, dirt, chance
+        self.serial = 1
+        self._lane_words = np.array([words.words(lane.code) for lane in hub.lanes], np.int64)
+        self._by_road = np.array([lane.mode is LaneMode.ROAD for lane in hub.lanes])
+        shares = np.array([lane.share for lane in hub.lanes])
+        self._lane_chances = {
+            road: np.where(self._by_road == road, shares, 0) / shares[self._by_road == road].sum()
+            for road in (False, True)
+        }
+        directions = np.array([hub.plan.directions.get(name, 0) for name in kinds.DIRECTIONS], np.float64)
+        self._air_directions = directions * [0, 1, 0, 1]
+        self.export_share = float(directions[kinds.EXPORT] / directions.sum())
+        self._reasons = {
+            group: np.array([words.words(word) for word in group], np.int16)
+            for group in (_NO_READS, _HOLDS, _REFUSALS, VOID_REASONS, ("CHUTE_FULL",), ("MIS_SORTED",))
+        }
+        # So many bags are open at once on a lane that a bag takes in about fifty parcels in its 20 minutes.
+        self._open_bags = max(1, int(parcels_per_day / 72 / len(hub.lanes) / 50))
+
+    def void_reasons(self) -> NDArray[np.int16]:
+        """Words that say why a scan is declared wrong."""
+        return self._reasons[VOID_REASONS]
+
+    def manifest(self, convoy: Convoy) -> Manifest:
+        """The parcels of a convoy, and the advices of nearly all of them."""
+        chance, plan, size = self._chance, self._hub.plan, len(convoy.vehicle)
+        word = self._names.words
+        number = convoy.first + np.arange(size, dtype=np.int64)
+        destinations = [np.array([word(code) for code in lane.destinations]) for lane in self._hub.lanes]
+        if convoy.by_air:
+            direction = chance.choice(4, size, p=self._air_directions / self._air_directions.sum())
+            road = (direction == kinds.IMPORT) | (chance.random(size) < 0.4)  # noqa: PLR2004 - of the transit parcels
+            countries = np.array([word(code) for code in plan.air_origins])
+            weights = np.array(list(plan.air_origins.values()))
+            origin = chance.choice(countries, size, p=weights / weights.sum())
+        else:
+            direction = np.full(size, kinds.EXPORT)
+            road = np.zeros(size, np.bool_)
+            countries = np.array([word(site.country) for site in self._hub.sites])
+            origin = chance.choice(countries, size)
+        lane = np.where(road, self._draw_lanes(size, road=True), self._draw_lanes(size, road=False))
+        advices = np.zeros(size, ROW)
+        advices["type"], advices["kind"], advices["station"], advices["device"] = RecordType.ADVICE, kinds.ADVISED, 0, -1
+        advices["parcel"] = np.where(direction == kinds.EXPORT, -1 - number, number)
+        lead = np.minimum(lognormal(chance, size, 8 * HOUR, 0.5), ADVICE_LEAD)
+        # Whoever sends a file of advices gives them all the same instant or nearly; before the log there is no log.
+        advices["time"] = np.maximum(convoy.arrives - lead, self.begin_ms + chance.integers(0, 5 * MINUTE, size))
+        advices["time"] = np.minimum(advices["time"], convoy.arrives)
+        service = chance.choice(len(plan.services), size, p=_shares([service.share for service in plan.services]))
+        hours = np.array([-1 if service.promise_hours is None else service.promise_hours for service in plan.services])
+        promised = convoy.arrives + (hours[service] * HOUR).astype(np.int64)
+        advices["other"] = np.where(hours[service] < 0, NONE, promised)
+        advices["lane"] = self._lane_words[lane]
+        advices["reason"] = -1
+        advices["service"] = np.array([word(service.code) for service in plan.services])[service]
+        advices["origin"] = origin
+        for index, countries in enumerate(destinations):
+            there = lane == index
+            advices["destination"][there] = chance.choice(countries, int(there.sum()))
+        owners = np.array([word(f"own-{owner:04d}") for owner in range(1, plan.owners + 1)])
+        advices["owner"] = chance.choice(owners, size)
+        advices["direction"] = direction
+        advices["serial"] = self._serials(size)
+        told = chance.random(size) >= self._dirt.unadvised
+        return Manifest(
+            convoy, advices["parcel"].copy(), direction.astype(np.int8), lane, origin.astype(np.int64), advices[told]
+        )
+
+    def story(self, manifest: Manifest) -> Rows:
+        """Every scan that the parcels of a convoy get, if nothing is missed, in no particular order."""
+        return _Story(self, manifest).tell()
+
+    def _draw_lanes(self, size: int, *, road: bool) -> Ints:
+        return self._chance.choice(len(self._hub.lanes), size, p=self._lane_chances[road])
+
+    def _serials(self, size: int) -> Ints:
+        first = self.serial
+        self.serial += size
+        return first + np.arange(size, dtype=np.int64)
+
+
+class _Story:
+    """One convoy's scans, gathered step by step."""
+
+    def __init__(self, teller: Teller, manifest: Manifest) -> None:
+        self.teller, self.manifest, self.convoy = teller, manifest, manifest.convoy
+        self.hub, self.names, self.dirt, self.chance = teller._hub, teller._names, teller._dirt, teller._chance
+        self.size = len(manifest.parcel)
+        self.scans: list[tuple[Ints, Rows]] = []
+
+    def tell(self) -> Rows:
+        chance, size, dirt = self.chance, self.size, self.dirt
+        is_import, is_export = self.manifest.direction == kinds.IMPORT, self.manifest.direction == kinds.EXPORT
+        unpacked = self._arrive()
+        if (damaged := chance.random(size) < dirt.damaged).any():
+            self._scan(damaged, kinds.DAMAGED, unpacked + 5 * SECOND, self.hub.hall, StationKind.UNPACK)
+        inducted = unpacked + lognormal(chance, size, 18 * MINUTE, 0.6)
+        weight = np.minimum(lognormal(chance, size, 350, 0.9) + 20, 30_000)
+        self._scan(None, kinds.INDUCTED, inducted, self.hub.hall, StationKind.INDUCT, weight=weight)
+        sorted_at = self._sort(inducted)
+        early = self.convoy.arrives + chance.integers(-CUSTOMS_LEAD, HOUR, size)
+        early = np.maximum(early, self.teller.begin_ms + chance.integers(0, HOUR, size))
+        lodged = np.where(is_export, sorted_at + lognormal(chance, size, 5 * MINUTE, 0.5), early)
+        released, refused = self._customs(is_import | is_export, lodged)
+        ready = np.where(is_import | is_export, np.maximum(sorted_at, released), sorted_at)
+        self._leave(~refused, ready)
+        returned = refused & (chance.random(size) < _RETURNED)
+        back = np.maximum(released, sorted_at) + lognormal(chance, size, 20 * HOUR, 0.5)
+        self._scan(returned, kinds.RETURNED, back, self.hub.hall, StationKind.LOAD)
+        return self._lose(inducted)
+
+    def _arrive(self) -> Ints:
+        """In by its vehicle, off it, out of its bag; when it is out of the bag."""
+        chance, convoy = self.chance, self.convoy
+        new = np.concatenate(([True], convoy.vehicle[1:] != convoy.vehicle[:-1]))
+        first = np.flatnonzero(new)
+        count = np.diff(np.append(first, self.size))
+        vehicle = np.cumsum(new) - 1  # index within the convoy
+        rank = np.arange(self.size) - first[vehicle]
+        bag_size = chance.integers(20, 81, len(first))
+        bag_start = _starts(new, rank // bag_size[vehicle])
+        if convoy.by_air:
+            site = self.hub.air
+            ulds = np.maximum(2, np.rint(count / _PARCELS_PER_ULD)).astype(np.int64)
+            load = rank * ulds[vehicle] // count[vehicle]
+            load_start = _starts(new, load)
+            carrier = names.container(names.ULD, 0, (mix(convoy.vehicle, 11) % np.uint64(10**5)).astype(np.int64) + load)
+        else:
+            site = self.hub.hall
+            load_start = new
+            carrier = names.container(names.TRUCK, 0, convoy.vehicle)
+        load = np.cumsum(load_start) - 1
+        loads = int(load[-1]) + 1
+        arrived = (convoy.arrives[load_start] + lognormal(chance, loads, 12 * MINUTE, 0.4))[load]
+        unloaded = arrived + lognormal(chance, loads, (40 if convoy.by_air else 15) * MINUTE, 0.5)[load]
+        for kind, time, station in (
+            (kinds.ARRIVED, arrived, StationKind.ARRIVAL),
+            (kinds.UNLOADED, unloaded, StationKind.UNLOAD),
+        ):
+            self._scan(None, kind, time, site, station, container=carrier, inferred=True)
+        bag = np.cumsum(bag_start | load_start) - 1
+        bags = int(bag[-1]) + 1
+        opened = unloaded + lognormal(chance, bags, 45 * MINUTE, 0.6)[bag]
+        # One parcel after the other comes out of the bag.
+        bag_first = np.flatnonzero(bag_start | load_start)
+        unpacked = opened + (np.arange(self.size) - bag_first[bag]) * 2_500 + chance.integers(0, 2_000, self.size)
+        self._scan(None, kinds.UNPACKED, unpacked, self.hub.hall, StationKind.UNPACK, container=self._bags_in(bag_first)[bag])
+        return unpacked
+
+    def _bags_in(self, bag_first: Ints) -> Ints:
+        prefixes = np.array([self.names.bag_prefix(code, self.hub.hall.country) for code in self._countries()])
+        words = np.array([self.names.words(code) for code in self._countries()])
+        origin = self.manifest.origin[bag_first]
+        prefix = prefixes[np.argmax(origin[:, None] == words[None, :], axis=1)]
+        number = (mix(self.convoy.first + bag_first, 12) % np.uint64(10**7)).astype(np.int64)
+        return (np.int64(names.BAG << 56) | (prefix.astype(np.int64) << 40)) | number
+
+    def _countries(self) -> list[str]:
+        return [*self.hub.plan.air_origins, *(site.country for site in self.hub.sites)]
+
+    def _sort(self, inducted: Ints) -> Ints:
+        """Over the sorter, some more than once; when it is in its chute."""
+        chance, size, dirt, hall = self.chance, self.size, self.dirt, self.hub.hall
+        now = inducted + lognormal(chance, size, 90 * SECOND, 0.3)
+        unread = chance.random(size) < dirt.no_reads
+        for _ in range(2):
+            self._scan(unread, kinds.NO_READ, now, hall, StationKind.SORT, reason=self._reason(_NO_READS))
+            around = now + 60 * SECOND + chance.integers(0, 30 * SECOND, size)
+            self._scan(unread, kinds.RECIRCULATED, around, hall, StationKind.SORT)
+            now = np.where(unread, around + 45 * SECOND, now)
+            unread = unread & (chance.random(size) < 0.3)  # noqa: PLR2004 - read at the second try, most of them
+        full = chance.random(size) < dirt.recirculated
+        self._scan(full, kinds.RECIRCULATED, now, hall, StationKind.SORT, reason=self._reason(("CHUTE_FULL",)))
+        now = np.where(full, now + 4 * MINUTE, now)
+        lane = self.manifest.lane
+        wrong = chance.random(size) < dirt.mis_sorted
+        other = (lane + chance.integers(1, len(self.hub.lanes), size)) % len(self.hub.lanes)
+        self._scan(wrong, kinds.SORTED, now, hall, StationKind.SORT, lane=other)
+        found = now + lognormal(chance, size, 25 * MINUTE, 0.5)
+        self._scan(wrong, kinds.RECIRCULATED, found, hall, StationKind.SORT, reason=self._reason(("MIS_SORTED",)))
+        now = np.where(wrong, found + 3 * MINUTE, now)
+        self._scan(None, kinds.SORTED, now, hall, StationKind.SORT, lane=lane)
+        return now
+
+    def _customs(self, declared: Flags, lodged: Ints) -> tuple[Ints, Flags]:
+        """Presented, perhaps held, released or refused; when, and who was refused."""
+        chance, size, dirt, hall = self.chance, self.size, self.dirt, self.hub.hall
+        self._scan(declared, kinds.CUSTOMS_PRESENTED, lodged, hall, StationKind.CUSTOMS)
+        done = lodged + lognormal(chance, size, 8 * MINUTE, 1.0)
+        held = declared & (chance.random(size) < dirt.held)
+        why = np.where(chance.random(size) < dirt.unexplained, -1, self._reason(_HOLDS))
+        self._scan(held, kinds.CUSTOMS_HELD, done, hall, StationKind.CUSTOMS, reason=why)
+        hold = np.clip(lognormal(chance, size, 12 * HOUR, 0.8), 4 * HOUR, 72 * HOUR)
+        done = np.where(held, done + hold, done)
+        refused = held & (chance.random(size) < dirt.refused)
+        reason = self._reason(_REFUSALS)
+        self._scan(refused, kinds.CUSTOMS_REFUSED, done, hall, StationKind.CUSTOMS, reason=reason)
+        self._scan(declared & ~refused, kinds.CUSTOMS_RELEASED, done, hall, StationKind.CUSTOMS)
+        return done, refused
+
+    def _leave(self, goes: Flags, ready: Ints) -> None:
+        """Into a bag, onto a truck or an aircraft, away; some are seen to be delivered."""
+        chance, size, lane = self.chance, self.size, self.manifest.lane
+        packed = ready + lognormal(chance, size, 35 * MINUTE, 0.6)
+        slot = packed // (20 * MINUTE)
+        open_bag = chance.integers(0, self.teller._open_bags, size)
+        number = (mix(slot * 1_000 + lane, 13) + open_bag.astype(np.uint64)) % np.uint64(10**7)
+        prefixes = np.array(
+            [self.names.bag_prefix(self.hub.hall.country, lane.destinations[0]) for lane in self.hub.lanes], np.int64
+        )
+        bag = np.int64(names.BAG << 56) | (prefixes[lane] << 40) | number.astype(np.int64)
+        self._scan(goes, kinds.PACKED, packed, self.hub.hall, StationKind.PACK, container=bag)
+        # A truck leaves each lane every hour, an aircraft every four; everything of a lane and slot is in one vehicle.
+        by_road = self.teller._by_road[lane]
+        every = np.where(by_road, HOUR, 4 * HOUR)
+        slot = (packed + 40 * MINUTE) // every + 1
+        trip = mix(slot * 1_000 + lane, 14)
+        leaves = slot * every + (trip % np.uint64(10 * MINUTE)).astype(np.int64)
+        of_bag = mix(bag, 15)
+        loaded = leaves - 5 * MINUTE - (of_bag % np.uint64(25 * MINUTE)).astype(np.int64)
+        vehicle = np.where(
+            by_road,
+            names.container(names.TRUCK, 0, (trip % np.uint64(10**7)).astype(np.int64)),
+            names.container(names.ULD, 0, ((trip + of_bag % np.uint64(40)) % np.uint64(10**5)).astype(np.int64)),
+        )
+        for site, some in ((self.hub.hall, goes & by_road), (self.hub.air, goes & ~by_road)):
+            for kind, time in ((kinds.LOADED, loaded), (kinds.DISPATCHED, leaves)):
+                self._scan(some, kind, time, site, StationKind.LOAD, lane=lane, container=vehicle, inferred=True)
+        seen = goes & by_road & (chance.random(size) < _DELIVERY_SEEN)
+        delivered = leaves + lognormal(chance, size, 8 * HOUR, 0.3) + lognormal(chance, size, 12 * HOUR, 0.6)
+        for index, way in enumerate(self.hub.lanes):
+            if way.feeder is not None:
+                site = self.hub.site(way.feeder)
+                self._scan(seen & (lane == index), kinds.DELIVERED, delivered, site, StationKind.DELIVERY)
+
+    def _lose(self, inducted: Ints) -> Rows:
+        """All scans so far, but none of a lost parcel after its induction, and the word that it is lost."""
+        lost = self.chance.random(self.size) < self.dirt.lost
+        until = np.where(lost, inducted, np.iinfo(np.int64).max)
+        kept = [rows[rows["time"] <= until[who]] for who, rows in self.scans]
+        self.scans.clear()
+        self._scan(lost, kinds.LOST, inducted + 36 * HOUR, self.hub.hall, StationKind.SORT)
+        rows = np.concatenate([*kept, *(rows for _, rows in self.scans)])
+        rows["serial"] = self.teller._serials(len(rows))
+        return rows
+
+    def _reason(self, group: tuple[str, ...]) -> Ints:
+        return self.chance.choice(self.teller._reasons[group], self.size).astype(np.int64)
+
+    def _scan(
+        self,
+        some: Flags | None,
+        kind: int,
+        time: Ints,
+        site: Site,
+        done: StationKind,
+        *,
+        lane: Ints | None = None,
+        reason: Ints | None = None,
+        container: Ints | None = None,
+        weight: Ints | None = None,
+        inferred: bool = False,
+    ) -> None:
+        """One scan of each of `some` parcels (None: all). `inferred`: from a scan of its container, at one device."""
+        who = np.arange(self.size) if some is None else np.flatnonzero(some)
+        if not len(who):
+            return
+        rows = np.zeros(len(who), ROW)
+        rows["type"], rows["kind"], rows["other"] = RecordType.SCAN, kind, NONE
+        rows["time"] = time[who]
+        rows["parcel"] = self.manifest.parcel[who]
+        rows["direction"] = self.manifest.direction[who]
+        rows["lane"] = -1 if lane is None else self.teller._lane_words[lane[who]]
+        rows["reason"] = -1 if reason is None else reason[who]
+        rows["weight"] = 0 if weight is None else weight[who]
+        stations, bounds = self.names.pick(site, done)
+        if container is not None:
+            rows["container"] = container[who]
+        if inferred:
+            # The container's own scan is the same for all that is in it: instant, station and event_id.
+            scan = mix(rows["container"] ^ rows["time"] * 64 + kind, 16)
+            rows["other"] = (scan >> np.uint64(2)).astype(np.int64) | np.int64(1 << 62)
+            drawn = (scan >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+            rows["device"] = -1
+        else:
+            drawn = self.chance.random(len(who))
+        rows["station"] = stations[np.minimum(np.searchsorted(bounds, drawn), len(stations) - 1)]
+        if not inferred:
+            rows["device"] = rows["station"] * DEVICES_PER_STATION + self.chance.integers(0, DEVICES_PER_STATION, len(who))
+        self.scans.append((who, rows))
+
+
+def _starts(new: Flags, part: Ints) -> Flags:
+    """Where a part of a vehicle's load begins."""
+    return new | np.concatenate(([True], part[1:] != part[:-1]))
+
+
+def _shares(parts: list[float]) -> NDArray[np.float64]:
+    shares = np.array(parts, np.float64)
+    return shares / shares.sum()
+
+
