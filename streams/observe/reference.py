@@ -6,6 +6,13 @@ from streams.observe.catalogue import CATALOGUE, PROCESS, SCRAPE, Label, Metric,
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 
+_HEAD = """\
+A worker started with `--metrics-port N` serves them on `http://127.0.0.1:N/metrics`. Counters count since the start of
+the process. Every combination of label values exists from the start, at 0, and no other value is ever shown: what is
+outside a set counts under its last word."""
+_BUCKETS = """\
+Promises lie on an edge of a bucket, so that the share kept is a ratio of two series and no interpolation."""
+
 
 def page() -> str:
     """The page, as Markdown."""
@@ -14,11 +21,9 @@ def page() -> str:
         [
             "# Metrics",
             "",
-            "<!-- Made from streams/observe/catalogue.py by `python -m streams.observe.reference`; change it there. -->",
+            "<!-- Made from streams/observe/catalogue.py by `python -m streams.observe.reference`. -->",
             "",
-            "A worker started with `--metrics-port N` serves them on `http://127.0.0.1:N/metrics`. Counters count since "
-            "the start of the process. Every combination of label values exists from the start, at 0, and no other value "
-            "is ever shown: what is outside a set counts under its last word.",
+            _HEAD,
             "",
             "| metric | type | unit | labels | meaning |",
             "|---|---|---|---|---|",
@@ -32,7 +37,7 @@ def page() -> str:
             "",
             "## Buckets",
             "",
-            "Promises lie on an edge of a bucket, so that the share kept is a ratio of two series and no interpolation.",
+            _BUCKETS,
             "",
             *(
                 f"- `{metric.name}`: {', '.join(f'{edge:g}' for edge in metric.buckets)} {metric.unit}"
