@@ -92,19 +92,13 @@ def settings(broker: str) -> Settings:
     return Settings(bootstrap=broker, prefix=f"t{uuid.uuid4().hex[:10]}.")
 
 
-def run_cli(*args: str, environment: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess[str]:
+def run_cli(
+    *args: str, check: bool = False, environment: dict[str, str] | None = None, **options
+) -> subprocess.CompletedProcess[str]:
     """Run the `parcels` command line as a process of its own; stdout and stderr are text."""
-    return subprocess.run(
-        [sys.executable, "-m", "streams.cli", *args],
-        **{
-            "check": False,
-            "capture_output": True,
-            "text": True,
-            "timeout": 120,
-            "env": os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)} | (environment or {}),
-            **options,
-        },
-    )
+    here = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    options = {"capture_output": True, "text": True, "timeout": 120, "env": here | (environment or {})} | options
+    return subprocess.run([sys.executable, "-m", "streams.cli", *args], check=check, **options)
 
 
 @pytest.fixture

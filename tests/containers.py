@@ -1,9 +1,10 @@
 """A Kafka container for tests: the official `apache/kafka` image, which testcontainers itself does not support."""
 
 import os
-import socket
 
 from testcontainers.core.container import DockerContainer
+
+from streams.pipeline.local_broker import free_port
 
 IMAGE = os.environ.get("PARCELS_TEST_IMAGE", "apache/kafka:4.3.1")
 
@@ -17,9 +18,7 @@ class KafkaContainer(DockerContainer):
 
     def __init__(self, image: str = IMAGE) -> None:
         super().__init__(image)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self.with_bind_ports("9092/tcp", ("127.0.0.1", self.port))
         properties = {
             "process.roles": "broker,controller",
@@ -34,6 +33,9 @@ class KafkaContainer(DockerContainer):
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
             "transaction.state.log.num.partitions": "8",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "auto.create.topics.enable": "false",
             "group.initial.rebalance.delay.ms": "0",
             "message.max.bytes": str(16 << 20),
             "replica.fetch.max.bytes": str(16 << 20),

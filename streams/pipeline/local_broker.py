@@ -57,6 +57,9 @@ _PROPERTIES = {
     "message.max.bytes": 16 << 20,
     "replica.fetch.max.bytes": 16 << 20,
     "log.cleaner.enable": "true",
+    # After a crash the node's own controller lets it back in when its last session has ended: 9 s by default.
+    "broker.session.timeout.ms": 3_000,
+    "broker.heartbeat.interval.ms": 500,
     "group.initial.rebalance.delay.ms": 0,
     # A worker that was killed is missed within seconds, whichever group protocol it speaks.
     "group.min.session.timeout.ms": 1_000,
@@ -80,6 +83,11 @@ appender.file.policies.size.type = SizeBasedTriggeringPolicy
 appender.file.policies.size.size = 10MB
 appender.file.strategy.type = DefaultRolloverStrategy
 appender.file.strategy.max = 2
+# Hundreds of lines of settings at every start, which server.properties tells better.
+logger.settings.name = org.apache.kafka.common.config.AbstractConfig
+logger.settings.level = warn
+logger.served.name = kafka.server.KafkaConfig
+logger.served.level = warn
 rootLogger.level = info
 rootLogger.appenderRef.file.ref = file
 """

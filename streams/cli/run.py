@@ -1,0 +1,89 @@
+"""`parcels run`: a worker."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from streams.cli.options import OK, Bootstrap, Json, Prefix, settings
+
+
+def run(
+    until_idle: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Exit when nothing arrived for so long. Without it, run until SIGTERM."),
+    ] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of this worker, the same after a restart; by default this host and the first free slot on it.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(metavar="classic|consumer", help="Protocol of the consumer group (KIP-848: consumer).")
+    ] = "classic",
+    metrics_port: Annotated[
+        int | None, typer.Option(metavar="N", help="Serve /metrics, /healthz and /readyz on 127.0.0.1:N.")
+    ] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Fold the log from its beginning and write nothing: for measurements.")
+    ] = False,
+    json: Json = False,
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+) -> None:
+    """Run a worker: scans in, the state of every parcel out, exactly once.
+
+    Start as many as there are partitions; each takes its share, and takes over when another one dies.
+    SIGTERM finishes the transactions on their way and leaves the group.
+
+    Examples:
+      parcels run
+      parcels run --until-idle 5
+      parcels run --metrics-port 9464
+    """
+    import json as json_module
+    import time
+
+    from streams.errors import Misconfigured
+    from streams.observe.logs import set_up
+    from streams.observe.metrics import WorkerMetrics
+    from streams.observe.serve import serve
+    from streams.config import load_hub
+    from streams.pipeline.instance import Instance
+    from streams.pipeline.worker import GROUP, Options, Worker, stop_on_signals
+
+    if protocol not in ("classic", "consumer"):
+        message = f"--protocol {protocol}: it is classic or consumer"
+        raise Misconfigured(message)
+    where = settings(bootstrap, prefix)
+    set_up()
+    metrics = WorkerMetrics(sites=[site.name for site in load_hub().sites])
+    # KIP-848 refuses a restarted static member until its session ends, so there members are dynamic.
+    held = Instance(where.prefix + GROUP) if instance is None and protocol == "classic" and not dry else None
+    name = held.name if held is not None else instance
+    worker = Worker(where, Options(name, protocol, until_idle, dry), metrics)
+    stop_on_signals(worker.stop)
+    server = serve(metrics, metrics_port) if metrics_port is not None else None
+    try:
+        worker.run()
+    finally:
+        if server is not None:
+            server.close()
+    if json:
+        tally = worker.tally
+        seconds = tally.last - tally.first if tally.first is not None else 0.0
+        print(
+            json_module.dumps(
+                {
+                    "records": tally.records,
+                    "seconds": round(seconds, 3),
+                    "cpu_seconds": round(time.process_time(), 3),
+                    "phases": {phase: round(spent, 3) for phase, spent in sorted(tally.seconds.items())},
+                }
+            ),
+            flush=True,
+        )
+    # Threads of abandoned clients may still hang in librdkafka: leave without waiting for them.
+    os._exit(OK)
