@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import numba
+import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -30,6 +31,9 @@ def _cache_folder() -> Path:
 
 # Numba reads this attribute when a function is first called, not when it is imported.
 numba.config.CACHE_DIR = str(_cache_folder())
+if numba.config.DISABLE_JIT:
+    # Hashes wrap around on purpose; compiled code does so silently, NumPy's scalars would warn.
+    np.seterr(over="ignore")
 
 
 def compiled(function: Function) -> Function:
@@ -40,3 +44,17 @@ def compiled(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Like `compiled`, for small functions that are called once per record or more: always inlined by LLVM."""
     return cast(Function, numba.njit(cache=True, nogil=True, forceinline=True)(function))
+
+
+def borrowing(function: Function) -> Function:
+    """Like `compiled`, for a loop that neither makes nor returns arrays: references to its arrays are not counted.
+
+    Numba counts them (atomically, some 5 ns each) for every array passed to a function or assigned to a name, also
+    where LLVM has inlined that function. Making an array in here fails to compile; returning one would free it early.
+    """
+    return cast(Function, numba.njit(cache=True, nogil=True, _nrt=False)(function))
+
+
+def borrowing_inlined(function: Function) -> Function:
+    """`borrowing` and `inlined`: for small functions that take arrays and return numbers."""
+    return cast(Function, numba.njit(cache=True, nogil=True, _nrt=False, forceinline=True)(function))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.domain.compiled import compiled
+from streams.domain.compiled import borrowing
 from streams.domain.limits import RECORD_BYTES
 from streams.domain.reasons import Reason
 from streams.errors import Misconfigured
@@ -163,8 +163,9 @@ class Decoder:
             total + PAD,
             base,
             self._widths[0],
-            self._depth,
+            np.zeros((self._depth, 4), np.int64),
             used,
+            np.zeros(len(room), np.int64),
             values,
             lengths,
             status,
@@ -183,7 +184,7 @@ def _views(values: Any, lengths: Any, start: int, width: int, rows: int) -> tupl
     return values[cells].reshape(width, rows), lengths[cells].reshape(width, rows)
 
 
-@compiled
+@borrowing
 def _close_up(values: Any, lengths: Any, start: Any, width: Any, room: Any, rows: Any) -> None:
     """Move the columns of a frame together, so that each has `rows` cells instead of `room`."""
     for column in range(1, width):
@@ -192,7 +193,7 @@ def _close_up(values: Any, lengths: Any, start: Any, width: Any, room: Any, rows
             lengths[start + column * rows + row] = lengths[start + column * room + row]
 
 
-@compiled
+@borrowing
 def _decode(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one interpreter loop; calls for its parts would cost half its speed
     buffer: Any,
     words: Any,
@@ -204,17 +205,18 @@ def _decode(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one interpreter loop; ca
     constants: Any,
     base: Any,
     root_columns: Any,
-    depth: Any,
+    stack: Any,
     used: Any,
+    before: Any,
     values: Any,
     lengths: Any,
     status: Any,
     record: Any,
 ) -> None:
-    """Run each record's program. `values[base[column] + row]` is a cell; `used` counts the rows of each frame."""
-    # Of each array being read, by depth: items left in the block, end of the block or -1, first row, row of its record.
-    stack = np.zeros((depth, 4), np.int64)
-    before = used.copy()
+    """Run each record's program. `values[base[column] + row]` is a cell; `used` counts the rows of each frame, `before`
+    those of whole records. `stack` holds of each array being read, by depth: items left in the block, end of the block
+    or -1, first row, row of its record.
+    """
     schema = 0
     start = 0
     for i in range(len(sizes)):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.domain.compiled import compiled
+from streams.domain.compiled import borrowing
 from streams.errors import Misconfigured
 from streams.kernel.avro_bytes import LARGEST_INT, SMALLEST_INT, is_text, words_of, write_long
 from streams.kernel.avro_layout import Layout
@@ -115,10 +115,11 @@ class Encoder:
         offsets[0] = 0
         # Row to go on with, position in `out`, fault, its instruction, its row in its frame.
         state = np.zeros(5, np.int64)
+        stack = np.zeros((self._depth, 3), np.int64)
         out = np.empty(int(rows * self._row_bytes) + 4096, np.uint8)
         while True:
             _encode(
-                rows, values, lengths, self._code, self._head, self._depth, offsets, state, out, words_of(out),
+                rows, values, lengths, self._code, self._head, stack, offsets, state, out, words_of(out),
                 octets[0], words[0], octets[1], words[1], octets[2], words[2], octets[3], words[3],
             )  # fmt: skip
             done, end, fault, place, row = state.tolist()
@@ -217,14 +218,14 @@ def _frozen(source: Any) -> Any:
     return array
 
 
-@compiled
+@borrowing
 def _encode(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one interpreter loop, as in the decoder
     rows: Any,
     values: Any,
     lengths: Any,
     code: Any,
     head: Any,
-    depth: Any,
+    stack: Any,
     offsets: Any,
     state: Any,
     out: Any,
@@ -238,9 +239,10 @@ def _encode(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one interpreter loop, as
     octets_3: Any,
     words_3: Any,
 ) -> None:
-    """Write rows from `state[0]` on; stops before a row for which `out` has no room, or in one with a fault."""
-    # Of each array being written, by depth: items left, row of its record, frame of its record.
-    stack = np.zeros((depth, 3), np.int64)
+    """Write rows from `state[0]` on; stops before a row for which `out` has no room, or in one with a fault.
+
+    `stack` holds of each array being written, by depth: items left, row of its record, frame of its record.
+    """
     full = len(out) - SLACK
     o = int(state[1])
     fault = 0
@@ -389,7 +391,7 @@ def _encode(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one interpreter loop, as
     state[2] = 0
 
 
-@compiled
+@borrowing
 def copy(out: Any, out_words: Any, o: Any, octets: Any, words: Any, p: Any, n: Any, text: Any) -> Any:
     """Copy `n` bytes from `p` of a source to `o`, where SLACK more are free; 0, or what is wrong with them."""
     if p < 0 or p > len(octets) - n:
