@@ -1,0 +1,79 @@
+"""`python -m bench`: measure this worker beside Kafka Streams and write down what came out."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench import latency, report, throughput, workload
+from bench.common import RESULTS, cluster, console, machine
+from bench.programs import COMMIT_MILLIS, THREADS, KafkaStreams, Mode
+from streams.errors import Misconfigured, StreamsError
+
+_MEASUREMENTS = ("live", "replay", "latency")
+_MODES: tuple[Mode, ...] = ("live", "replay")
+
+
+def main() -> int:
+    """Measure what the command line asks for; 0 when all of it could be measured."""
+    options = _options()
+    started = time.monotonic()
+    result: dict[str, Any] = {
+        "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": workload.commit(),
+        "machine": machine(),
+        "kafka_streams_settings": {
+            "threads": THREADS,
+            "commit_interval_ms": COMMIT_MILLIS,
+            "guarantee": "exactly_once_v2",
+            "store": "RocksDB",
+        },
+    }
+    KafkaStreams.build()
+    with cluster() as given:
+        records = workload.produce(given, options.records)
+        for mode in _MODES:
+            if mode in options.only:
+                result[mode] = throughput.measure(given, records, mode, options.repeat)
+        if "latency" in options.only:
+            seconds, warm_up = (5, 5) if options.quick else (30, 10)
+            result["latency"] = latency.measure(given, options.rate, seconds, warm_up, min(options.repeat, 2))
+    result["phases"] = {mode: result[mode]["ours"].get("phases") for mode in _MODES if result.get(mode)}
+    report.show(result)
+    report.write(result, options.results, time.strftime("%Y-%m-%d-%H%M%S") + ("-quick" if options.quick else ""))
+    if options.results == RESULTS and not options.quick:
+        report.rewrite_readme(result)
+    console.print(f"{time.monotonic() - started:.0f} s in all")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="This worker beside Kafka Streams: the same scans, the same broker, in turn. Uses the cluster of "
+        "KAFKA_BOOTSTRAP_SERVERS, else starts a broker of its own.",
+    )
+    parser.add_argument("--records", type=int, default=2_000_000, help="scans to fold (default: %(default)s)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each program and mode (default: %(default)s)")
+    parser.add_argument("--rate", type=int, default=10_000, help="latency: scans a second (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=_MEASUREMENTS, default=_MEASUREMENTS, help="what to measure")
+    parser.add_argument("--quick", action="store_true", help="200,000 scans, one run of each: a trial, no figures")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results (default: bench/results)")
+    options = parser.parse_args()
+    if options.quick:
+        options.records, options.repeat = 200_000, 1
+        if options.results == RESULTS:
+            options.results = RESULTS / "quick"
+    return options
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Misconfigured as error:
+        console.print(f"bench: {error}", style="red", markup=False)
+        sys.exit(2)
+    except StreamsError as error:
+        console.print(f"bench: {error}", style="red", markup=False)
+        sys.exit(1)

@@ -1,0 +1,110 @@
+"""The programs that are measured, and how each is started."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from bench.common import REPOSITORY, Cluster, UnsupportedError, Watched, console, start
+from streams.errors import Misconfigured
+
+# live: states and milestones are written, exactly once. replay: the log is folded, nothing is written.
+Mode = Literal["live", "replay"]
+PEERS = REPOSITORY / "bench" / "peers"
+THREADS = 2
+COMMIT_MILLIS = 100
+# Measured on two cores: the parallel collector gives a tenth more than G1, a cache of 64 MiB takes a fifth away.
+_JVM = ["-Xms3g", "-Xmx3g", "-XX:+UseParallelGC"]
+_IDLE_SECONDS = 5
+
+
+class Program(Protocol):
+    """Something that folds hub.scans."""
+
+    @property
+    def key(self) -> str:
+        """Its name in results."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """Its name in sentences."""
+        ...
+
+    def start(self, cluster: Cluster, folder: Path, mode: Mode, records: int | None) -> Watched:
+        """Start it on `cluster`; it ends by itself after `records` records, and runs until SIGTERM when None."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ours:
+    """The worker of this project."""
+
+    key: str = "ours"
+    title: str = "parcel-streams"
+
+    def start(self, cluster: Cluster, folder: Path, mode: Mode, records: int | None) -> Watched:
+        """See Program. It ends when nothing came for 5 s; its own report leaves them out."""
+        settings = cluster.settings
+        command = [sys.executable, "-m", "streams.cli", "run"]
+        command += ["--bootstrap", settings.bootstrap, "--prefix", settings.prefix, "--json"]
+        if records is not None:
+            command += ["--until-idle", str(_IDLE_SECONDS)]
+        if mode == "replay":
+            command += ["--dry"]
+        return start(self.title, command, folder)
+
+
+@dataclass(frozen=True)
+class KafkaStreams:
+    """The same work in Kafka Streams."""
+
+    key: str = "kafka_streams"
+    title: str = "Kafka Streams"
+
+    def start(self, cluster: Cluster, folder: Path, mode: Mode, records: int | None) -> Watched:
+        """See Program."""
+        settings = cluster.settings
+        target = PEERS / "target"
+        command = ["java", *_JVM, "-cp", f"{target / 'classes'}:{target / 'lib'}/*", "parcels.peer.Main"]
+        command += ["--bootstrap", settings.bootstrap, "--prefix", settings.prefix]
+        # A name that no run had before, so that no group offsets are found.
+        command += ["--application", folder.name, "--state-dir", str(folder / "store")]
+        command += ["--threads", str(THREADS), "--commit-ms", str(COMMIT_MILLIS), "--records", str(records or 0)]
+        if mode == "replay":
+            command += ["--no-outputs"]
+        return start(self.title, command, folder)
+
+    @staticmethod
+    def build() -> None:
+        """Build it with Maven, unless that was done since its sources changed.
+
+        Raises:
+            Misconfigured: there is no Maven, or the build failed.
+        """
+        sources = [PEERS / "pom.xml", *(PEERS / "src").rglob("*.*"), *(REPOSITORY / "schemas").glob("*.avsc")]
+        built = PEERS / "target" / "built"
+        if built.exists() and built.stat().st_mtime > max(source.stat().st_mtime for source in sources):
+            return
+        with console.status("building the Kafka Streams program with Maven"):
+            try:
+                subprocess.run(["mvn", "-q", "-B", "clean", "package"], cwd=PEERS, check=True)
+            except FileNotFoundError as error:
+                raise Misconfigured("no mvn on the PATH: the Kafka Streams program is built with Maven") from error
+            except subprocess.CalledProcessError as error:
+                raise Misconfigured(f"Maven could not build {PEERS}; its reasons are above") from error
+        built.touch()
+
+
+PROGRAMS: tuple[Program, ...] = (Ours(), KafkaStreams())
+
+
+def require_supported(watched: Watched, mode: Mode) -> None:
+    """Tell a program that does not know an option from one that failed.
+
+    Raises:
+        UnsupportedError: it does not know the mode.
+    """
+    if watched.process.returncode == 2 and "no such option" in watched.last_words().lower():
+        raise UnsupportedError(f"{watched.title} has no {mode} mode")

@@ -1,0 +1,40 @@
+"""The scans that everybody folds: a simulated day of the hub."""
+
+import subprocess
+import sys
+
+from bench.common import REPOSITORY, Cluster, console, start
+from streams.errors import StreamsError
+from streams.pipeline import topics
+
+# A simulated parcel has about this many records, ticks and duplicates included.
+RECORDS_PER_PARCEL = 12
+SEED = 7
+_SECONDS = 300
+
+
+def produce(cluster: Cluster, records: int) -> int:
+    """Fill hub.scans with about `records` records; returns how many there are.
+
+    Raises:
+        StreamsError: the simulator failed.
+    """
+    topics.apply(cluster.settings, topics.plan(cluster.settings))
+    command = [sys.executable, "-m", "streams.cli", "simulate", "--seed", str(SEED)]
+    command += ["--parcels", str(records // RECORDS_PER_PARCEL)]
+    command += ["--bootstrap", cluster.settings.bootstrap, "--prefix", cluster.settings.prefix]
+    simulator = start("parcels simulate", command, cluster.scratch / "simulate")
+    simulator.wait(_SECONDS, f"simulating a day of about {records:,} scans")
+    if simulator.process.returncode != 0:
+        raise StreamsError(f"parcels simulate failed: {simulator.last_words()}")
+    found = cluster.count(topics.SCANS)
+    console.print(f"hub.scans holds {found:,} records")
+    return found
+
+
+def commit() -> str | None:
+    """The commit of this tree that is measured; None outside a checkout."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() or None
