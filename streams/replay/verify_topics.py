@@ -1,0 +1,51 @@
+"""`parcels verify`: the checks of streams/replay/verify.py over the topics of a cluster."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+from confluent_kafka import Message, TopicPartition
+
+from streams.pipeline.clients import consumer, read_to_end
+from streams.pipeline.deadletters import read_dead_letters
+from streams.pipeline.settings import Settings
+from streams.pipeline.topics import MILESTONES, SCANS, STATE, check
+from streams.replay.verify import Evidence, Milestones, Record, Report, States, compare_dead_letters, compare_states
+
+
+def verify(settings: Settings, truth: Mapping[str, Any]) -> Report:
+    """Compare what the workers wrote with the truth.
+
+    Raises:
+        Misconfigured: the topics are not there.
+        StreamsError: the broker does not answer.
+    """
+    partitions = check(settings)
+    report = Report()
+    states = States(partitions)
+    states.add(_records(read_to_end(settings, settings.prefix + STATE)))
+    evidence = Evidence()
+    report.differences = compare_states(truth["parcels"], states.decoded(), evidence)
+    report.differences += states.differences
+    report.parcels = len(states.newest)
+    milestones = Milestones(report, evidence)
+    milestones.add(_records(read_to_end(settings, settings.prefix + MILESTONES)))
+    milestones.compare(truth["parcels"])
+    compare_dead_letters(truth["dead_letters"], read_dead_letters(settings), report)
+    report.behind = _behind(settings, states.positions, partitions)
+    return report
+
+
+def _records(messages: Iterable[Message]) -> Iterator[Record]:
+    for message in messages:
+        yield message.key(), message.value(), cast(int, message.partition()), cast(int, message.offset())
+
+
+def _behind(settings: Settings, positions: Mapping[int, int], partitions: int) -> dict[int, int]:
+    """Partition -> records of hub.scans beyond the position; only partitions that are behind."""
+    reader = consumer(settings, "reader")
+    try:
+        topic = settings.prefix + SCANS
+        ends = {p: reader.get_watermark_offsets(TopicPartition(topic, p), timeout=10) for p in range(partitions)}
+    finally:
+        reader.close()
+    return {p: high - positions.get(p, low) for p, (low, high) in ends.items() if high > positions.get(p, low)}
