@@ -192,7 +192,7 @@ class Hub(_Part):
     @cache
     def default(cls) -> Self:
         """The hub of `hub.yaml` beside this module, modelled on Liège."""
-        import yaml  # noqa: PLC0415 - only whoever needs the default hub reads YAML
+        import yaml  # only whoever needs the default hub reads YAML
 
         text = resources.files(__package__).joinpath("hub.yaml").read_text(encoding="utf-8")
         return cls.parse(yaml.safe_load(text))

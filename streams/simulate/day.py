@@ -1,6 +1,6 @@
 """One simulated log of a hub: which vehicles come when, and everything in the order in which it enters the log.
 
-The same settings and the same seed give the same records to the byte. Nothing is kept longer than its time: memory
+The same scenario and the same seed give the same records to the byte. Nothing is kept longer than its time: memory
 grows with the parcels of about two days, not with the length of the log.
 """
 
@@ -19,7 +19,7 @@ from streams.simulate import dirt as dirts
 from streams.simulate.broken import CASES
 from streams.simulate.dirt import Dirt
 from streams.simulate.names import DEVICES_PER_STATION, Ints, Names
-from streams.simulate.rows import DAY, HOUR, ROW, SECOND, Rows, Shelf
+from streams.simulate.rows import DAY, HOUR, ROW, SECOND, Rows, Shelf, chosen, joined
 from streams.simulate.story import ADVICE_LEAD, CUSTOMS_LEAD, Convoy, Manifest, Teller
 
 _BATCH: Final = 32_768  # records handed on at a time
@@ -31,7 +31,7 @@ Witness = Callable[[RecordColumns], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Scenario:
     """What to simulate; the log begins at `start_ms` and ends `after_hours` after the last of the `days`."""
 
     parcels: int
@@ -78,19 +78,19 @@ class Counts:
 class Simulation:
     """A hub's log: iterate once over `batches()`."""
 
-    def __init__(self, settings: Settings, witness: Witness | None = None) -> None:
-        self.settings, self.counts = settings, Counts()
+    def __init__(self, scenario: Scenario, witness: Witness | None = None) -> None:
+        self.scenario, self.counts = scenario, Counts()
         self._witness = witness
-        self._chance = np.random.Generator(np.random.PCG64(settings.seed))
-        self._names = Names(settings.hub, settings.seed, settings.start_ms, settings.end_ms + DAY)
-        per_day = settings.parcels / settings.days
-        self._teller = Teller(settings.hub, self._names, settings.dirt, self._chance, settings.start_ms, per_day)
+        self._chance = np.random.Generator(np.random.PCG64(scenario.seed))
+        self._names = Names(scenario.hub, scenario.seed, scenario.start_ms, scenario.end_ms + DAY)
+        per_day = scenario.parcels / scenario.days
+        self._teller = Teller(scenario.hub, self._names, scenario.dirt, self._chance, scenario.start_ms, per_day)
         stations = self._names.stations
         self._handheld = np.array([station.kind in _HANDHELD for _, station in stations])
-        self._skews = dirts.device_skews(len(stations), settings.dirt, self._chance)
+        self._skews = dirts.device_skews(len(stations), scenario.dirt, self._chance)
         self._scans_of_device = np.zeros(len(stations) * DEVICES_PER_STATION, np.int64)
         self._happens, self._arrives = Shelf(), Shelf()
-        self._next_tick = settings.start_ms
+        self._next_tick = scenario.start_ms
 
     def batches(self) -> Iterator[RecordColumns]:
         """Every record of the log, in log order."""
@@ -103,20 +103,20 @@ class Simulation:
 
     def _hours(self) -> Iterator[Rows]:
         """What enters the log, hour by hour, in order."""
-        settings = self.settings
+        scenario = self.scenario
         waiting: dict[int, tuple[Manifest, Rows]] = {}
         for time, number, convoy in self._schedule():
-            yield from self._until(max(time, settings.start_ms))
+            yield from self._until(max(time, scenario.start_ms))
             if convoy is not None:
                 manifest = self._teller.manifest(convoy)
                 waiting[number] = manifest, self._enter(manifest.advices)
                 continue
             manifest, advices = waiting.pop(number)
-            scans = self._enter(dirts.miss(self._teller.story(manifest), settings.dirt, self._chance))
+            scans = self._enter(dirts.miss(self._teller.story(manifest), scenario.dirt, self._chance))
             if self._witness is not None:
-                seen = np.concatenate([advices, scans])
-                self._witness(self._names.columns(seen[seen["arrival"] < settings.end_ms]))
-        yield from self._until(settings.end_ms + 400 * DAY)
+                seen = joined([advices, scans])
+                self._witness(self._names.columns(chosen(seen, seen["arrival"] < scenario.end_ms)))
+        yield from self._until(scenario.end_ms + 400 * DAY)
 
     def _schedule(self) -> list[tuple[int, int, Convoy | None]]:
         """(time, number, convoy): the convoy when its advices begin, and None when its scans do."""
@@ -127,17 +127,17 @@ class Simulation:
         return sorted(events, key=lambda event: (event[0], event[1]))
 
     def _convoys(self) -> Iterator[Convoy]:
-        settings, chance, plan = self.settings, self._chance, self.settings.hub.plan
+        scenario, chance, plan = self.scenario, self._chance, self.scenario.hub.plan
         first = vehicles = 0
-        for day in range(settings.days):
-            parcels = settings.parcels * (day + 1) // settings.days - settings.parcels * day // settings.days
+        for day in range(scenario.days):
+            parcels = scenario.parcels * (day + 1) // scenario.days - scenario.parcels * day // scenario.days
             exports = int(chance.binomial(parcels, self._teller.export_share))
             for by_air, size, by_hour in (
                 (True, parcels - exports, plan.aircraft_by_hour),
                 (False, exports, plan.trucks_by_hour),
             ):
                 hours = np.repeat(np.arange(24), by_hour)
-                comes = settings.start_ms + day * DAY + hours * HOUR + chance.integers(0, HOUR, len(hours))
+                comes = scenario.start_ms + day * DAY + hours * HOUR + chance.integers(0, HOUR, len(hours))
                 comes.sort()
                 room = np.exp(0.3 * chance.standard_normal(len(comes)))
                 load = chance.multinomial(size, room / room.sum())
@@ -150,10 +150,10 @@ class Simulation:
 
     def _enter(self, rows: Rows) -> Rows:
         """Send `rows` on their way into the log, with the VOIDs that follow them; all of them, as they arrive."""
-        teller, dirt, chance = self._teller, self.settings.dirt, self._chance
+        teller, dirt, chance = self._teller, self.scenario.dirt, self._chance
         more, overtaken = dirts.add_voids(rows, dirt, chance, teller.serial, teller.void_reasons())
         teller.serial += 2 * len(more)
-        entered = np.concatenate([rows, more])
+        entered = joined([rows, more])
         dirts.wrong_clocks(entered, self._handheld, self._skews, dirt, chance)
         dirts.arrive(entered, overtaken, dirt, chance)
         self._happens.put(entered, entered["time"])
@@ -162,17 +162,17 @@ class Simulation:
     def _until(self, time: int) -> Iterator[Rows]:
         """Everything that enters the log in the hours that end by `time`."""
         for rows in self._happens.take(time):
-            done = rows[np.argsort(rows["time"], kind="stable")]
+            done = rows.take(np.argsort(rows["time"], kind="stable"))
             self._number_devices(done)
-            repeats = dirts.repeat(done, self.settings.dirt, self._chance)
-            broken = dirts.breakages(done, self.settings.dirt, self._chance, self._teller.serial)
+            repeats = dirts.repeat(done, self.scenario.dirt, self._chance)
+            broken = dirts.breakages(done, self.scenario.dirt, self._chance, self._teller.serial)
             self._teller.serial += len(broken)
             for part in (done, repeats, broken):
                 self._arrives.put(part, _log_times(part))
         for rows in self._arrives.take(time):
-            rows = rows[_log_times(rows) < self.settings.end_ms]  # noqa: PLW2901
+            rows = chosen(rows, _log_times(rows) < self.scenario.end_ms)
             if len(rows):
-                yield rows[np.lexsort((rows["again"], _log_times(rows)))]
+                yield rows.take(np.lexsort((rows["again"], _log_times(rows))))
 
     def _number_devices(self, rows: Rows) -> None:
         """Give each scan the running number of its device; `rows` are in the order in which they happened."""
@@ -187,14 +187,15 @@ class Simulation:
 
     def _with_ticks(self, rows: Rows) -> Rows:
         """The same with the clock's ticks between them: a tick comes before what enters the log at its instant."""
-        step = max(1, int(self.settings.tick_seconds * SECOND))
+        step = max(1, int(self.scenario.tick_seconds * SECOND))
         times = _log_times(rows)
         due = np.arange(self._next_tick, int(times[-1]) + 1, step, dtype=np.int64)
         self._next_tick += len(due) * step
         ticks = np.zeros(len(due), ROW)
         ticks["type"], ticks["time"], ticks["arrival"] = RecordType.TICK, due, due
         ticks["lane"] = ticks["reason"] = ticks["device"] = -1
-        return np.insert(rows, np.searchsorted(times, due), ticks)
+        both = joined([ticks, rows])
+        return both.take(np.argsort(np.concatenate([due, times]), kind="stable"))
 
     def _count(self, rows: Rows) -> None:
         types = rows["type"]

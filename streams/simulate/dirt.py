@@ -16,7 +16,7 @@ from streams.domain.records import RecordType
 from streams.errors import Misconfigured
 from streams.simulate.broken import CASES
 from streams.simulate.names import DEVICES_PER_STATION
-from streams.simulate.rows import HOUR, MINUTE, NONE, SECOND, Rows
+from streams.simulate.rows import HOUR, MINUTE, NONE, SECOND, Rows, chosen, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ _OVERTAKES: Final = 0.2
 def miss(rows: Rows, dirt: Dirt, chance: Generator) -> Rows:
     """Leave out scans that were never made; advices are not scans."""
     kept = (chance.random(len(rows)) >= dirt.missed) | (rows["type"] != RecordType.SCAN) | (rows["kind"] == LOST)
-    return rows[kept]
+    return chosen(rows, kept)
 
 
 def add_voids(rows: Rows, dirt: Dirt, chance: Generator, serial: int, reasons: NDArray[np.int16]) -> tuple[Rows, Rows]:
@@ -78,7 +78,7 @@ def add_voids(rows: Rows, dirt: Dirt, chance: Generator, serial: int, reasons: N
 
     Returns the new rows, and which of `rows` (their serials) are overtaken by their VOID.
     """
-    targets = rows[chance.random(len(rows)) < dirt.voids]
+    targets = chosen(rows, chance.random(len(rows)) < dirt.voids)
     voids = targets.copy()
     voids["type"], voids["kind"] = RecordType.SCAN, VOID
     voids["other"] = targets["serial"]
@@ -90,11 +90,11 @@ def add_voids(rows: Rows, dirt: Dirt, chance: Generator, serial: int, reasons: N
     )
     # An advice is always replaced: the shipper corrects it.
     replaced = (chance.random(len(targets)) < _REPLACED) | (targets["type"] == RecordType.ADVICE)
-    right = targets[replaced].copy()
+    right = chosen(targets, replaced)
     right["serial"] = serial + len(targets) + np.arange(len(right))
     right["time"] += lognormal(chance, len(right), 4 * MINUTE, 0.8)
-    overtaken = targets[chance.random(len(targets)) < _OVERTAKES]
-    return np.concatenate([voids, right]), overtaken["serial"]
+    overtaken = chosen(targets, chance.random(len(targets)) < _OVERTAKES)
+    return joined([voids, right]), overtaken["serial"]
 
 
 def wrong_clocks(rows: Rows, handheld: NDArray[np.bool_], skews: NDArray[np.int64], dirt: Dirt, chance: Generator) -> None:
@@ -102,7 +102,7 @@ def wrong_clocks(rows: Rows, handheld: NDArray[np.bool_], skews: NDArray[np.int6
     own = (rows["type"] == RecordType.SCAN) & (rows["other"] == NONE) & handheld[rows["station"]] & (rows["device"] >= 0)
     rows["skew"] = np.where(own, skews[rows["device"]], 0)
     wrong = (chance.random(len(rows)) < dirt.wrong_clock) & (rows["type"] == RecordType.SCAN)
-    rows["skew"] += np.where(wrong, np.where(chance.random(len(rows)) < 0.5, HOUR, -HOUR), 0).astype(np.int32)  # noqa: PLR2004
+    rows["skew"] += np.where(wrong, np.where(chance.random(len(rows)) < 0.5, HOUR, -HOUR), 0).astype(np.int32)
 
 
 def device_skews(stations: int, dirt: Dirt, chance: Generator) -> NDArray[np.int64]:
@@ -123,17 +123,17 @@ def arrive(rows: Rows, overtaken: Rows, dirt: Dirt, chance: Generator) -> None:
 
 def repeat(rows: Rows, dirt: Dirt, chance: Generator) -> Rows:
     """Exact copies of some of `rows`, which enter the log after them."""
-    once = rows[chance.random(len(rows)) < dirt.duplicates]
+    once = chosen(rows, chance.random(len(rows)) < dirt.duplicates)
     once["again"] = 1 + np.minimum(lognormal(chance, len(once), 5 * SECOND, 1.2), MINUTE)
-    seen = rows[chance.random(len(rows)) < dirt.bursts]
-    burst = np.repeat(seen, chance.integers(3, 31, len(seen)))
+    seen = np.flatnonzero(chance.random(len(rows)) < dirt.bursts)
+    burst = rows.take(np.repeat(seen, chance.integers(3, 31, len(seen))))
     burst["again"] = chance.integers(1, 2 * SECOND, len(burst))
-    return np.concatenate([once, burst])
+    return joined([once, burst])
 
 
 def breakages(rows: Rows, dirt: Dirt, chance: Generator, serial: int) -> Rows:
     """Values that nobody can use, sent in the place of good ones."""
-    broken = rows[chance.random(len(rows)) < dirt.broken]
+    broken = chosen(rows, chance.random(len(rows)) < dirt.broken)
     broken["type"] = RecordType.RAW
     broken["other"] = chance.integers(0, len(CASES), len(broken))
     broken["serial"] = serial + np.arange(len(broken))

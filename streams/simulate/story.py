@@ -19,7 +19,7 @@ from streams.domain.records import RecordType
 from streams.simulate import names
 from streams.simulate.dirt import Dirt, lognormal
 from streams.simulate.names import DEVICES_PER_STATION, Ints, Names, mix
-from streams.simulate.rows import HOUR, MINUTE, NONE, ROW, SECOND, Rows
+from streams.simulate.rows import HOUR, MINUTE, NONE, ROW, SECOND, Rows, chosen, joined
 
 # The earliest record of a vehicle's parcels, before it arrives: the advice, and a customs declaration lodged early.
 ADVICE_LEAD: Final = 20 * HOUR
@@ -99,7 +99,7 @@ class Teller:
         destinations = [np.array([word(code) for code in lane.destinations]) for lane in self._hub.lanes]
         if convoy.by_air:
             direction = chance.choice(4, size, p=self._air_directions / self._air_directions.sum())
-            road = (direction == kinds.IMPORT) | (chance.random(size) < 0.4)  # noqa: PLR2004 - of the transit parcels
+            road = (direction == kinds.IMPORT) | (chance.random(size) < 0.4)  # of the transit parcels
             countries = np.array([word(code) for code in plan.air_origins])
             weights = np.array(list(plan.air_origins.values()))
             origin = chance.choice(countries, size, p=weights / weights.sum())
@@ -133,7 +133,7 @@ class Teller:
         advices["serial"] = self._serials(size)
         told = chance.random(size) >= self._dirt.unadvised
         return Manifest(
-            convoy, advices["parcel"].copy(), direction.astype(np.int8), lane, origin.astype(np.int64), advices[told]
+            convoy, advices["parcel"].copy(), direction.astype(np.int8), lane, origin.astype(np.int64), chosen(advices, told)
         )
 
     def story(self, manifest: Manifest) -> Rows:
@@ -238,7 +238,7 @@ class _Story:
             around = now + 60 * SECOND + chance.integers(0, 30 * SECOND, size)
             self._scan(unread, kinds.RECIRCULATED, around, hall, StationKind.SORT)
             now = np.where(unread, around + 45 * SECOND, now)
-            unread = unread & (chance.random(size) < 0.3)  # noqa: PLR2004 - read at the second try, most of them
+            unread = unread & (chance.random(size) < 0.3)  # read at the second try, most of them
         full = chance.random(size) < dirt.recirculated
         self._scan(full, kinds.RECIRCULATED, now, hall, StationKind.SORT, reason=self._reason(("CHUTE_FULL",)))
         now = np.where(full, now + 4 * MINUTE, now)
@@ -307,10 +307,10 @@ class _Story:
         """All scans so far, but none of a lost parcel after its induction, and the word that it is lost."""
         lost = self.chance.random(self.size) < self.dirt.lost
         until = np.where(lost, inducted, np.iinfo(np.int64).max)
-        kept = [rows[rows["time"] <= until[who]] for who, rows in self.scans]
+        kept = [chosen(rows, rows["time"] <= until[who]) for who, rows in self.scans]
         self.scans.clear()
         self._scan(lost, kinds.LOST, inducted + 36 * HOUR, self.hub.hall, StationKind.SORT)
-        rows = np.concatenate([*kept, *(rows for _, rows in self.scans)])
+        rows = joined([*kept, *(rows for _, rows in self.scans)])
         rows["serial"] = self.teller._serials(len(rows))
         return rows
 

@@ -1,0 +1,192 @@
+"""Records into `hub.scans`, many at a time: for the simulator and for files.
+
+A producer by itself tells of a record that it could not deliver only through a callback; here leaving the `with`
+block raises when any record did not arrive.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+from confluent_kafka import KafkaError
+from numpy.typing import NDArray
+
+from streams.domain.records import RecordColumns, RecordType
+from streams.errors import StreamsError
+from streams.kernel.avro_encode import Encoder
+from streams.pipeline import clients
+from streams.pipeline.schemas import load_schemas
+from streams.pipeline.settings import Settings
+from streams.pipeline.topics import SCANS
+
+# So many records wait for the broker at most; far below the producer's own queue, which therefore never overflows.
+_WAITING: Final = 200_000
+# A paced feed sends what is due this often.
+_BEAT_SECONDS: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Records ready to be sent, in log order."""
+
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    # Indexes of the records that go to every partition: ticks.
+    everywhere: Sequence[int] = ()
+
+
+class ColumnsEncoder:
+    """Turns the columns of a simulation into the bytes of the log."""
+
+    def __init__(self) -> None:
+        schemas = load_schemas()
+        self._encoders = [
+            (int(type_), Encoder(schemas.current(name), schemas.id(name)))
+            for type_, name in ((RecordType.SCAN, "Scan"), (RecordType.ADVICE, "Advice"), (RecordType.TICK, "Tick"))
+        ]
+        self._fields = {
+            type_: [column.path for column in encoder.layout.frames[0].columns] for type_, encoder in self._encoders
+        }
+
+    def encode(self, columns: RecordColumns) -> Encoded:
+        """Keys and values of all records."""
+        rows = columns.rows
+        values: list[bytes | None] = [None] * rows
+        for type_, encoder in self._encoders:
+            which = np.flatnonzero(columns.types == type_)
+            numbers = np.empty((len(self._fields[type_]), len(which)), np.int64)
+            lengths = np.empty(numbers.shape, np.int32)
+            for place, path in enumerate(self._fields[type_]):
+                number, length = columns.columns[path]
+                number.take(which, out=numbers[place])
+                length.take(which, out=lengths[place])
+            blob, ends = encoder.encode(len(which), [(numbers, lengths)], (columns.text,))
+            for row, begin, end in zip(which.tolist(), ends, ends[1:], strict=False):
+                values[row] = blob[begin:end]
+        for row, raw in zip(np.flatnonzero(columns.types == RecordType.RAW).tolist(), columns.raw, strict=True):
+            values[row] = raw
+        text = columns.text.tobytes()
+        at, size = columns.keys
+        keys = [
+            None if length < 0 else text[begin : begin + length]
+            for begin, length in zip(at.tolist(), size.tolist(), strict=True)
+        ]
+        return Encoded(keys, values, np.flatnonzero(columns.types == RecordType.TICK).tolist())
+
+
+class Feed:
+    """Sends records to `hub.scans`; a context manager.
+
+    Example:
+        with Feed(settings, rate=10_000) as feed:
+            feed.send(encoded)
+    """
+
+    def __init__(self, settings: Settings, rate: float | None = None) -> None:
+        """rate: records a second, spread evenly; None is as fast as it can."""
+        self._settings, self._rate = settings, rate
+        self._topic = settings.prefix + SCANS
+        self.sent = 0  # records handed to the producer; a tick counts once for every partition
+        self._paced = 0
+        self._undelivered = 0
+        self._first_error = ""
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            Misconfigured: hub.scans does not exist.
+            StreamsError: no broker answers.
+        """
+        self._producer = clients.producer(self._settings, delivery_report_only_error=True, linger_ms=5)
+        self._partitions = range(clients.partitions_of(self._producer, self._topic))
+        self._begun = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait until everything is in the log.
+
+        Raises:
+            StreamsError: some record did not arrive.
+        """
+        if kind is not None:
+            self._producer.purge(in_flight=False)
+        waiting = self._producer.flush(-1 if kind is None else 5)
+        if kind is None and (self._undelivered or waiting):
+            raise self._failure()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been open."""
+        return time.monotonic() - self._begun
+
+    def send(self, records: Encoded, due: NDArray[np.float64] | None = None) -> None:
+        """Send records in their order, and wait while the broker is behind.
+
+        due: when to send each, in seconds since the feed was opened, never decreasing; without it the rate decides.
+
+        Raises:
+            StreamsError: a record sent earlier was refused by the broker or did not arrive in time.
+        """
+        size = len(records.values)
+        if due is None and self._rate is not None:
+            due = (self._paced + np.arange(size)) / self._rate
+        self._paced += size
+        messages: list[dict[str, Any]] = [
+            {"key": key, "value": value} for key, value in zip(records.keys, records.values, strict=True)
+        ]
+        if records.everywhere:
+            messages, due = self._to_every_partition(messages, records.everywhere, due)
+        if due is None:
+            self._hand_over(messages)
+            return
+        first = 0
+        while first < len(messages):
+            if (early := float(due[first]) - self.seconds) > 0:
+                self._producer.poll(max(early, _BEAT_SECONDS))
+            last = max(first + 1, int(np.searchsorted(due, self.seconds, side="right")))
+            self._hand_over(messages[first:last])
+            first = last
+
+    def _to_every_partition(
+        self, messages: list[dict[str, Any]], everywhere: Sequence[int], due: NDArray[np.float64] | None
+    ) -> tuple[list[dict[str, Any]], NDArray[np.float64] | None]:
+        copies = np.ones(len(messages), np.int64)
+        copies[everywhere] = len(self._partitions)
+        spread = []
+        previous = 0
+        for index in everywhere:
+            spread += messages[previous:index]
+            spread += [{**messages[index], "partition": partition} for partition in self._partitions]
+            previous = index + 1
+        spread += messages[previous:]
+        return spread, None if due is None else np.repeat(due, copies)
+
+    def _hand_over(self, messages: list[dict[str, Any]]) -> None:
+        for first in range(0, len(messages), _WAITING // 4):
+            part = messages[first : first + _WAITING // 4]
+            while len(self._producer) + len(part) > _WAITING:
+                self._producer.poll(0.05)
+            # The queue has room, so what is left after the first call is left for another reason.
+            if self._producer.produce_batch(self._topic, part, on_delivery=self._delivered) != len(part):
+                error = next(message["_error"] for message in part if "_error" in message)
+                raise StreamsError(f"Kafka does not take a record of {self._topic}: {error.str()}")
+            self.sent += len(part)
+            self._producer.poll(0)
+            if self._undelivered:
+                raise self._failure()
+
+    def _delivered(self, error: KafkaError | None, _: object) -> None:
+        if error is not None:
+            self._undelivered += 1
+            self._first_error = self._first_error or error.str()
+
+    def _failure(self) -> StreamsError:
+        return StreamsError(f"{self._undelivered} records did not arrive in {self._topic}: {self._first_error}")
+
+

@@ -1,0 +1,204 @@
+"""The truth file: what the state of each parcel must be, derived from the simulated records in plain Python.
+
+It shares no code with the worker, so that the two can be held against each other. The rules in one place:
+
+- A record is known by the 128-bit MurmurHash3 of its event_id (a VOID: of the event_id, a NUL byte and its event_time).
+- A parcel's records are in the order of event_time, kind and identity, whatever the order of their arrival.
+- A record that a VOID of the same parcel names counts for nothing but `version` and `entries`.
+"""
+
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import mmh3
+import numpy as np
+
+from streams.domain.kinds import DIRECTIONS, KINDS
+from streams.domain.records import RecordColumns, RecordType
+from streams.errors import Misconfigured
+from streams.simulate.day import Counts
+
+FORMAT: Final = "parcel-streams truth 1"
+
+# Written out here, not taken from the bit sets that the worker uses.
+_STAGES: Final = frozenset(
+    "ARRIVED UNLOADED UNPACKED INDUCTED SORTED PACKED LOADED DISPATCHED DELIVERED RETURNED LOST".split()
+)
+_CUSTOMS: Final = frozenset("CUSTOMS_PRESENTED CUSTOMS_HELD CUSTOMS_RELEASED CUSTOMS_REFUSED".split())
+_NO_PLACE: Final = _CUSTOMS | {"OTHER", "ADVISED", "LOST", "VOID"}
+_RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One distinct record of a parcel; times in ms since 1970."""
+
+    event_id: str
+    kind: str
+    event_time: int
+    site: str = ""
+    station: str = ""
+    lane: str | None = None
+    reason: str | None = None
+    container_id: str | None = None
+    voids: str | None = None
+    # Of an Advice.
+    plan: Mapping[str, str | None] | None = None
+    promised_at: int | None = None
+
+    def identity(self) -> bytes:
+        """By which it is known."""
+        name = self.event_id.encode()
+        return _hash(name + b"\0" + struct.pack(">q", self.event_time) if self.kind == "VOID" else name)
+
+
+def state_of(records: Iterable[Said]) -> dict[str, Any]:
+    """What the state of the parcel with these records, all distinct, must be: fields as in ParcelState.
+
+    Two say it shorter: `kinds` is {kind: [first, last, count]}, and `entries` is the SHA-256 of the identities of all
+    records in their order, each followed by a byte that is 1 where it is voided.
+    """
+    named = sorted(
+        ((said.event_time, _RANK[said.kind], said.identity(), said) for said in records), key=lambda each: each[:3]
+    )
+    voided = {_hash(said.voids.encode()) for *_, said in named if said.kind == "VOID" and said.voids is not None}
+    digest = sha256()
+    for _, _, identity, said in named:
+        digest.update(identity + (b"\1" if said.kind != "VOID" and identity in voided else b"\0"))
+    live = [said for *_, identity, said in named if said.kind != "VOID" and identity not in voided]
+    kinds: dict[str, list[int]] = {}
+    state: dict[str, Any] = {
+        **dict.fromkeys(
+            ("stage", "stage_time", "customs", "hold_reason", "site", "station", "container_id", "lane", "plan")
+        ),
+        "promised_at": None,
+        "version": len(named),
+        "held": False,
+        "damaged": False,
+        "no_reads": 0,
+        "recirculations": 0,
+        "kinds": kinds,
+        "entries": digest.hexdigest(),
+    }
+    for said in live:
+        kind, time = said.kind, said.event_time
+        seen = kinds.setdefault(kind, [time, time, 0])
+        seen[1], seen[2] = time, seen[2] + 1
+        # An advice that comes after the parcel does not move it back.
+        if kind in _STAGES or (kind == "ADVISED" and state["stage"] in (None, "ADVISED")):
+            state["stage"], state["stage_time"] = kind, time
+        if said.plan is not None:
+            state["plan"], state["promised_at"] = dict(said.plan), said.promised_at
+            continue
+        if kind in _CUSTOMS:
+            state["customs"], state["held"] = kind, kind == "CUSTOMS_HELD"
+            state["hold_reason"] = said.reason if kind == "CUSTOMS_HELD" else None
+        if kind not in _NO_PLACE:
+            state["site"], state["station"] = said.site, said.station
+        if kind in ("UNPACKED", "DELIVERED"):
+            state["container_id"] = None
+        elif said.container_id is not None:
+            state["container_id"] = said.container_id
+        if kind in ("SORTED", "LOADED") and said.lane is not None:
+            state["lane"] = said.lane
+        state["damaged"] |= kind == "DAMAGED"
+        state["no_reads"] += kind == "NO_READ"
+        state["recirculations"] += kind == "RECIRCULATED"
+    state["kinds"] = dict(sorted(kinds.items(), key=lambda item: _RANK[item[0]]))
+    return state
+
+
+class TruthFile:
+    """Written while the simulation runs, parcel by parcel; there under its name once it is complete.
+
+    A context manager and a witness of `Simulation`:
+    {"format", "seed", "parcels": {parcel_id: state_of(...)}, "records", "duplicates", "dead_letters": {reason: count}}
+    """
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self._path, self._part, self._seed = path, path.with_name(path.name + ".part"), seed
+        self._complete = False
+
+    def __enter__(self) -> Self:
+        """Begin the file.
+
+        Raises:
+            Misconfigured: it cannot be written there.
+        """
+        try:
+            self._file = self._part.open("w", encoding="utf-8")
+        except OSError as error:
+            raise Misconfigured(f"the truth file cannot be written: {error}") from error
+        self._file.write(f'{{"format": {json.dumps(FORMAT)},\n"seed": {self._seed},\n"parcels": {{')
+        self._separator = "\n"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._complete:
+            self._part.replace(self._path)
+        else:
+            self._part.unlink()
+
+    def __call__(self, columns: RecordColumns) -> None:
+        """Take in all records of some parcels."""
+        parcels: dict[str, list[Said]] = {}
+        for parcel_id, said in records(columns):
+            parcels.setdefault(parcel_id, []).append(said)
+        for parcel_id, said_of_it in parcels.items():
+            self._file.write(f"{self._separator}{json.dumps(parcel_id)}: {json.dumps(state_of(said_of_it))}")
+            self._separator = ",\n"
+
+    def complete(self, counts: Counts) -> None:
+        """Add what the whole log holds; afterwards the file stays."""
+        rest = {
+            "records": counts.records,
+            "duplicates": counts.duplicates,
+            "dead_letters": dict(sorted(counts.dead_letters.items())),
+        }
+        self._file.write("\n},\n" + json.dumps(rest).removeprefix("{") + "\n")
+        self._complete = True
+
+
+def records(columns: RecordColumns) -> Iterable[tuple[str, Said]]:
+    """Every scan and advice of `columns`, with its parcel_id."""
+    text = columns.text.tobytes()
+
+    def texts(field: str) -> list[str | None]:
+        at, size = columns.columns[field]
+        return [
+            None if length < 0 else text[begin : begin + length].decode()
+            for begin, length in zip(at.tolist(), size.tolist(), strict=True)
+        ]
+
+    def numbers(field: str) -> list[int]:
+        return columns.columns[field][0].tolist()
+
+    scan_fields = ("site", "station", "lane", "reason", "container_id", "voids")
+    plan_fields = ("service", "origin", "destination", "planned_lane", "owner")
+    scanned = zip(*(texts(field) for field in scan_fields), strict=True)
+    planned = zip(*(texts(field) for field in plan_fields), strict=True)
+    promised = np.where(columns.columns["promised_at"][1] < 0, -1, columns.columns["promised_at"][0]).tolist()
+    for type_, parcel_id, event_id, kind, time, scan, plan, direction, promise in zip(
+        columns.types.tolist(), texts("parcel_id"), texts("event_id"), numbers("kind"), numbers("event_time"),
+        scanned, planned, numbers("direction"), promised, strict=True,
+    ):  # fmt: skip
+        if parcel_id is None or event_id is None:
+            continue
+        if type_ == RecordType.SCAN:
+            yield parcel_id, Said(event_id, KINDS[kind], time, *scan)
+        elif type_ == RecordType.ADVICE:
+            named = {"direction": DIRECTIONS[direction], **dict(zip(plan_fields, plan, strict=True))}
+            yield parcel_id, Said(event_id, "ADVISED", time, plan=named, promised_at=None if promise < 0 else promise)
+
+
+def _hash(said: bytes) -> bytes:
+    return struct.pack(">QQ", *mmh3.hash64(said, 0, x64arch=True, signed=False))
