@@ -8,7 +8,16 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Any, Final, cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from streams.errors import Misconfigured, StreamsError
@@ -18,6 +27,8 @@ from streams.pipeline.settings import Settings
 _QUIET: Final = {"log_level": 0, "reconnect.backoff.max.ms": 500}
 
 
+# What the client says while no broker answers; it goes on trying by itself.
+_AWAY: Final = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE)  # noqa: SLF001
 # Public, for all its underscore: librdkafka's own codes are named so.
 PARTITION_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
 
@@ -32,7 +43,8 @@ def producer(settings: Settings, **options: Any) -> Producer:
             "compression.type": "lz4",
             "linger.ms": 5,
             "batch.size": 1 << 20,
-            "message.max.bytes": 16 << 20,
+            # Above every topic's own limit: a dead letter is the largest record of hub.scans and its headers.
+            "message.max.bytes": 20 << 20,
             "queue.buffering.max.messages": 1_000_000,
             "queue.buffering.max.kbytes": 1 << 20,
             **_QUIET,
@@ -155,6 +167,53 @@ def read_one(settings: Settings, topic: str, partition: int, offset: int) -> Mes
             raise StreamsError(f"reading {topic} [{partition}]: {error.str()}")
         # At the offset of a transaction marker, or of a record that was compacted away, the next record comes.
         return found if error is None and found.offset() == offset else None
+    finally:
+        reader.close()
+
+
+def newest_of(settings: Settings, topic: str, key: bytes, partition: int) -> Message | None:
+    """The newest committed record of a compacted topic with this key; reads the one partition, decodes nothing.
+
+    Raises:
+        Misconfigured: the topic does not exist.
+        StreamsError: the broker does not answer.
+    """
+    newest = None
+    for record in read_to_end(settings, topic, partitions=[partition]):
+        if record.key() == key:
+            newest = record
+    return newest
+
+
+def follow(
+    settings: Settings, topic: str, partitions: Collection[int], *, since_ms: int | None = None
+) -> Iterator[Message]:
+    """Every committed record of these partitions from now on, for ever; a broker that goes away is waited for.
+
+    Args:
+        settings: which cluster.
+        topic: name on the cluster, prefix included.
+        partitions: which partitions.
+        since_ms: begin with records sent at this time (ms since 1970), not with the next one.
+
+    Raises:
+        StreamsError: the broker does not answer at the start, or refuses.
+    """
+    reader = consumer(settings, "follower")
+    try:
+        starts = [TopicPartition(topic, p, OFFSET_END if since_ms is None else since_ms) for p in partitions]
+        if since_ms is not None:
+            starts = reader.offsets_for_times(starts, timeout=10)
+        reader.assign(starts)
+        while True:
+            record = reader.poll(1.0)
+            if record is None:
+                continue
+            error = record.error()
+            if error is None:
+                yield record
+            elif error.code() not in _AWAY:
+                raise StreamsError(f"reading {topic}: {error.str()}")
     finally:
         reader.close()
 

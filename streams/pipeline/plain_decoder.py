@@ -6,7 +6,12 @@ from typing import Any
 
 import fastavro
 
+from streams.errors import StreamsError
 from streams.pipeline.schemas import Schema, load_schemas
+
+
+class Undecodable(StreamsError):
+    """A value is not of the schema that its topic holds: something else than a worker wrote it."""
 
 
 class Decoder:
@@ -32,21 +37,21 @@ class Decoder:
         """The record that `value` holds.
 
         Raises:
-            ValueError: it holds none.
+            Undecodable: it holds none.
         """
         if value is None or len(value) < 5 or value[0] != 0:
-            raise ValueError("no framed value")
+            raise Undecodable("no framed value")
         schema_id = int.from_bytes(value[1:5], "big")
         if schema_id not in self._resolutions:
-            raise ValueError(f"schema id {schema_id}")
+            raise Undecodable(f"schema id {schema_id}")
         body = io.BytesIO(value)
         body.seek(5)
         try:
             read: Mapping[str, Any] = fastavro.schemaless_reader(body, *self._resolutions[schema_id])  # type: ignore[assignment]
         except Exception as error:  # whatever broken bytes make fastavro raise
-            raise ValueError(f"undecodable: {error!r}") from error
+            raise Undecodable(f"fastavro: {error!r}") from error
         if self._whole and body.tell() != len(value):
-            raise ValueError(f"{len(value) - body.tell()} bytes follow the last field")
+            raise Undecodable(f"{len(value) - body.tell()} bytes follow the last field")
         return read
 
 

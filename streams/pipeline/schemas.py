@@ -170,7 +170,8 @@ def read_lock(folder: Path) -> list[Version]:
             other = names[version.id]
             message = (
                 f"schemas/ids.json gives id {version.id} to both {other.name} version {other.number} "
-                f"and {version.name} version {version.number}; restore it from git"
+                f"and {version.name} version {version.number}: take the newer one out of ids.json and history/, and "
+                f'run "parcels schemas lock"'
             )
             raise Misconfigured(message)
         if seal != version.seal:

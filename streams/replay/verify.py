@@ -22,7 +22,7 @@ import mmh3
 from streams.domain.kinds import KINDS, MILESTONE_TYPES, MILESTONES
 from streams.errors import Misconfigured
 from streams.pipeline.deadletters import DeadLetter
-from streams.pipeline.plain_decoder import Decoder
+from streams.pipeline.plain_decoder import Decoder, Undecodable
 from streams.pipeline.topics import POSITION_KEY, partition_of
 
 TRUTH_FORMAT: Final = "parcel-streams truth 1"
@@ -138,13 +138,13 @@ class States:
         for key, value in self.newest.items():
             try:
                 yield self._decode(value)
-            except ValueError as error:
+            except Undecodable as error:
                 self._differ(_text(key), "state", "a ParcelState", str(error))
 
     def _add_position(self, value: bytes | None, partition: int, offset: int) -> None:
         try:
             position = self._position(value)
-        except ValueError as error:
+        except Undecodable as error:
             self._differ(f"partition {partition}, offset {offset}", "position", "a Position", str(error))
             return
         for what, known, now in (
@@ -160,7 +160,7 @@ class States:
     def _add_state(self, key: bytes, value: bytes, partition: int, offset: int) -> None:
         try:
             head = self._head(value)
-        except ValueError as error:
+        except Undecodable as error:
             self._differ(_text(key), "state", "a ParcelState", str(error))
             return
         if head["parcel_id"].encode() != key:
@@ -265,7 +265,7 @@ class Milestones:
             where = f"{partition}:{offset}"
             try:
                 milestone = self._decode(value)
-            except ValueError as error:
+            except Undecodable as error:
                 self._wrong(where, "milestone", "a Milestone", str(error))
                 continue
             if key != milestone["parcel_id"].encode():

@@ -1,0 +1,64 @@
+"""`parcels follow`: milestones as they happen."""
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+
+from streams.cli.options import Bootstrap, Json, Prefix, settings
+from streams.cli.times import shown, since
+
+_COLOURS = {"REACHED": "green", "CORRECTED": "yellow", "LOST": "red"}
+
+
+def follow(
+    parcel_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Only these parcels; all when not given.")
+    ] = None,
+    from_when: Annotated[
+        str | None,
+        typer.Option("--since", metavar="WHEN", help="Begin that long ago (10m, 2h, 3d) or then (ISO 8601), not now."),
+    ] = None,
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+    as_json: Json = False,
+) -> None:
+    """Watch parcels reach their stages, until Ctrl-C.
+
+    One line a milestone; with --json one object a line. --since goes by when the milestone was written.
+
+    Examples:
+      parcels follow
+      parcels follow LP00000042 LP00000043 --since 2h
+      parcels follow --json --since 2026-03-01T04:00Z
+    """
+    from streams.pipeline import clients, topics
+    from streams.pipeline.plain_decoder import Decoder
+
+    chosen = settings(bootstrap, prefix)
+    start = None if from_when is None else since(from_when)
+    count = topics.check(chosen)
+    keys = {parcel_id.encode(errors="surrogateescape") for parcel_id in parcel_ids or ()}
+    partitions: Iterable[int] = {topics.partition_of(key, count) for key in keys} or range(count)
+    decode = Decoder("Milestone")
+    with suppress(KeyboardInterrupt):
+        for record in clients.follow(chosen, chosen.prefix + topics.MILESTONES, list(partitions), since_ms=start):
+            if not keys or record.key() in keys:
+                _print(decode(record.value()), as_json)
+
+
+def _print(milestone: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(milestone, default=lambda value: value.hex(), ensure_ascii=False), flush=True)
+        return
+    stage, event_time = milestone["stage"], shown(milestone["event_time"])
+    what = {
+        "REACHED": f"reached {stage}",
+        "CORRECTED": f"reached {stage}, corrected from {shown(milestone['previous_time'])}",
+        "LOST": f"did not reach {stage} after all",
+    }.get(milestone["type"], f"{milestone['type']} {stage}")
+    place = " ".join(filter(None, (milestone["site"], milestone["station"])))
+    line = f"{event_time}  {milestone['parcel_id']}  {what}" + (f"  at {place}" if place else "")
+    typer.secho(line, fg=_COLOURS.get(milestone["type"]))

@@ -1,0 +1,133 @@
+"""`parcels show`: the timeline of one parcel."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
+from streams.cli.times import shown
+
+# Of a table in a pipe or a file, where nobody knows the width of the screen.
+_WIDTH = 160
+
+
+def show(
+    parcel_id: Annotated[str, typer.Argument(metavar="ID", help="The parcel_id.")],
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+    as_json: Json = False,
+) -> None:
+    """Show where a parcel is, and every record known of it in the order in which things happened.
+
+    Times are those of the clock where it happened. Exits 1 when no state of the parcel is known.
+
+    Examples:
+      parcels show LP00000042
+      parcels show LP00000042 --json
+    """
+    from streams.pipeline import topics
+    from streams.pipeline.clients import newest_of
+    from streams.pipeline.plain_decoder import Decoder
+
+    chosen = settings(bootstrap, prefix)
+    key = parcel_id.encode(errors="surrogateescape")
+    record = newest_of(chosen, chosen.prefix + topics.STATE, key, topics.partition_of(key, topics.check(chosen)))
+    value = record.value() if record is not None else None
+    if value is None:
+        print(f"parcels: no state of a parcel {parcel_id} in {chosen.prefix}{topics.STATE}", file=sys.stderr)
+        raise typer.Exit(DIFFERENCES)
+    state = Decoder("ParcelState")(value)
+    if as_json:
+        print(json.dumps(state, indent=2, default=_hex, ensure_ascii=False))
+    else:
+        _print(state)
+
+
+def _print(state: Mapping[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH)
+    console.print(state["parcel_id"], style="bold", end="  ")
+    console.print(", ".join(_summary(state)))
+    for label, text in _facts(state):
+        console.print(f"{label:>10}  {text}")
+    table = Table("when, there", "what", "where", "lane", "container", "more", box=box.SIMPLE_HEAD)
+    for entry in state["scans"]:
+        at = entry["at"] or {}
+        table.add_row(
+            shown(entry["event_time"], entry["utc_offset_minutes"]),
+            entry["kind"],
+            " ".join(filter(None, (at.get("site"), at.get("station")))),
+            at.get("lane") or "",
+            entry["container_id"] or "",
+            ", ".join(_more(entry, state["scans"])),
+            style="dim strike" if entry["voided"] else None,
+        )
+    console.print(table)
+
+
+def _summary(state: Mapping[str, Any]) -> list[str]:
+    words = [state["stage"] or "no stage yet"]
+    if state["held"]:
+        words.append(f"held by customs ({state['hold_reason'] or 'no reason given'})")
+    elif state["customs"]:
+        words.append(state["customs"])
+    if state["damaged"]:
+        words.append("damaged")
+    return [*words, f"version {state['version']}"]
+
+
+def _facts(state: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is known of the parcel now, label and text; nothing for what is not known."""
+    plan = state["plan"]
+    facts = [
+        ("since", shown(state["stage_time"], _offset_of_stage(state))),
+        ("place", " ".join(filter(None, (state["site"], state["station"])))),
+        ("container", state["container_id"]),
+        ("lane", state["lane"]),
+        ("promised", shown(state["promised_at"])),
+    ]
+    if plan:
+        lane = f", planned lane {plan['planned_lane']}" if plan["planned_lane"] else ""
+        way = f"{plan['direction']} {plan['service']}, {plan['origin']} to {plan['destination']}{lane}"
+        facts.append(("plan", way))
+    for label, count in (("no-reads", state["no_reads"]), ("recirc.", state["recirculations"])):
+        facts.append((label, str(count) if count else ""))
+    return [(label, text) for label, text in facts if text]
+
+
+def _offset_of_stage(state: Mapping[str, Any]) -> int:
+    offsets = [
+        entry["utc_offset_minutes"]
+        for entry in state["scans"]
+        if not entry["voided"] and (entry["kind"], entry["event_time"]) == (state["stage"], state["stage_time"])
+    ]
+    return offsets[-1] if offsets else 0
+
+
+def _more(entry: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> list[str]:
+    words = []
+    if entry["voided"]:
+        words.append("voided")
+    if entry["inferred"]:
+        words.append("inferred from its container")
+    if entry["at"] and entry["at"]["reason"]:
+        words.append(entry["at"]["reason"])
+    if entry["voids"]:
+        target = next((each for each in entries if each["identity"] == entry["voids"]), None)
+        words.append(f"voids {target['kind']} of {shown(target['event_time'])}" if target else "voids a scan not known")
+    if entry["plan"]:
+        words.append(f"{entry['plan']['direction']} {entry['plan']['service']}")
+    if entry["promised_at"] is not None:
+        words.append(f"promised {shown(entry['promised_at'])}")
+    return words
+
+
+def _hex(value: Any) -> str:
+    assert isinstance(value, bytes)
+    return value.hex()

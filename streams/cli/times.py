@@ -1,0 +1,36 @@
+"""Times as people write and read them."""
+
+import re
+import time
+from datetime import UTC, datetime, timedelta, timezone
+
+from streams.errors import Misconfigured
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def shown(time_ms: int | None, utc_offset_minutes: int = 0) -> str:
+    """A time of the log on the clock of a place: `2026-03-01 05:00:00 +01:00`; empty for none."""
+    if time_ms is None:
+        return ""
+    place = timezone(timedelta(minutes=utc_offset_minutes))
+    moment = (_EPOCH + timedelta(milliseconds=time_ms)).astimezone(place)
+    return moment.strftime("%Y-%m-%d %H:%M:%S ") + moment.isoformat()[-6:]
+
+
+def since(text: str) -> int:
+    """Ms since 1970 of `90s`, `10m`, `2h` or `3d` ago, or of an ISO 8601 time; UTC where that names no offset.
+
+    Raises:
+        Misconfigured: it is neither.
+    """
+    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if ago:
+        return int(time.time() * 1000) - int(ago[1]) * _UNITS[ago[2]] * 1000
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        message = f"--since {text}: say how long ago (90s, 10m, 2h, 3d), or when (2026-03-01T04:00Z)"
+        raise Misconfigured(message) from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
