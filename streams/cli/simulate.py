@@ -26,7 +26,9 @@ def simulate(
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same records.")] = 1,
     days: Annotated[int, typer.Option(metavar="N", help="Over how many days they come.")] = 1,
     start: Annotated[str, typer.Option(metavar="TIME", help="When the first day begins, ISO 8601.")] = _START,
-    after_hours: Annotated[float, typer.Option(metavar="HOURS", help="How long the log goes on after the last day.")] = 48,
+    after_hours: Annotated[
+        float, typer.Option(metavar="HOURS", help="How long the log goes on after the last day.")
+    ] = 48,
     tick_seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Simulated time between ticks.")] = 60,
     hub: Annotated[Path | None, typer.Option(metavar="FILE", help="Another hub (YAML) instead of the default.")] = None,
     truth: Annotated[
@@ -130,7 +132,12 @@ def _report(result: dict[str, Any], json: bool, stream: Any) -> None:
 
 
 def _to_kafka(
-    simulation: "Simulation", progress: Any, bootstrap: str | None, prefix: str | None, rate: float | None, speed: float | None
+    simulation: "Simulation",
+    progress: Any,
+    bootstrap: str | None,
+    prefix: str | None,
+    rate: float | None,
+    speed: float | None,
 ) -> dict[str, Any]:
     from streams.pipeline.feed import ColumnsEncoder, Feed
 

@@ -188,5 +188,3 @@ class Feed:
 
     def _failure(self) -> StreamsError:
         return StreamsError(f"{self._undelivered} records did not arrive in {self._topic}: {self._first_error}")
-
-

@@ -20,7 +20,7 @@ def _number(value: int) -> bytes:
     """An Avro int or long: zigzag, seven bits a byte."""
     zigzag = (value << 1) ^ (value >> 63)
     out = bytearray()
-    while zigzag > 0x7F:  # noqa: PLR2004 - more than seven bits left
+    while zigzag > 0x7F:
         out.append(zigzag & 0x7F | 0x80)
         zigzag >>= 7
     out.append(zigzag)
@@ -36,7 +36,7 @@ class _Draft:
     """The fields of a good Scan, each as its Avro bytes, to be spoilt one way or another."""
 
     def __init__(self, serial: int, parcel_id: str, event_time: int) -> None:
-        self.chance = random.Random(serial)  # noqa: S311 - a simulation, not a secret
+        self.chance = random.Random(serial)
         self.fields = {
             "event_id": _text(f"broken-{serial}"),
             "parcel_id": _text(parcel_id),

@@ -18,14 +18,17 @@ from streams.errors import Misconfigured
 from streams.simulate import dirt as dirts
 from streams.simulate.broken import CASES
 from streams.simulate.dirt import Dirt
+from streams.simulate.manifest import ADVICE_LEAD, VOID_REASONS, Convoy, Desk, Manifest
 from streams.simulate.names import DEVICES_PER_STATION, Ints, Names
 from streams.simulate.rows import DAY, HOUR, ROW, SECOND, Rows, Shelf, chosen, joined
-from streams.simulate.story import ADVICE_LEAD, CUSTOMS_LEAD, Convoy, Manifest, Teller
+from streams.simulate.story import CUSTOMS_LEAD, Story
 
 _BATCH: Final = 32_768  # records handed on at a time
 _CONVOY: Final = 20_000  # parcels told at a time, unless one vehicle brings more
 # Stations where scans are made with handhelds, whose clocks nobody sets.
-_HANDHELD: Final = frozenset({StationKind.UNLOAD, StationKind.UNPACK, StationKind.PACK, StationKind.LOAD, StationKind.DELIVERY})
+_HANDHELD: Final = frozenset(
+    {StationKind.UNLOAD, StationKind.UNPACK, StationKind.PACK, StationKind.LOAD, StationKind.DELIVERY}
+)
 # What sees all records of some parcels at once, in no particular order and without repeats.
 Witness = Callable[[RecordColumns], None]
 
@@ -84,7 +87,7 @@ class Simulation:
         self._chance = np.random.Generator(np.random.PCG64(scenario.seed))
         self._names = Names(scenario.hub, scenario.seed, scenario.start_ms, scenario.end_ms + DAY)
         per_day = scenario.parcels / scenario.days
-        self._teller = Teller(scenario.hub, self._names, scenario.dirt, self._chance, scenario.start_ms, per_day)
+        self._desk = Desk(scenario.hub, self._names, scenario.dirt, self._chance, scenario.start_ms, per_day)
         stations = self._names.stations
         self._handheld = np.array([station.kind in _HANDHELD for _, station in stations])
         self._skews = dirts.device_skews(len(stations), scenario.dirt, self._chance)
@@ -108,11 +111,11 @@ class Simulation:
         for time, number, convoy in self._schedule():
             yield from self._until(max(time, scenario.start_ms))
             if convoy is not None:
-                manifest = self._teller.manifest(convoy)
+                manifest = self._desk.manifest(convoy)
                 waiting[number] = manifest, self._enter(manifest.advices)
                 continue
             manifest, advices = waiting.pop(number)
-            scans = self._enter(dirts.miss(self._teller.story(manifest), scenario.dirt, self._chance))
+            scans = self._enter(dirts.miss(Story(self._desk, manifest).tell(), scenario.dirt, self._chance))
             if self._witness is not None:
                 seen = joined([advices, scans])
                 self._witness(self._names.columns(chosen(seen, seen["arrival"] < scenario.end_ms)))
@@ -131,7 +134,7 @@ class Simulation:
         first = vehicles = 0
         for day in range(scenario.days):
             parcels = scenario.parcels * (day + 1) // scenario.days - scenario.parcels * day // scenario.days
-            exports = int(chance.binomial(parcels, self._teller.export_share))
+            exports = int(chance.binomial(parcels, self._desk.export_share))
             for by_air, size, by_hour in (
                 (True, parcels - exports, plan.aircraft_by_hour),
                 (False, exports, plan.trucks_by_hour),
@@ -150,9 +153,9 @@ class Simulation:
 
     def _enter(self, rows: Rows) -> Rows:
         """Send `rows` on their way into the log, with the VOIDs that follow them; all of them, as they arrive."""
-        teller, dirt, chance = self._teller, self.scenario.dirt, self._chance
-        more, overtaken = dirts.add_voids(rows, dirt, chance, teller.serial, teller.void_reasons())
-        teller.serial += 2 * len(more)
+        desk, dirt, chance = self._desk, self.scenario.dirt, self._chance
+        more, overtaken = dirts.add_voids(rows, dirt, chance, desk.serial, desk.reasons(VOID_REASONS, len(rows)))
+        desk.serial += 2 * len(more)
         entered = joined([rows, more])
         dirts.wrong_clocks(entered, self._handheld, self._skews, dirt, chance)
         dirts.arrive(entered, overtaken, dirt, chance)
@@ -165,8 +168,8 @@ class Simulation:
             done = rows.take(np.argsort(rows["time"], kind="stable"))
             self._number_devices(done)
             repeats = dirts.repeat(done, self.scenario.dirt, self._chance)
-            broken = dirts.breakages(done, self.scenario.dirt, self._chance, self._teller.serial)
-            self._teller.serial += len(broken)
+            broken = dirts.breakages(done, self.scenario.dirt, self._chance, self._desk.serial)
+            self._desk.serial += len(broken)
             for part in (done, repeats, broken):
                 self._arrives.put(part, _log_times(part))
         for rows in self._arrives.take(time):
@@ -228,5 +231,3 @@ def _parts(arrives: Ints, vehicle: Ints) -> Iterator[slice]:
             begin = start
         previous = end
     yield slice(begin, len(arrives))
-
-

@@ -74,16 +74,19 @@ def miss(rows: Rows, dirt: Dirt, chance: Generator) -> Rows:
 
 
 def add_voids(rows: Rows, dirt: Dirt, chance: Generator, serial: int, reasons: NDArray[np.int16]) -> tuple[Rows, Rows]:
-    """VOIDs for some of `rows`, and the right scans instead of them. `serial`: the first that is free.
+    """VOIDs for some of `rows`, and the right scans instead of them.
+
+    serial: the first that is free. reasons: one for each of `rows`, if it is declared wrong.
 
     Returns the new rows, and which of `rows` (their serials) are overtaken by their VOID.
     """
-    targets = chosen(rows, chance.random(len(rows)) < dirt.voids)
+    wrong = np.flatnonzero(chance.random(len(rows)) < dirt.voids)
+    targets = rows.take(wrong)
     voids = targets.copy()
     voids["type"], voids["kind"] = RecordType.SCAN, VOID
     voids["other"] = targets["serial"]
     voids["time"] += lognormal(chance, len(targets), 6 * MINUTE, 1.0)
-    voids["reason"] = chance.choice(reasons, len(targets))
+    voids["reason"] = reasons[wrong]
     voids["lane"], voids["container"], voids["weight"] = -1, 0, 0
     voids["serial"] = np.where(
         chance.random(len(targets)) < _SAME_ID, targets["serial"], serial + np.arange(len(targets))
@@ -97,12 +100,16 @@ def add_voids(rows: Rows, dirt: Dirt, chance: Generator, serial: int, reasons: N
     return joined([voids, right]), overtaken["serial"]
 
 
-def wrong_clocks(rows: Rows, handheld: NDArray[np.bool_], skews: NDArray[np.int64], dirt: Dirt, chance: Generator) -> None:
+def wrong_clocks(
+    rows: Rows, handheld: NDArray[np.bool_], skews: NDArray[np.int64], dirt: Dirt, chance: Generator
+) -> None:
     """Set by how much each scan's clock was wrong. `handheld`: by station; `skews`: ms by device."""
-    own = (rows["type"] == RecordType.SCAN) & (rows["other"] == NONE) & handheld[rows["station"]] & (rows["device"] >= 0)
+    scans = rows["type"] == RecordType.SCAN
+    own = scans & (rows["other"] == NONE) & handheld[rows["station"]] & (rows["device"] >= 0)
     rows["skew"] = np.where(own, skews[rows["device"]], 0)
-    wrong = (chance.random(len(rows)) < dirt.wrong_clock) & (rows["type"] == RecordType.SCAN)
-    rows["skew"] += np.where(wrong, np.where(chance.random(len(rows)) < 0.5, HOUR, -HOUR), 0).astype(np.int32)
+    wrong = scans & (chance.random(len(rows)) < dirt.wrong_clock)
+    hour = np.where(chance.random(len(rows)) < 0.5, HOUR, -HOUR)
+    rows["skew"] += np.where(wrong, hour, 0).astype(np.int32)
 
 
 def device_skews(stations: int, dirt: Dirt, chance: Generator) -> NDArray[np.int64]:

@@ -36,9 +36,9 @@ def mix(numbers: NDArray[np.int64] | NDArray[np.uint64] | int, salt: int) -> NDA
     return z ^ (z >> np.uint64(31))
 
 
-def container(sort: int, prefix: int, number: Ints) -> Ints:
+def container(sort: int, prefix: int | Ints, number: Ints) -> Ints:
     """The number of a container: what it is (ULD, BAG, TRUCK), the index of its prefix, its own number."""
-    return (np.int64(sort << 56) | np.int64(prefix << 40)) | number
+    return np.int64(sort << 56) | np.asarray(prefix, np.int64) << 40 | number
 
 
 class Words:
@@ -105,7 +105,7 @@ class Names:
 
         def add(texts: NDArray[np.uint8]) -> Ints:
             nonlocal base
-            at = base + np.arange(len(texts), dtype=np.int64) * texts.shape[1]
+            at: Ints = base + np.arange(len(texts), dtype=np.int64) * texts.shape[1]
             buffers.append(texts.reshape(-1))
             base += texts.size
             return at
@@ -132,6 +132,9 @@ class Names:
         codes, which = np.unique(rows["container"], return_inverse=True)
         container_texts, container_lengths = self._containers(codes)
         parcels = text(add(self._parcels(rows["parcel"])), np.where(rows["parcel"] < 0, np.int32(13), np.int32(16)))
+        device_at, device_length = word(self._device_words[np.maximum(rows["device"], 0)])
+        # A scan without a device has the empty text, not null.
+        device = device_at, np.where(rows["device"] < 0, np.int32(0), device_length)
         columns: dict[str, Column] = {
             "event_id": text(add(self._event_ids(rows["serial"])), _EVENT_ID),
             "parcel_id": parcels,
@@ -146,7 +149,7 @@ class Names:
             "container_id": text(add(container_texts)[which], container_lengths[which], rows["container"] != 0),
             "voids": text(other_at, _EVENT_ID, names_other & (kind == VOID)),
             "inferred_from": text(other_at, _EVENT_ID, names_other & (kind != VOID)),
-            "device_id": self._devices(rows["device"], word),
+            "device_id": device,
             "device_seq": number(rows["seq"]),
             "weight_g": number(rows["weight"], rows["weight"] > 0),
             "direction": number(rows["direction"]),
@@ -167,11 +170,6 @@ class Names:
             parcel_id = joined[at : at + size].tobytes().decode()
             raw.append(broken_value(int(other[n]), int(rows["serial"][n]), parcel_id, int(event_time[n])))
         return RecordColumns(types.astype(np.uint8), rows["arrival"] + rows["again"], joined, keys, columns, raw)
-
-    def _devices(self, devices: NDArray[np.int16], word: object) -> Column:
-        positions, lengths = word(self._device_words[np.maximum(devices, 0)])  # type: ignore[operator]
-        # A scan without a device has the empty text, not null.
-        return positions, np.where(devices < 0, np.int32(0), lengths)
 
     def _event_ids(self, numbers: Ints) -> NDArray[np.uint8]:
         halves = np.stack([mix(numbers, salt) for salt in self._salts], axis=1)
@@ -220,10 +218,9 @@ class Names:
     def _local_offsets(self, last_hour: int) -> NDArray[np.int64]:
         """Minutes from UTC for each station and hour of the log."""
         hours = [datetime.fromtimestamp(hour * 3600, UTC) for hour in range(self._first_hour, last_hour + 1)]
-        zones = {site.time_zone for site, _ in self.stations}
         by_zone = {
-            zone: [int(offset.total_seconds()) // 60 for hour in hours if (offset := _offset_of(hour, zone)) is not None]
-            for zone in zones
+            zone: [_minutes_ahead(hour, ZoneInfo(zone)) for hour in hours]
+            for zone in {site.time_zone for site, _ in self.stations}
         }
         return np.array([by_zone[site.time_zone] for site, _ in self.stations], np.int64)
 
@@ -233,8 +230,10 @@ class Names:
         return found
 
 
-def _offset_of(hour: datetime, zone: str) -> object:
-    return hour.astimezone(ZoneInfo(zone)).utcoffset()
+def _minutes_ahead(hour: datetime, zone: ZoneInfo) -> int:
+    offset = hour.astimezone(zone).utcoffset()
+    assert offset is not None
+    return round(offset.total_seconds() / 60)
 
 
 def _digits(out: NDArray[np.uint8], numbers: Ints, width: int) -> None:
@@ -244,16 +243,14 @@ def _digits(out: NDArray[np.uint8], numbers: Ints, width: int) -> None:
     while at > 0:
         rest, pair = np.divmod(rest, 100)
         text = _PAIRS[pair].view(np.uint8).reshape(-1, 2)
-        if at >= 2:  # noqa: PLR2004 - two digits left
+        if at >= 2:
             out[:, at - 2 : at] = text
         else:
             out[:, 0] = text[:, 1]
         at -= 2
 
 
-def _fill(
-    texts: NDArray[np.uint8], rows: NDArray[np.bool_], parts: Sequence[tuple[bytes, Ints | None, int]]
-) -> int:
+def _fill(texts: NDArray[np.uint8], rows: NDArray[np.bool_], parts: Sequence[tuple[bytes, Ints | None, int]]) -> int:
     """Write fixed bytes and numbers one after the other into the given rows; how many bytes that are."""
     block = np.zeros((int(rows.sum()), texts.shape[1]), np.uint8)
     at = 0

@@ -1,4 +1,4 @@
-"""What happens to the parcels of some vehicles that arrive together, from the advice to the delivery.
+"""What happens to the parcels of some vehicles that arrive together, from the vehicle to the delivery.
 
 By air: the aircraft lands, its ULDs are brought in and broken down, bags are opened, parcels are put on the sorter,
 cleared by customs (imports), packed into bags by lane, loaded and dispatched; some are delivered within our sight. By
@@ -6,159 +6,41 @@ truck: the same from the dock on, with customs after sorting (exports). All of i
 times for all the parcels that take it.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from streams.domain import kinds
-from streams.domain.hub import Hub, LaneMode, Site, StationKind
+from streams.domain.hub import Site, StationKind
 from streams.domain.records import RecordType
 from streams.simulate import names
-from streams.simulate.dirt import Dirt, lognormal
-from streams.simulate.names import DEVICES_PER_STATION, Ints, Names, mix
+from streams.simulate.dirt import lognormal
+from streams.simulate.manifest import CHUTE_FULL, HOLDS, MIS_SORTED, NO_READS, REFUSALS, Desk, Manifest
+from streams.simulate.names import DEVICES_PER_STATION, Ints, mix
 from streams.simulate.rows import HOUR, MINUTE, NONE, ROW, SECOND, Rows, chosen, joined
 
-# The earliest record of a vehicle's parcels, before it arrives: the advice, and a customs declaration lodged early.
-ADVICE_LEAD: Final = 20 * HOUR
+# The earliest customs declaration before the vehicle comes.
 CUSTOMS_LEAD: Final = 3 * HOUR
 _PARCELS_PER_ULD: Final = 1_500
 # Of the parcels that leave by road: those whose delivery is reported back.
 _DELIVERY_SEEN: Final = 0.45
 _RETURNED: Final = 0.6  # of the refused
-_NO_READS: Final = ("LABEL_DAMAGED", "LABEL_MISSING", "NO_CODE")
-_HOLDS: Final = ("DOCUMENTS_MISSING", "VALUE_IN_DOUBT", "PHYSICAL_CHECK", "PROHIBITED_GOODS")
-_REFUSALS: Final = ("PROHIBITED_GOODS", "COUNTERFEIT")
-VOID_REASONS: Final = ("did_not_occur", "incorrect_data")
 
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Convoy:
-    """The parcels of vehicles that arrive within an hour; every array has a row a parcel, in the vehicles' order."""
-
-    by_air: bool
-    first: int  # number of the first parcel
-    vehicle: Ints  # number of its vehicle
-    arrives: Ints  # when that comes, ms
-
-    @property
-    def starts(self) -> int:
-        """When the first vehicle comes."""
-        return int(self.arrives.min())
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What is known of a convoy before it comes."""
-
-    convoy: Convoy
-    parcel: Ints
-    direction: NDArray[np.int8]
-    lane: NDArray[np.int64]  # index of Hub.lanes
-    origin: NDArray[np.int64]  # index of a word
-    advices: Rows
-
-
-class Teller:
-    """Tells the stories of one simulated log. `serial` is the next free number of a record."""
-
-    def __init__(self, hub: Hub, words: Names, dirt: Dirt, chance: Generator, begin_ms: int, parcels_per_day: float) -> None:
-        self.begin_ms = begin_ms
-        self._hub, self._names, self._dirt, self._chance = hub, words, dirt, chance
-        self.serial = 1
-        self._lane_words = np.array([words.words(lane.code) for lane in hub.lanes], np.int64)
-        self._by_road = np.array([lane.mode is LaneMode.ROAD for lane in hub.lanes])
-        shares = np.array([lane.share for lane in hub.lanes])
-        self._lane_chances = {
-            road: np.where(self._by_road == road, shares, 0) / shares[self._by_road == road].sum()
-            for road in (False, True)
-        }
-        directions = np.array([hub.plan.directions.get(name, 0) for name in kinds.DIRECTIONS], np.float64)
-        self._air_directions = directions * [0, 1, 0, 1]
-        self.export_share = float(directions[kinds.EXPORT] / directions.sum())
-        self._reasons = {
-            group: np.array([words.words(word) for word in group], np.int16)
-            for group in (_NO_READS, _HOLDS, _REFUSALS, VOID_REASONS, ("CHUTE_FULL",), ("MIS_SORTED",))
-        }
-        # So many bags are open at once on a lane that a bag takes in about fifty parcels in its 20 minutes.
-        self._open_bags = max(1, int(parcels_per_day / 72 / len(hub.lanes) / 50))
-
-    def void_reasons(self) -> NDArray[np.int16]:
-        """Words that say why a scan is declared wrong."""
-        return self._reasons[VOID_REASONS]
-
-    def manifest(self, convoy: Convoy) -> Manifest:
-        """The parcels of a convoy, and the advices of nearly all of them."""
-        chance, plan, size = self._chance, self._hub.plan, len(convoy.vehicle)
-        word = self._names.words
-        number = convoy.first + np.arange(size, dtype=np.int64)
-        destinations = [np.array([word(code) for code in lane.destinations]) for lane in self._hub.lanes]
-        if convoy.by_air:
-            direction = chance.choice(4, size, p=self._air_directions / self._air_directions.sum())
-            road = (direction == kinds.IMPORT) | (chance.random(size) < 0.4)  # of the transit parcels
-            countries = np.array([word(code) for code in plan.air_origins])
-            weights = np.array(list(plan.air_origins.values()))
-            origin = chance.choice(countries, size, p=weights / weights.sum())
-        else:
-            direction = np.full(size, kinds.EXPORT)
-            road = np.zeros(size, np.bool_)
-            countries = np.array([word(site.country) for site in self._hub.sites])
-            origin = chance.choice(countries, size)
-        lane = np.where(road, self._draw_lanes(size, road=True), self._draw_lanes(size, road=False))
-        advices = np.zeros(size, ROW)
-        advices["type"], advices["kind"], advices["station"], advices["device"] = RecordType.ADVICE, kinds.ADVISED, 0, -1
-        advices["parcel"] = np.where(direction == kinds.EXPORT, -1 - number, number)
-        lead = np.minimum(lognormal(chance, size, 8 * HOUR, 0.5), ADVICE_LEAD)
-        # Whoever sends a file of advices gives them all the same instant or nearly; before the log there is no log.
-        advices["time"] = np.maximum(convoy.arrives - lead, self.begin_ms + chance.integers(0, 5 * MINUTE, size))
-        advices["time"] = np.minimum(advices["time"], convoy.arrives)
-        service = chance.choice(len(plan.services), size, p=_shares([service.share for service in plan.services]))
-        hours = np.array([-1 if service.promise_hours is None else service.promise_hours for service in plan.services])
-        promised = convoy.arrives + (hours[service] * HOUR).astype(np.int64)
-        advices["other"] = np.where(hours[service] < 0, NONE, promised)
-        advices["lane"] = self._lane_words[lane]
-        advices["reason"] = -1
-        advices["service"] = np.array([word(service.code) for service in plan.services])[service]
-        advices["origin"] = origin
-        for index, countries in enumerate(destinations):
-            there = lane == index
-            advices["destination"][there] = chance.choice(countries, int(there.sum()))
-        owners = np.array([word(f"own-{owner:04d}") for owner in range(1, plan.owners + 1)])
-        advices["owner"] = chance.choice(owners, size)
-        advices["direction"] = direction
-        advices["serial"] = self._serials(size)
-        told = chance.random(size) >= self._dirt.unadvised
-        return Manifest(
-            convoy, advices["parcel"].copy(), direction.astype(np.int8), lane, origin.astype(np.int64), chosen(advices, told)
-        )
-
-    def story(self, manifest: Manifest) -> Rows:
-        """Every scan that the parcels of a convoy get, if nothing is missed, in no particular order."""
-        return _Story(self, manifest).tell()
-
-    def _draw_lanes(self, size: int, *, road: bool) -> Ints:
-        return self._chance.choice(len(self._hub.lanes), size, p=self._lane_chances[road])
-
-    def _serials(self, size: int) -> Ints:
-        first = self.serial
-        self.serial += size
-        return first + np.arange(size, dtype=np.int64)
-
-
-class _Story:
+class Story:
     """One convoy's scans, gathered step by step."""
 
-    def __init__(self, teller: Teller, manifest: Manifest) -> None:
-        self.teller, self.manifest, self.convoy = teller, manifest, manifest.convoy
-        self.hub, self.names, self.dirt, self.chance = teller._hub, teller._names, teller._dirt, teller._chance
+    def __init__(self, desk: Desk, manifest: Manifest) -> None:
+        self.desk, self.manifest, self.convoy = desk, manifest, manifest.convoy
+        self.hub, self.names, self.dirt, self.chance = desk.hub, desk.names, desk.dirt, desk.chance
         self.size = len(manifest.parcel)
         self.scans: list[tuple[Ints, Rows]] = []
 
     def tell(self) -> Rows:
+        """Every scan that the parcels get if nothing is missed, in no particular order."""
         chance, size, dirt = self.chance, self.size, self.dirt
         is_import, is_export = self.manifest.direction == kinds.IMPORT, self.manifest.direction == kinds.EXPORT
         unpacked = self._arrive()
@@ -169,7 +51,7 @@ class _Story:
         self._scan(None, kinds.INDUCTED, inducted, self.hub.hall, StationKind.INDUCT, weight=weight)
         sorted_at = self._sort(inducted)
         early = self.convoy.arrives + chance.integers(-CUSTOMS_LEAD, HOUR, size)
-        early = np.maximum(early, self.teller.begin_ms + chance.integers(0, HOUR, size))
+        early = np.maximum(early, self.desk.begin_ms + chance.integers(0, HOUR, size))
         lodged = np.where(is_export, sorted_at + lognormal(chance, size, 5 * MINUTE, 0.5), early)
         released, refused = self._customs(is_import | is_export, lodged)
         ready = np.where(is_import | is_export, np.maximum(sorted_at, released), sorted_at)
@@ -194,7 +76,7 @@ class _Story:
             ulds = np.maximum(2, np.rint(count / _PARCELS_PER_ULD)).astype(np.int64)
             load = rank * ulds[vehicle] // count[vehicle]
             load_start = _starts(new, load)
-            carrier = names.container(names.ULD, 0, (mix(convoy.vehicle, 11) % np.uint64(10**5)).astype(np.int64) + load)
+            carrier = names.container(names.ULD, 0, _below(10**5, mix(convoy.vehicle, 11)) + load)
         else:
             site = self.hub.hall
             load_start = new
@@ -213,8 +95,9 @@ class _Story:
         opened = unloaded + lognormal(chance, bags, 45 * MINUTE, 0.6)[bag]
         # One parcel after the other comes out of the bag.
         bag_first = np.flatnonzero(bag_start | load_start)
-        unpacked = opened + (np.arange(self.size) - bag_first[bag]) * 2_500 + chance.integers(0, 2_000, self.size)
-        self._scan(None, kinds.UNPACKED, unpacked, self.hub.hall, StationKind.UNPACK, container=self._bags_in(bag_first)[bag])
+        unpacked: Ints = opened + (np.arange(self.size) - bag_first[bag]) * 2_500 + chance.integers(0, 2_000, self.size)
+        came_in = self._bags_in(bag_first)[bag]
+        self._scan(None, kinds.UNPACKED, unpacked, self.hub.hall, StationKind.UNPACK, container=came_in)
         return unpacked
 
     def _bags_in(self, bag_first: Ints) -> Ints:
@@ -222,8 +105,8 @@ class _Story:
         words = np.array([self.names.words(code) for code in self._countries()])
         origin = self.manifest.origin[bag_first]
         prefix = prefixes[np.argmax(origin[:, None] == words[None, :], axis=1)]
-        number = (mix(self.convoy.first + bag_first, 12) % np.uint64(10**7)).astype(np.int64)
-        return (np.int64(names.BAG << 56) | (prefix.astype(np.int64) << 40)) | number
+        number = _below(10**7, mix(self.convoy.first + bag_first, 12))
+        return names.container(names.BAG, prefix, number)
 
     def _countries(self) -> list[str]:
         return [*self.hub.plan.air_origins, *(site.country for site in self.hub.sites)]
@@ -234,20 +117,20 @@ class _Story:
         now = inducted + lognormal(chance, size, 90 * SECOND, 0.3)
         unread = chance.random(size) < dirt.no_reads
         for _ in range(2):
-            self._scan(unread, kinds.NO_READ, now, hall, StationKind.SORT, reason=self._reason(_NO_READS))
+            self._scan(unread, kinds.NO_READ, now, hall, StationKind.SORT, reason=self.desk.reasons(NO_READS, size))
             around = now + 60 * SECOND + chance.integers(0, 30 * SECOND, size)
             self._scan(unread, kinds.RECIRCULATED, around, hall, StationKind.SORT)
             now = np.where(unread, around + 45 * SECOND, now)
             unread = unread & (chance.random(size) < 0.3)  # read at the second try, most of them
         full = chance.random(size) < dirt.recirculated
-        self._scan(full, kinds.RECIRCULATED, now, hall, StationKind.SORT, reason=self._reason(("CHUTE_FULL",)))
+        self._scan(full, kinds.RECIRCULATED, now, hall, StationKind.SORT, reason=self.desk.reasons(CHUTE_FULL, size))
         now = np.where(full, now + 4 * MINUTE, now)
         lane = self.manifest.lane
         wrong = chance.random(size) < dirt.mis_sorted
         other = (lane + chance.integers(1, len(self.hub.lanes), size)) % len(self.hub.lanes)
         self._scan(wrong, kinds.SORTED, now, hall, StationKind.SORT, lane=other)
         found = now + lognormal(chance, size, 25 * MINUTE, 0.5)
-        self._scan(wrong, kinds.RECIRCULATED, found, hall, StationKind.SORT, reason=self._reason(("MIS_SORTED",)))
+        self._scan(wrong, kinds.RECIRCULATED, found, hall, StationKind.SORT, reason=self.desk.reasons(MIS_SORTED, size))
         now = np.where(wrong, found + 3 * MINUTE, now)
         self._scan(None, kinds.SORTED, now, hall, StationKind.SORT, lane=lane)
         return now
@@ -258,12 +141,12 @@ class _Story:
         self._scan(declared, kinds.CUSTOMS_PRESENTED, lodged, hall, StationKind.CUSTOMS)
         done = lodged + lognormal(chance, size, 8 * MINUTE, 1.0)
         held = declared & (chance.random(size) < dirt.held)
-        why = np.where(chance.random(size) < dirt.unexplained, -1, self._reason(_HOLDS))
+        why = np.where(chance.random(size) < dirt.unexplained, -1, self.desk.reasons(HOLDS, size))
         self._scan(held, kinds.CUSTOMS_HELD, done, hall, StationKind.CUSTOMS, reason=why)
         hold = np.clip(lognormal(chance, size, 12 * HOUR, 0.8), 4 * HOUR, 72 * HOUR)
         done = np.where(held, done + hold, done)
         refused = held & (chance.random(size) < dirt.refused)
-        reason = self._reason(_REFUSALS)
+        reason = self.desk.reasons(REFUSALS, size)
         self._scan(refused, kinds.CUSTOMS_REFUSED, done, hall, StationKind.CUSTOMS, reason=reason)
         self._scan(declared & ~refused, kinds.CUSTOMS_RELEASED, done, hall, StationKind.CUSTOMS)
         return done, refused
@@ -273,25 +156,25 @@ class _Story:
         chance, size, lane = self.chance, self.size, self.manifest.lane
         packed = ready + lognormal(chance, size, 35 * MINUTE, 0.6)
         slot = packed // (20 * MINUTE)
-        open_bag = chance.integers(0, self.teller._open_bags, size)
-        number = (mix(slot * 1_000 + lane, 13) + open_bag.astype(np.uint64)) % np.uint64(10**7)
+        open_bag = chance.integers(0, self.desk.open_bags, size)
+        number = _below(10**7, mix(slot * 1_000 + lane, 13) + open_bag.astype(np.uint64))
         prefixes = np.array(
             [self.names.bag_prefix(self.hub.hall.country, lane.destinations[0]) for lane in self.hub.lanes], np.int64
         )
-        bag = np.int64(names.BAG << 56) | (prefixes[lane] << 40) | number.astype(np.int64)
+        bag = names.container(names.BAG, prefixes[lane], number)
         self._scan(goes, kinds.PACKED, packed, self.hub.hall, StationKind.PACK, container=bag)
         # A truck leaves each lane every hour, an aircraft every four; everything of a lane and slot is in one vehicle.
-        by_road = self.teller._by_road[lane]
+        by_road = self.desk.by_road[lane]
         every = np.where(by_road, HOUR, 4 * HOUR)
         slot = (packed + 40 * MINUTE) // every + 1
         trip = mix(slot * 1_000 + lane, 14)
-        leaves = slot * every + (trip % np.uint64(10 * MINUTE)).astype(np.int64)
+        leaves = slot * every + _below(10 * MINUTE, trip)
         of_bag = mix(bag, 15)
-        loaded = leaves - 5 * MINUTE - (of_bag % np.uint64(25 * MINUTE)).astype(np.int64)
+        loaded = leaves - 5 * MINUTE - _below(25 * MINUTE, of_bag)
         vehicle = np.where(
             by_road,
-            names.container(names.TRUCK, 0, (trip % np.uint64(10**7)).astype(np.int64)),
-            names.container(names.ULD, 0, ((trip + of_bag % np.uint64(40)) % np.uint64(10**5)).astype(np.int64)),
+            names.container(names.TRUCK, 0, _below(10**7, trip)),
+            names.container(names.ULD, 0, _below(10**5, trip + of_bag % np.uint64(40))),
         )
         for site, some in ((self.hub.hall, goes & by_road), (self.hub.air, goes & ~by_road)):
             for kind, time in ((kinds.LOADED, loaded), (kinds.DISPATCHED, leaves)):
@@ -311,11 +194,8 @@ class _Story:
         self.scans.clear()
         self._scan(lost, kinds.LOST, inducted + 36 * HOUR, self.hub.hall, StationKind.SORT)
         rows = joined([*kept, *(rows for _, rows in self.scans)])
-        rows["serial"] = self.teller._serials(len(rows))
+        rows["serial"] = self.desk.serials(len(rows))
         return rows
-
-    def _reason(self, group: tuple[str, ...]) -> Ints:
-        return self.chance.choice(self.teller._reasons[group], self.size).astype(np.int64)
 
     def _scan(
         self,
@@ -326,7 +206,7 @@ class _Story:
         done: StationKind,
         *,
         lane: Ints | None = None,
-        reason: Ints | None = None,
+        reason: NDArray[np.integer] | None = None,
         container: Ints | None = None,
         weight: Ints | None = None,
         inferred: bool = False,
@@ -340,7 +220,7 @@ class _Story:
         rows["time"] = time[who]
         rows["parcel"] = self.manifest.parcel[who]
         rows["direction"] = self.manifest.direction[who]
-        rows["lane"] = -1 if lane is None else self.teller._lane_words[lane[who]]
+        rows["lane"] = -1 if lane is None else self.desk.lane_words[lane[who]]
         rows["reason"] = -1 if reason is None else reason[who]
         rows["weight"] = 0 if weight is None else weight[who]
         stations, bounds = self.names.pick(site, done)
@@ -356,7 +236,8 @@ class _Story:
             drawn = self.chance.random(len(who))
         rows["station"] = stations[np.minimum(np.searchsorted(bounds, drawn), len(stations) - 1)]
         if not inferred:
-            rows["device"] = rows["station"] * DEVICES_PER_STATION + self.chance.integers(0, DEVICES_PER_STATION, len(who))
+            device = self.chance.integers(0, DEVICES_PER_STATION, len(who))
+            rows["device"] = rows["station"] * DEVICES_PER_STATION + device
         self.scans.append((who, rows))
 
 
@@ -365,8 +246,6 @@ def _starts(new: Flags, part: Ints) -> Flags:
     return new | np.concatenate(([True], part[1:] != part[:-1]))
 
 
-def _shares(parts: list[float]) -> NDArray[np.float64]:
-    shares = np.array(parts, np.float64)
-    return shares / shares.sum()
-
-
+def _below(limit: int, drawn: NDArray[np.uint64]) -> Ints:
+    """Random bits as numbers from 0 to below `limit`."""
+    return (drawn % np.uint64(limit)).astype(np.int64)

@@ -28,9 +28,12 @@ FORMAT: Final = "parcel-streams truth 1"
 
 # Written out here, not taken from the bit sets that the worker uses.
 _STAGES: Final = frozenset(
-    "ARRIVED UNLOADED UNPACKED INDUCTED SORTED PACKED LOADED DISPATCHED DELIVERED RETURNED LOST".split()
-)
-_CUSTOMS: Final = frozenset("CUSTOMS_PRESENTED CUSTOMS_HELD CUSTOMS_RELEASED CUSTOMS_REFUSED".split())
+    {
+        "ARRIVED", "UNLOADED", "UNPACKED", "INDUCTED", "SORTED", "PACKED", "LOADED", "DISPATCHED", "DELIVERED",
+        "RETURNED", "LOST",
+    }
+)  # fmt: skip
+_CUSTOMS: Final = frozenset({"CUSTOMS_PRESENTED", "CUSTOMS_HELD", "CUSTOMS_RELEASED", "CUSTOMS_REFUSED"})
 _NO_PLACE: Final = _CUSTOMS | {"OTHER", "ADVISED", "LOST", "VOID"}
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 
@@ -180,7 +183,8 @@ def records(columns: RecordColumns) -> Iterable[tuple[str, Said]]:
         ]
 
     def numbers(field: str) -> list[int]:
-        return columns.columns[field][0].tolist()
+        listed: list[int] = columns.columns[field][0].tolist()
+        return listed
 
     scan_fields = ("site", "station", "lane", "reason", "container_id", "voids")
     plan_fields = ("service", "origin", "destination", "planned_lane", "owner")
