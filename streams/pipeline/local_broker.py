@@ -100,7 +100,7 @@ def free_port() -> int:
     port of that range, while it is down, can end up connected to itself and keep the port taken.
     """
     for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
-        if _is_free(port):
+        if is_free(port):
             return port
     raise StreamsError("no free TCP port between 20000 and 32000")
 
@@ -154,7 +154,7 @@ class LocalBroker:
         with self._lock() as lock:
             if lock is not None:
                 java, jars = _java(), _jars()
-                if not _is_free(self.port):
+                if not is_free(self.port):
                     raise Misconfigured(
                         f"port {self.port} is taken by another program: stop it, or choose another port with --port"
                     )
@@ -270,7 +270,8 @@ class LocalBroker:
         return "\n".join(found)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Can a server of this machine listen on this port of the loopback interface?"""
     with socket.socket() as probe:
         # Connections that were closed a moment ago do not hold the port for a server.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
