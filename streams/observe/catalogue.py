@@ -75,9 +75,9 @@ REASON: Final = Label(
 )
 PHASE: Final = Label(
     "phase",
-    ("decode", "fold", "encode", "send", "commit"),
-    "Part of the batch's path: payloads to columns, columns to states, states to payloads, payloads to the producer, "
-    "and the wait for the commit.",
+    ("take", "decode", "fold", "encode", "send", "commit"),
+    "Part of the batch's path: messages to payloads, payloads to columns, columns to states, states to payloads, "
+    "payloads to the producer, and the wait for the commit.",
 )
 OUTCOME: Final = Label(
     "outcome",

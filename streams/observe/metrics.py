@@ -23,7 +23,7 @@ NO_PLACE = "none"
 
 
 class WorkerMetrics:
-    """A `Watcher`: give it to the worker, and `registry` to `serve`.
+    """A `Watcher`: give it to the worker, and to `serve`.
 
     Safe to call from several threads.
 

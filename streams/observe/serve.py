@@ -1,16 +1,17 @@
 """HTTP of a worker: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever supervises the process."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from socketserver import TCPServer, ThreadingMixIn
 from types import TracebackType
 from typing import Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import make_wsgi_app
 
 from streams.errors import Misconfigured
+from streams.observe.metrics import WorkerMetrics
 
 # A scrape takes milliseconds; whoever is slower than this holds a thread for nothing.
 _REQUEST_SECONDS = 10.0
@@ -68,31 +69,25 @@ class Serving:
         self.close()
 
 
-def serve(
-    registry: CollectorRegistry,
-    port: int,
-    *,
-    host: str = "127.0.0.1",
-    not_ready: Callable[[], str | None] = lambda: None,
-) -> Serving:
+def serve(metrics: WorkerMetrics, port: int, *, host: str = "127.0.0.1") -> Serving:
     """Answer on `port` (0: any free one) until closed.
 
-    `/metrics` shows `registry`. `/healthz` is 200 as long as the process answers: one that hangs is ended by its
-    watchdog. `/readyz` is 200 while `not_ready()` returns None, else 503 and the reason.
+    `/metrics` shows the metrics. `/healthz` is 200 as long as the process answers: one that hangs is ended by its
+    watchdog. `/readyz` is 200 while the worker folds its partitions, else 503 and the reason.
 
     Raises:
         Misconfigured: the port cannot be had.
     """
-    metrics = make_wsgi_app(registry)
+    exposition = make_wsgi_app(metrics.registry)
 
     def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
             case "/metrics":
-                return metrics(environ, start)  # type: ignore[no-any-return]
+                return exposition(environ, start)  # type: ignore[no-any-return]
             case "/healthz":
                 return _text(start, "200 OK", "ok")
             case "/readyz":
-                reason = not_ready()
+                reason = metrics.not_ready()
                 return _text(start, "503 Service Unavailable", reason) if reason else _text(start, "200 OK", "ok")
             case _:
                 return _text(start, "404 Not Found", "there are /metrics, /healthz and /readyz")

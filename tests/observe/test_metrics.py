@@ -67,7 +67,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def scrape(metrics: WorkerMetrics) -> Scrape:
-    with serve(metrics.registry, 0) as serving:
+    with serve(metrics, 0) as serving:
         status, text = get(serving.port, "/metrics")
     assert status == 200
     return read(text)
@@ -338,7 +338,7 @@ class TestServing:
 
     @pytest.fixture
     def serving(self, metrics: WorkerMetrics) -> Iterator[Serving]:
-        with serve(metrics.registry, 0, not_ready=metrics.not_ready) as serving:
+        with serve(metrics, 0) as serving:
             yield serving
 
     def test_health_is_the_process(self, serving: Serving) -> None:
@@ -367,11 +367,11 @@ class TestServing:
 
     def test_a_port_that_is_taken_is_said_so(self, serving: Serving) -> None:
         with pytest.raises(Misconfigured, match=f"127.0.0.1:{serving.port}.*--metrics-port"):
-            serve(CollectorRegistry(), serving.port)
+            serve(WorkerMetrics(), serving.port)
 
     def test_closing_frees_the_port_and_ends_the_thread(self, metrics: WorkerMetrics) -> None:
         before = threading.active_count()
-        serving = serve(metrics.registry, 0)
+        serving = serve(metrics, 0)
         port = serving.port
         serving.close()
         with socket.socket() as taker:

@@ -1,0 +1,319 @@
+"""The board of `parcels demo`: figures read from a worker's /metrics and from parcel.milestones, drawn with Rich.
+
+It knows the worker only from outside, as Prometheus and a downstream service do.
+"""
+
+import time
+import urllib.error
+import urllib.request
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import BytesIO
+from itertools import pairwise
+from typing import Any, Final, cast
+
+from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+from fastavro import parse_schema, schemaless_reader
+from prometheus_client.parser import text_string_to_metric_families
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from streams.errors import StreamsError
+from streams.observe import catalogue
+from streams.pipeline.clients import consumer, partitions_of
+from streams.pipeline.schemas import load_schemas
+from streams.pipeline.settings import Settings
+from streams.pipeline.topics import MILESTONES
+
+# Rates and latencies are those of so many seconds: long enough not to flicker, short enough to follow a wave.
+_WINDOW_SECONDS: Final = 3.0
+_LAST_MILESTONES: Final = 8
+_BARS: Final = " ▁▂▃▄▅▆▇█"
+_BAR_WIDTH: Final = 18
+_HISTORY: Final = 40
+_QUANTILES: Final = (0.5, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look at a worker's /metrics."""
+
+    at: float  # time.monotonic()
+    scans: float
+    scans_by_kind: Mapping[str, float]
+    records: float
+    duplicates: float
+    dead_letters: Mapping[str, float]
+    states: float
+    milestones: float
+    by_stage: Mapping[str, float]
+    lag_records: float
+    lag_seconds: float
+    hub_time: float
+    # (upper edge in seconds, records up to it), ascending.
+    scan_to_state: tuple[tuple[float, float], ...]
+
+
+def read_worker(url: str) -> Reading:
+    """Ask a worker for its figures.
+
+    Raises:
+        OSError: nobody answers at `url`.
+    """
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:  # noqa: S310
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    samples: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in families:
+        for sample in family.samples:
+            samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+
+    def by(metric: catalogue.Metric, label: str) -> dict[str, float]:
+        found: Counter[str] = Counter()
+        for labels, value in samples.get(metric.name, ()):
+            found[labels[label]] += cast(int, value)
+        return dict(found)
+
+    def total(metric: catalogue.Metric) -> float:
+        return sum(value for _, value in samples.get(metric.name, ()))
+
+    kinds = by(catalogue.SCANS, "kind")
+    return Reading(
+        at=time.monotonic(),
+        scans=sum(kinds.values()),
+        scans_by_kind=kinds,
+        records=total(catalogue.RECORDS),
+        duplicates=total(catalogue.DUPLICATES),
+        dead_letters={reason: n for reason, n in by(catalogue.DEAD_LETTERS, "reason").items() if n},
+        states=total(catalogue.STATES),
+        milestones=total(catalogue.MILESTONES),
+        by_stage=by(catalogue.IN_HUB_PARCELS, "stage"),
+        lag_records=total(catalogue.LAG_RECORDS),
+        lag_seconds=max((value for _, value in samples.get(catalogue.LAG_SECONDS.name, ())), default=0.0),
+        hub_time=total(catalogue.HUB_TIME),
+        scan_to_state=tuple(
+            (float(labels["le"]), value) for labels, value in samples.get(catalogue.SCAN_TO_STATE.series[0], ())
+        ),
+    )
+
+
+def is_ready(url: str) -> bool:
+    """Does the worker fold its partitions?"""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # noqa: S310
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def quantile(share: float, before: Sequence[tuple[float, float]], now: Sequence[tuple[float, float]]) -> float | None:
+    """Value within which `share` of the observations between two readings of a histogram lie; None without any.
+
+    Within a bucket they are taken as spread evenly, as Prometheus does.
+
+    >>> quantile(0.5, [(1.0, 0), (2.0, 0), (float("inf"), 0)], [(1.0, 0), (2.0, 10), (float("inf"), 10)])
+    1.5
+    """
+    earlier = dict(before)
+    new = [(edge, count - earlier.get(edge, 0.0)) for edge, count in now]
+    if not new or new[-1][1] <= 0:
+        return None
+    rank = share * new[-1][1]
+    for (low, below), (high, upto) in pairwise([(0.0, 0.0), *new]):
+        if upto >= rank:
+            return low if high == float("inf") else low + (high - low) * (rank - below) / (upto - below)
+    return new[-1][0]
+
+
+class MilestoneReader:
+    """Follows parcel.milestones as any service would: committed records only, decoded with fastavro."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.last: deque[dict[str, Any]] = deque(maxlen=_LAST_MILESTONES)
+        # How many milestones each parcel has: the one with the most has the most to tell.
+        self.of_parcel: Counter[str] = Counter()
+        schemas = load_schemas()
+        self._writers = {number: parse_schema(schema) for number, (_, schema) in schemas.writers("Milestone").items()}
+        self._reader = parse_schema(schemas.current("Milestone"))
+        self._consumer = consumer(settings, "board")
+        topic = settings.prefix + MILESTONES
+        count = partitions_of(self._consumer, topic)
+        self._consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(count)])
+
+    def read(self) -> None:
+        """Take what has come since the last time, without waiting."""
+        values: list[bytes] = []
+        while messages := self._consumer.consume(10_000, 0):
+            for message in messages:
+                if message.error() is not None:
+                    continue  # it goes on by itself when the broker is back
+                self.of_parcel[cast(bytes, message.key()).decode()] += 1
+                values.append(cast(bytes, message.value()))
+        for value in values[-_LAST_MILESTONES:]:
+            writer = self._writers[int.from_bytes(value[1:5], "big")]
+            decoded = schemaless_reader(BytesIO(value[5:]), writer, self._reader)
+            self.last.appendleft(cast("dict[str, Any]", decoded))
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+
+@contextmanager
+def following_milestones(settings: Settings) -> Iterator[MilestoneReader]:
+    """A reader that is closed at the end."""
+    reader = MilestoneReader(settings)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+@dataclass(slots=True)
+class Board:
+    """What the worker at `url` does, over time."""
+
+    url: str
+    title: str
+    readings: deque[Reading] = field(default_factory=deque)
+    rates: deque[float] = field(default_factory=lambda: deque(maxlen=_HISTORY))
+    started: float = field(default_factory=time.monotonic)
+
+    def look(self) -> Reading:
+        """Read the worker's figures once more.
+
+        Raises:
+            StreamsError: the worker does not answer.
+        """
+        try:
+            reading = read_worker(self.url)
+        except OSError as error:
+            raise StreamsError(f"the worker does not answer at {self.url}: {error}") from error
+        self.readings.append(reading)
+        while len(self.readings) > 2 and self.readings[1].at < reading.at - _WINDOW_SECONDS:
+            self.readings.popleft()
+        self.rates.append(self.rate())
+        return reading
+
+    def rate(self) -> float:
+        """Scans a second, of the last seconds."""
+        first, last = self.readings[0], self.readings[-1]
+        return (last.scans - first.scans) / (last.at - first.at) if last.at > first.at else 0.0
+
+    def latency(self) -> tuple[float | None, float | None]:
+        """Scan to state in seconds, p50 and p99 of the last seconds."""
+        first, last = self.readings[0], self.readings[-1]
+        p50, p99 = (quantile(share, first.scan_to_state, last.scan_to_state) for share in _QUANTILES)
+        return p50, p99
+
+    def line(self) -> str:
+        """The figures as one line, for a log."""
+        now = self.readings[-1]
+        p50, p99 = self.latency()
+        return (
+            f"{_clock(now.hub_time)}  {now.scans:,.0f} scans, {self.rate():,.0f}/s, "
+            f"{sum(now.by_stage.values()):,.0f} parcels in the hub, scan to state {_ms(p50)} (p99 {_ms(p99)}), "
+            f"lag {now.lag_records:,.0f}, {sum(now.dead_letters.values()):,.0f} dead letters"
+        )
+
+    def draw(self, milestones: Sequence[Mapping[str, Any]]) -> RenderableType:
+        """The board."""
+        panels = [
+            _panel("Flow", self._flow()),
+            _panel("Parcels by stage", self._stages()),
+            _panel("Dead letters", self._dead_letters()),
+        ]
+        clock = _clock(self.readings[-1].hub_time)
+        head = Text.assemble((f" {self.title} ", "bold reverse"), f"  hub time {clock}", style="bold", no_wrap=True)
+        return Group(head, Columns(panels), _panel("Last milestones", _milestones(milestones)))
+
+    def _flow(self) -> Table:
+        now = self.readings[-1]
+        p50, p99 = self.latency()
+        table = _figures()
+        table.add_row("scans", f"{now.scans:,.0f}")
+        table.add_row("scans/s", f"{self.rate():,.0f}")
+        table.add_row("", Text(_sparkline(self.rates, 20), style="cyan"))
+        table.add_row("scan to state p50", _ms(p50))
+        table.add_row("p99", _ms(p99))
+        table.add_row("lag, records", f"{now.lag_records:,.0f}")
+        table.add_row("lag, seconds", f"{now.lag_seconds:.1f}")
+        table.add_row("duplicates dropped", f"{now.duplicates:,.0f}")
+        table.add_row("states written", f"{now.states:,.0f}")
+        table.add_row("milestones written", f"{now.milestones:,.0f}")
+        return table
+
+    def _stages(self) -> Table:
+        now = self.readings[-1]
+        stages = [(stage, now.by_stage.get(stage, 0.0)) for stage in catalogue.STAGE.values or ()]
+        most = max((count for _, count in stages), default=0.0) or 1.0
+        table = _figures()
+        table.add_column(width=_BAR_WIDTH)
+        for stage, count in stages:
+            bar = Text("█" * round(_BAR_WIDTH * count / most), style="green")
+            table.add_row(stage, f"{count:,.0f}", bar)
+        table.add_row("in the hub", Text(f"{sum(now.by_stage.values()):,.0f}", style="bold"), "")
+        for kind in ("DISPATCHED", "DELIVERED"):
+            table.add_row(f"{kind} scans", f"{now.scans_by_kind.get(kind, 0.0):,.0f}", "")
+        return table
+
+    def _dead_letters(self) -> Table:
+        found = sorted(self.readings[-1].dead_letters.items(), key=lambda each: -each[1])
+        table = _figures()
+        for reason, count in found[:9]:
+            table.add_row(reason, Text(f"{count:,.0f}", style="yellow"))
+        if len(found) > 9:
+            table.add_row("others", f"{sum(count for _, count in found[9:]):,.0f}")
+        if not found:
+            table.add_row("none", "0")
+        return table
+
+
+def _milestones(milestones: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), expand=True)
+    styles = {"REACHED": "green", "CORRECTED": "yellow", "LOST": "red"}
+    for row in milestones:
+        table.add_row(
+            f"{row['event_time']:%a %H:%M:%S}",
+            Text(row["parcel_id"], style="cyan"),
+            Text(f"{row['type'].lower()} {row['stage']}", style=styles.get(row["type"], "")),
+            # Sites and stations are words of whoever scanned: as text, never as markup.
+            Text(f"{row['site']} {row['station']}".strip()),
+            "" if row["direction"] == "UNKNOWN" else row["direction"].lower(),
+        )
+    for _ in range(_LAST_MILESTONES - len(milestones)):
+        table.add_row("", "", "", "", "")
+    return table
+
+
+def _figures() -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(justify="right", min_width=7)
+    return table
+
+
+def _panel(title: str, content: RenderableType) -> Panel:
+    # As tall as the tallest, so that the board does not jump.
+    return Panel(content, title=title, title_align="left", height=12 if title != "Last milestones" else None)
+
+
+def _sparkline(values: Sequence[float] | deque[float], width: int) -> str:
+    shown = list(values)[-width:]
+    top = max(shown, default=0.0) or 1.0
+    return "".join(_BARS[round(value / top * (len(_BARS) - 1))] for value in shown)
+
+
+def _clock(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%a %d %b %H:%M}" if seconds else "before the first tick"
+
+
+def _ms(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1000:,.0f} ms" if seconds < 10 else f"{seconds:,.1f} s"

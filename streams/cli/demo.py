@@ -1,0 +1,334 @@
+"""`parcels demo`: the whole system at work, on this machine, within two minutes."""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from streams.cli.options import DIFFERENCES
+from streams.errors import Misconfigured, StreamsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from streams.cli.board import Board, MilestoneReader
+    from streams.pipeline.local_broker import LocalBroker
+    from streams.pipeline.settings import Settings
+
+_BROKER_PORT: Final = 9092
+_METRICS_PORT: Final = 9464
+_MARK: Final = "made-by-parcels-demo"
+# The day, and the night in which most of its parcels leave.
+_AFTER_HOURS: Final = 12
+_SEED: Final = 7
+_REDRAWN_SECONDS: Final = 0.25
+_PLAIN_SECONDS: Final = 3.0
+# The worker compiles its code when it runs for the first time; `make setup` has done that already.
+_READY_SECONDS: Final = 180.0
+_STUCK_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 20.0
+
+
+def demo(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Where the broker and the logs of the demo live.")] = Path(
+        ".cache/demo"
+    ),
+    parcels: Annotated[int, typer.Option(min=1, metavar="N", help="How many parcels come that day.")] = 5_000,
+    seconds: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long the day takes.")] = 40,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the broker running at the end.")] = False,
+) -> None:
+    """Watch a day of a small hub flow through broker, worker and board.
+
+    Starts a Kafka broker of its own, a worker and a simulated hub, shows a board while the day passes, and compares
+    every state with the truth at the end. The exit code is that of "parcels verify". What an earlier demo left in DIR
+    is deleted. Nothing runs on afterwards, but for the broker with --keep; its log stays in DIR.
+
+    Examples:
+      parcels demo
+      parcels demo --parcels 20000 --seconds 60 --keep
+    """
+    from streams.cli.board import Board, following_milestones
+    from streams.pipeline import topics
+    from streams.pipeline.local_broker import LocalBroker
+    from streams.pipeline.settings import Settings
+
+    with _ended_by_signals(), ExitStack() as running:
+        _clear(data)
+        broker = LocalBroker(data / "broker", _free(_BROKER_PORT))
+        stop_broker = running.enter_context(_stopped_at_the_end(broker))
+        _say(f"parcels broker up --data {_path(broker.folder)} --port {broker.port}")
+        where = Settings(bootstrap=broker.up(), prefix="")
+        _say(f"export KAFKA_BOOTSTRAP_SERVERS={where.bootstrap}")
+        _say("parcels topics apply")
+        topics.apply(where, topics.plan(where))
+
+        metrics_port = _free(_METRICS_PORT)
+        board = Board(f"http://127.0.0.1:{metrics_port}", "Parcel hub")
+        worker = running.enter_context(_Child.of(data, where, "run", "--metrics-port", str(metrics_port)))
+        _wait_until_ready(board, worker)
+
+        truth = data / "truth.json"
+        speed = round((24 + _AFTER_HOURS) * 3600 / seconds)
+        hub = running.enter_context(
+            _Child.of(
+                data,
+                where,
+                *("simulate", "--parcels", str(parcels), "--seed", str(_SEED), "--after-hours", str(_AFTER_HOURS)),
+                *("--speed", str(speed), "--truth", _path(truth)),
+            )
+        )
+        milestones = running.enter_context(following_milestones(where))
+        _watch(board, milestones, where, hub, worker)
+        worker.stop()
+        print()
+        with _Child.of(data, where, "verify", _path(truth), output=None) as verify:
+            code = verify.wait()
+        if code not in (0, DIFFERENCES):
+            raise StreamsError("the states could not be compared with the truth; see above")
+        if keep:
+            stop_broker.pop_all()
+        [(most_told, _)] = milestones.of_parcel.most_common(1) or [("", 0)]
+        _say_what_next(broker, most_told, metrics_port, keep=keep)
+    raise typer.Exit(code)
+
+
+class _Child:
+    """Another command of this program, which ends with the `with` block at the latest."""
+
+    def __init__(self, name: str, process: "subprocess.Popen[bytes]", log: Path | None) -> None:
+        self.name = name
+        self._process = process
+        self._log = log
+
+    @classmethod
+    @contextmanager
+    def of(
+        cls, data: Path, where: "Settings", *command: str, output: int | None = subprocess.PIPE
+    ) -> "Iterator[_Child]":
+        """Start `parcels COMMAND`, its output in a file of `data`, or on the terminal where `output` is None."""
+        _say(shlex.join(["parcels", *command]))
+        log = data / f"{command[0]}.log" if output is not None else None
+        with ExitStack() as files:
+            stream: IO[bytes] | None = files.enter_context(log.open("wb")) if log is not None else None
+            sys.stdout.flush()
+            process = subprocess.Popen(
+                [sys.executable, "-m", "streams.cli", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=_environment(where),
+                # A group of its own: Ctrl-C is for this program, which then stops the others in order.
+                start_new_session=True,
+            )
+        child = cls(command[0], process, log)
+        try:
+            yield child
+        finally:
+            child.stop()
+
+    @property
+    def code(self) -> int | None:
+        """Exit code; None while it runs."""
+        return self._process.poll()
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Ask it to end, and insist."""
+        if self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def failed(self) -> StreamsError:
+        """The error to raise when it ended and should not have."""
+        last = self._log.read_text(errors="replace").splitlines()[-8:] if self._log else []
+        return StreamsError("\n  ".join([f'"parcels {self.name}" ended with exit code {self.code}:', *last]))
+
+
+def _wait_until_ready(board: "Board", worker: _Child) -> None:
+    from streams.cli.board import is_ready
+
+    deadline = time.monotonic() + _READY_SECONDS
+    while not is_ready(board.url):
+        if worker.code is not None:
+            raise worker.failed()
+        if time.monotonic() > deadline:
+            raise StreamsError(f"the worker is not ready after {_READY_SECONDS:g} s")
+        time.sleep(0.1)
+
+
+def _watch(board: "Board", milestones: "MilestoneReader", where: "Settings", hub: _Child, worker: _Child) -> None:
+    """Show the board until the day is over and every record of it folded."""
+    from rich.console import Console
+
+    console = Console()
+    with _live(board, milestones, console) as show:
+        moved, folded = time.monotonic(), -1.0
+        wanted: int | None = None
+        while wanted is None or folded < wanted:
+            if worker.code is not None:
+                raise worker.failed()
+            if hub.code not in (None, 0):
+                raise hub.failed()
+            if hub.code == 0 and wanted is None:
+                wanted = _records_in_the_log(where)
+            now = board.look().records
+            if now != folded or hub.code is None:
+                moved, folded = time.monotonic(), now
+            elif time.monotonic() - moved > _STUCK_SECONDS:
+                raise StreamsError(f"the worker folded {folded:,.0f} of {wanted:,} records and then no more")
+            milestones.read()
+            show(wanted is not None and folded >= wanted)
+            time.sleep(_REDRAWN_SECONDS)
+
+
+@contextmanager
+def _live(board: "Board", milestones: "MilestoneReader", console: "Console") -> "Iterator[Callable[[bool], None]]":
+    """What shows the board once more: drawn in place on a terminal, else a line every few seconds and at the end."""
+    from rich.live import Live
+
+    if not console.is_terminal:
+        shown = 0.0
+
+        def print_line(last: bool) -> None:
+            nonlocal shown
+            if last or time.monotonic() - shown >= _PLAIN_SECONDS:
+                shown = time.monotonic()
+                print(board.line(), flush=True)
+
+        yield print_line
+        return
+    with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
+        yield lambda _: live.update(board.draw(milestones.last), refresh=True)
+
+
+def _records_in_the_log(where: "Settings") -> int:
+    """Records of hub.scans, which nobody writes in transactions: so its offsets have no gaps."""
+    from confluent_kafka import TopicPartition
+
+    from streams.pipeline.clients import consumer, partitions_of
+    from streams.pipeline.topics import SCANS
+
+    reader = consumer(where, "demo")
+    try:
+        total = 0
+        for partition in range(partitions_of(reader, SCANS)):
+            low, high = reader.get_watermark_offsets(TopicPartition(SCANS, partition), timeout=10)
+            total += high - low
+        return total
+    finally:
+        reader.close()
+
+
+def _say_what_next(broker: "LocalBroker", parcel: str, metrics_port: int, *, keep: bool) -> None:
+    parcels, folder = _parcels(), _path(broker.folder)
+    again = (f"{parcels} broker up --data {folder} --port {broker.port}", "the same broker, with this day in it")
+    lines = [
+        *([] if keep else [again]),
+        (f"export KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:{broker.port}", ""),
+        (f"{parcels} show {shlex.quote(parcel)}", "the timeline of the parcel that had most to tell"),
+        (f"{parcels} dlq list", "what nobody could read"),
+        (f"{parcels} run --metrics-port {metrics_port} &", f"a worker; http://127.0.0.1:{metrics_port}/metrics"),
+        (f"{parcels} follow &", "milestones as they happen"),
+        (f"{parcels} simulate --parcels 500 --seed 8 --rate 300", "more parcels come"),
+        ("kill %1 %2", "the worker and the follower"),
+        (f"{parcels} broker down --data {folder}", "the broker; its log stays"),
+    ]
+    width = max(len(line) for line, _ in lines)
+    print(f"\nTry next{', the broker is still running' if keep else ''}:\n")
+    for line, meaning in lines:
+        print(f"  {line:{width}}  # {meaning}" if meaning else f"  {line}")
+
+
+def _clear(data: Path) -> None:
+    """Stop and delete what an earlier demo left, and nothing else.
+
+    Raises:
+        Misconfigured: the folder holds something that no demo made.
+    """
+    from streams.pipeline.local_broker import LocalBroker
+
+    mark = data / _MARK
+    try:
+        if data.exists() and not mark.is_file() and (not data.is_dir() or any(data.iterdir())):
+            raise Misconfigured(f"{data} holds something that is not of a demo: choose another folder with --data")
+        if mark.is_file():
+            LocalBroker(data / "broker").down()
+            shutil.rmtree(data)
+        data.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError as error:
+        raise Misconfigured(f"--data {data}: {error.strerror}") from error
+
+
+@contextmanager
+def _stopped_at_the_end(broker: "LocalBroker") -> "Iterator[ExitStack]":
+    """A stack that stops the broker, unless somebody empties it."""
+    with ExitStack() as stack:
+        stack.callback(broker.down)
+        yield stack
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends this program as Ctrl-C does: through all that has to be stopped first."""
+
+    def end(number: int, _: object) -> None:
+        # A second one must not interrupt the stopping.
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)
+        print("\nstopping", file=sys.stderr)
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _free(preferred: int) -> int:
+    from streams.pipeline.local_broker import free_port, is_free
+
+    return preferred if is_free(preferred) else free_port()
+
+
+def _environment(where: "Settings") -> dict[str, str]:
+    # The demo's own broker and topics, whatever the environment says of others.
+    environment = {name: value for name, value in os.environ.items() if name != "PARCELS_PREFIX"}
+    return environment | {"KAFKA_BOOTSTRAP_SERVERS": where.bootstrap}
+
+
+def _path(path: Path) -> str:
+    """As a person would write it here."""
+    absolute = path.absolute()
+    return shlex.quote(str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute))
+
+
+def _parcels() -> str:
+    """How to call this program from this shell."""
+    if shutil.which("parcels"):
+        return "parcels"
+    called = Path(sys.argv[0])
+    return _path(called) if called.name == "parcels" else f"{_path(Path(sys.executable))} -m streams.cli"
+
+
+def _say(command: str) -> None:
+    print(f"$ {command}", flush=True)
