@@ -13,6 +13,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from struct import Struct
 from typing import Any, Final
@@ -228,9 +229,15 @@ def compare_states(truth: Mapping[str, Parcel], states: Iterable[Parcel], eviden
     return differences
 
 
+def _digest(state: Parcel) -> str:
+    """SHA-256 of the identities of all records in their order, each followed by 1 where it is voided, else 0."""
+    return sha256(b"".join(e["identity"] + (b"\1" if e["voided"] else b"\0") for e in state["scans"])).hexdigest()
+
+
 # Fields that the truth says in a shorter way than the state.
 _SHORT: Final[Mapping[str, Callable[[Parcel], Any]]] = {
     "kinds": lambda state: {each["kind"]: [each["first"], each["last"], each["count"]] for each in state["kinds"]},
+    "entries": _digest,
 }
 
 

@@ -1,15 +1,13 @@
 """`parcels verify` must find every fault: each test plants one in a log that is right, and says what must be found."""
 
-import io
 from copy import deepcopy
+from hashlib import sha256
 
-import fastavro
 import pytest
 
 from streams.domain.reasons import Reason
 from streams.errors import Misconfigured
 from streams.pipeline.deadletters import DeadLetter
-from streams.pipeline.schemas import load_schemas
 from streams.pipeline.topics import POSITION_KEY, partition_of
 from streams.replay.verify import (
     Evidence,
@@ -22,6 +20,7 @@ from streams.replay.verify import (
     load_truth,
     milestone_id,
 )
+from tests.pipeline.avro import framed
 
 PARTITIONS = 4
 NINE = 1_772_355_600_000
@@ -83,10 +82,8 @@ def milestone(parcel_id, version, kind, stage, event_id, event_time, previous_ti
     return said | {"milestone_id": milestone_id(said)}
 
 
-def framed(name, record):
-    body = io.BytesIO()
-    fastavro.schemaless_writer(body, load_schemas().current(name), record)
-    return load_schemas().frame(name, body.getvalue())
+def digest(scans):
+    return sha256(b"".join(each["identity"] + bytes([each["voided"]]) for each in scans)).hexdigest()
 
 
 class Log:
@@ -115,6 +112,7 @@ class Log:
         shown = ("version", "stage", "stage_time", "customs", "held", "site", "station", "plan", "damaged", "no_reads")
         self.truth = {
             parcel_id: {name: parcel[name] for name in shown}
+            | {"entries": digest(parcel["scans"])}
             | {"kinds": {each["kind"]: [each["first"], each["last"], each["count"]] for each in parcel["kinds"]}}
             for parcel_id, parcel in deepcopy(self.states).items()
         }
@@ -209,6 +207,10 @@ class TestStates:
             value,
         )
 
+    def test_a_record_that_is_voided_and_should_not_be(self, log):
+        log.states["P1"]["scans"][0]["voided"] = True
+        assert [each.what for each in log.verify().differences] == ["entries"]
+
     @pytest.mark.parametrize("field", ["first", "last", "count"])
     def test_a_wrong_time_or_count_of_a_kind(self, log, field):
         log.states["P1"]["kinds"][1][field] += 1
@@ -220,7 +222,7 @@ class TestStates:
 
     def test_entries_in_a_wrong_order(self, log):
         log.states["P1"]["scans"].reverse()
-        assert [each.what for each in log.verify().differences] == ["scans"]
+        assert [each.what for each in log.verify().differences] == ["scans", "entries"]
 
     def test_a_state_that_goes_back(self, log):
         log.older_states["P1"] |= {"version": 3}
