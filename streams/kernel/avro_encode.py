@@ -93,7 +93,10 @@ class Encoder:
         self._fields(record, "", 0)
         self._emit(END, "", -1)
         self._code = np.array(self._program, np.int64)
-        self._rooms = 2 ** max(0, (len(self.layout.frames) - 1).bit_length())
+        # Arrays in a tuple: 1, 4, 16, …; each number of them is compiled on its own.
+        self._rooms = 1
+        while self._rooms < len(self.layout.frames):
+            self._rooms *= 4
         # Bytes a row of the last batches, to begin the next with a fitting buffer.
         self._row_bytes = 256.0
 
@@ -135,10 +138,7 @@ class Encoder:
         return out[:end].tobytes(), offsets.tolist()
 
     def _tables(self, rows: int, frames: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-        """The frames as tuples of contiguous arrays of one type, filled up to a power of two of them.
-
-        Each length of a tuple is code of its own, so there are few.
-        """
+        """The frames as tuples of contiguous arrays of one type, filled up with empty ones."""
         if len(frames) != len(self.layout.frames):
             raise ValueError(f"the schema has {len(self.layout.frames)} frames, not {len(frames)}")
         values, lengths = [], []
