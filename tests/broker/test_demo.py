@@ -1,0 +1,96 @@
+"""`parcels demo` shows the whole system, ends by itself, suggests what works, and leaves nothing running."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.pipeline.local_broker import LocalBroker, jars_folder
+from tests.conftest import run_cli
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _java_and_jars() -> None:
+    if shutil.which("java") is None or not jars_folder().is_dir():
+        reason = "the demo needs Java and Kafka's jars"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "demo"
+    LocalBroker(tmp_path / "demo" / "broker").down()
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of everything that runs with this folder in its command line or environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in words and int(process.name) != os.getpid():
+            found.append(words)
+    return found
+
+
+def start(folder: Path, *args: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "streams.cli", "demo", "--data", str(folder), *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )
+
+
+def test_a_short_day_ends_as_the_truth_says_and_what_it_suggests_works(folder: Path) -> None:
+    done = run_cli("demo", "--data", str(folder), "--parcels", "300", "--seconds", "6", timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "everything is as the truth says" in done.stdout
+    assert re.search(r"[1-9][\d,]* scans, ", done.stdout), done.stdout
+    assert processes_of(folder) == []
+
+    hints = done.stdout.split("Try next")[1]
+    up = re.search(r"broker up --data (\S+) --port (\d+)", hints)
+    show = re.search(r"show (\S+)", hints)
+    assert up is not None
+    assert show is not None
+    assert run_cli("broker", "up", "--data", up[1], "--port", up[2]).returncode == 0
+    where = {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{up[2]}"}
+    shown = run_cli("show", show[1], environment=where)
+    assert shown.returncode == 0, shown.stderr
+    assert show[1] in shown.stdout
+    assert run_cli("dlq", "list", environment=where).returncode == 0
+    assert run_cli("broker", "down", "--data", up[1]).returncode == 0
+    assert processes_of(folder) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_takes_everything_down(folder: Path, number: signal.Signals) -> None:
+    demo = start(folder, "--parcels", "300", "--seconds", "120")
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "simulate" in line:
+            break
+    demo.send_signal(number)
+    rest = demo.communicate(timeout=90)[0]
+    assert demo.returncode == 128 + number, rest
+    assert processes_of(folder) == []
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    done = run_cli("demo", "--data", str(tmp_path))
+    assert done.returncode == 2
+    assert "choose another folder" in done.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
