@@ -34,7 +34,7 @@ def external_broker(_: Path) -> Iterator[str]:
 
 @contextmanager
 def docker_broker(_: Path) -> Iterator[str]:
-    """A container of the apache/kafka image, where an engine answers and the image is there or can be pulled."""
+    """A container of the apache/kafka image, where an engine answers and the image is there."""
     import docker
     from docker.errors import DockerException
 
@@ -48,7 +48,7 @@ def docker_broker(_: Path) -> Iterator[str]:
     except DockerException as error:
         raise StreamsError(f"no Docker engine answers: {error}") from error
     with KafkaContainer() as container:
-        wait_for_answer(container.bootstrap, seconds=60)
+        wait_for_answer(container.bootstrap, seconds=90)
         yield container.bootstrap
 
 

@@ -19,7 +19,8 @@ class KafkaContainer(DockerContainer):
     def __init__(self, image: str = IMAGE) -> None:
         super().__init__(image)
         self.port = free_port()
-        self.with_bind_ports("9092/tcp", ("127.0.0.1", self.port))
+        # with_bind_ports knows no address; a broker without passwords should not be open to the whole network.
+        self.ports["9092/tcp"] = ("127.0.0.1", self.port)
         properties = {
             "process.roles": "broker,controller",
             "node.id": "1",
