@@ -52,6 +52,7 @@ def run(
     from streams.observe.serve import serve
     from streams.config import load_hub
     from streams.pipeline.instance import Instance
+    from streams.pipeline.warm import warm
     from streams.pipeline.worker import GROUP, Options, Worker, stop_on_signals
 
     if protocol not in ("classic", "consumer"):
@@ -59,10 +60,11 @@ def run(
         raise Misconfigured(message)
     where = settings(bootstrap, prefix)
     set_up()
-    metrics = WorkerMetrics(sites=[site.name for site in load_hub().sites])
+    metrics = WorkerMetrics(sites=[site.code for site in load_hub().sites])
     # KIP-848 refuses a restarted static member until its session ends, so there members are dynamic.
     held = Instance(where.prefix + GROUP) if instance is None and protocol == "classic" and not dry else None
     name = held.name if held is not None else instance
+    warm()
     worker = Worker(where, Options(name, protocol, until_idle, dry), metrics)
     stop_on_signals(worker.stop)
     server = serve(metrics, metrics_port) if metrics_port is not None else None

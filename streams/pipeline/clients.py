@@ -229,4 +229,5 @@ def _bounds(reader: Consumer, topic: str, partition: int) -> tuple[int, int]:
 
 
 def _dotted(options: dict[str, Any]) -> dict[str, Any]:
-    return {name.replace("_", "."): value for name, value in options.items()}
+    # Callbacks are the only options that librdkafka's Python client spells with an underscore.
+    return {name if name.endswith("_cb") else name.replace("_", "."): value for name, value in options.items()}

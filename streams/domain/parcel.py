@@ -1,0 +1,90 @@
+"""What the records of a parcel say together: its state, told record by record.
+
+Plain functions about one parcel, compiled where they run over millions of them. A parcel's state is a pure function
+of the set of its records: whoever tells them does so in the order of (event_time, kind, identity) and leaves out
+what a VOID declares wrong.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.domain.compiled import borrowing_inlined
+from streams.domain.kinds import ADVISED, CUSTOMS, CUSTOMS_HELD, KINDS, LANE, MOVES, OFFICE, OUT_OF_CONTAINER
+
+# What is known of one parcel while its records are told, by position in `facts`. Places, plans, containers and
+# promises are numbers of words in the parcel table; 0 is none.
+STAGE, STAGE_TIME, CUSTOMS_STEP, CUSTOMS_AT, PLACE, CONTAINER, LANE_AT, PLAN, PROMISED, FACTS = range(10)
+NOTHING: Final = 0
+
+# Times of each kind, by position in `times`: rows of one number a kind.
+FIRST, LAST, COUNT, TIMES = range(4)
+
+Facts = NDArray[np.int64]
+Times = NDArray[np.int64]
+
+
+def blank() -> tuple[Facts, Times]:
+    """Facts and times of a parcel of which nothing is known."""
+    return np.zeros(FACTS, np.int64), np.zeros((TIMES, len(KINDS)), np.int64)
+
+
+@borrowing_inlined
+def forget(facts: Facts, times: Times) -> None:
+    """Make room for the next parcel."""
+    for fact in range(FACTS):
+        facts[fact] = NOTHING
+    for kind in range(len(KINDS)):
+        times[COUNT, kind] = 0
+
+
+@borrowing_inlined
+def tell(facts: Facts, times: Times, kind: int, time: int, at: int, what: int, names_lane: bool) -> None:
+    """One scan that counts. `at`: where it was made; `what`: its container or NOTHING; `names_lane`: `at` has a lane."""
+    _count(times, kind, time)
+    bit = 1 << kind
+    if MOVES & bit:
+        _move(facts, kind, time)
+    if CUSTOMS & bit:
+        facts[CUSTOMS_STEP] = kind
+        facts[CUSTOMS_AT] = at
+    if not OFFICE & bit:
+        facts[PLACE] = at
+    if OUT_OF_CONTAINER & bit:
+        facts[CONTAINER] = NOTHING
+    elif what != NOTHING:
+        facts[CONTAINER] = what
+    if LANE & bit and names_lane:
+        facts[LANE_AT] = at
+
+
+@borrowing_inlined
+def tell_advice(facts: Facts, times: Times, kind: int, time: int, plan: int, promised: int) -> None:
+    """One advice that counts: the latest one's plan and promise hold."""
+    _count(times, kind, time)
+    _move(facts, kind, time)
+    facts[PLAN] = plan
+    facts[PROMISED] = promised
+
+
+@borrowing_inlined
+def is_held(facts: Facts) -> bool:
+    """True between a customs hold and the release or refusal that answers it."""
+    return facts[CUSTOMS_STEP] == CUSTOMS_HELD
+
+
+@borrowing_inlined
+def _move(facts: Facts, kind: int, time: int) -> None:
+    # An advice that is corrected after the parcel came does not move it back.
+    if kind != ADVISED or facts[STAGE] <= ADVISED:
+        facts[STAGE] = kind
+        facts[STAGE_TIME] = time
+
+
+@borrowing_inlined
+def _count(times: Times, kind: int, time: int) -> None:
+    if times[COUNT, kind] == 0:
+        times[FIRST, kind] = time
+    times[LAST, kind] = time
+    times[COUNT, kind] += 1

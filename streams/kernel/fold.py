@@ -1,0 +1,346 @@
+"""The fold: decoded records of one partition, in offset order, into its parcel table.
+
+One record at a time, in the order of the log. What a record changes depends on the records before it and on nothing
+else: neither on where the batch begins nor on the wall clock.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.domain.compiled import borrowing, borrowing_inlined
+from streams.domain.identity import identity, put_big_endian
+from streams.domain.kinds import ADVISED, VOID
+from streams.domain.limits import (
+    EARLIEST_MS,
+    EVENT_ID_BYTES,
+    LATEST_MS,
+    PARCEL_ID_BYTES,
+    RECORDS_PER_PARCEL,
+    UTC_OFFSET_MINUTES,
+    VOIDS_PER_PARCEL,
+    WORD_BYTES,
+)
+from streams.domain.reasons import Reason
+from streams.kernel.insert import AT, DUPLICATE, PREVIOUS, STAGE, TIME, TYPE, Change, insert
+from streams.kernel.murmur import partition_of
+from streams.kernel.places import ABSENT, plan_of, where_of
+from streams.kernel.stamp import ADVICE, INFERRED, stamp_of
+from streams.kernel.table import HUB_TIME, NO_WORD, Arrays, Bytes, row_of, word_of
+
+# Index of the record type in the decoder of hub.scans.
+SCAN, ADVICE_RECORD, TICK = range(3)
+
+_OK: Final = int(Reason.OK)
+_BAD_PARCEL_ID: Final = int(Reason.BAD_PARCEL_ID)
+_OUT_OF_BOUNDS: Final = int(Reason.OUT_OF_BOUNDS)
+_BAD_VOID: Final = int(Reason.BAD_VOID)
+_WRONG_PARTITION: Final = int(Reason.WRONG_PARTITION)
+_PARCEL_FULL: Final = int(Reason.PARCEL_FULL)
+
+
+class ScanColumns(NamedTuple):
+    """Numbers of the columns that the fold reads, by the paths of schemas/Scan.avsc, Advice.avsc and Tick.avsc."""
+
+    event_id: int
+    parcel_id: int
+    kind: int
+    event_time: int
+    utc_offset_minutes: int
+    site: int
+    station: int
+    lane: int
+    reason: int
+    container_id: int
+    voids: int
+    inferred_from: int
+    direction: int
+    service: int
+    origin: int
+    destination: int
+    planned_lane: int
+    owner: int
+    promised_at: int
+    hub_time: int
+
+
+class Batch(NamedTuple):
+    """Decoded records: see streams/kernel/avro_decode.py for the meaning of the columns."""
+
+    buffer: Bytes
+    values: NDArray[np.int64]
+    lengths: NDArray[np.int32]
+    record: NDArray[np.int8]
+    status: Bytes  # Reason of each record; the fold adds its own
+
+
+MILESTONE: Final = np.dtype(
+    [
+        ("row", np.int32),
+        ("version", np.int32),
+        ("event_time", np.int64),
+        ("previous_time", np.int64),
+        ("high", np.uint64),
+        ("low", np.uint64),
+        ("at", np.int32),
+        ("type", np.uint8),
+        ("stage", np.uint8),
+        ("direction", np.uint8),
+    ],
+    align=True,
+)
+
+
+class Folded(NamedTuple):
+    """What a batch did, filled by `fold`: each array has room for one entry a record."""
+
+    touched: NDArray[np.int32]  # rows that changed, in the order of their first change
+    milestones: NDArray[np.void]
+    # Of each distinct scan: its place, kind and direction, for the counters.
+    scan_at: NDArray[np.int32]
+    scan_kind: Bytes
+    scan_direction: Bytes
+    counts: NDArray[np.int64]
+
+
+# Positions in Folded.counts.
+TOUCHED, MILESTONES, SCANS, DUPLICATES, FOLD_COUNTERS = range(5)
+
+
+def blank_folded(records: int) -> Folded:
+    """Room for what a batch of `records` does."""
+    return Folded(
+        touched=np.empty(records, np.int32),
+        milestones=np.empty(records, MILESTONE),
+        scan_at=np.empty(records, np.int32),
+        scan_kind=np.empty(records, np.uint8),
+        scan_direction=np.empty(records, np.uint8),
+        counts=np.zeros(FOLD_COUNTERS, np.int64),
+    )
+
+
+@borrowing_inlined
+def _has_control_characters(buffer: Bytes, at: int, size: int) -> bool:
+    for i in range(at, at + size):
+        if buffer[i] < 32 or buffer[i] == 127:
+            return True
+    return False
+
+
+@borrowing_inlined
+def _time_is_bad(time: int) -> bool:
+    return time < EARLIEST_MS or time >= LATEST_MS
+
+
+@borrowing_inlined
+def _key_reason(b: Batch, c: ScanColumns, i: int, partition: int, partitions: int) -> int:
+    """Why the ids or the time of a scan or an advice cannot be used; OK if they can."""
+    size = b.lengths[c.parcel_id, i]
+    at = b.values[c.parcel_id, i]
+    if size <= 0 or size > PARCEL_ID_BYTES or _has_control_characters(b.buffer, at, size):
+        return _BAD_PARCEL_ID
+    if b.lengths[c.event_id, i] <= 0 or b.lengths[c.event_id, i] > EVENT_ID_BYTES:
+        return _OUT_OF_BOUNDS
+    if _time_is_bad(b.values[c.event_time, i]):
+        return _OUT_OF_BOUNDS
+    if partition_of(b.buffer, at, size, partitions) != partition:
+        return _WRONG_PARTITION
+    return _OK
+
+
+@borrowing_inlined
+def _scan_reason(b: Batch, c: ScanColumns, i: int) -> int:
+    """Why the rest of a scan cannot be used; OK if it can."""
+    if (
+        b.lengths[c.site, i] > WORD_BYTES
+        or b.lengths[c.station, i] > WORD_BYTES
+        or b.lengths[c.lane, i] > WORD_BYTES
+        or b.lengths[c.reason, i] > WORD_BYTES
+        or b.lengths[c.container_id, i] > WORD_BYTES
+        or b.lengths[c.voids, i] > EVENT_ID_BYTES
+        or b.values[c.utc_offset_minutes, i] < -UTC_OFFSET_MINUTES
+        or b.values[c.utc_offset_minutes, i] > UTC_OFFSET_MINUTES
+    ):
+        return _OUT_OF_BOUNDS
+    if (b.values[c.kind, i] == VOID) != (b.lengths[c.voids, i] > 0):
+        return _BAD_VOID
+    return _OK
+
+
+@borrowing_inlined
+def _advice_reason(b: Batch, c: ScanColumns, i: int) -> int:
+    """Why the rest of an advice cannot be used; OK if it can."""
+    if (
+        b.lengths[c.service, i] > WORD_BYTES
+        or b.lengths[c.origin, i] > WORD_BYTES
+        or b.lengths[c.destination, i] > WORD_BYTES
+        or b.lengths[c.planned_lane, i] > WORD_BYTES
+        or b.lengths[c.owner, i] > WORD_BYTES
+        or (b.lengths[c.promised_at, i] != ABSENT and _time_is_bad(b.values[c.promised_at, i]))
+    ):
+        return _OUT_OF_BOUNDS
+    return _OK
+
+
+@borrowing_inlined
+def _scan_where(a: Arrays, b: Batch, c: ScanColumns, i: int) -> int:
+    v = b.values
+    n = b.lengths
+    return where_of(
+        a,
+        b.buffer,
+        v[c.site, i],
+        np.int64(n[c.site, i]),
+        v[c.station, i],
+        np.int64(n[c.station, i]),
+        v[c.lane, i],
+        np.int64(n[c.lane, i]),
+        v[c.reason, i],
+        np.int64(n[c.reason, i]),
+    )
+
+
+@borrowing_inlined
+def _advice_plan(a: Arrays, b: Batch, c: ScanColumns, i: int) -> int:
+    v = b.values
+    n = b.lengths
+    return plan_of(
+        a,
+        b.buffer,
+        v[c.direction, i],
+        v[c.service, i],
+        np.int64(n[c.service, i]),
+        v[c.origin, i],
+        np.int64(n[c.origin, i]),
+        v[c.destination, i],
+        np.int64(n[c.destination, i]),
+        v[c.planned_lane, i],
+        np.int64(n[c.planned_lane, i]),
+        v[c.owner, i],
+        np.int64(n[c.owner, i]),
+    )
+
+
+@borrowing_inlined
+def _void_identity(a: Arrays, b: Batch, c: ScanColumns, i: int) -> tuple[np.uint64, np.uint64]:
+    """An error declaration repeats the event_id of what it voids (EPCIS 2.0), so its own time is part of its identity."""
+    size = np.int64(b.lengths[c.event_id, i])
+    at = b.values[c.event_id, i]
+    for j in range(size):
+        a.scratch[j] = b.buffer[at + j]
+    a.scratch[size] = 0
+    put_big_endian(a.scratch, size + 1, np.uint64(b.values[c.event_time, i]))
+    return identity(a.scratch, 0, size + 9)
+
+
+@borrowing_inlined
+def _identity_word(a: Arrays, high: np.uint64, low: np.uint64) -> int:
+    put_big_endian(a.scratch, 0, high)
+    put_big_endian(a.scratch, 8, low)
+    return word_of(a, a.scratch, 0, 16)
+
+
+@borrowing_inlined
+def _time_word(a: Arrays, time: int) -> int:
+    put_big_endian(a.scratch, 0, np.uint64(time))
+    return word_of(a, a.scratch, 0, 8)
+
+
+@borrowing
+def fold(
+    a: Arrays,
+    b: Batch,
+    c: ScanColumns,
+    partition: int,
+    partitions: int,
+    number: int,
+    change: Change,
+    out: Folded,
+) -> None:
+    """Fold a batch into a table that has room for it (`ParcelTable.reserve`).
+
+    Args:
+        partition, partitions: which partition of how many the records come from.
+        number: of this batch; differs from that of every batch before it in this table.
+        change: from `insert.blank_change`, overwritten.
+        out: from `blank_folded`, filled; reasons of refused records go to `b.status`.
+    """
+    for i in range(len(b.status)):
+        if b.status[i] != _OK:
+            continue
+        if b.record[i] == TICK:
+            if _time_is_bad(b.values[c.hub_time, i]):
+                b.status[i] = _OUT_OF_BOUNDS
+            else:
+                a.counts[HUB_TIME] = max(a.counts[HUB_TIME], b.values[c.hub_time, i])
+            continue
+        # 1. Refuse what cannot be used, before anything is changed.
+        reason = _key_reason(b, c, i, partition, partitions)
+        if reason == _OK:
+            reason = _scan_reason(b, c, i) if b.record[i] == SCAN else _advice_reason(b, c, i)
+        if reason != _OK:
+            b.status[i] = reason
+            continue
+        row = row_of(a, b.buffer, b.values[c.parcel_id, i], np.int64(b.lengths[c.parcel_id, i]))
+        kind = b.values[c.kind, i] if b.record[i] == SCAN else np.int64(ADVISED)
+        if a.rows[row]["records"] >= RECORDS_PER_PARCEL or (
+            kind == VOID and a.rows[row]["voids"] >= VOIDS_PER_PARCEL
+        ):
+            b.status[i] = _PARCEL_FULL
+            continue
+        # 2. Make a slot of it.
+        at = np.int64(NO_WORD)
+        what = np.int64(NO_WORD)
+        offset = np.int64(0)
+        flags = np.int64(0)
+        high, low = identity(b.buffer, b.values[c.event_id, i], np.int64(b.lengths[c.event_id, i]))
+        if b.record[i] == SCAN:
+            at = _scan_where(a, b, c, i)
+            offset = b.values[c.utc_offset_minutes, i]
+            if b.lengths[c.inferred_from, i] != ABSENT:
+                flags = np.int64(INFERRED)
+            if kind == VOID:
+                high, low = _void_identity(a, b, c, i)
+                target = identity(b.buffer, b.values[c.voids, i], np.int64(b.lengths[c.voids, i]))
+                what = _identity_word(a, target[0], target[1])
+            elif b.lengths[c.container_id, i] != ABSENT:
+                what = word_of(a, b.buffer, b.values[c.container_id, i], np.int64(b.lengths[c.container_id, i]))
+        else:
+            at = _advice_plan(a, b, c, i)
+            flags = np.int64(ADVICE)
+            if b.lengths[c.promised_at, i] != ABSENT:
+                what = _time_word(a, b.values[c.promised_at, i])
+        # 3. Insert it; what it changes goes to the outputs.
+        stamp = stamp_of(b.values[c.event_time, i], kind, offset, flags)
+        if insert(a, row, high, low, stamp, at, what, change) == DUPLICATE:
+            out.counts[DUPLICATES] += 1
+            continue
+        if a.rows[row]["batch"] != number:
+            a.rows[row]["batch"] = number
+            out.touched[out.counts[TOUCHED]] = row
+            out.counts[TOUCHED] += 1
+        if b.record[i] == SCAN:
+            n = out.counts[SCANS]
+            out.scan_at[n] = at
+            out.scan_kind[n] = kind
+            out.scan_direction[n] = a.rows[row]["direction"]
+            out.counts[SCANS] = n + 1
+        if change.numbers[TYPE] != 0:
+            _record_milestone(a, row, change, out)
+
+
+@borrowing_inlined
+def _record_milestone(a: Arrays, row: int, change: Change, out: Folded) -> None:
+    n = out.counts[MILESTONES]
+    out.milestones[n]["row"] = row
+    out.milestones[n]["version"] = a.rows[row]["records"]
+    out.milestones[n]["event_time"] = change.numbers[TIME]
+    out.milestones[n]["previous_time"] = change.numbers[PREVIOUS]
+    out.milestones[n]["high"] = change.evidence[0]
+    out.milestones[n]["low"] = change.evidence[1]
+    out.milestones[n]["at"] = change.numbers[AT]
+    out.milestones[n]["type"] = change.numbers[TYPE]
+    out.milestones[n]["stage"] = change.numbers[STAGE]
+    out.milestones[n]["direction"] = a.rows[row]["direction"]
+    out.counts[MILESTONES] = n + 1

@@ -1,0 +1,158 @@
+"""Back from parcel.state into a parcel table: the state of a parcel holds every record that it was derived from."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streams.domain.compiled import borrowing, borrowing_inlined
+from streams.domain.identity import get_big_endian
+from streams.domain.kinds import VOID
+from streams.kernel.emit import Frame, move_gauge
+from streams.kernel.places import ABSENT, direction_of, plan_of, where_of
+from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, stamp_of
+from streams.kernel.table import CHUNK, NO_WORD, NONE, Arrays, Bytes, chunk_from, clear_row, row_of, word_of
+
+
+class StateParts(NamedTuple):
+    """Numbers of the columns of ParcelState's root frame that a table is made of."""
+
+    parcel_id: int
+    stage: int
+    scans: int
+
+
+class EntryParts(NamedTuple):
+    """Numbers of the columns of the frame scans[]."""
+
+    identity: int
+    kind: int
+    event_time: int
+    utc_offset_minutes: int
+    voided: int
+    inferred: int
+    at_site: int
+    at_station: int
+    at_lane: int
+    at_reason: int
+    container_id: int
+    voids: int
+    plan: int
+    plan_direction: int
+    plan_service: int
+    plan_origin: int
+    plan_destination: int
+    plan_planned_lane: int
+    plan_owner: int
+    promised_at: int
+
+
+@borrowing_inlined
+def _where(a: Arrays, buffer: Bytes, f: Frame, e: EntryParts, i: int) -> int:
+    return where_of(
+        a,
+        buffer,
+        f.values[e.at_site, i],
+        np.int64(f.lengths[e.at_site, i]),
+        f.values[e.at_station, i],
+        np.int64(f.lengths[e.at_station, i]),
+        f.values[e.at_lane, i],
+        np.int64(f.lengths[e.at_lane, i]),
+        f.values[e.at_reason, i],
+        np.int64(f.lengths[e.at_reason, i]),
+    )
+
+
+@borrowing_inlined
+def _plan(a: Arrays, buffer: Bytes, f: Frame, e: EntryParts, i: int) -> int:
+    return plan_of(
+        a,
+        buffer,
+        f.values[e.plan_direction, i],
+        f.values[e.plan_service, i],
+        np.int64(f.lengths[e.plan_service, i]),
+        f.values[e.plan_origin, i],
+        np.int64(f.lengths[e.plan_origin, i]),
+        f.values[e.plan_destination, i],
+        np.int64(f.lengths[e.plan_destination, i]),
+        f.values[e.plan_planned_lane, i],
+        np.int64(f.lengths[e.plan_planned_lane, i]),
+        f.values[e.plan_owner, i],
+        np.int64(f.lengths[e.plan_owner, i]),
+    )
+
+
+@borrowing_inlined
+def _text_word(a: Arrays, buffer: Bytes, f: Frame, column: int, i: int) -> int:
+    if f.lengths[column, i] == ABSENT:
+        return np.int64(NO_WORD)
+    return word_of(a, buffer, f.values[column, i], np.int64(f.lengths[column, i]))
+
+
+@borrowing_inlined
+def _time_word(a: Arrays, f: Frame, column: int, i: int) -> int:
+    if f.lengths[column, i] == ABSENT:
+        return np.int64(NO_WORD)
+    time = np.uint64(f.values[column, i])
+    for j in range(8):
+        a.scratch[j] = np.uint8((time >> np.uint64(56 - 8 * j)) & np.uint64(255))
+    return word_of(a, a.scratch, 0, 8)
+
+
+@borrowing
+def restore_rows(
+    a: Arrays, buffer: Bytes, status: Bytes, states: Frame, s: StateParts, entries: Frame, e: EntryParts
+) -> None:
+    """Take decoded states into the table, in the order of the topic: a later state of a parcel replaces an earlier one.
+
+    Records whose `status` is not 0 are passed over; the caller refuses to go on if there are any.
+    """
+    for i in range(len(status)):
+        if status[i] != 0:
+            continue
+        row = row_of(a, buffer, states.values[s.parcel_id, i], np.int64(states.lengths[s.parcel_id, i]))
+        if a.rows[row]["head"] != NONE:
+            clear_row(a, row)
+        first = states.values[s.scans, i]
+        records = np.int64(states.lengths[s.scans, i])
+        last = np.int64(NONE)
+        plan = np.int64(NO_WORD)
+        for j in range(records):
+            entry = first + j
+            if j % CHUNK == 0:
+                fresh = chunk_from(a)
+                if last == NONE:
+                    a.rows[row]["head"] = fresh
+                else:
+                    a.following[last] = fresh
+                last = fresh
+            kind = entries.values[e.kind, entry]
+            flags = np.int64(0)
+            if entries.values[e.voided, entry] != 0:
+                flags |= VOIDED
+            if entries.values[e.inferred, entry] != 0:
+                flags |= INFERRED
+            if entries.lengths[e.plan, entry] != ABSENT:
+                flags |= ADVICE
+                at = _plan(a, buffer, entries, e, entry)
+                what = _time_word(a, entries, e.promised_at, entry)
+                if flags & VOIDED == 0:
+                    plan = at
+            else:
+                at = _where(a, buffer, entries, e, entry)
+                what = _text_word(a, buffer, entries, e.voids if kind == VOID else e.container_id, entry)
+            if kind == VOID:
+                a.rows[row]["voids"] += 1
+            slot = last * CHUNK + j % CHUNK
+            position = entries.values[e.identity, entry]
+            a.slots[slot]["high"] = get_big_endian(buffer, position)
+            a.slots[slot]["low"] = get_big_endian(buffer, position + 8)
+            offset = entries.values[e.utc_offset_minutes, entry]
+            a.slots[slot]["stamp"] = stamp_of(entries.values[e.event_time, entry], kind, offset, flags)
+            a.slots[slot]["at"] = at
+            a.slots[slot]["what"] = what
+        a.rows[row]["records"] = records
+        a.rows[row]["direction"] = direction_of(a, plan)
+        stage = np.int64(0)
+        if states.lengths[s.stage, i] != ABSENT:
+            stage = states.values[s.stage, i]
+        move_gauge(a, row, stage)

@@ -1,0 +1,289 @@
+"""The parcel table: every distinct record of every parcel of one partition, in a few flat arrays.
+
+A parcel is a row; its records are slots of 32 bytes, kept sorted by (event_time, kind, identity) in chunks of four
+that are linked to a list. Texts (parcel ids, places, plans, containers) are bytes in one heap; those that repeat are
+words, stored once. Memory: 24 bytes a row, 32 a slot, 4 a chunk, 5 to 13 a row for the index, and the texts:
+below 600 bytes for a parcel with an advice and 12 scans (`python -m bench memory` measures it).
+
+The arrays grow before a batch (`ParcelTable.reserve`), never inside compiled code.
+"""
+
+import secrets
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.domain.compiled import borrowing, borrowing_inlined
+from streams.domain.identity import hash64
+from streams.domain.kinds import KINDS
+
+Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+
+CHUNK: Final = 4  # slots a chunk: most parcels fill two to four of them, and half a chunk is lost on average
+NONE: Final = -1  # no row, no chunk
+NO_WORD: Final = 0
+KEY_ALIGN: Final = 4
+
+ROW: Final = np.dtype(
+    [
+        ("key_at", np.int32),  # of the parcel_id, in units of KEY_ALIGN bytes of the heap
+        ("head", np.int32),  # first chunk
+        ("records", np.int32),  # distinct records: the version of the state
+        ("batch", np.int32),  # last batch that touched the row
+        ("voids", np.uint16),  # how many of the records are voids
+        ("key_size", np.uint8),
+        ("stage", np.uint8),  # as last published, for the gauges
+        ("direction", np.uint8),
+    ],
+    align=True,
+)
+SLOT: Final = np.dtype(
+    [
+        ("high", np.uint64),  # identity
+        ("low", np.uint64),
+        ("stamp", np.int64),  # time, kind, offset and flags: streams/kernel/stamp.py
+        ("at", np.int32),  # word: an encoded Where, or for an advice an encoded Plan
+        ("what", np.int32),  # word: container_id; for a void the target's identity; for an advice promised_at
+    ]
+)
+WORD: Final = np.dtype([("at", np.int64), ("size", np.int32), ("hash", np.uint32)])
+
+# Counters of a table, by position in `Arrays.counts`.
+ROWS, CHUNKS, FREE, HEAP, WORDS, HUB_TIME, COUNTERS = range(7)
+NEVER: Final = -(1 << 63)
+_LARGE: Final = 1 << 20  # bytes
+
+
+class Arrays(NamedTuple):
+    """What compiled code sees of a table."""
+
+    rows: NDArray[np.void]
+    slots: NDArray[np.void]
+    following: NDArray[np.int32]  # chunk -> next chunk of the same parcel; of a free chunk, the next free one
+    heap: Bytes
+    words: NDArray[np.void]
+    row_index: NDArray[np.int32]  # open addressing, a power of two long; NONE where empty
+    row_tags: Bytes  # eight bits of the hash beside each, so that most wrong rows are never looked at
+    word_index: NDArray[np.int32]
+    counts: Integers
+    stages: Integers  # parcels at each stage, as last published; entry 0, no stage, is not kept
+    seed: NDArray[np.uint64]
+    scratch: Bytes
+
+
+class ParcelTable:
+    """The parcels of one partition. Not safe for use from several threads at once."""
+
+    def __init__(self) -> None:
+        counts = np.zeros(COUNTERS, np.int64)
+        counts[FREE] = NONE
+        counts[WORDS] = 1  # word 0 is "none"
+        counts[HUB_TIME] = NEVER
+        self.arrays = Arrays(
+            rows=np.zeros(1024, ROW),
+            slots=np.zeros(1024 * CHUNK, SLOT),
+            following=np.zeros(1024, np.int32),
+            heap=np.zeros(1 << 16, np.uint8),
+            words=np.zeros(1024, WORD),
+            row_index=np.full(2048, NONE, np.int32),
+            row_tags=np.zeros(2048, np.uint8),
+            word_index=np.full(2048, NONE, np.int32),
+            counts=counts,
+            stages=np.zeros(len(KINDS), np.int64),
+            seed=np.array([secrets.randbits(64)], np.uint64),
+            scratch=np.zeros(1 << 13, np.uint8),
+        )
+
+    def __len__(self) -> int:
+        """Number of parcels."""
+        return int(self.arrays.counts[ROWS])
+
+    @property
+    def hub_time(self) -> int | None:
+        """Largest Tick folded, ms since 1970; None before the first."""
+        time = int(self.arrays.counts[HUB_TIME])
+        return None if time == NEVER else time
+
+    def set_hub_time(self, hub_time: int | None) -> None:
+        """Set the largest Tick folded; None when there was none."""
+        self.arrays.counts[HUB_TIME] = NEVER if hub_time is None else hub_time
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, spare room included."""
+        return sum(array.nbytes for array in self.arrays)
+
+    def reserve(self, parcels: int, records: int, chunks: int, text_bytes: int) -> None:
+        """Make room for a batch that brings at most so many new parcels, records, chunks and bytes of text.
+
+        Arrays are enlarged in place by an eighth at least: the C library moves pages, it does not copy them.
+        """
+        a = self.arrays
+        rows, heap = int(a.counts[ROWS]) + parcels, int(a.counts[HEAP]) + text_bytes + KEY_ALIGN * parcels
+        # A record brings two words at most.
+        words = int(a.counts[WORDS]) + 2 * records
+        following = _grown(a.following, int(a.counts[CHUNKS]) + chunks)
+        self.arrays = a = a._replace(
+            rows=_grown(a.rows, rows),
+            following=following,
+            slots=_grown(a.slots, len(following) * CHUNK),
+            heap=_grown(a.heap, heap),
+            words=_grown(a.words, words),
+        )
+        if rows * 5 > len(a.row_index) * 4:
+            size = _power_of_two(rows * 5 // 4)
+            index, tags = np.full(size, NONE, np.int32), np.zeros(size, np.uint8)
+            reindex_rows(a, index, tags)
+            self.arrays = a = a._replace(row_index=index, row_tags=tags)
+        if words * 5 > len(a.word_index) * 4:
+            index = np.full(_power_of_two(words * 5 // 4), NONE, np.int32)
+            reindex_words(a, index)
+            self.arrays = a._replace(word_index=index)
+
+
+_Array = TypeVar("_Array", bound=NDArray[Any])
+
+
+def _grown(array: _Array, wanted: int) -> _Array:
+    if wanted <= len(array):
+        return array
+    # Large arrays grow in small steps: what is spare counts as memory of a parcel.
+    step = len(array) // 32 if array.nbytes > _LARGE else len(array)
+    array.resize(max(wanted, len(array) + step), refcheck=False)
+    return array
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << (least - 1).bit_length()
+
+
+@borrowing_inlined
+def chunk_from(a: Arrays) -> int:
+    """Take a free chunk; `ParcelTable.reserve` made sure that there is one."""
+    chunk = np.int64(a.counts[FREE])
+    if chunk == NONE:
+        chunk = np.int64(a.counts[CHUNKS])
+        a.counts[CHUNKS] = chunk + 1
+    else:
+        a.counts[FREE] = a.following[chunk]
+    a.following[chunk] = NONE
+    return chunk
+
+
+@borrowing
+def clear_row(a: Arrays, row: int) -> None:
+    """Give a row's chunks back; the row stays, without records."""
+    chunk = np.int64(a.rows[row]["head"])
+    while chunk != NONE:
+        after = np.int64(a.following[chunk])
+        a.following[chunk] = a.counts[FREE]
+        a.counts[FREE] = chunk
+        chunk = after
+    a.rows[row]["head"] = NONE
+    a.rows[row]["records"] = 0
+    a.rows[row]["voids"] = 0
+    a.rows[row]["direction"] = 0
+
+
+@borrowing_inlined
+def _same(left: Bytes, left_at: int, right: Bytes, right_at: int, size: int) -> bool:
+    for i in range(size):
+        if left[left_at + i] != right[right_at + i]:
+            return False
+    return True
+
+
+@borrowing
+def row_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
+    """Row of the parcel whose id is `buffer[at : at + size]`; a new one without records if it is not known."""
+    hashed = hash64(buffer, at, size, a.seed[0])
+    tag = np.uint8(hashed >> np.uint64(56))
+    mask = len(a.row_index) - 1
+    place = np.int64(hashed & np.uint64(mask))
+    while True:
+        row = np.int64(a.row_index[place])
+        if row == NONE:
+            break
+        if (
+            a.row_tags[place] == tag
+            and a.rows[row]["key_size"] == size
+            and _same(a.heap, np.int64(a.rows[row]["key_at"]) * KEY_ALIGN, buffer, at, size)
+        ):
+            return row
+        place = (place + 1) & mask
+    row = np.int64(a.counts[ROWS])
+    a.counts[ROWS] = row + 1
+    a.row_index[place] = row
+    a.row_tags[place] = tag
+    key_at = (np.int64(a.counts[HEAP]) + KEY_ALIGN - 1) // KEY_ALIGN
+    for i in range(size):
+        a.heap[key_at * KEY_ALIGN + i] = buffer[at + i]
+    a.counts[HEAP] = key_at * KEY_ALIGN + size
+    a.rows[row]["key_at"] = key_at
+    a.rows[row]["key_size"] = size
+    a.rows[row]["head"] = NONE
+    a.rows[row]["records"] = 0
+    a.rows[row]["voids"] = 0
+    a.rows[row]["batch"] = NONE
+    a.rows[row]["stage"] = 0
+    a.rows[row]["direction"] = 0
+    return row
+
+
+@borrowing
+def word_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
+    """Number of the word `buffer[at : at + size]`; a new one if it is not known."""
+    hashed = hash64(buffer, at, size, a.seed[0])
+    short = np.uint32(hashed >> np.uint64(32))
+    mask = len(a.word_index) - 1
+    place = np.int64(hashed & np.uint64(mask))
+    while True:
+        word = np.int64(a.word_index[place])
+        if word == NONE:
+            break
+        if (
+            a.words[word]["hash"] == short
+            and a.words[word]["size"] == size
+            and _same(a.heap, np.int64(a.words[word]["at"]), buffer, at, size)
+        ):
+            return word
+        place = (place + 1) & mask
+    word = np.int64(a.counts[WORDS])
+    a.counts[WORDS] = word + 1
+    a.word_index[place] = word
+    start = np.int64(a.counts[HEAP])
+    for i in range(size):
+        a.heap[start + i] = buffer[at + i]
+    a.counts[HEAP] = start + size
+    a.words[word]["at"] = start
+    a.words[word]["size"] = size
+    a.words[word]["hash"] = short
+    return word
+
+
+@borrowing
+def reindex_rows(a: Arrays, index: NDArray[np.int32], tags: Bytes) -> None:
+    """Enter every row into the empty `index` and `tags`."""
+    mask = len(index) - 1
+    for row in range(a.counts[ROWS]):
+        at = np.int64(a.rows[row]["key_at"]) * KEY_ALIGN
+        hashed = hash64(a.heap, at, np.int64(a.rows[row]["key_size"]), a.seed[0])
+        place = np.int64(hashed & np.uint64(mask))
+        while index[place] != NONE:
+            place = (place + 1) & mask
+        index[place] = row
+        tags[place] = np.uint8(hashed >> np.uint64(56))
+
+
+@borrowing
+def reindex_words(a: Arrays, index: NDArray[np.int32]) -> None:
+    """Enter every word into the empty `index`."""
+    mask = len(index) - 1
+    for word in range(1, a.counts[WORDS]):
+        hashed = hash64(a.heap, np.int64(a.words[word]["at"]), np.int64(a.words[word]["size"]), a.seed[0])
+        place = np.int64(hashed & np.uint64(mask))
+        while index[place] != NONE:
+            place = (place + 1) & mask
+        index[place] = word

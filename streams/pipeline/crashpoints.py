@@ -1,0 +1,39 @@
+"""Places in the path of a batch at which a test may kill the process: `PARCELS_CRASH_AT=name:N`.
+
+The process ends with SIGKILL when it comes to the point `name` for the Nth time. Without the variable nothing happens.
+"""
+
+import os
+import signal
+import threading
+from typing import Final, get_args
+
+from typing import Literal
+
+Point = Literal[
+    "after_fence",
+    "while_restoring",
+    "after_restore",
+    "after_fold",
+    "after_begin",
+    "while_producing",
+    "before_commit",
+    "after_commit",
+    "before_close",
+]
+POINTS: Final[tuple[str, ...]] = get_args(Point)
+
+_lock = threading.Lock()
+_name, _, _count = os.environ.get("PARCELS_CRASH_AT", "").partition(":")
+_left = int(_count or 1)
+
+
+def crash_point(name: Point) -> None:
+    """End this process here if the environment asks for it."""
+    global _left  # noqa: PLW0603 - one countdown a process
+    if name != _name:
+        return
+    with _lock:
+        _left -= 1
+        if _left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,51 @@
+"""A name for this worker that a restart finds again: the group then gives it back its partitions at once.
+
+A static member that was killed and is back within its session keeps its partitions and nobody else is disturbed
+(docs/decisions/). On one machine the names are slots, each held by a file lock that ends with the process.
+"""
+
+import fcntl
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import IO, Final
+
+from streams.errors import Misconfigured
+
+_SLOTS: Final = 64
+
+
+class Instance:
+    """The first free slot of this machine for a group, held until the process ends."""
+
+    def __init__(self, group: str) -> None:
+        """Take a slot.
+
+        Raises:
+            Misconfigured: the temporary folder cannot be written, or there are too many workers on this machine.
+        """
+        folder = Path(tempfile.gettempdir(), f"parcels-{os.getuid()}")
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            message = f"{folder} cannot be made ({error}): set TMPDIR, or name the worker with --instance"
+            raise Misconfigured(message) from error
+        for slot in range(_SLOTS):
+            lock = _lock(folder / f"{group}.{slot}.lock")
+            if lock is not None:
+                self._held = lock
+                self.name = f"{socket.gethostname()}-{slot}"
+                return
+        message = f"{_SLOTS} workers of {group} run on this machine: name this one with --instance"
+        raise Misconfigured(message)
+
+
+def _lock(path: Path) -> IO[str] | None:
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file

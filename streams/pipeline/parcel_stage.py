@@ -1,0 +1,331 @@
+"""The parcel stage of one partition, without a broker: payloads of hub.scans in, records of the output topics out.
+
+The worker, the tests and everything that folds a log again run this same code.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Final, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.domain.kinds import DIRECTIONS, IN_HUB, KINDS
+from streams.domain.parcel import blank
+from streams.domain.reasons import Reason
+from streams.errors import StreamsError
+from streams.kernel.avro_decode import Columns, Decoder
+from streams.kernel.avro_encode import Encoder
+from streams.kernel.avro_layout import Layout
+from streams.kernel.emit import (
+    FROM_IDENTITIES,
+    IDENTITY_BYTES,
+    EntryColumns,
+    Frame,
+    KindColumns,
+    MilestoneColumns,
+    StateColumns,
+    blank_frame,
+    copy_keys,
+    count_records,
+    emit_milestones,
+    emit_states,
+)
+from streams.kernel.fold import (
+    DUPLICATES,
+    MILESTONES,
+    SCANS,
+    TOUCHED,
+    Batch,
+    Folded,
+    ScanColumns,
+    blank_folded,
+    fold,
+)
+from streams.kernel.insert import blank_change
+from streams.kernel.places import SITE, text_in
+from streams.kernel.restore import EntryParts, StateParts, restore_rows
+from streams.kernel.table import CHUNK, Bytes, ParcelTable
+from streams.pipeline.schemas import load_schemas
+
+# A record's key and value.
+Keyed = tuple[bytes, bytes]
+
+# Bytes that an encoded Where or Plan needs beside its texts, and an identity or a time that became a word.
+_WORD_OVERHEAD: Final = 64
+# A state may be larger than any record that a scanner sends (streams/pipeline/topics.py: max.message.bytes).
+_STATE_BYTES: Final = 16 << 20
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What one batch of one partition makes: plain bytes, and the figures of the batch."""
+
+    states: list[Keyed] = field(default_factory=list)
+    milestones: list[Keyed] = field(default_factory=list)
+    # Place in the batch and reason of each record that could not be used.
+    refused: list[tuple[int, Reason]] = field(default_factory=list)
+    scans: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    duplicates: int = 0
+    parcels_by_stage: Mapping[str, int] = field(default_factory=dict)
+    hub_time: int | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+_Columns = TypeVar("_Columns", bound=NamedTuple)
+
+
+def _numbers(kind: type[_Columns], layout: Layout, path: str = "", renamed: Mapping[str, str] | None = None) -> _Columns:
+    """Column numbers for each field of a NamedTuple, by the paths of the schema."""
+    names = {name: (renamed or {}).get(name, name) for name in kind._fields}
+    return kind(*(layout.column(path + names[name]) for name in kind._fields))
+
+
+class _Scans:
+    """Decoder of hub.scans: shared by all partitions, as it keeps nothing between batches."""
+
+    def __init__(self) -> None:
+        schemas = load_schemas()
+        names = ("Scan", "Advice", "Tick")
+        self.layout = Layout.of(*(schemas.current(name) for name in names))
+        writers = {number: (schema, names.index(name)) for number, (name, schema) in schemas.writers(*names).items()}
+        self.decoder = Decoder(self.layout, [schemas.current(name) for name in names], writers)
+        self.columns = _numbers(ScanColumns, self.layout)
+
+
+class _States:
+    """Encoder of parcel.state, and decoder for the way back."""
+
+    def __init__(self) -> None:
+        schemas = load_schemas()
+        schema = schemas.current("ParcelState")
+        self.encoder = Encoder(
+            schema,
+            schemas.id("ParcelState"),
+            raw=("plan", "scans[].at", "scans[].plan"),
+            sources={"scans[].identity": FROM_IDENTITIES},
+        )
+        layout = self.encoder.layout
+        self.root = _numbers(StateColumns, layout)
+        self.kinds = _numbers(KindColumns, layout, "kinds[].")
+        self.entries = _numbers(EntryColumns, layout, "scans[].")
+        self.kinds_frame = layout.frame("kinds[]")
+        self.entries_frame = layout.frame("scans[]")
+        self.widths = [len(frame.columns) for frame in layout.frames]
+        reader = Layout.of(schema)
+        writers = {number: (text, 0) for number, (_, text) in schemas.writers("ParcelState").items()}
+        self.decoder = Decoder(reader, [schema], writers, limit=_STATE_BYTES)
+        self.root_parts = _numbers(StateParts, reader)
+        nested = {
+            name: name.replace("_", ".", 1)
+            for name in EntryParts._fields
+            if name.startswith(("at_", "plan_"))
+        }
+        self.entry_parts = _numbers(EntryParts, reader, "scans[].", nested)
+        self.restored_frame = reader.frame("scans[]")
+
+
+class _Milestones:
+    """Encoder of parcel.milestones."""
+
+    def __init__(self) -> None:
+        schemas = load_schemas()
+        self.encoder = Encoder(
+            schemas.current("Milestone"),
+            schemas.id("Milestone"),
+            sources={"milestone_id": FROM_IDENTITIES, "evidence": FROM_IDENTITIES},
+        )
+        self.columns = _numbers(MilestoneColumns, self.encoder.layout)
+        self.width = len(self.encoder.layout.frames[0].columns)
+
+
+@cache
+def _scans() -> _Scans:
+    return _Scans()
+
+
+@cache
+def _states() -> _States:
+    return _States()
+
+
+@cache
+def _milestones() -> _Milestones:
+    return _Milestones()
+
+
+class ParcelStage:
+    """The parcels of one partition, and what a batch of its records makes of them.
+
+    >>> stage = ParcelStage(partition=0, partitions=1)
+    >>> stage.run([b"rubbish"]).refused
+    [(0, <Reason.BAD_FRAMING: 2>)]
+    """
+
+    def __init__(self, partition: int, partitions: int) -> None:
+        self.partition = partition
+        self.partitions = partitions
+        self.table = ParcelTable()
+        self._batches = 0
+        self._change = blank_change()
+        self._facts, self._times = blank()
+        # Word of a place -> its site.
+        self._sites: dict[int, str] = {}
+
+    def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> Outputs:
+        """Decode and fold a batch, in the order given, and encode what follows from it.
+
+        Args:
+            payloads: values of hub.scans of this partition; None for a record without a value.
+            outputs: False folds only, and encodes nothing.
+        """
+        started = time.perf_counter()
+        columns = _scans().decoder.decode(payloads)
+        decoded = time.perf_counter()
+        out = blank_folded(len(payloads))
+        self._fold(columns, out)
+        folded = time.perf_counter()
+        result = Outputs()
+        if outputs:
+            result.states = self._encode_states(out)
+            result.milestones = self._encode_milestones(out)
+        encoded = time.perf_counter()
+        result.refused = [(int(i), Reason(int(columns.status[i]))) for i in np.flatnonzero(columns.status)]
+        result.scans = self._tally(out)
+        result.duplicates = int(out.counts[DUPLICATES])
+        result.hub_time = self.table.hub_time
+        stages = self.table.arrays.stages
+        result.parcels_by_stage = {
+            name: max(0, int(stages[number])) for number, name in enumerate(KINDS) if (IN_HUB >> number) & 1
+        }
+        result.seconds = {"decode": decoded - started, "fold": folded - decoded, "encode": encoded - folded}
+        return result
+
+    def restore(self, states: Sequence[bytes]) -> None:
+        """Take values of parcel.state of this partition into the table, in the order of the topic.
+
+        Raises:
+            StreamsError: one of them cannot be read; nobody but the worker writes there, so nothing is guessed.
+        """
+        tools = _states()
+        columns = tools.decoder.decode(states)
+        bad = np.flatnonzero(columns.status)
+        if len(bad):
+            reason = Reason(int(columns.status[bad[0]])).name
+            message = f"parcel.state [{self.partition}] holds {len(bad)} records that cannot be read ({reason})"
+            raise StreamsError(message)
+        entries = columns.frames[tools.restored_frame]
+        rows = len(states)
+        chunks = entries.rows // CHUNK + rows
+        self.table.reserve(rows, entries.rows, chunks, _text_room(columns.buffer, entries.rows + rows))
+        root = columns.frames[0]
+        restore_rows(
+            self.table.arrays,
+            columns.buffer,
+            columns.status,
+            Frame(root.values, root.lengths),
+            tools.root_parts,
+            Frame(entries.values, entries.lengths),
+            tools.entry_parts,
+        )
+
+    def restore_hub_time(self, hub_time: int | None) -> None:
+        """Take over the largest Tick that the position record tells of."""
+        self.table.set_hub_time(hub_time)
+
+    def _fold(self, columns: Columns, out: Folded) -> None:
+        records = columns.rows
+        root = columns.frames[0]
+        self.table.reserve(records, records, records, _text_room(columns.buffer, records))
+        self._batches += 1
+        fold(
+            self.table.arrays,
+            Batch(columns.buffer, root.values, root.lengths, columns.record, columns.status),
+            _scans().columns,
+            self.partition,
+            self.partitions,
+            self._batches,
+            self._change,
+            out,
+        )
+
+    def _encode_states(self, out: Folded) -> list[Keyed]:
+        count = int(out.counts[TOUCHED])
+        if count == 0:
+            return []
+        tools = _states()
+        table = self.table.arrays
+        records = count_records(table, out.touched, count)
+        frames = [blank_frame(tools.widths[0], count)] * len(tools.widths)
+        frames[tools.kinds_frame] = blank_frame(tools.widths[tools.kinds_frame], count * len(KINDS))
+        frames[tools.entries_frame] = blank_frame(tools.widths[tools.entries_frame], records)
+        identities = np.empty(records * IDENTITY_BYTES, np.uint8)
+        emit_states(
+            table,
+            out.touched,
+            count,
+            frames[0],
+            tools.root,
+            frames[tools.kinds_frame],
+            tools.kinds,
+            frames[tools.entries_frame],
+            tools.entries,
+            identities,
+            self._facts,
+            self._times,
+        )
+        payloads, offsets = tools.encoder.encode(count, frames, (table.heap, identities))
+        return _keyed(self._keys(out.touched, count), payloads, offsets)
+
+    def _encode_milestones(self, out: Folded) -> list[Keyed]:
+        count = int(out.counts[MILESTONES])
+        if count == 0:
+            return []
+        tools = _milestones()
+        frame = blank_frame(tools.width, count)
+        identities = np.empty(count * 2 * IDENTITY_BYTES, np.uint8)
+        emit_milestones(self.table.arrays, out, count, frame, tools.columns, identities)
+        payloads, offsets = tools.encoder.encode(count, [frame], (self.table.arrays.heap, identities))
+        return _keyed(self._keys(np.ascontiguousarray(out.milestones["row"][:count]), count), payloads, offsets)
+
+    def _keys(self, rows: NDArray[np.int32], count: int) -> list[bytes]:
+        table = self.table.arrays
+        sizes = table.rows["key_size"][rows[:count]]
+        keys = np.empty(int(sizes.sum(dtype=np.int64)), np.uint8)
+        offsets = np.empty(count + 1, np.int64)
+        copy_keys(table, rows, count, keys, offsets)
+        return _cut(keys.tobytes(), offsets.tolist())
+
+    def _tally(self, out: Folded) -> dict[tuple[str, str, str], int]:
+        count = int(out.counts[SCANS])
+        code = (
+            out.scan_at[:count].astype(np.int64) << 16
+            | out.scan_kind[:count].astype(np.int64) << 8
+            | out.scan_direction[:count]
+        )
+        tally: dict[tuple[str, str, str], int] = {}
+        for value, number in zip(*(part.tolist() for part in np.unique(code, return_counts=True)), strict=True):
+            key = (self._site(value >> 16), KINDS[value >> 8 & 255], DIRECTIONS[value & 255])
+            tally[key] = tally.get(key, 0) + number
+        return tally
+
+    def _site(self, where: int) -> str:
+        site = self._sites.get(where)
+        if site is None:
+            at, size = text_in(self.table.arrays, where, SITE)
+            site = self._sites[where] = self.table.arrays.heap[at : at + size].tobytes().decode()
+        return site
+
+
+def _text_room(buffer: Bytes, records: int) -> int:
+    return len(buffer) + records * _WORD_OVERHEAD
+
+
+def _cut(payloads: bytes, offsets: list[int]) -> list[bytes]:
+    return [payloads[start:end] for start, end in zip(offsets, offsets[1:], strict=False)]
+
+
+def _keyed(keys: list[bytes], payloads: bytes, offsets: list[int]) -> list[Keyed]:
+    return list(zip(keys, _cut(payloads, offsets), strict=True))

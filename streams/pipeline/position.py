@@ -1,0 +1,130 @@
+"""The position record: how far a partition of hub.scans has been folded into the same partition of parcel.state.
+
+It is written in the transaction of the batch that it ends, so state and position cannot part, and no offset that a
+consumer group committed has to be trusted.
+"""
+
+import io
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, cast
+
+import fastavro
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.errors import Retry, StreamsError
+from streams.pipeline.clients import consumer
+from streams.pipeline.schemas import load_schemas
+from streams.pipeline.settings import Settings
+from streams.pipeline.topics import POSITION_KEY, STATE
+
+_HEADER_BYTES: Final = 5
+# How many records before the end are looked at first; the position is the last record of a batch.
+_FIRST_LOOK: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where to go on: offset of hub.scans, and the largest Tick folded (ms since 1970; None before the first)."""
+
+    next_offset: int
+    hub_time: int | None
+
+    def encoded(self) -> bytes:
+        """The value of the position record."""
+        schemas = load_schemas()
+        body = io.BytesIO()
+        fastavro.schemaless_writer(
+            body, schemas.current("Position"), {"next_offset": self.next_offset, "hub_time": self.hub_time}
+        )
+        return schemas.frame("Position", body.getvalue())
+
+    @classmethod
+    def decoded(cls, value: bytes) -> "Position":
+        """Position of a record's value.
+
+        Raises:
+            StreamsError: the value is not one that any version of this program wrote.
+        """
+        writer = _writers().get(int.from_bytes(value[1:_HEADER_BYTES], "big"))
+        if writer is None:
+            message = f"the position record has schema id {value[1:_HEADER_BYTES].hex()}, which schemas/ids.json lacks"
+            raise StreamsError(message)
+        read = cast(
+            dict[str, Any],
+            fastavro.schemaless_reader(
+                io.BytesIO(value[_HEADER_BYTES:]), writer, load_schemas().current("Position")
+            ),
+        )
+        return cls(read["next_offset"], _milliseconds(read["hub_time"]))
+
+
+@cache
+def _writers() -> dict[int, dict[str, Any]]:
+    return {number: schema for number, (_, schema) in load_schemas().writers("Position").items()}
+
+
+def _milliseconds(moment: Any) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+def end_of(reader: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
+    """First offset still there and the one after the last, asked until `deadline` (time.monotonic).
+
+    Raises:
+        Retry: nobody answered in time.
+    """
+    while True:
+        try:
+            low, high = reader.get_watermark_offsets(partition, timeout=5, cached=False)
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                message = f"asking for the end of {partition.topic} [{partition.partition}]: {error.args[0].str()}"
+                raise Retry(message) from error
+            time.sleep(0.1)
+        else:
+            return low, high
+
+
+def read_position(settings: Settings, partition: int, seconds: float = 20) -> Position | None:
+    """The last position of a partition that is committed; None when nothing was ever folded.
+
+    Call it after fencing the partition's transactional id: only then is there no open transaction before the end.
+
+    Raises:
+        Retry: the end was not reached within `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    topic = settings.prefix + STATE
+    reader = consumer(settings, "position", enable_partition_eof=True, fetch_wait_max_ms=20)
+    try:
+        low, high = end_of(reader, TopicPartition(topic, partition), deadline)
+        look = _FIRST_LOOK
+        while low < high:
+            start = max(low, high - look)
+            found = _last_position(reader, TopicPartition(topic, partition, start), high, deadline)
+            if found is not None or start == low:
+                return found
+            look *= 16
+    finally:
+        reader.close()
+    return None
+
+
+def _last_position(reader: Consumer, start: TopicPartition, high: int, deadline: float) -> Position | None:
+    found: Position | None = None
+    reader.assign([start if start.offset > 0 else TopicPartition(start.topic, start.partition, OFFSET_BEGINNING)])
+    while time.monotonic() < deadline:
+        first = reader.poll(0.1)
+        if first is None:
+            continue
+        for message in (first, *reader.consume(10_000, 0)):
+            error = message.error()
+            if error is None:
+                if message.key() == POSITION_KEY:
+                    found = Position.decoded(cast(bytes, message.value()))
+            elif error.code() == KafkaError._PARTITION_EOF and cast(int, message.offset()) >= high:
+                return found
+    text = f"the end of {start.topic} [{start.partition}] was not reached in time"
+    raise Retry(text)

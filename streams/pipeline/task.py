@@ -1,0 +1,346 @@
+"""The task of one partition: restore, then batches one after the other; it never blocks the worker's loop.
+
+States: restoring (a thread fences and reads), ready (messages gather in the backlog, are folded by the loop, and a
+thread writes them). While a batch is being written the next messages gather, so that batches are small when little
+comes and large when the worker is behind; only when much is waiting is the next batch folded ahead of the commit.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+import numpy as np
+from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Message
+from numpy.typing import NDArray
+
+from streams.domain.happenings import BatchCommitted, PartitionRestored, Watcher
+from streams.domain.reasons import Reason
+from streams.errors import PartitionLost, Retry
+from streams.pipeline.background import in_background
+from streams.pipeline.crashpoints import crash_point
+from streams.pipeline.deadletters import dead_letter_headers
+from streams.pipeline.parcel_stage import Outputs, ParcelStage
+from streams.pipeline.position import Position
+from streams.pipeline.restorer import Restored, restore
+from streams.pipeline.settings import Settings
+from streams.pipeline.transaction import Claim, DeadLetter, Moved, PartitionWriter, Prepared
+
+LARGEST_BATCH: Final = 50_000
+# With this many records waiting, the next batch is folded while the one before it is being committed.
+_FOLD_AHEAD: Final = 5_000
+# Beyond this the partition is paused until its writer gets on: memory stays bounded while the broker is away.
+_LARGEST_BACKLOG: Final = 200_000
+_RETRY_SECONDS: Final = 1.0
+# Of a batch's records this many tell how long they took to the commit.
+_LATENCY_SAMPLES: Final = 256
+
+
+@dataclass(slots=True)
+class _Folded:
+    """A batch between the fold and the commit."""
+
+    prepared: Prepared
+    outputs: Outputs
+    records: int
+    # Kafka timestamps (ms) of some of its records, and how many records each stands for.
+    sampled_ms: list[int]
+    stride: int
+    newest_ms: int
+
+
+@dataclass(slots=True)
+class Run:
+    """Consecutive messages of the partition, offsets ascending."""
+
+    messages: list[Message]
+    offsets: NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a worker did so far, for its last words: all partitions together."""
+
+    records: int = 0
+    first: float | None = None  # time.monotonic() of the first record folded
+    last: float = 0.0  # and of the last commit
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, records: int, seconds: dict[str, float]) -> None:
+        """Count a committed batch."""
+        self.records += records
+        self.last = time.monotonic()
+        for phase, spent in seconds.items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
+
+
+class PartitionTask:
+    """Everything that a worker does for one partition, from assignment to loss."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        topic: str,
+        partition: int,
+        partitions: int,
+        *,
+        turns: Callable[[], int],
+        watcher: Watcher,
+        tally: Tally,
+        dry: bool,
+    ) -> None:
+        """`dry`: fold from the beginning of the log and write nothing."""
+        self.partition = partition
+        self.ready = False
+        self.paused = True
+        # Offset at which the consumer must go on, from the restore until the seek worked.
+        self.seek_to: int | None = None
+        self._settings = settings
+        self._topic = topic
+        self._partitions = partitions
+        self._watcher = watcher
+        self._tally = tally
+        self._dry = dry
+        self._claim = Claim(turns)
+        self._writer = PartitionWriter(settings, partition, self._claim, watcher)
+        self._restoring: Future[Restored] | None = None
+        self._retry_at = 0.0
+        self._stage = ParcelStage(partition, partitions)
+        self._recorded: int | None = None
+        # Every record below this is folded already.
+        self._next = 0
+        self._backlog: list[Run] = []
+        self._waiting = 0
+        self._folded: _Folded | None = None
+        self._writing: Future[dict[str, float]] | None = None
+        self._written: _Folded | None = None
+        # Set by the worker: offset after the newest record in the input partition, as far as its consumer knows.
+        self.log_end = 0
+
+    @property
+    def busy(self) -> bool:
+        """Is anything of this partition folded, waiting or on its way?"""
+        return bool(not self.ready or self._waiting or self._folded or self._writing)
+
+    @property
+    def waiting(self) -> int:
+        """Records that wait to be folded."""
+        return self._waiting
+
+    @property
+    def writing(self) -> Future[dict[str, float]] | None:
+        """The transaction on its way, if any."""
+        return self._writing
+
+    @property
+    def overfull(self) -> bool:
+        """Should no more be fetched for this partition until it gets on?"""
+        return not self.ready or self.seek_to is not None or self._waiting > _LARGEST_BACKLOG
+
+    @property
+    def position(self) -> int | None:
+        """Offset at which the committed part ends; None while nothing is committed or known."""
+        return self._recorded
+
+    def silent_seconds(self) -> float:
+        """For how long the thread that works for this partition gave no sign of life; 0 when there is none."""
+        at_work = self._writing is not None or self._restoring is not None
+        return time.monotonic() - self._writer.beat if at_work else 0.0
+
+    def give_up(self) -> None:
+        """The partition is not ours any more: write nothing more."""
+        self._claim.give_up()
+        self.ready = False
+        self._writer.retire()
+
+    def accept(self, messages: list[Message]) -> None:
+        """Take messages of this partition; those that are folded already are dropped."""
+        offsets = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
+        # After a seek librdkafka may still deliver what it had fetched before: older records, never a gap.
+        ascending = np.maximum.accumulate(offsets)
+        fresh = offsets >= self._next
+        fresh[1:] &= offsets[1:] > ascending[:-1]
+        if not fresh.all():
+            messages = [message for message, new in zip(messages, fresh.tolist(), strict=True) if new]
+            offsets = offsets[fresh]
+        if not messages:
+            return
+        self._next = int(offsets[-1]) + 1
+        self._backlog.append(Run(messages, offsets))
+        self._waiting += len(messages)
+
+    def step(self) -> None:
+        """Do what can be done now without waiting."""
+        if not self.ready:
+            self._step_restore()
+        self._finish_write()
+        if not self.ready:
+            return
+        if self._folded is None and self._waiting and (self._writing is None or self._waiting >= _FOLD_AHEAD):
+            self._folded = self._fold()
+        if self._folded is not None and self._writing is None:
+            self._start_write(self._folded)
+            self._folded = None
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the transaction on its way, then let the producer go."""
+        if self._writing is not None:
+            deadline = time.monotonic() + seconds
+            while not self._writing.done() and time.monotonic() < deadline:
+                time.sleep(0.005)
+            if self._writing.done():
+                self._finish_write()
+        self.give_up()
+
+    # Restoring
+
+    def _step_restore(self) -> None:
+        if self._dry:
+            self.ready, self.seek_to = True, OFFSET_BEGINNING
+            return
+        if self._restoring is None:
+            if time.monotonic() >= self._retry_at:
+                self._writer.beat = time.monotonic()
+                self._restoring = in_background(
+                    restore, self._settings, self.partition, self._partitions, self._claim, self._writer
+                )
+            return
+        if not self._restoring.done():
+            return
+        done, self._restoring = self._restoring, None
+        try:
+            restored = done.result()
+        except PartitionLost:
+            return
+        except Retry:
+            # The broker may be away: try again until it is back or the partition goes.
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            return
+        self._stage = restored.stage
+        self._recorded = None if restored.position is None else restored.position.next_offset
+        self._next = self._recorded or 0
+        self.ready = True
+        self.seek_to = OFFSET_BEGINNING if self._recorded is None else self._recorded
+        self._watcher(
+            PartitionRestored(
+                self.partition, len(restored.stage.table), restored.records, restored.seconds, self._next
+            )
+        )
+
+    def _start_over(self) -> None:
+        """Forget everything but the claim: another worker folded on."""
+        self.ready = False
+        self._backlog.clear()
+        self._waiting = 0
+        self._folded = None
+
+    # Folding
+
+    def _fold(self) -> _Folded:
+        started = time.perf_counter()
+        messages, next_offset = self._take()
+        if self._tally.first is None:
+            self._tally.first = time.monotonic()
+        # 1. Decode; 2. fold in offset order; 3. encode. Unreadable records become dead letters, the others go on.
+        payloads = list(map(Message.value, messages))
+        taken = time.perf_counter()
+        outputs = self._stage.run(cast(list[bytes | None], payloads), outputs=not self._dry)
+        outputs.seconds["take"] = taken - started
+        crash_point("after_fold")
+        prepared = Prepared(
+            start=self._recorded if self._written is None else self._written.prepared.end.next_offset,
+            end=Position(next_offset, outputs.hub_time),
+            states=outputs.states,
+            milestones=outputs.milestones,
+            dead_letters=[self._dead_letter(messages[i], reason) for i, reason in outputs.refused],
+        )
+        stride = max(1, len(messages) // _LATENCY_SAMPLES)
+        sampled = [message.timestamp() for message in messages[::stride]]
+        return _Folded(
+            prepared,
+            outputs,
+            len(messages),
+            [ms for kind, ms in sampled if kind != TIMESTAMP_NOT_AVAILABLE],
+            stride,
+            cast(int, messages[-1].timestamp()[1]),
+        )
+
+    def _take(self) -> tuple[list[Message], int]:
+        """The next messages to fold, and the offset after them."""
+        messages: list[Message] = []
+        while self._backlog and len(messages) < LARGEST_BATCH:
+            run = self._backlog[0]
+            room = LARGEST_BATCH - len(messages)
+            if len(run.messages) <= room:
+                messages += run.messages
+                next_offset = int(run.offsets[-1]) + 1
+                self._backlog.pop(0)
+            else:
+                messages += run.messages[:room]
+                next_offset = int(run.offsets[room - 1]) + 1
+                self._backlog[0] = Run(run.messages[room:], run.offsets[room:])
+        self._waiting -= len(messages)
+        return messages, next_offset
+
+    def _dead_letter(self, message: Message, reason: Reason) -> DeadLetter:
+        headers = dead_letter_headers(
+            self._topic, self.partition, cast(int, message.offset()), reason, message.headers()
+        )
+        return cast("bytes | None", message.key()), cast("bytes | None", message.value()), headers
+
+    # Writing
+
+    def _start_write(self, folded: _Folded) -> None:
+        self._written = folded
+        if self._dry:
+            self._tell(folded, {})
+            self._written = None
+            self._recorded = folded.prepared.end.next_offset
+            return
+        # 4. Outputs and, last, the position, in one transaction.
+        self._writer.beat = time.monotonic()
+        self._writing = in_background(self._writer.write, folded.prepared)
+
+    def _finish_write(self) -> None:
+        if self._writing is None or not self._writing.done():
+            return
+        done, self._writing = self._writing, None
+        folded, self._written = cast(_Folded, self._written), None
+        try:
+            seconds = done.result()
+        except PartitionLost:
+            return
+        except Moved:
+            self._start_over()
+            return
+        self._recorded = folded.prepared.end.next_offset
+        # 5. The figures, after the commit, so that a batch that was sent twice counts once.
+        self._tell(folded, seconds)
+
+    def _tell(self, folded: _Folded, seconds: dict[str, float]) -> None:
+        now = time.time()
+        outputs = folded.outputs
+        spent = {**outputs.seconds, **seconds}
+        self._tally.add(folded.records, spent)
+        dead_letters: dict[str, int] = {}
+        for _, reason in outputs.refused:
+            dead_letters[reason.name] = dead_letters.get(reason.name, 0) + 1
+        unread = max(0, self.log_end - folded.prepared.end.next_offset)
+        self._watcher(
+            BatchCommitted(
+                partition=self.partition,
+                records=folded.records,
+                scans=outputs.scans,
+                duplicates=outputs.duplicates,
+                dead_letters=dead_letters,
+                states=len(outputs.states),
+                milestones=len(outputs.milestones),
+                seconds=spent,
+                scan_to_state=[(max(0.0, now - ms / 1000), folded.stride) for ms in folded.sampled_ms],
+                lag_records=unread,
+                lag_seconds=max(0.0, now - folded.newest_ms / 1000) if unread else 0.0,
+                parcels_by_stage=outputs.parcels_by_stage,
+                hub_time=outputs.hub_time,
+            )
+        )

@@ -1,0 +1,335 @@
+"""The worker: one consumer, one task a partition, one loop that never waits for anything but messages.
+
+The group decides who gets which partition, for progress only: a worker that wrongly believes it owns a partition is
+fenced by the rightful one and can write nothing.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.domain.happenings import (
+    BrokerAway,
+    BrokerBack,
+    PartitionsAssigned,
+    PartitionsRevoked,
+    StillRunning,
+    Watcher,
+    WorkerStarted,
+    WorkerStopped,
+)
+from streams.errors import WorkerDead
+from streams.pipeline.clients import consumer
+from streams.pipeline.crashpoints import crash_point
+from streams.pipeline.settings import Settings
+from streams.pipeline.task import PartitionTask, Tally
+from streams.pipeline.topics import SCANS, check
+from streams.pipeline.transaction import is_fatal
+from streams.pipeline.watchdog import Watchdog
+
+GROUP: Final = "parcels.parcel-stage"
+Protocol = Literal["classic", "consumer"]
+
+_AT_A_TIME: Final = 20_000
+_HUNG_SECONDS: Final = 20.0
+# A thread of a partition tells that it lives at least this often; its calls to Kafka are all bounded below it.
+_SILENT_SECONDS: Final = 60.0
+_FINISH_SECONDS: Final = 10.0
+_MINUTE: Final = 60.0
+_OFFSETS_SECONDS: Final = 5.0
+_SESSION_MS: Final = 6_000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a worker runs."""
+
+    # Name of this worker among the group's static members; it keeps its partitions over a restart within the session.
+    instance: str | None = None
+    protocol: Protocol = "classic"
+    # Stop when nothing arrived for so many seconds and everything is committed; None runs until a signal.
+    until_idle: float | None = None
+    # Fold from the beginning of the log and write nothing: a measure of the fold, not of the pipeline.
+    dry: bool = False
+
+
+class Worker:
+    """Scans in, the state of every parcel out. `run` returns when it was told to stop."""
+
+    def __init__(self, settings: Settings, options: Options, watcher: Watcher) -> None:
+        """Checks the set-up of the cluster.
+
+        Raises:
+            Misconfigured: topics are missing or do not fit together.
+            StreamsError: no broker answers.
+        """
+        self.tally = Tally()
+        self._settings = settings
+        self._options = options
+        self._watcher = watcher
+        self._topic = settings.prefix + SCANS
+        self._partitions = check(settings)
+        self._tasks: dict[int, PartitionTask] = {}
+        self._turns = 0
+        self._stop: str | None = None
+        self._away_since: float | None = None
+        self._looked = 0.0
+        self._dead: str | None = None
+        self._heard = time.monotonic()
+        self._told = time.monotonic()
+        self._told_records = 0
+        self._offsets_at = time.monotonic()
+        self._consumer = self._new_consumer()
+
+    def stop(self, why: str = "signal") -> None:
+        """Finish the transactions on their way and leave the group. Safe in a signal handler."""
+        self._stop = why
+
+    def run(self) -> None:
+        """Fold until told to stop.
+
+        Raises:
+            WorkerDead: the consumer is broken beyond repair, or the log lost records that were not folded yet.
+            StreamsError: a state cannot be read.
+        """
+        watchdog = Watchdog(_HUNG_SECONDS)
+        self._watcher(WorkerStarted(self._settings.bootstrap, self._settings.prefix + GROUP, self._options.instance or ""))
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        why = "error"
+        try:
+            while self._stop is None:
+                if max((task.silent_seconds() for task in self._tasks.values()), default=0.0) < _SILENT_SECONDS:
+                    watchdog.beat()
+                self._turn()
+            why = self._stop
+        finally:
+            watchdog.stop()
+            self._close()
+            self._watcher(WorkerStopped(why))
+
+    # One turn of the loop
+
+    def _turn(self) -> None:
+        messages = self._poll()
+        self._turns += 1
+        if messages:
+            self._accept(messages)
+        for task in list(self._tasks.values()):
+            task.step()
+            self._seek(task)
+            self._hold(task)
+        self._regularly()
+
+    def _poll(self) -> list[Message]:
+        tasks = self._tasks.values()
+        writing = [task.writing for task in tasks if task.writing is not None]
+        waiting = sum(task.waiting for task in tasks)
+        if waiting > 2 * _AT_A_TIME and writing:
+            # Enough to do: only serve the group, and wait for a transaction instead of for messages.
+            wait_for(writing, timeout=0.002, return_when=FIRST_COMPLETED)
+            first = self._consumer.poll(0)
+            return [] if first is None else [first]
+        first = self._consumer.poll(0.002 if writing else 0.02)
+        return [] if first is None else [first, *self._consumer.consume(_AT_A_TIME - 1, 0)]
+
+    def _accept(self, messages: list[Message]) -> None:
+        self._heard = time.monotonic()
+        by_partition: dict[int, list[Message]] = {}
+        for message in messages:
+            if message.error() is not None:
+                self._on_message_error(cast(KafkaError, message.error()), message)
+                continue
+            by_partition.setdefault(cast(int, message.partition()), []).append(message)
+        for partition, own in by_partition.items():
+            task = self._tasks.get(partition)
+            # A partition may have been revoked while consume ran; one that is not restored yet is read again then.
+            if task is not None and task.ready:
+                task.accept(own)
+
+    def _on_message_error(self, error: KafkaError, message: Message) -> None:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            text = (
+                f"{self._topic} [{message.partition()}] does not hold the offset at which to go on ({error.str()}): "
+                "records that were not folded yet are gone, or the topic is another one than before"
+            )
+            raise WorkerDead(text)
+        if is_fatal(error):
+            text = f"the consumer is broken: {error.str()}"
+            raise WorkerDead(text)
+
+    def _hold(self, task: PartitionTask) -> None:
+        """Pause what cannot be taken, resume what can: by name, because a pause survives loss and reassignment."""
+        if task.overfull == task.paused:
+            return
+        partition = [TopicPartition(self._topic, task.partition)]
+        try:
+            (self._consumer.pause if task.overfull else self._consumer.resume)(partition)
+        except KafkaException:
+            return  # not assigned at this moment; the next turn tries again
+        task.paused = task.overfull
+
+    def _seek(self, task: PartitionTask) -> None:
+        if task.seek_to is None:
+            return
+        try:
+            self._consumer.seek(TopicPartition(self._topic, task.partition, task.seek_to))
+        except KafkaException:
+            return  # librdkafka refuses to seek what it has not begun to fetch; the next turn tries again
+        task.seek_to = None
+
+    def _regularly(self) -> None:
+        now = time.monotonic()
+        if self._dead is not None:
+            raise WorkerDead(self._dead)
+        if self._away_since is not None:
+            self._look_for_broker(now)
+        if now - self._offsets_at > _OFFSETS_SECONDS:
+            self._offsets_at = now
+            self._tell_offsets()
+        if now - self._told > _MINUTE:
+            records = self.tally.records - self._told_records
+            self._watcher(StillRunning(records, now - self._told, tuple(sorted(self._tasks))))
+            self._told, self._told_records = now, self.tally.records
+        idle = self._options.until_idle
+        if idle is not None and self._tasks:
+            if any(task.busy for task in self._tasks.values()):
+                self._heard = max(self._heard, now - idle + 0.1)
+            elif now - self._heard > idle:
+                self.stop("idle")
+
+    def _tell_offsets(self) -> None:
+        """Ends of the log for the lag, and group offsets for the tools that show it: nothing here trusts them."""
+        offsets = []
+        for task in self._tasks.values():
+            partition = TopicPartition(self._topic, task.partition)
+            try:
+                task.log_end = self._consumer.get_watermark_offsets(partition, cached=True)[1]
+            except KafkaException:
+                continue
+            if task.position is not None and not self._options.dry:
+                offsets.append(TopicPartition(self._topic, task.partition, task.position))
+        if offsets:
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException:
+                return
+
+    # The broker
+
+    def _on_client_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and self._away_since is None:
+            self._away_since = time.monotonic()
+            self._watcher(BrokerAway(error.str()))
+        elif is_fatal(error):
+            self._dead = f"the consumer is broken: {error.str()}"
+
+    def _look_for_broker(self, now: float) -> None:
+        since = cast(float, self._away_since)
+        if now - since < 1 or now - self._looked < 1:
+            return
+        self._looked = now
+        try:
+            self._consumer.list_topics(self._topic, timeout=0.5)
+        except KafkaException:
+            return
+        self._away_since = None
+        self._watcher(BrokerBack(now - since))
+
+    # The group
+
+    def _new_consumer(self) -> Consumer:
+        options = self._options
+        group = GROUP
+        extra: dict[str, object] = {}
+        if options.dry:
+            # Beside the worker, not instead of it.
+            group += ".dry"
+        elif options.instance is not None:
+            extra["group_instance_id"] = options.instance
+        if options.protocol == "classic":
+            extra |= {
+                "partition_assignment_strategy": "cooperative-sticky",
+                "session_timeout_ms": _SESSION_MS,
+                "heartbeat_interval_ms": 1_000,
+            }
+        else:
+            extra["group_protocol"] = "consumer"
+        return consumer(
+            self._settings,
+            group,
+            error_cb=self._on_client_error,
+            max_poll_interval_ms=60_000,
+            fetch_wait_max_ms=50,
+            queued_min_messages=200_000,
+            queued_max_messages_kbytes=128 << 10,
+            **extra,
+        )
+
+    def _on_assign(self, source: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = tuple(sorted(partition.partition for partition in partitions))
+        for number in numbers:
+            old = self._tasks.pop(number, None)
+            if old is not None:
+                old.give_up()
+            self._tasks[number] = PartitionTask(
+                self._settings,
+                self._topic,
+                number,
+                self._partitions,
+                turns=lambda: self._turns,
+                watcher=self._watcher,
+                tally=self.tally,
+                dry=self._options.dry,
+            )
+        # From the beginning, explicitly: what is delivered before the seek is then older than the position, never newer.
+        assigned = [TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in numbers]
+        source.incremental_assign(assigned)
+        if assigned:
+            source.pause(assigned)
+            self._watcher(PartitionsAssigned(numbers))
+
+    def _on_revoke(self, source: Consumer, partitions: list[TopicPartition]) -> None:
+        self._drop(source, partitions, lost=False)
+
+    def _on_lost(self, source: Consumer, partitions: list[TopicPartition]) -> None:
+        self._drop(source, partitions, lost=True)
+
+    def _drop(self, source: Consumer, partitions: list[TopicPartition], *, lost: bool) -> None:
+        numbers = tuple(sorted(partition.partition for partition in partitions))
+        for number in numbers:
+            task = self._tasks.pop(number, None)
+            if task is None:
+                continue
+            if lost:
+                task.give_up()
+            else:
+                # Nobody has it yet: what is on its way may arrive, so that the next owner need not do it again.
+                task.finish(_FINISH_SECONDS / 4)
+        source.incremental_unassign(partitions)
+        if numbers:
+            self._watcher(PartitionsRevoked(numbers, lost))
+
+    def _close(self) -> None:
+        crash_point("before_close")
+        for task in self._tasks.values():
+            task.finish(_FINISH_SECONDS)
+        self._tell_offsets()
+        self._tasks.clear()
+        try:
+            self._consumer.close()
+        except KafkaException:
+            return
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    """SIGTERM and SIGINT call `stop`."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())
