@@ -13,7 +13,7 @@ LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generat
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/installed jars $(if $(wildcard streams/kernel/warm.py),.venv/warm) ## Everything that the rest needs: .venv, Kafka's jars, compiled code
+setup: .venv/installed jars .venv/warm ## Everything that the rest needs: .venv, Kafka's jars, compiled code
 
 .venv/locked: requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
@@ -31,8 +31,8 @@ jars: .venv/installed
 		"$$($(BIN)/python -c 'from streams.pipeline.local_broker import jars_folder; print(jars_folder())')"
 
 # Compiled code is cached outside the tree, per version of the code; this only saves the first worker the wait.
-.venv/warm: .venv/installed $(wildcard streams/domain/*.py streams/kernel/*.py)
-	$(BIN)/python -m streams.kernel.warm
+.venv/warm: .venv/installed $(wildcard streams/domain/*.py streams/kernel/*.py) streams/pipeline/warm.py
+	$(BIN)/python -m streams.pipeline.warm
 	touch $@
 
 demo: setup ## A broker, a day of a small hub, a worker and a live board, in two minutes
