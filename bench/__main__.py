@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import latency, report, throughput, workload
 from bench.common import RESULTS, cluster, console, machine
-from bench.programs import COMMIT_MILLIS, THREADS, KafkaStreams, Mode
+from bench.programs import KafkaStreams, Mode
 from streams.errors import Misconfigured, StreamsError
 
 _MEASUREMENTS = ("live", "replay", "latency")
@@ -19,25 +19,20 @@ def main() -> int:
     """Measure what the command line asks for; 0 when all of it could be measured."""
     options = _options()
     started = time.monotonic()
+    KafkaStreams.build()
     result: dict[str, Any] = {
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": workload.commit(),
         "machine": machine(),
-        "kafka_streams_settings": {
-            "threads": THREADS,
-            "commit_interval_ms": COMMIT_MILLIS,
-            "guarantee": "exactly_once_v2",
-            "store": "RocksDB",
-        },
+        "kafka_streams": KafkaStreams.settings(),
     }
-    KafkaStreams.build()
     with cluster() as given:
         records = workload.produce(given, options.records)
         for mode in _MODES:
             if mode in options.only:
                 result[mode] = throughput.measure(given, records, mode, options.repeat)
         if "latency" in options.only:
-            seconds, warm_up = (5, 5) if options.quick else (30, 10)
+            seconds, warm_up = (5, 5) if options.quick else (30, 15)
             result["latency"] = latency.measure(given, options.rate, seconds, warm_up, min(options.repeat, 2))
     result["phases"] = {mode: result[mode]["ours"].get("phases") for mode in _MODES if result.get(mode)}
     report.show(result)

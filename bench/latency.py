@@ -32,6 +32,8 @@ _SAMPLE = 4
 # A state's version stands behind its parcel_id (at most 128 bytes and their length).
 _HEAD = 160
 _FRAME = 5
+# After the last scan was sent and nothing came out for so long, nothing more will.
+_SILENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,8 @@ def _run(
                 raise StreamsError(f"{program.title} ended: {watched.last_words()}")
             go.set()
             sent: list[Sent] = _receive(sender_end, everything / rate + 120, "the sender")
-            # What was sent last must come out too.
-            time.sleep(5)
             done.set()
-            seen: list[tuple[bytes, bytes, float]] = _receive(reader_end, 60, "the reader")
+            seen: list[tuple[bytes, bytes, float]] = _receive(reader_end, 120, "the reader")
     finally:
         watched.stop()
         for process in (sender, reader):
@@ -159,13 +159,16 @@ def _beginning(settings: Settings, count: int) -> list[Sent]:
 
 
 def _read(settings: Settings, done: Event, answer: Connection) -> None:
-    """Follow parcel.state until `done`; a process of its own."""
+    """Follow parcel.state until `done` and nothing more comes out; a process of its own."""
     reader = reader_of(settings, topics.STATE, fetch_queue_backoff_ms=1)
     seen = []
+    now = time.time()
     try:
-        while not done.is_set():
+        while True:
             first = reader.poll(0.1)
             if first is None:
+                if done.is_set() and time.time() - now > _SILENCE_SECONDS:
+                    break
                 continue
             records = [first, *reader.consume(10_000, 0)]
             now = time.time()
@@ -197,7 +200,7 @@ def _figures(sent: list[Sent], seen: list[tuple[bytes, bytes, float]], warm_up_s
             else:
                 waits.append(at - sent_at)
     if missing or not waits:
-        raise StreamsError(f"{missing:,} of {missing + len(waits):,} scans were in no state 5 s after the last one")
+        raise StreamsError(f"{missing:,} of {missing + len(waits):,} scans never came to be in a state")
     p50, p99, p999 = np.percentile(waits, [50, 99, 99.9]) * 1000
     return {
         "p50_ms": round(float(p50), 1),

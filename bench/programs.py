@@ -4,7 +4,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from bench.common import REPOSITORY, Cluster, UnsupportedError, Watched, console, start
 from streams.errors import Misconfigured
@@ -75,6 +75,19 @@ class KafkaStreams:
         if mode == "replay":
             command += ["--no-outputs"]
         return start(self.title, command, folder)
+
+    @staticmethod
+    def settings() -> dict[str, Any]:
+        """How it is set, for the record. To be asked after `build`."""
+        jar = next((PEERS / "target" / "lib").glob("kafka-streams-*.jar"))
+        return {
+            "version": jar.stem.removeprefix("kafka-streams-"),
+            "threads": THREADS,
+            "commit_interval_ms": COMMIT_MILLIS,
+            "processing_guarantee": "exactly_once_v2",
+            "store": "RocksDB",
+            "java_options": _JVM,
+        }
 
     @staticmethod
     def build() -> None:

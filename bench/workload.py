@@ -7,8 +7,8 @@ from bench.common import REPOSITORY, Cluster, console, start
 from streams.errors import StreamsError
 from streams.pipeline import topics
 
-# A simulated parcel has about this many records, ticks and duplicates included.
-RECORDS_PER_PARCEL = 12
+# A simulated parcel has about this many records, duplicates included.
+RECORDS_PER_PARCEL = 10.84
 SEED = 7
 _SECONDS = 300
 
@@ -21,7 +21,7 @@ def produce(cluster: Cluster, records: int) -> int:
     """
     topics.apply(cluster.settings, topics.plan(cluster.settings))
     command = [sys.executable, "-m", "streams.cli", "simulate", "--seed", str(SEED)]
-    command += ["--parcels", str(records // RECORDS_PER_PARCEL)]
+    command += ["--parcels", str(round(records / RECORDS_PER_PARCEL))]
     command += ["--bootstrap", cluster.settings.bootstrap, "--prefix", cluster.settings.prefix]
     simulator = start("parcels simulate", command, cluster.scratch / "simulate")
     simulator.wait(_SECONDS, f"simulating a day of about {records:,} scans")

@@ -1,6 +1,9 @@
 package parcels.peer;
 
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
 import java.util.Optional;
 import org.apache.avro.AvroRuntimeException;
 import org.apache.avro.util.Utf8;
@@ -25,6 +28,7 @@ final class HubRecords {
     private static final long EARLIEST_MS = -2_208_988_800_000L;
     private static final long LATEST_MS = 7_258_118_400_000L;
     private static final int UTC_OFFSET_MINUTES = 14 * 60;
+    private static final byte DELETE = 127;
 
     private final AvroCodec<Scan> scans = new AvroCodec<>(Scan.class, SCAN_ID);
     private final AvroCodec<Advice> advices = new AvroCodec<>(Advice.class, ADVICE_ID);
@@ -52,11 +56,14 @@ final class HubRecords {
 
     private static Optional<Observation> ofScan(Scan scan) {
         Utf8 eventId = scan.getEventId();
+        Utf8 voids = scan.getVoids();
         boolean isVoid = scan.getKind() == Kind.VOID;
-        if (!known(scan.getParcelId(), eventId, scan.getEventTime(), scan.getRecordTime())
+        if (!isParcelId(scan.getParcelId()) || !isEventId(eventId) || !inBounds(scan.getEventTime())
                 || Math.abs(scan.getUtcOffsetMinutes()) > UTC_OFFSET_MINUTES
-                || !words(scan.getSite(), scan.getStation(), scan.getLane(), scan.getReason(), scan.getContainerId())
-                || isVoid != (scan.getVoids() != null)) {
+                || !isWord(scan.getSite()) || !isWord(scan.getStation()) || !isWord(scan.getLane())
+                || !isWord(scan.getReason()) || !isWord(scan.getContainerId())
+                || !isText(scan.getInferredFrom()) || !isText(scan.getDeviceId())
+                || isVoid != (voids != null && voids.getByteLength() > 0) || isVoid && !isEventId(voids)) {
             return Optional.empty();
         }
         Where where = new Where(scan.getSite(), scan.getStation(), scan.getLane(), scan.getReason());
@@ -68,14 +75,14 @@ final class HubRecords {
         entry.setInferred(scan.getInferredFrom() != null);
         entry.setAt(where);
         entry.setContainerId(scan.getContainerId());
-        entry.setVoids(isVoid ? Identities.of(scan.getVoids()) : null);
+        entry.setVoids(isVoid ? Identities.of(voids) : null);
         return Optional.of(new Observation(scan.getParcelId(), entry));
     }
 
     private static Optional<Observation> ofAdvice(Advice advice) {
-        if (!known(advice.getParcelId(), advice.getEventId(), advice.getEventTime(), advice.getRecordTime())
-                || !words(advice.getService(), advice.getOrigin(), advice.getDestination(), advice.getPlannedLane(),
-                        advice.getOwner())
+        if (!isParcelId(advice.getParcelId()) || !isEventId(advice.getEventId()) || !inBounds(advice.getEventTime())
+                || !isWord(advice.getService()) || !isWord(advice.getOrigin()) || !isWord(advice.getDestination())
+                || !isWord(advice.getPlannedLane()) || !isWord(advice.getOwner())
                 || advice.getPromisedAt() != null && !inBounds(advice.getPromisedAt())) {
             return Optional.empty();
         }
@@ -90,32 +97,52 @@ final class HubRecords {
         return Optional.of(new Observation(advice.getParcelId(), entry));
     }
 
-    private static boolean known(Utf8 parcelId, Utf8 eventId, long eventTime, long recordTime) {
-        int parcelBytes = parcelId.getByteLength();
-        int eventBytes = eventId.getByteLength();
-        if (parcelBytes < 1 || parcelBytes > PARCEL_ID_BYTES || eventBytes < 1 || eventBytes > EVENT_ID_BYTES
-                || !inBounds(eventTime) || !inBounds(recordTime)) {
+    private static boolean isParcelId(Utf8 text) {
+        int length = text.getByteLength();
+        if (length < 1 || length > PARCEL_ID_BYTES || !isText(text)) {
             return false;
         }
-        byte[] bytes = parcelId.getBytes();
-        for (int i = 0; i < parcelBytes; i++) {
-            if (bytes[i] >= 0 && bytes[i] < ' ' || bytes[i] == 127) {
+        byte[] bytes = text.getBytes();
+        for (int i = 0; i < length; i++) {
+            if (bytes[i] >= 0 && bytes[i] < ' ' || bytes[i] == DELETE) {
                 return false;
             }
         }
         return true;
+    }
+
+    private static boolean isEventId(Utf8 text) {
+        return text.getByteLength() >= 1 && text.getByteLength() <= EVENT_ID_BYTES && isText(text);
+    }
+
+    private static boolean isWord(Utf8 text) {
+        return text == null || text.getByteLength() <= WORD_BYTES && isText(text);
     }
 
     private static boolean inBounds(long time) {
         return time >= EARLIEST_MS && time < LATEST_MS;
     }
 
-    private static boolean words(Utf8... words) {
-        for (Utf8 word : words) {
-            if (word != null && word.getByteLength() > WORD_BYTES) {
-                return false;
+    /** Avro takes any bytes for a string; only valid UTF-8 is one. Nearly all are ASCII, which is quickly seen. */
+    private static boolean isText(Utf8 text) {
+        if (text == null) {
+            return true;
+        }
+        byte[] bytes = text.getBytes();
+        for (int i = 0; i < text.getByteLength(); i++) {
+            if (bytes[i] < 0) {
+                return isUtf8(ByteBuffer.wrap(bytes, 0, text.getByteLength()));
             }
         }
         return true;
+    }
+
+    private static boolean isUtf8(ByteBuffer bytes) {
+        try {
+            StandardCharsets.UTF_8.newDecoder().decode(bytes);
+            return true;
+        } catch (CharacterCodingException malformed) {
+            return false;
+        }
     }
 }
