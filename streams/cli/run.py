@@ -1,7 +1,7 @@
 """`parcels run`: a worker."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,7 +21,8 @@ def run(
         ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(metavar="classic|consumer", help="Protocol of the consumer group (KIP-848: consumer).")
+        Literal["classic", "consumer"],
+        typer.Option(help="Protocol of the group; consumer is that of KIP-848."),
     ] = "classic",
     metrics_port: Annotated[
         int | None, typer.Option(metavar="N", help="Serve /metrics, /healthz and /readyz on 127.0.0.1:N.")
@@ -46,18 +47,14 @@ def run(
     import json as json_module
     import time
 
-    from streams.errors import Misconfigured
+    from streams.config import load_hub
     from streams.observe.logs import set_up
     from streams.observe.metrics import WorkerMetrics
     from streams.observe.serve import serve
-    from streams.config import load_hub
     from streams.pipeline.instance import Instance
     from streams.pipeline.warm import warm
     from streams.pipeline.worker import GROUP, Options, Worker, stop_on_signals
 
-    if protocol not in ("classic", "consumer"):
-        message = f"--protocol {protocol}: it is classic or consumer"
-        raise Misconfigured(message)
     where = settings(bootstrap, prefix)
     set_up()
     metrics = WorkerMetrics(sites=[site.code for site in load_hub().sites])

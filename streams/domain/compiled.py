@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -30,31 +30,35 @@ def _cache_folder() -> Path:
 
 
 # Numba reads this attribute when a function is first called, not when it is imported.
-numba.config.CACHE_DIR = str(_cache_folder())
-if numba.config.DISABLE_JIT:
+_config: Any = numba.config
+_config.CACHE_DIR = str(_cache_folder())
+if _config.DISABLE_JIT:
     # Hashes wrap around on purpose; compiled code does so silently, NumPy's scalars would warn.
     np.seterr(over="ignore")
 
 
+# In compiled code every integer is a 64-bit one; run as it is, what comes out of an array is a NumPy scalar. For the
+# type checker both are `int`.
+int64 = cast(Callable[[Any], int], np.int64)
+
+# No reference counts for arrays: see `compiled`. Numba's types do not know the flag.
+_OPTIONS: Any = {"cache": True, "nogil": True, "_nrt": False}
+
+
 def compiled(function: Function) -> Function:
-    """Compile `function` with Numba at its first call: no GIL while it runs, wrap-around integers, cached on disk."""
-    return cast(Function, numba.njit(cache=True, nogil=True)(function))
+    """Compile `function` with Numba at its first call: without the GIL, integers wrap around, kept on disk.
+
+    For loops that take arrays and neither make nor return one. Numba would count the references to every array that
+    is passed on or named (atomically, some 5 ns each, also where LLVM has inlined the callee); here it does not.
+    Making an array in such a function fails to compile; returning one would free it early.
+    """
+    return cast(Function, numba.njit(**_OPTIONS)(function))
 
 
 def inlined(function: Function) -> Function:
     """Like `compiled`, for small functions that are called once per record or more: always inlined by LLVM."""
-    return cast(Function, numba.njit(cache=True, nogil=True, forceinline=True)(function))
+    return cast(Function, numba.njit(**_OPTIONS, forceinline=True)(function))
 
 
-def borrowing(function: Function) -> Function:
-    """Like `compiled`, for a loop that neither makes nor returns arrays: references to its arrays are not counted.
-
-    Numba counts them (atomically, some 5 ns each) for every array passed to a function or assigned to a name, also
-    where LLVM has inlined that function. Making an array in here fails to compile; returning one would free it early.
-    """
-    return cast(Function, numba.njit(cache=True, nogil=True, _nrt=False)(function))
-
-
-def borrowing_inlined(function: Function) -> Function:
-    """`borrowing` and `inlined`: for small functions that take arrays and return numbers."""
-    return cast(Function, numba.njit(cache=True, nogil=True, _nrt=False, forceinline=True)(function))
+borrowing = compiled
+borrowing_inlined = inlined

@@ -24,7 +24,7 @@ class BatchCommitted:
     seconds: Mapping[str, float]
     # (seconds from append to commit, number of records that this sample stands for).
     scan_to_state: Sequence[tuple[float, int]]
-    # Records of the input partition still unread, and the age in seconds of the newest one folded (0 when none is unread).
+    # Records of the input partition still unread, and the age of the newest one folded (0 when none is unread).
     lag_records: int
     lag_seconds: float
     # stage -> parcels of this partition at that stage, for stages in the hub.

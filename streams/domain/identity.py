@@ -6,7 +6,7 @@ It is not a secret and not a signature: whoever can write a parcel's scans can r
 
 import numpy as np
 
-from streams.domain.compiled import borrowing, borrowing_inlined
+from streams.domain.compiled import compiled, inlined
 
 _C1 = np.uint64(0x87C37B91114253D5)
 _C2 = np.uint64(0x4CF5AD432745937F)
@@ -18,12 +18,12 @@ _MIX2 = np.uint64(0xC4CEB9FE1A85EC53)
 _33 = np.uint64(33)
 
 
-@borrowing_inlined
+@inlined
 def _rotated(word: np.uint64, left: int) -> np.uint64:
     return (word << np.uint64(left)) | (word >> np.uint64(64 - left))
 
 
-@borrowing_inlined
+@inlined
 def _mixed(word: np.uint64) -> np.uint64:
     word ^= word >> _33
     word *= _MIX1
@@ -32,7 +32,7 @@ def _mixed(word: np.uint64) -> np.uint64:
     return word ^ (word >> _33)
 
 
-@borrowing_inlined
+@inlined
 def _load(buffer: np.ndarray, at: int, count: int) -> np.uint64:
     """`count` (0 to 8) bytes as a little-endian number."""
     word = np.uint64(0)
@@ -41,7 +41,7 @@ def _load(buffer: np.ndarray, at: int, count: int) -> np.uint64:
     return word
 
 
-@borrowing_inlined
+@inlined
 def _load8(buffer: np.ndarray, at: int) -> np.uint64:
     """Eight bytes as a little-endian number: written out, so that LLVM makes one load of it."""
     return (
@@ -56,7 +56,7 @@ def _load8(buffer: np.ndarray, at: int) -> np.uint64:
     )
 
 
-@borrowing
+@compiled
 def identity(buffer: np.ndarray, at: int, size: int) -> tuple[np.uint64, np.uint64]:
     """Identity of `size` bytes of `buffer` (uint8) from position `at`: the high and the low half."""
     one = np.uint64(0)
@@ -84,7 +84,7 @@ def identity(buffer: np.ndarray, at: int, size: int) -> tuple[np.uint64, np.uint
     return one, two
 
 
-@borrowing
+@compiled
 def hash64(buffer: np.ndarray, at: int, size: int, seed: np.uint64) -> np.uint64:
     """A fast 64-bit hash for the tables in memory; `seed` is random per process, so that nobody can aim at a slot."""
     word = seed ^ (np.uint64(size) * _MIX2)
@@ -97,14 +97,14 @@ def hash64(buffer: np.ndarray, at: int, size: int, seed: np.uint64) -> np.uint64
     return _mixed(word)
 
 
-@borrowing_inlined
+@inlined
 def put_big_endian(target: np.ndarray, at: int, word: np.uint64) -> None:
     """Write `word` as 8 bytes, most significant first."""
     for i in range(8):
         target[at + i] = np.uint8((word >> np.uint64(56 - 8 * i)) & np.uint64(255))
 
 
-@borrowing_inlined
+@inlined
 def get_big_endian(source: np.ndarray, at: int) -> np.uint64:
     """Read 8 bytes, most significant first."""
     word = np.uint64(0)

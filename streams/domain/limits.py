@@ -7,12 +7,12 @@ from typing import Final
 
 PARCEL_ID_BYTES: Final = 128  # a GS1 Digital Link of an SSCC has 41
 EVENT_ID_BYTES: Final = 1024  # an EPCIS content hash has 80
-WORD_BYTES: Final = 255  # site, station, lane, reason, container, service, origin, destination, owner
+WORD_BYTES: Final = 255  # site, station, lane, reason, container, and each text of a plan
 RECORD_BYTES: Final = 64 * 1024
 # 1900-01-01T00:00Z and 2200-01-01T00:00Z in ms since 1970. In between, ms fit the table's 44 bits.
 EARLIEST_MS: Final = -2_208_988_800_000
 LATEST_MS: Final = 7_258_118_400_000
 UTC_OFFSET_MINUTES: Final = 14 * 60  # EPCIS 2.0: up to 14:00 either way
-# A parcel has about 12 scans; a stuck reader may send thousands of the same one. The state of a parcel is one Kafka record.
+# A parcel has about 12 scans; a stuck reader may send thousands. The state of a parcel is one Kafka record.
 RECORDS_PER_PARCEL: Final = 10_000
 VOIDS_PER_PARCEL: Final = 1_000

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.compiled import borrowing_inlined
+from streams.domain.compiled import inlined
 from streams.domain.kinds import ADVISED, CUSTOMS, CUSTOMS_HELD, KINDS, LANE, MOVES, OFFICE, OUT_OF_CONTAINER
 
 # What is known of one parcel while its records are told, by position in `facts`. Places, plans, containers and
@@ -30,7 +30,7 @@ def blank() -> tuple[Facts, Times]:
     return np.zeros(FACTS, np.int64), np.zeros((TIMES, len(KINDS)), np.int64)
 
 
-@borrowing_inlined
+@inlined
 def forget(facts: Facts, times: Times) -> None:
     """Make room for the next parcel."""
     for fact in range(FACTS):
@@ -39,9 +39,9 @@ def forget(facts: Facts, times: Times) -> None:
         times[COUNT, kind] = 0
 
 
-@borrowing_inlined
+@inlined
 def tell(facts: Facts, times: Times, kind: int, time: int, at: int, what: int, names_lane: bool) -> None:
-    """One scan that counts. `at`: where it was made; `what`: its container or NOTHING; `names_lane`: `at` has a lane."""
+    """One scan that counts: `at` is where, `what` its container or NOTHING, `names_lane` whether `at` has a lane."""
     _count(times, kind, time)
     bit = 1 << kind
     if MOVES & bit:
@@ -59,7 +59,7 @@ def tell(facts: Facts, times: Times, kind: int, time: int, at: int, what: int, n
         facts[LANE_AT] = at
 
 
-@borrowing_inlined
+@inlined
 def tell_advice(facts: Facts, times: Times, kind: int, time: int, plan: int, promised: int) -> None:
     """One advice that counts: the latest one's plan and promise hold."""
     _count(times, kind, time)
@@ -68,13 +68,13 @@ def tell_advice(facts: Facts, times: Times, kind: int, time: int, plan: int, pro
     facts[PROMISED] = promised
 
 
-@borrowing_inlined
+@inlined
 def is_held(facts: Facts) -> bool:
     """True between a customs hold and the release or refusal that answers it."""
-    return facts[CUSTOMS_STEP] == CUSTOMS_HELD
+    return bool(facts[CUSTOMS_STEP] == CUSTOMS_HELD)
 
 
-@borrowing_inlined
+@inlined
 def _move(facts: Facts, kind: int, time: int) -> None:
     # An advice that is corrected after the parcel came does not move it back.
     if kind != ADVISED or facts[STAGE] <= ADVISED:
@@ -82,7 +82,7 @@ def _move(facts: Facts, kind: int, time: int) -> None:
         facts[STAGE_TIME] = time
 
 
-@borrowing_inlined
+@inlined
 def _count(times: Times, kind: int, time: int) -> None:
     if times[COUNT, kind] == 0:
         times[FIRST, kind] = time

@@ -44,6 +44,6 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.BAD_PARCEL_ID: "the parcel_id is empty, longer than 128 bytes or holds control characters",
     Reason.OUT_OF_BOUNDS: "a time, an offset or a text is outside the bounds of streams/domain/limits.py",
     Reason.BAD_VOID: "a VOID names no event_id to void, or another kind names one",
-    Reason.WRONG_PARTITION: "the parcel_id belongs to another partition (murmur2 of the key); send it with the key parcel_id",
+    Reason.WRONG_PARTITION: "the parcel_id belongs to another partition (murmur2): send it with the key parcel_id",
     Reason.PARCEL_FULL: "the parcel already has 10,000 records or 1,000 voids",
 }

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.compiled import borrowing, borrowing_inlined
+from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import get_big_endian, identity, put_big_endian
 from streams.domain.kinds import DAMAGED, KINDS, LANE, NO_READ, RECIRCULATED, STAGE_LOST, VOID
 from streams.domain.parcel import (
@@ -35,7 +35,8 @@ from streams.domain.parcel import (
 )
 from streams.kernel.fold import Folded
 from streams.kernel.insert import NO_TIME
-from streams.kernel.places import ABSENT, LANE as LANE_TEXT, REASON, SITE, STATION, text_in
+from streams.kernel.places import ABSENT, REASON, SITE, STATION, text_in
+from streams.kernel.places import LANE as LANE_TEXT
 from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, kind_of, offset_of, time_of
 from streams.kernel.table import CHUNK, KEY_ALIGN, NO_WORD, Arrays, Bytes
 
@@ -74,7 +75,7 @@ class KindColumns(NamedTuple):
     kind: int
     first: int
     last: int
-    count: int
+    scans: int  # count
 
 
 class EntryColumns(NamedTuple):
@@ -105,34 +106,34 @@ def blank_frame(columns: int, rows: int) -> Frame:
     return Frame(np.empty((columns, rows), np.int64), np.zeros((columns, rows), np.int32))
 
 
-@borrowing_inlined
+@inlined
 def _null(frame: Frame, column: int, row: int) -> None:
     frame.values[column, row] = 0
     frame.lengths[column, row] = ABSENT
 
 
-@borrowing_inlined
+@inlined
 def _number(frame: Frame, column: int, row: int, value: int) -> None:
     frame.values[column, row] = value
     frame.lengths[column, row] = PRESENT
 
 
-@borrowing_inlined
+@inlined
 def _text(frame: Frame, column: int, row: int, at: int, size: int) -> None:
     frame.values[column, row] = at
     frame.lengths[column, row] = size
 
 
-@borrowing_inlined
+@inlined
 def _word(frame: Frame, column: int, row: int, a: Arrays, word: int) -> None:
     """A word as it is: a text, or a record that is already encoded."""
     if word == NO_WORD:
         _null(frame, column, row)
     else:
-        _text(frame, column, row, np.int64(a.words[word]["at"]), np.int64(a.words[word]["size"]))
+        _text(frame, column, row, int64(a.words[word]["at"]), int64(a.words[word]["size"]))
 
 
-@borrowing_inlined
+@inlined
 def _part(frame: Frame, column: int, row: int, a: Arrays, where: int, part: int) -> None:
     """One text of a Where."""
     if where == NO_WORD:
@@ -142,26 +143,26 @@ def _part(frame: Frame, column: int, row: int, a: Arrays, where: int, part: int)
         _text(frame, column, row, at, size)
 
 
-@borrowing_inlined
+@inlined
 def _promise(frame: Frame, column: int, row: int, a: Arrays, word: int) -> None:
     if word == NO_WORD:
         _null(frame, column, row)
     else:
-        _number(frame, column, row, np.int64(get_big_endian(a.heap, np.int64(a.words[word]["at"]))))
+        _number(frame, column, row, int64(get_big_endian(a.heap, int64(a.words[word]["at"]))))
 
 
-@borrowing
+@compiled
 def count_records(a: Arrays, touched: NDArray[np.int32], count: int) -> int:
     """Records of the first `count` rows of `touched` together."""
-    total = np.int64(0)
+    total = int64(0)
     for i in range(count):
         total += a.rows[touched[i]]["records"]
     return total
 
 
-@borrowing_inlined
+@inlined
 def _emit_entry(a: Arrays, slot: int, entries: Frame, e: EntryColumns, row: int, identities: Bytes) -> None:
-    stamp = np.int64(a.slots[slot]["stamp"])
+    stamp = int64(a.slots[slot]["stamp"])
     kind = kind_of(stamp)
     put_big_endian(identities, row * IDENTITY_BYTES, a.slots[slot]["high"])
     put_big_endian(identities, row * IDENTITY_BYTES + 8, a.slots[slot]["low"])
@@ -171,8 +172,8 @@ def _emit_entry(a: Arrays, slot: int, entries: Frame, e: EntryColumns, row: int,
     _number(entries, e.utc_offset_minutes, row, offset_of(stamp))
     _number(entries, e.voided, row, 1 if stamp & VOIDED else 0)
     _number(entries, e.inferred, row, 1 if stamp & INFERRED else 0)
-    at = np.int64(a.slots[slot]["at"])
-    what = np.int64(a.slots[slot]["what"])
+    at = int64(a.slots[slot]["at"])
+    what = int64(a.slots[slot]["what"])
     if stamp & ADVICE:
         _null(entries, e.at, row)
         _null(entries, e.container_id, row)
@@ -187,14 +188,14 @@ def _emit_entry(a: Arrays, slot: int, entries: Frame, e: EntryColumns, row: int,
         _word(entries, e.voids, row, a, what if kind == VOID else NO_WORD)
 
 
-@borrowing_inlined
+@inlined
 def _tell_slot(a: Arrays, slot: int, facts: Facts, times: Times) -> None:
-    stamp = np.int64(a.slots[slot]["stamp"])
+    stamp = int64(a.slots[slot]["stamp"])
     kind = kind_of(stamp)
     if kind == VOID or stamp & VOIDED:
         return
-    at = np.int64(a.slots[slot]["at"])
-    what = np.int64(a.slots[slot]["what"])
+    at = int64(a.slots[slot]["at"])
+    what = int64(a.slots[slot]["what"])
     if stamp & ADVICE:
         tell_advice(facts, times, kind, time_of(stamp), at, what)
         return
@@ -204,7 +205,7 @@ def _tell_slot(a: Arrays, slot: int, facts: Facts, times: Times) -> None:
     tell(facts, times, kind, time_of(stamp), at, what, names_lane)
 
 
-@borrowing_inlined
+@inlined
 def _emit_facts(a: Arrays, facts: Facts, times: Times, states: Frame, s: StateColumns, i: int) -> None:
     if facts[STAGE] == NOTHING:
         _null(states, s.stage, i)
@@ -230,7 +231,7 @@ def _emit_facts(a: Arrays, facts: Facts, times: Times, states: Frame, s: StateCo
     _promise(states, s.promised_at, i, a, facts[PROMISED])
 
 
-@borrowing
+@compiled
 def emit_states(
     a: Arrays,
     touched: NDArray[np.int32],
@@ -247,19 +248,19 @@ def emit_states(
 ) -> None:
     """Columns of the states of the first `count` rows of `touched`, and the gauges of stages brought up to date.
 
-    Room: `states` one row a parcel, `kinds` len(KINDS) rows a parcel, `entries` and `identities` one (16 bytes) a record.
+    Room: `states` one row a parcel, `kinds` len(KINDS) a parcel, `entries` and `identities` one (16 bytes) a record.
     `facts`, `times`: from `parcel.blank`, overwritten.
     """
-    entry = np.int64(0)
-    kind_row = np.int64(0)
+    entry = int64(0)
+    kind_row = int64(0)
     for i in range(count):
-        row = np.int64(touched[i])
-        records = np.int64(a.rows[row]["records"])
+        row = int64(touched[i])
+        records = int64(a.rows[row]["records"])
         forget(facts, times)
-        _text(states, s.parcel_id, i, np.int64(a.rows[row]["key_at"]) * KEY_ALIGN, np.int64(a.rows[row]["key_size"]))
+        _text(states, s.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGN, int64(a.rows[row]["key_size"]))
         _number(states, s.version, i, records)
         _text(states, s.scans, i, entry, records)
-        chunk = np.int64(a.rows[row]["head"])
+        chunk = int64(a.rows[row]["head"])
         left = records
         while left > 0:
             for slot in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
@@ -267,7 +268,7 @@ def emit_states(
                 _emit_entry(a, slot, entries, e, entry, identities)
                 entry += 1
             left -= CHUNK
-            chunk = np.int64(a.following[chunk])
+            chunk = int64(a.following[chunk])
         _emit_facts(a, facts, times, states, s, i)
         first_kind_row = kind_row
         for kind in range(len(KINDS)):
@@ -275,16 +276,16 @@ def emit_states(
                 _number(kinds, k.kind, kind_row, kind)
                 _number(kinds, k.first, kind_row, times[FIRST, kind])
                 _number(kinds, k.last, kind_row, times[LAST, kind])
-                _number(kinds, k.count, kind_row, times[COUNT, kind])
+                _number(kinds, k.scans, kind_row, times[COUNT, kind])
                 kind_row += 1
         _text(states, s.kinds, i, first_kind_row, kind_row - first_kind_row)
         move_gauge(a, row, facts[STAGE])
 
 
-@borrowing_inlined
+@inlined
 def move_gauge(a: Arrays, row: int, stage: int) -> None:
     """Count the parcel under its new stage, no longer under the old one."""
-    a.stages[np.int64(a.rows[row]["stage"])] -= 1
+    a.stages[int64(a.rows[row]["stage"])] -= 1
     a.stages[stage] += 1
     a.rows[row]["stage"] = stage
 
@@ -305,34 +306,34 @@ class MilestoneColumns(NamedTuple):
     direction: int
 
 
-@borrowing_inlined
+@inlined
 def _milestone_identity(a: Arrays, row: int, milestone: np.void) -> tuple[np.uint64, np.uint64]:
     """Identity of what the milestone says: see milestone_id in schemas/Milestone.avsc."""
-    key_at = np.int64(a.rows[row]["key_at"]) * KEY_ALIGN
-    size = np.int64(a.rows[row]["key_size"])
+    key_at = int64(a.rows[row]["key_at"]) * KEY_ALIGN
+    size = int64(a.rows[row]["key_size"])
     said = a.scratch
     for i in range(size):
         said[i] = a.heap[key_at + i]
     said[size] = 0
     at = size + 1
-    version = np.int64(milestone["version"])
+    version = int64(milestone["version"])
     for i in range(4):
         said[at + i] = np.uint8((version >> (24 - 8 * i)) & 255)
     said[at + 4] = milestone["type"]
     said[at + 5] = milestone["stage"]
     put_big_endian(said, at + 6, milestone["high"])
     put_big_endian(said, at + 14, milestone["low"])
-    put_big_endian(said, at + 22, np.uint64(np.int64(milestone["event_time"])))
-    put_big_endian(said, at + 30, np.uint64(np.int64(milestone["previous_time"])))
+    put_big_endian(said, at + 22, np.uint64(int64(milestone["event_time"])))
+    put_big_endian(said, at + 30, np.uint64(int64(milestone["previous_time"])))
     return identity(said, 0, at + 38)
 
 
-@borrowing
+@compiled
 def emit_milestones(a: Arrays, out: Folded, count: int, frame: Frame, m: MilestoneColumns, identities: Bytes) -> None:
     """Columns of the first `count` milestones of a batch; `identities` has room for 32 bytes each."""
     for i in range(count):
         milestone = out.milestones[i]
-        row = np.int64(milestone["row"])
+        row = int64(milestone["row"])
         high, low = _milestone_identity(a, row, milestone)
         at = i * 2 * IDENTITY_BYTES
         put_big_endian(identities, at, high)
@@ -341,36 +342,34 @@ def emit_milestones(a: Arrays, out: Folded, count: int, frame: Frame, m: Milesto
         put_big_endian(identities, at + IDENTITY_BYTES + 8, milestone["low"])
         _text(frame, m.milestone_id, i, at, IDENTITY_BYTES)
         _text(frame, m.evidence, i, at + IDENTITY_BYTES, IDENTITY_BYTES)
-        _text(frame, m.parcel_id, i, np.int64(a.rows[row]["key_at"]) * KEY_ALIGN, np.int64(a.rows[row]["key_size"]))
-        _number(frame, m.version, i, np.int64(milestone["version"]))
-        _number(frame, m.type, i, np.int64(milestone["type"]))
-        _number(frame, m.stage, i, np.int64(milestone["stage"]))
-        _number(frame, m.event_time, i, np.int64(milestone["event_time"]))
-        if np.int64(milestone["previous_time"]) == NO_TIME:
+        _text(frame, m.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGN, int64(a.rows[row]["key_size"]))
+        _number(frame, m.version, i, int64(milestone["version"]))
+        _number(frame, m.type, i, int64(milestone["type"]))
+        _number(frame, m.stage, i, int64(milestone["stage"]))
+        _number(frame, m.event_time, i, int64(milestone["event_time"]))
+        if int64(milestone["previous_time"]) == NO_TIME:
             _null(frame, m.previous_time, i)
         else:
-            _number(frame, m.previous_time, i, np.int64(milestone["previous_time"]))
-        where = np.int64(milestone["at"])
+            _number(frame, m.previous_time, i, int64(milestone["previous_time"]))
+        where = int64(milestone["at"])
         if where == NO_WORD or milestone["type"] == STAGE_LOST:
             _text(frame, m.site, i, 0, 0)
             _text(frame, m.station, i, 0, 0)
         else:
             _part(frame, m.site, i, a, where, SITE)
             _part(frame, m.station, i, a, where, STATION)
-        _number(frame, m.direction, i, np.int64(milestone["direction"]))
+        _number(frame, m.direction, i, int64(milestone["direction"]))
 
 
-@borrowing
-def copy_keys(
-    a: Arrays, rows: NDArray[np.int32], count: int, keys: Bytes, offsets: NDArray[np.int64]
-) -> None:
+@compiled
+def copy_keys(a: Arrays, rows: NDArray[np.int32], count: int, keys: Bytes, offsets: NDArray[np.int64]) -> None:
     """Parcel ids of the first `count` of `rows`, back to back; `offsets` gets `count` + 1 positions."""
-    at = np.int64(0)
+    at = int64(0)
     offsets[0] = 0
     for i in range(count):
-        row = np.int64(rows[i])
-        start = np.int64(a.rows[row]["key_at"]) * KEY_ALIGN
-        size = np.int64(a.rows[row]["key_size"])
+        row = int64(rows[i])
+        start = int64(a.rows[row]["key_at"]) * KEY_ALIGN
+        size = int64(a.rows[row]["key_size"])
         for j in range(size):
             keys[at + j] = a.heap[start + j]
         at += size

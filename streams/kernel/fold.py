@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.compiled import borrowing, borrowing_inlined
+from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import identity, put_big_endian
 from streams.domain.kinds import ADVISED, VOID
 from streams.domain.limits import (
@@ -120,7 +120,7 @@ def blank_folded(records: int) -> Folded:
     )
 
 
-@borrowing_inlined
+@inlined
 def _has_control_characters(buffer: Bytes, at: int, size: int) -> bool:
     for i in range(at, at + size):
         if buffer[i] < 32 or buffer[i] == 127:
@@ -128,12 +128,12 @@ def _has_control_characters(buffer: Bytes, at: int, size: int) -> bool:
     return False
 
 
-@borrowing_inlined
+@inlined
 def _time_is_bad(time: int) -> bool:
     return time < EARLIEST_MS or time >= LATEST_MS
 
 
-@borrowing_inlined
+@inlined
 def _key_reason(b: Batch, c: ScanColumns, i: int, partition: int, partitions: int) -> int:
     """Why the ids or the time of a scan or an advice cannot be used; OK if they can."""
     size = b.lengths[c.parcel_id, i]
@@ -149,7 +149,7 @@ def _key_reason(b: Batch, c: ScanColumns, i: int, partition: int, partitions: in
     return _OK
 
 
-@borrowing_inlined
+@inlined
 def _scan_reason(b: Batch, c: ScanColumns, i: int) -> int:
     """Why the rest of a scan cannot be used; OK if it can."""
     if (
@@ -168,7 +168,7 @@ def _scan_reason(b: Batch, c: ScanColumns, i: int) -> int:
     return _OK
 
 
-@borrowing_inlined
+@inlined
 def _advice_reason(b: Batch, c: ScanColumns, i: int) -> int:
     """Why the rest of an advice cannot be used; OK if it can."""
     if (
@@ -183,7 +183,7 @@ def _advice_reason(b: Batch, c: ScanColumns, i: int) -> int:
     return _OK
 
 
-@borrowing_inlined
+@inlined
 def _scan_where(a: Arrays, b: Batch, c: ScanColumns, i: int) -> int:
     v = b.values
     n = b.lengths
@@ -191,17 +191,17 @@ def _scan_where(a: Arrays, b: Batch, c: ScanColumns, i: int) -> int:
         a,
         b.buffer,
         v[c.site, i],
-        np.int64(n[c.site, i]),
+        int64(n[c.site, i]),
         v[c.station, i],
-        np.int64(n[c.station, i]),
+        int64(n[c.station, i]),
         v[c.lane, i],
-        np.int64(n[c.lane, i]),
+        int64(n[c.lane, i]),
         v[c.reason, i],
-        np.int64(n[c.reason, i]),
+        int64(n[c.reason, i]),
     )
 
 
-@borrowing_inlined
+@inlined
 def _advice_plan(a: Arrays, b: Batch, c: ScanColumns, i: int) -> int:
     v = b.values
     n = b.lengths
@@ -210,22 +210,22 @@ def _advice_plan(a: Arrays, b: Batch, c: ScanColumns, i: int) -> int:
         b.buffer,
         v[c.direction, i],
         v[c.service, i],
-        np.int64(n[c.service, i]),
+        int64(n[c.service, i]),
         v[c.origin, i],
-        np.int64(n[c.origin, i]),
+        int64(n[c.origin, i]),
         v[c.destination, i],
-        np.int64(n[c.destination, i]),
+        int64(n[c.destination, i]),
         v[c.planned_lane, i],
-        np.int64(n[c.planned_lane, i]),
+        int64(n[c.planned_lane, i]),
         v[c.owner, i],
-        np.int64(n[c.owner, i]),
+        int64(n[c.owner, i]),
     )
 
 
-@borrowing_inlined
+@inlined
 def _void_identity(a: Arrays, b: Batch, c: ScanColumns, i: int) -> tuple[np.uint64, np.uint64]:
-    """An error declaration repeats the event_id of what it voids (EPCIS 2.0), so its own time is part of its identity."""
-    size = np.int64(b.lengths[c.event_id, i])
+    """An error declaration repeats the event_id of what it voids (EPCIS 2.0): its own time is part of its identity."""
+    size = int64(b.lengths[c.event_id, i])
     at = b.values[c.event_id, i]
     for j in range(size):
         a.scratch[j] = b.buffer[at + j]
@@ -234,20 +234,20 @@ def _void_identity(a: Arrays, b: Batch, c: ScanColumns, i: int) -> tuple[np.uint
     return identity(a.scratch, 0, size + 9)
 
 
-@borrowing_inlined
+@inlined
 def _identity_word(a: Arrays, high: np.uint64, low: np.uint64) -> int:
     put_big_endian(a.scratch, 0, high)
     put_big_endian(a.scratch, 8, low)
     return word_of(a, a.scratch, 0, 16)
 
 
-@borrowing_inlined
+@inlined
 def _time_word(a: Arrays, time: int) -> int:
     put_big_endian(a.scratch, 0, np.uint64(time))
     return word_of(a, a.scratch, 0, 8)
 
 
-@borrowing
+@compiled
 def fold(
     a: Arrays,
     b: Batch,
@@ -282,33 +282,31 @@ def fold(
         if reason != _OK:
             b.status[i] = reason
             continue
-        row = row_of(a, b.buffer, b.values[c.parcel_id, i], np.int64(b.lengths[c.parcel_id, i]))
-        kind = b.values[c.kind, i] if b.record[i] == SCAN else np.int64(ADVISED)
-        if a.rows[row]["records"] >= RECORDS_PER_PARCEL or (
-            kind == VOID and a.rows[row]["voids"] >= VOIDS_PER_PARCEL
-        ):
+        row = row_of(a, b.buffer, b.values[c.parcel_id, i], int64(b.lengths[c.parcel_id, i]))
+        kind = b.values[c.kind, i] if b.record[i] == SCAN else int64(ADVISED)
+        if a.rows[row]["records"] >= RECORDS_PER_PARCEL or (kind == VOID and a.rows[row]["voids"] >= VOIDS_PER_PARCEL):
             b.status[i] = _PARCEL_FULL
             continue
         # 2. Make a slot of it.
-        at = np.int64(NO_WORD)
-        what = np.int64(NO_WORD)
-        offset = np.int64(0)
-        flags = np.int64(0)
-        high, low = identity(b.buffer, b.values[c.event_id, i], np.int64(b.lengths[c.event_id, i]))
+        at = int64(NO_WORD)
+        what = int64(NO_WORD)
+        offset = int64(0)
+        flags = int64(0)
+        high, low = identity(b.buffer, b.values[c.event_id, i], int64(b.lengths[c.event_id, i]))
         if b.record[i] == SCAN:
             at = _scan_where(a, b, c, i)
             offset = b.values[c.utc_offset_minutes, i]
             if b.lengths[c.inferred_from, i] != ABSENT:
-                flags = np.int64(INFERRED)
+                flags = int64(INFERRED)
             if kind == VOID:
                 high, low = _void_identity(a, b, c, i)
-                target = identity(b.buffer, b.values[c.voids, i], np.int64(b.lengths[c.voids, i]))
+                target = identity(b.buffer, b.values[c.voids, i], int64(b.lengths[c.voids, i]))
                 what = _identity_word(a, target[0], target[1])
             elif b.lengths[c.container_id, i] != ABSENT:
-                what = word_of(a, b.buffer, b.values[c.container_id, i], np.int64(b.lengths[c.container_id, i]))
+                what = word_of(a, b.buffer, b.values[c.container_id, i], int64(b.lengths[c.container_id, i]))
         else:
             at = _advice_plan(a, b, c, i)
-            flags = np.int64(ADVICE)
+            flags = int64(ADVICE)
             if b.lengths[c.promised_at, i] != ABSENT:
                 what = _time_word(a, b.values[c.promised_at, i])
         # 3. Insert it; what it changes goes to the outputs.
@@ -330,7 +328,7 @@ def fold(
             _record_milestone(a, row, change, out)
 
 
-@borrowing_inlined
+@inlined
 def _record_milestone(a: Arrays, row: int, change: Change, out: Folded) -> None:
     n = out.counts[MILESTONES]
     out.milestones[n]["row"] = row

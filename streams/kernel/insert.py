@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.compiled import borrowing, borrowing_inlined
+from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import get_big_endian
 from streams.domain.kinds import MILESTONES, STAGE_CORRECTED, STAGE_LOST, STAGE_REACHED, VOID
 from streams.kernel.places import direction_of
@@ -36,24 +36,24 @@ def blank_change() -> Change:
     return Change(np.zeros(5, np.int64), np.zeros(2, np.uint64))
 
 
-@borrowing_inlined
+@inlined
 def _targets(a: Arrays, void_slot: int, high: np.uint64, low: np.uint64) -> bool:
-    at = np.int64(a.words[a.slots[void_slot]["what"]]["at"])
-    return get_big_endian(a.heap, at) == high and get_big_endian(a.heap, at + 8) == low
+    at = int64(a.words[a.slots[void_slot]["what"]]["at"])
+    return bool(get_big_endian(a.heap, at) == high and get_big_endian(a.heap, at + 8) == low)
 
 
-@borrowing_inlined
+@inlined
 def _sorts_after(a: Arrays, slot: int, order: int, high: np.uint64, low: np.uint64) -> bool:
     """Does the record in `slot` come after (order, high, low)?"""
     other = order_of(a.slots[slot]["stamp"])
     if other != order:
         return other > order
     if a.slots[slot]["high"] != high:
-        return a.slots[slot]["high"] > high
-    return a.slots[slot]["low"] > low
+        return bool(a.slots[slot]["high"] > high)
+    return bool(a.slots[slot]["low"] > low)
 
 
-@borrowing_inlined
+@inlined
 def _put(a: Arrays, slot: int, high: np.uint64, low: np.uint64, stamp: int, at: int, what: int) -> None:
     a.slots[slot]["high"] = high
     a.slots[slot]["low"] = low
@@ -62,10 +62,8 @@ def _put(a: Arrays, slot: int, high: np.uint64, low: np.uint64, stamp: int, at: 
     a.slots[slot]["what"] = what
 
 
-@borrowing
-def insert(
-    a: Arrays, row: int, high: np.uint64, low: np.uint64, stamp: int, at: int, what: int, change: Change
-) -> int:
+@compiled
+def insert(a: Arrays, row: int, high: np.uint64, low: np.uint64, stamp: int, at: int, what: int, change: Change) -> int:
     """Insert a record into `row` and tell in `change` what it means for the first time of a stage.
 
     Args:
@@ -78,21 +76,21 @@ def insert(
     """
     kind = kind_of(stamp)
     order = order_of(stamp)
-    records = np.int64(a.rows[row]["records"])
+    records = int64(a.rows[row]["records"])
     change.numbers[TYPE] = 0
     # 1. One walk: is it known, where does it belong, is it voided, which record is the first of its kind so far?
-    chunk = np.int64(a.rows[row]["head"])
-    last = np.int64(NONE)
-    place_chunk = np.int64(NONE)
-    place = np.int64(0)
-    first = np.int64(NONE)
-    seen = np.int64(0)
+    chunk = int64(a.rows[row]["head"])
+    last = int64(NONE)
+    place_chunk = int64(NONE)
+    place = int64(0)
+    first = int64(NONE)
+    seen = int64(0)
     while seen < records:
         base = chunk * CHUNK
         for slot in range(base, base + min(CHUNK, records - seen)):
             if a.slots[slot]["high"] == high and a.slots[slot]["low"] == low:
                 return DUPLICATE
-            other = np.int64(a.slots[slot]["stamp"])
+            other = int64(a.slots[slot]["stamp"])
             if kind_of(other) == VOID:
                 if kind != VOID and _targets(a, slot, high, low):
                     stamp |= VOIDED
@@ -103,7 +101,7 @@ def insert(
                 place = slot
         seen += CHUNK
         last = chunk
-        chunk = np.int64(a.following[chunk])
+        chunk = int64(a.following[chunk])
     # 2. Decide the milestone before slots move.
     if kind == VOID:
         _void(a, row, what, high, low, change)
@@ -136,7 +134,7 @@ def insert(
     return INSERTED
 
 
-@borrowing_inlined
+@inlined
 def _fill(
     change: Change, what: int, stage: int, time: int, previous: int, at: int, high: np.uint64, low: np.uint64
 ) -> None:
@@ -149,7 +147,7 @@ def _fill(
     change.evidence[1] = low
 
 
-@borrowing
+@compiled
 def _shift_in(
     a: Arrays,
     chunk: int,
@@ -165,9 +163,9 @@ def _shift_in(
     while True:
         next_high = a.slots[slot]["high"]
         next_low = a.slots[slot]["low"]
-        next_stamp = np.int64(a.slots[slot]["stamp"])
-        next_at = np.int64(a.slots[slot]["at"])
-        next_what = np.int64(a.slots[slot]["what"])
+        next_stamp = int64(a.slots[slot]["stamp"])
+        next_at = int64(a.slots[slot]["at"])
+        next_what = int64(a.slots[slot]["what"])
         _put(a, slot, high, low, stamp, at, what)
         if slot == end:
             return
@@ -178,20 +176,20 @@ def _shift_in(
         what = next_what
         slot += 1
         if slot % CHUNK == 0:
-            chunk = np.int64(a.following[chunk])
+            chunk = int64(a.following[chunk])
             slot = chunk * CHUNK
 
 
-@borrowing
+@compiled
 def _void(a: Arrays, row: int, target: int, high: np.uint64, low: np.uint64, change: Change) -> None:
     """Mark what a VOID (identity high, low) declares wrong, if it is known and not voided yet."""
-    target_at = np.int64(a.words[target]["at"])
+    target_at = int64(a.words[target]["at"])
     target_high = get_big_endian(a.heap, target_at)
     target_low = get_big_endian(a.heap, target_at + 8)
     voided = _find(a, row, target_high, target_low)
     if voided == NONE:
         return
-    stamp = np.int64(a.slots[voided]["stamp"])
+    stamp = int64(a.slots[voided]["stamp"])
     kind = kind_of(stamp)
     if kind == VOID or stamp & VOIDED:
         return
@@ -204,52 +202,52 @@ def _void(a: Arrays, row: int, target: int, high: np.uint64, low: np.uint64, cha
     if heir == NONE:
         _fill(change, STAGE_LOST, kind, time, NO_TIME, NO_WORD, high, low)
     elif time_of(a.slots[heir]["stamp"]) != time:
-        at = np.int64(a.slots[heir]["at"])
-        if np.int64(a.slots[heir]["stamp"]) & ADVICE:
+        at = int64(a.slots[heir]["at"])
+        if int64(a.slots[heir]["stamp"]) & ADVICE:
             at = NO_WORD
         heir_time = time_of(a.slots[heir]["stamp"])
         _fill(change, STAGE_CORRECTED, kind, heir_time, time, at, a.slots[heir]["high"], a.slots[heir]["low"])
 
 
-@borrowing
+@compiled
 def _find(a: Arrays, row: int, high: np.uint64, low: np.uint64) -> int:
-    chunk = np.int64(a.rows[row]["head"])
-    left = np.int64(a.rows[row]["records"])
+    chunk = int64(a.rows[row]["head"])
+    left = int64(a.rows[row]["records"])
     while left > 0:
         for slot in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
             if a.slots[slot]["high"] == high and a.slots[slot]["low"] == low:
                 return slot
         left -= CHUNK
-        chunk = np.int64(a.following[chunk])
+        chunk = int64(a.following[chunk])
     return NONE
 
 
-@borrowing
+@compiled
 def _first_of(a: Arrays, row: int, kind: int) -> int:
     """Slot of the first record of `kind` that counts, or NONE."""
-    chunk = np.int64(a.rows[row]["head"])
-    left = np.int64(a.rows[row]["records"])
+    chunk = int64(a.rows[row]["head"])
+    left = int64(a.rows[row]["records"])
     while left > 0:
         for slot in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
-            stamp = np.int64(a.slots[slot]["stamp"])
+            stamp = int64(a.slots[slot]["stamp"])
             if kind_of(stamp) == kind and stamp & VOIDED == 0:
                 return slot
         left -= CHUNK
-        chunk = np.int64(a.following[chunk])
+        chunk = int64(a.following[chunk])
     return NONE
 
 
-@borrowing
+@compiled
 def _direction(a: Arrays, row: int) -> int:
     """Direction by the latest advice that counts; 0 without one."""
-    plan = np.int64(NO_WORD)
-    chunk = np.int64(a.rows[row]["head"])
-    left = np.int64(a.rows[row]["records"])
+    plan = int64(NO_WORD)
+    chunk = int64(a.rows[row]["head"])
+    left = int64(a.rows[row]["records"])
     while left > 0:
         for slot in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
-            stamp = np.int64(a.slots[slot]["stamp"])
+            stamp = int64(a.slots[slot]["stamp"])
             if stamp & ADVICE and stamp & VOIDED == 0:
-                plan = np.int64(a.slots[slot]["at"])
+                plan = int64(a.slots[slot]["at"])
         left -= CHUNK
-        chunk = np.int64(a.following[chunk])
+        chunk = int64(a.following[chunk])
     return direction_of(a, plan)

@@ -1,15 +1,15 @@
-"""Which partition a key belongs to: murmur2 as Kafka's Java clients compute it (org.apache.kafka.common.utils.Utils)."""
+"""Which partition a key belongs to: murmur2 as Kafka's Java clients compute it (`Utils.murmur2`)."""
 
 import numpy as np
 
-from streams.domain.compiled import borrowing
+from streams.domain.compiled import compiled, int64
 
 _M = np.uint32(0x5BD1E995)
 _SEED = np.uint32(0x9747B28C)
 _24 = np.uint32(24)
 
 
-@borrowing
+@compiled
 def partition_of(buffer: np.ndarray, at: int, size: int, partitions: int) -> int:
     """Partition of the key in `buffer[at : at + size]` (uint8) among `partitions`."""
     word = _SEED ^ np.uint32(size)
@@ -35,4 +35,4 @@ def partition_of(buffer: np.ndarray, at: int, size: int, partitions: int) -> int
         word = np.uint32(np.uint32(word ^ np.uint32(buffer[at])) * _M)
     word = np.uint32(np.uint32(word ^ (word >> np.uint32(13))) * _M)
     word = np.uint32(word ^ (word >> np.uint32(15)))
-    return np.int64(word & np.uint32(0x7FFFFFFF)) % partitions
+    return int64(word & np.uint32(0x7FFFFFFF)) % partitions

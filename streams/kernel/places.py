@@ -8,14 +8,14 @@ from typing import Final
 
 import numpy as np
 
-from streams.domain.compiled import borrowing_inlined
+from streams.domain.compiled import inlined, int64
 from streams.kernel.table import NO_WORD, Arrays, Bytes, word_of
 
 ABSENT: Final = -1  # size of a text that is null
 SITE, STATION, LANE, REASON = range(4)
 
 
-@borrowing_inlined
+@inlined
 def _put_size(target: Bytes, at: int, size: int) -> int:
     """A length as Avro writes it (zigzag varint); texts here stay below 8,192 bytes."""
     code = size << 1
@@ -27,7 +27,7 @@ def _put_size(target: Bytes, at: int, size: int) -> int:
     return at + 2
 
 
-@borrowing_inlined
+@inlined
 def _put_text(target: Bytes, at: int, source: Bytes, start: int, size: int) -> int:
     at = _put_size(target, at, size)
     for i in range(size):
@@ -35,7 +35,7 @@ def _put_text(target: Bytes, at: int, source: Bytes, start: int, size: int) -> i
     return at + size
 
 
-@borrowing_inlined
+@inlined
 def _put_optional(target: Bytes, at: int, source: Bytes, start: int, size: int) -> int:
     if size == ABSENT:
         target[at] = 0
@@ -44,7 +44,7 @@ def _put_optional(target: Bytes, at: int, source: Bytes, start: int, size: int) 
     return _put_text(target, at + 1, source, start, size)
 
 
-@borrowing_inlined
+@inlined
 def where_of(
     a: Arrays,
     buffer: Bytes,
@@ -65,7 +65,7 @@ def where_of(
     return word_of(a, a.scratch, 0, end)
 
 
-@borrowing_inlined
+@inlined
 def plan_of(
     a: Arrays,
     buffer: Bytes,
@@ -91,36 +91,36 @@ def plan_of(
     return word_of(a, a.scratch, 0, end)
 
 
-@borrowing_inlined
+@inlined
 def direction_of(a: Arrays, plan: int) -> int:
     """Direction of a Plan word; 0 (UNKNOWN) for none."""
     if plan == NO_WORD:
         return 0
-    return np.int64(a.heap[np.int64(a.words[plan]["at"])]) >> 1
+    return int64(a.heap[int64(a.words[plan]["at"])]) >> 1
 
 
-@borrowing_inlined
+@inlined
 def _size_at(heap: Bytes, at: int) -> tuple[int, int]:
-    code = np.int64(heap[at])
+    code = int64(heap[at])
     if code < 128:
         return code >> 1, at + 1
-    return ((code & 127) | (np.int64(heap[at + 1]) << 7)) >> 1, at + 2
+    return ((code & 127) | (int64(heap[at + 1]) << 7)) >> 1, at + 2
 
 
-@borrowing_inlined
+@inlined
 def text_in(a: Arrays, where: int, part: int) -> tuple[int, int]:
     """Position in the heap and size of SITE, STATION, LANE or REASON of a Where word; size ABSENT for null."""
-    at = np.int64(a.words[where]["at"])
+    at = int64(a.words[where]["at"])
     for field in range(part + 1):
         if field >= LANE:
             present = a.heap[at]
             at += 1
             if present == 0:
                 if field == part:
-                    return np.int64(0), np.int64(ABSENT)
+                    return int64(0), int64(ABSENT)
                 continue
         size, at = _size_at(a.heap, at)
         if field == part:
             return at, size
         at += size
-    return np.int64(0), np.int64(ABSENT)
+    return int64(0), int64(ABSENT)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streams.domain.compiled import borrowing, borrowing_inlined
+from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import get_big_endian
 from streams.domain.kinds import VOID
 from streams.kernel.emit import Frame, move_gauge
@@ -46,59 +46,59 @@ class EntryParts(NamedTuple):
     promised_at: int
 
 
-@borrowing_inlined
+@inlined
 def _where(a: Arrays, buffer: Bytes, f: Frame, e: EntryParts, i: int) -> int:
     return where_of(
         a,
         buffer,
         f.values[e.at_site, i],
-        np.int64(f.lengths[e.at_site, i]),
+        int64(f.lengths[e.at_site, i]),
         f.values[e.at_station, i],
-        np.int64(f.lengths[e.at_station, i]),
+        int64(f.lengths[e.at_station, i]),
         f.values[e.at_lane, i],
-        np.int64(f.lengths[e.at_lane, i]),
+        int64(f.lengths[e.at_lane, i]),
         f.values[e.at_reason, i],
-        np.int64(f.lengths[e.at_reason, i]),
+        int64(f.lengths[e.at_reason, i]),
     )
 
 
-@borrowing_inlined
+@inlined
 def _plan(a: Arrays, buffer: Bytes, f: Frame, e: EntryParts, i: int) -> int:
     return plan_of(
         a,
         buffer,
         f.values[e.plan_direction, i],
         f.values[e.plan_service, i],
-        np.int64(f.lengths[e.plan_service, i]),
+        int64(f.lengths[e.plan_service, i]),
         f.values[e.plan_origin, i],
-        np.int64(f.lengths[e.plan_origin, i]),
+        int64(f.lengths[e.plan_origin, i]),
         f.values[e.plan_destination, i],
-        np.int64(f.lengths[e.plan_destination, i]),
+        int64(f.lengths[e.plan_destination, i]),
         f.values[e.plan_planned_lane, i],
-        np.int64(f.lengths[e.plan_planned_lane, i]),
+        int64(f.lengths[e.plan_planned_lane, i]),
         f.values[e.plan_owner, i],
-        np.int64(f.lengths[e.plan_owner, i]),
+        int64(f.lengths[e.plan_owner, i]),
     )
 
 
-@borrowing_inlined
+@inlined
 def _text_word(a: Arrays, buffer: Bytes, f: Frame, column: int, i: int) -> int:
     if f.lengths[column, i] == ABSENT:
-        return np.int64(NO_WORD)
-    return word_of(a, buffer, f.values[column, i], np.int64(f.lengths[column, i]))
+        return int64(NO_WORD)
+    return word_of(a, buffer, f.values[column, i], int64(f.lengths[column, i]))
 
 
-@borrowing_inlined
+@inlined
 def _time_word(a: Arrays, f: Frame, column: int, i: int) -> int:
     if f.lengths[column, i] == ABSENT:
-        return np.int64(NO_WORD)
+        return int64(NO_WORD)
     time = np.uint64(f.values[column, i])
     for j in range(8):
         a.scratch[j] = np.uint8((time >> np.uint64(56 - 8 * j)) & np.uint64(255))
     return word_of(a, a.scratch, 0, 8)
 
 
-@borrowing
+@compiled
 def restore_rows(
     a: Arrays, buffer: Bytes, status: Bytes, states: Frame, s: StateParts, entries: Frame, e: EntryParts
 ) -> None:
@@ -109,13 +109,13 @@ def restore_rows(
     for i in range(len(status)):
         if status[i] != 0:
             continue
-        row = row_of(a, buffer, states.values[s.parcel_id, i], np.int64(states.lengths[s.parcel_id, i]))
+        row = row_of(a, buffer, states.values[s.parcel_id, i], int64(states.lengths[s.parcel_id, i]))
         if a.rows[row]["head"] != NONE:
             clear_row(a, row)
         first = states.values[s.scans, i]
-        records = np.int64(states.lengths[s.scans, i])
-        last = np.int64(NONE)
-        plan = np.int64(NO_WORD)
+        records = int64(states.lengths[s.scans, i])
+        last = int64(NONE)
+        plan = int64(NO_WORD)
         for j in range(records):
             entry = first + j
             if j % CHUNK == 0:
@@ -126,7 +126,7 @@ def restore_rows(
                     a.following[last] = fresh
                 last = fresh
             kind = entries.values[e.kind, entry]
-            flags = np.int64(0)
+            flags = int64(0)
             if entries.values[e.voided, entry] != 0:
                 flags |= VOIDED
             if entries.values[e.inferred, entry] != 0:
@@ -152,7 +152,7 @@ def restore_rows(
             a.slots[slot]["what"] = what
         a.rows[row]["records"] = records
         a.rows[row]["direction"] = direction_of(a, plan)
-        stage = np.int64(0)
+        stage = int64(0)
         if states.lengths[s.stage, i] != ABSENT:
             stage = states.values[s.stage, i]
         move_gauge(a, row, stage)

@@ -6,9 +6,7 @@ From the top: 44 bits of milliseconds since 1900 (streams/domain/limits.py keeps
 
 from typing import Final
 
-import numpy as np
-
-from streams.domain.compiled import borrowing_inlined
+from streams.domain.compiled import inlined, int64
 from streams.domain.kinds import KINDS
 from streams.domain.limits import EARLIEST_MS, LATEST_MS
 
@@ -23,32 +21,32 @@ if len(KINDS) > 1 << _KIND_BITS or LATEST_MS - EARLIEST_MS > 1 << 44:
     raise AssertionError(message)
 
 
-@borrowing_inlined
+@inlined
 def stamp_of(time: int, kind: int, offset_minutes: int, flags: int) -> int:
     """Stamp of a record: `time` in ms since 1970, `offset_minutes` within 14 hours."""
     order = ((time - EARLIEST_MS) << _KIND_BITS) | kind
     return (order << _ORDER_SHIFT) | ((offset_minutes + 1024) << 3) | flags
 
 
-@borrowing_inlined
+@inlined
 def order_of(stamp: int) -> int:
     """What records of a parcel are sorted by, before their identity."""
-    return np.int64(stamp) >> _ORDER_SHIFT
+    return int64(stamp) >> _ORDER_SHIFT
 
 
-@borrowing_inlined
+@inlined
 def time_of(stamp: int) -> int:
     """Milliseconds since 1970."""
-    return (np.int64(stamp) >> (_ORDER_SHIFT + _KIND_BITS)) + EARLIEST_MS
+    return (int64(stamp) >> (_ORDER_SHIFT + _KIND_BITS)) + EARLIEST_MS
 
 
-@borrowing_inlined
+@inlined
 def kind_of(stamp: int) -> int:
     """Number of the kind."""
-    return (np.int64(stamp) >> _ORDER_SHIFT) & ((1 << _KIND_BITS) - 1)
+    return (int64(stamp) >> _ORDER_SHIFT) & ((1 << _KIND_BITS) - 1)
 
 
-@borrowing_inlined
+@inlined
 def offset_of(stamp: int) -> int:
     """UTC offset in minutes."""
-    return ((np.int64(stamp) >> 3) & 2047) - 1024
+    return ((int64(stamp) >> 3) & 2047) - 1024

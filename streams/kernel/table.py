@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.compiled import borrowing, borrowing_inlined
+from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import hash64
 from streams.domain.kinds import KINDS
 
@@ -159,12 +159,12 @@ def _power_of_two(least: int) -> int:
     return 1 << (least - 1).bit_length()
 
 
-@borrowing_inlined
+@inlined
 def chunk_from(a: Arrays) -> int:
     """Take a free chunk; `ParcelTable.reserve` made sure that there is one."""
-    chunk = np.int64(a.counts[FREE])
+    chunk = int64(a.counts[FREE])
     if chunk == NONE:
-        chunk = np.int64(a.counts[CHUNKS])
+        chunk = int64(a.counts[CHUNKS])
         a.counts[CHUNKS] = chunk + 1
     else:
         a.counts[FREE] = a.following[chunk]
@@ -172,12 +172,12 @@ def chunk_from(a: Arrays) -> int:
     return chunk
 
 
-@borrowing
+@compiled
 def clear_row(a: Arrays, row: int) -> None:
     """Give a row's chunks back; the row stays, without records."""
-    chunk = np.int64(a.rows[row]["head"])
+    chunk = int64(a.rows[row]["head"])
     while chunk != NONE:
-        after = np.int64(a.following[chunk])
+        after = int64(a.following[chunk])
         a.following[chunk] = a.counts[FREE]
         a.counts[FREE] = chunk
         chunk = after
@@ -187,7 +187,7 @@ def clear_row(a: Arrays, row: int) -> None:
     a.rows[row]["direction"] = 0
 
 
-@borrowing_inlined
+@inlined
 def _same(left: Bytes, left_at: int, right: Bytes, right_at: int, size: int) -> bool:
     for i in range(size):
         if left[left_at + i] != right[right_at + i]:
@@ -195,29 +195,29 @@ def _same(left: Bytes, left_at: int, right: Bytes, right_at: int, size: int) -> 
     return True
 
 
-@borrowing
+@compiled
 def row_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
     """Row of the parcel whose id is `buffer[at : at + size]`; a new one without records if it is not known."""
     hashed = hash64(buffer, at, size, a.seed[0])
     tag = np.uint8(hashed >> np.uint64(56))
     mask = len(a.row_index) - 1
-    place = np.int64(hashed & np.uint64(mask))
+    place = int64(hashed & np.uint64(mask))
     while True:
-        row = np.int64(a.row_index[place])
+        row = int64(a.row_index[place])
         if row == NONE:
             break
         if (
             a.row_tags[place] == tag
             and a.rows[row]["key_size"] == size
-            and _same(a.heap, np.int64(a.rows[row]["key_at"]) * KEY_ALIGN, buffer, at, size)
+            and _same(a.heap, int64(a.rows[row]["key_at"]) * KEY_ALIGN, buffer, at, size)
         ):
             return row
         place = (place + 1) & mask
-    row = np.int64(a.counts[ROWS])
+    row = int64(a.counts[ROWS])
     a.counts[ROWS] = row + 1
     a.row_index[place] = row
     a.row_tags[place] = tag
-    key_at = (np.int64(a.counts[HEAP]) + KEY_ALIGN - 1) // KEY_ALIGN
+    key_at = (int64(a.counts[HEAP]) + KEY_ALIGN - 1) // KEY_ALIGN
     for i in range(size):
         a.heap[key_at * KEY_ALIGN + i] = buffer[at + i]
     a.counts[HEAP] = key_at * KEY_ALIGN + size
@@ -232,28 +232,28 @@ def row_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
     return row
 
 
-@borrowing
+@compiled
 def word_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
     """Number of the word `buffer[at : at + size]`; a new one if it is not known."""
     hashed = hash64(buffer, at, size, a.seed[0])
     short = np.uint32(hashed >> np.uint64(32))
     mask = len(a.word_index) - 1
-    place = np.int64(hashed & np.uint64(mask))
+    place = int64(hashed & np.uint64(mask))
     while True:
-        word = np.int64(a.word_index[place])
+        word = int64(a.word_index[place])
         if word == NONE:
             break
         if (
             a.words[word]["hash"] == short
             and a.words[word]["size"] == size
-            and _same(a.heap, np.int64(a.words[word]["at"]), buffer, at, size)
+            and _same(a.heap, int64(a.words[word]["at"]), buffer, at, size)
         ):
             return word
         place = (place + 1) & mask
-    word = np.int64(a.counts[WORDS])
+    word = int64(a.counts[WORDS])
     a.counts[WORDS] = word + 1
     a.word_index[place] = word
-    start = np.int64(a.counts[HEAP])
+    start = int64(a.counts[HEAP])
     for i in range(size):
         a.heap[start + i] = buffer[at + i]
     a.counts[HEAP] = start + size
@@ -263,27 +263,27 @@ def word_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
     return word
 
 
-@borrowing
+@compiled
 def reindex_rows(a: Arrays, index: NDArray[np.int32], tags: Bytes) -> None:
     """Enter every row into the empty `index` and `tags`."""
     mask = len(index) - 1
     for row in range(a.counts[ROWS]):
-        at = np.int64(a.rows[row]["key_at"]) * KEY_ALIGN
-        hashed = hash64(a.heap, at, np.int64(a.rows[row]["key_size"]), a.seed[0])
-        place = np.int64(hashed & np.uint64(mask))
+        at = int64(a.rows[row]["key_at"]) * KEY_ALIGN
+        hashed = hash64(a.heap, at, int64(a.rows[row]["key_size"]), a.seed[0])
+        place = int64(hashed & np.uint64(mask))
         while index[place] != NONE:
             place = (place + 1) & mask
         index[place] = row
         tags[place] = np.uint8(hashed >> np.uint64(56))
 
 
-@borrowing
+@compiled
 def reindex_words(a: Arrays, index: NDArray[np.int32]) -> None:
     """Enter every word into the empty `index`."""
     mask = len(index) - 1
     for word in range(1, a.counts[WORDS]):
-        hashed = hash64(a.heap, np.int64(a.words[word]["at"]), np.int64(a.words[word]["size"]), a.seed[0])
-        place = np.int64(hashed & np.uint64(mask))
+        hashed = hash64(a.heap, int64(a.words[word]["at"]), int64(a.words[word]["size"]), a.seed[0])
+        place = int64(hashed & np.uint64(mask))
         while index[place] != NONE:
             place = (place + 1) & mask
         index[place] = word

@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 def in_background(
     function: Callable[Arguments, Result], *args: Arguments.args, **options: Arguments.kwargs
 ) -> "Future[Result]":
-    """Run a function in a thread of its own; a thread that hangs in a client library does not keep the process alive."""
+    """Run a function in a thread of its own; one that hangs in a client library does not keep the process alive."""
     future: Future[Result] = Future()
 
     def run() -> None:
@@ -21,5 +21,5 @@ def in_background(
         except BaseException as error:  # noqa: BLE001 - whoever asks the future for its result gets it
             future.set_exception(error)
 
-    threading.Thread(target=run, name=function.__name__, daemon=True).start()
+    threading.Thread(target=run, name=getattr(function, "__name__", "closing"), daemon=True).start()
     return future

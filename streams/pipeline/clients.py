@@ -31,6 +31,17 @@ _QUIET: Final = {"log_level": 0, "reconnect.backoff.max.ms": 500}
 _AWAY: Final = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE)  # noqa: SLF001
 # Public, for all its underscore: librdkafka's own codes are named so.
 PARTITION_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
+OFFSET_GONE: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
+ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
+_FATAL: Final = KafkaError._FATAL  # noqa: SLF001
+
+# One header of a record. The client hands over text or bytes.
+Header = tuple[str, str | bytes | None]
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Is the client broken beyond repair? `fatal()` alone misses some (librdkafka 2.16)."""
+    return error.fatal() or error.code() == _FATAL
 
 
 def producer(settings: Settings, **options: Any) -> Producer:

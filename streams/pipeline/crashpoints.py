@@ -6,9 +6,7 @@ The process ends with SIGKILL when it comes to the point `name` for the Nth time
 import os
 import signal
 import threading
-from typing import Final, get_args
-
-from typing import Literal
+from typing import Final, Literal, get_args
 
 Point = Literal[
     "after_fence",

@@ -4,10 +4,11 @@ The worker, the tests and everything that folds a log again run this same code.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Final, NamedTuple, TypeVar
+from itertools import pairwise
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,13 +75,15 @@ class Outputs:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-_Columns = TypeVar("_Columns", bound=NamedTuple)
+_Numbers = TypeVar("_Numbers")
 
 
-def _numbers(kind: type[_Columns], layout: Layout, path: str = "", renamed: Mapping[str, str] | None = None) -> _Columns:
-    """Column numbers for each field of a NamedTuple, by the paths of the schema."""
-    names = {name: (renamed or {}).get(name, name) for name in kind._fields}
-    return kind(*(layout.column(path + names[name]) for name in kind._fields))
+def _numbers(
+    kind: Callable[..., _Numbers], layout: Layout, path: str = "", renamed: Mapping[str, str] | None = None
+) -> _Numbers:
+    """Column numbers for the fields of the NamedTuple `kind`, by the paths of the schema."""
+    fields: tuple[str, ...] = cast(Any, kind)._fields
+    return kind(*(layout.column(path + (renamed or {}).get(field, field)) for field in fields))
 
 
 class _Scans:
@@ -109,7 +112,7 @@ class _States:
         )
         layout = self.encoder.layout
         self.root = _numbers(StateColumns, layout)
-        self.kinds = _numbers(KindColumns, layout, "kinds[].")
+        self.kinds = _numbers(KindColumns, layout, "kinds[].", {"scans": "count"})
         self.entries = _numbers(EntryColumns, layout, "scans[].")
         self.kinds_frame = layout.frame("kinds[]")
         self.entries_frame = layout.frame("scans[]")
@@ -118,11 +121,7 @@ class _States:
         writers = {number: (text, 0) for number, (_, text) in schemas.writers("ParcelState").items()}
         self.decoder = Decoder(reader, [schema], writers, limit=_STATE_BYTES)
         self.root_parts = _numbers(StateParts, reader)
-        nested = {
-            name: name.replace("_", ".", 1)
-            for name in EntryParts._fields
-            if name.startswith(("at_", "plan_"))
-        }
+        nested = {name: name.replace("_", ".", 1) for name in EntryParts._fields if name.startswith(("at_", "plan_"))}
         self.entry_parts = _numbers(EntryParts, reader, "scans[].", nested)
         self.restored_frame = reader.frame("scans[]")
 
@@ -324,7 +323,7 @@ def _text_room(buffer: Bytes, records: int) -> int:
 
 
 def _cut(payloads: bytes, offsets: list[int]) -> list[bytes]:
-    return [payloads[start:end] for start, end in zip(offsets, offsets[1:], strict=False)]
+    return [payloads[start:end] for start, end in pairwise(offsets)]
 
 
 def _keyed(keys: list[bytes], payloads: bytes, offsets: list[int]) -> list[Keyed]:

@@ -11,10 +11,10 @@ from functools import cache
 from typing import Any, Final, cast
 
 import fastavro
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from streams.errors import Retry, StreamsError
-from streams.pipeline.clients import consumer
+from streams.pipeline.clients import PARTITION_END, consumer
 from streams.pipeline.schemas import load_schemas
 from streams.pipeline.settings import Settings
 from streams.pipeline.topics import POSITION_KEY, STATE
@@ -53,9 +53,7 @@ class Position:
             raise StreamsError(message)
         read = cast(
             dict[str, Any],
-            fastavro.schemaless_reader(
-                io.BytesIO(value[_HEADER_BYTES:]), writer, load_schemas().current("Position")
-            ),
+            fastavro.schemaless_reader(io.BytesIO(value[_HEADER_BYTES:]), writer, load_schemas().current("Position")),
         )
         return cls(read["next_offset"], _milliseconds(read["hub_time"]))
 
@@ -124,7 +122,7 @@ def _last_position(reader: Consumer, start: TopicPartition, high: int, deadline:
             if error is None:
                 if message.key() == POSITION_KEY:
                     found = Position.decoded(cast(bytes, message.value()))
-            elif error.code() == KafkaError._PARTITION_EOF and cast(int, message.offset()) >= high:
+            elif error.code() == PARTITION_END and cast(int, message.offset()) >= high:
                 return found
     text = f"the end of {start.topic} [{start.partition}] was not reached in time"
     raise Retry(text)

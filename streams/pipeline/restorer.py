@@ -4,10 +4,10 @@ import time
 from dataclasses import dataclass
 from typing import Final, cast
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
 from streams.errors import Retry
-from streams.pipeline.clients import consumer
+from streams.pipeline.clients import PARTITION_END, consumer
 from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.parcel_stage import ParcelStage
 from streams.pipeline.position import Position, end_of
@@ -86,7 +86,7 @@ def _reached(messages: list[Message], end: int) -> bool:
         error = message.error()
         if error is None:
             continue
-        if error.code() != KafkaError._PARTITION_EOF:
+        if error.code() != PARTITION_END:
             text = f"restoring {message.topic()} [{message.partition()}]: {error.str()}"
             raise Retry(text)
         # An end that librdkafka knew from before may be older than the one that was asked for.

@@ -17,5 +17,5 @@ class Settings(BaseSettings):
     prefix: str = Field(
         default="",
         pattern=r"^[a-zA-Z0-9._-]{0,80}$",
-        description="Put before every topic, group and transactional id, so that several installations share a cluster.",
+        description="Put before every topic, group and transactional id: several installations can share a cluster.",
     )

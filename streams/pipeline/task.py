@@ -19,6 +19,7 @@ from streams.domain.happenings import BatchCommitted, PartitionRestored, Watcher
 from streams.domain.reasons import Reason
 from streams.errors import PartitionLost, Retry
 from streams.pipeline.background import in_background
+from streams.pipeline.clients import Header
 from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.deadletters import dead_letter_headers
 from streams.pipeline.parcel_stage import Outputs, ParcelStage
@@ -223,9 +224,7 @@ class PartitionTask:
         self.ready = True
         self.seek_to = OFFSET_BEGINNING if self._recorded is None else self._recorded
         self._watcher(
-            PartitionRestored(
-                self.partition, len(restored.stage.table), restored.records, restored.seconds, self._next
-            )
+            PartitionRestored(self.partition, len(restored.stage.table), restored.records, restored.seconds, self._next)
         )
 
     def _start_over(self) -> None:
@@ -245,7 +244,7 @@ class PartitionTask:
         # 1. Decode; 2. fold in offset order; 3. encode. Unreadable records become dead letters, the others go on.
         payloads = list(map(Message.value, messages))
         taken = time.perf_counter()
-        outputs = self._stage.run(cast(list[bytes | None], payloads), outputs=not self._dry)
+        outputs = self._stage.run(payloads, outputs=not self._dry)
         outputs.seconds["take"] = taken - started
         crash_point("after_fold")
         prepared = Prepared(
@@ -263,12 +262,13 @@ class PartitionTask:
             len(messages),
             [ms for kind, ms in sampled if kind != TIMESTAMP_NOT_AVAILABLE],
             stride,
-            cast(int, messages[-1].timestamp()[1]),
+            messages[-1].timestamp()[1],
         )
 
     def _take(self) -> tuple[list[Message], int]:
         """The next messages to fold, and the offset after them."""
         messages: list[Message] = []
+        next_offset = self._next
         while self._backlog and len(messages) < LARGEST_BATCH:
             run = self._backlog[0]
             room = LARGEST_BATCH - len(messages)
@@ -284,10 +284,10 @@ class PartitionTask:
         return messages, next_offset
 
     def _dead_letter(self, message: Message, reason: Reason) -> DeadLetter:
-        headers = dead_letter_headers(
-            self._topic, self.partition, cast(int, message.offset()), reason, message.headers()
-        )
-        return cast("bytes | None", message.key()), cast("bytes | None", message.value()), headers
+        own = cast("list[Header] | None", message.headers())
+        offset = cast(int, message.offset())
+        headers = dead_letter_headers(self._topic, self.partition, offset, reason, own)
+        return message.key(), message.value(), headers
 
     # Writing
 

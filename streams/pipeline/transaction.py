@@ -9,14 +9,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final, cast
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException, Producer
 
 from streams.domain.happenings import TransactionRefenced, Watcher
 from streams.errors import PartitionLost, Refence, Retry, StreamsError
 from streams.pipeline.background import in_background
-from streams.pipeline.clients import producer
+from streams.pipeline.clients import Header, producer
 from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.parcel_stage import Keyed
 from streams.pipeline.position import Position, read_position
@@ -29,12 +30,12 @@ _INIT_SECONDS: Final = 5.0
 _TRANSACTION_TIMEOUT_MS: Final = 10_000
 _PAUSE_SECONDS: Final = 0.2
 
-DeadLetter = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+DeadLetter = tuple[bytes | None, bytes | None, list[Header]]
 
 
 @dataclass(slots=True)
 class Prepared:
-    """What one transaction writes: plain bytes, kept until it is in, because an unknown outcome sends the same again."""
+    """What one transaction writes: bytes, kept until they are in, because an unknown outcome sends the same again."""
 
     # Position before the batch; None when nothing was ever folded.
     start: int | None
@@ -49,7 +50,7 @@ class Moved(StreamsError):
 
 
 class Claim:
-    """A worker's claim on a partition, from its assignment to its loss. Shared by the loop and the partition's threads."""
+    """A worker's claim on a partition, from assignment to loss. Shared by the loop and the partition's threads."""
 
     def __init__(self, turns: Callable[[], int]) -> None:
         """`turns`: how often the worker has polled its consumer."""
@@ -141,7 +142,7 @@ class PartitionWriter:
         gone, self._producer = self._producer, None
         if gone is not None:
             # close() may take seconds and may raise; purge() before it is not safe (an assertion of librdkafka).
-            in_background(gone.close, 2)
+            in_background(partial(cast(Any, gone).close, 2))
 
     def _transact(self, batch: Prepared) -> dict[str, float]:
         started = self.beat = time.monotonic()
@@ -182,7 +183,7 @@ class PartitionWriter:
         topic: str,
         value: bytes | None,
         key: bytes | None,
-        headers: list[tuple[str, bytes]] | None = None,
+        headers: list[Header] | None = None,
     ) -> None:
         while True:
             try:
@@ -221,8 +222,3 @@ class PartitionWriter:
             self._watcher(TransactionRefenced(self._partition, "restored", error))
             message = f"partition {self._partition} is at {found}, not at {batch.start} or {batch.end.next_offset}"
             raise Moved(message)
-
-
-def is_fatal(error: KafkaError) -> bool:
-    """Is the client broken beyond repair? `fatal()` alone misses some (librdkafka 2.16)."""
-    return bool(error.fatal() or error.code() == KafkaError._FATAL)

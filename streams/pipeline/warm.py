@@ -58,4 +58,4 @@ def _record(name: str, fields: dict[str, Any]) -> bytes:
 
 
 if __name__ == "__main__":
-    print(f"compiled code is on disk ({warm():.1f} s)")
+    print(f"compiled code is on disk ({warm():.1f} s)")  # noqa: T201 - its only output

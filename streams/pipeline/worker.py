@@ -25,12 +25,11 @@ from streams.domain.happenings import (
     WorkerStopped,
 )
 from streams.errors import WorkerDead
-from streams.pipeline.clients import consumer
+from streams.pipeline.clients import ALL_BROKERS_DOWN, OFFSET_GONE, consumer, is_fatal
 from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.settings import Settings
 from streams.pipeline.task import PartitionTask, Tally
 from streams.pipeline.topics import SCANS, check
-from streams.pipeline.transaction import is_fatal
 from streams.pipeline.watchdog import Watchdog
 
 GROUP: Final = "parcels.parcel-stage"
@@ -99,7 +98,8 @@ class Worker:
             StreamsError: a state cannot be read.
         """
         watchdog = Watchdog(_HUNG_SECONDS)
-        self._watcher(WorkerStarted(self._settings.bootstrap, self._settings.prefix + GROUP, self._options.instance or ""))
+        group = self._settings.prefix + GROUP
+        self._watcher(WorkerStarted(self._settings.bootstrap, group, self._options.instance or ""))
         self._consumer.subscribe(
             [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -155,7 +155,7 @@ class Worker:
                 task.accept(own)
 
     def _on_message_error(self, error: KafkaError, message: Message) -> None:
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+        if error.code() == OFFSET_GONE:
             text = (
                 f"{self._topic} [{message.partition()}] does not hold the offset at which to go on ({error.str()}): "
                 "records that were not folded yet are gone, or the topic is another one than before"
@@ -225,7 +225,7 @@ class Worker:
     # The broker
 
     def _on_client_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN and self._away_since is None:
+        if error.code() == ALL_BROKERS_DOWN and self._away_since is None:
             self._away_since = time.monotonic()
             self._watcher(BrokerAway(error.str()))
         elif is_fatal(error):
@@ -289,7 +289,7 @@ class Worker:
                 tally=self.tally,
                 dry=self._options.dry,
             )
-        # From the beginning, explicitly: what is delivered before the seek is then older than the position, never newer.
+        # From the beginning, explicitly: what comes before the seek is then older than the position, never newer.
         assigned = [TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in numbers]
         source.incremental_assign(assigned)
         if assigned:
