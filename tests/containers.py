@@ -4,9 +4,9 @@ import os
 
 from testcontainers.core.container import DockerContainer
 
-from streams.pipeline.local_broker import free_port
+from streams.pipeline.local_broker import KAFKA_VERSION, free_port
 
-IMAGE = os.environ.get("PARCELS_TEST_IMAGE", "apache/kafka:4.3.1")
+IMAGE = os.environ.get("PARCELS_TEST_IMAGE", f"apache/kafka:{KAFKA_VERSION}")
 
 
 class KafkaContainer(DockerContainer):
