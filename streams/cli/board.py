@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from fastavro import parse_schema, schemaless_reader
 from prometheus_client.parser import text_string_to_metric_families
-from rich.columns import Columns
+from rich.bar import Bar
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -33,10 +33,9 @@ from streams.pipeline.topics import MILESTONES
 
 # Rates and latencies are those of so many seconds: long enough not to flicker, short enough to follow a wave.
 _WINDOW_SECONDS: Final = 3.0
-_LAST_MILESTONES: Final = 8
+_LAST_MILESTONES: Final = 7
 _BARS: Final = " ▁▂▃▄▅▆▇█"
-_BAR_WIDTH: Final = 18
-_HISTORY: Final = 40
+_HISTORY: Final = 16
 _QUANTILES: Final = (0.5, 0.99)
 
 
@@ -222,15 +221,14 @@ class Board:
         )
 
     def draw(self, milestones: Sequence[Mapping[str, Any]]) -> RenderableType:
-        """The board."""
-        panels = [
-            _panel("Flow", self._flow()),
-            _panel("Parcels by stage", self._stages()),
-            _panel("Dead letters", self._dead_letters()),
-        ]
+        """The board: 23 lines, 80 columns are enough."""
         clock = _clock(self.readings[-1].hub_time)
         head = Text.assemble((f" {self.title} ", "bold reverse"), f"  hub time {clock}", style="bold", no_wrap=True)
-        return Group(head, Columns(panels), _panel("Last milestones", _milestones(milestones)))
+        upper = Table.grid(expand=True)
+        upper.add_column(ratio=1)
+        upper.add_column(ratio=1)
+        upper.add_row(_panel("Flow", self._flow()), _panel("Parcels by stage", self._stages()))
+        return Group(head, upper, self._dead_letters(), _panel("Last milestones", _milestones(milestones)))
 
     def _flow(self) -> Table:
         now = self.readings[-1]
@@ -238,7 +236,7 @@ class Board:
         table = _figures()
         table.add_row("scans", f"{now.scans:,.0f}")
         table.add_row("scans/s", f"{self.rate():,.0f}")
-        table.add_row("", Text(_sparkline(self.rates, 20), style="cyan"))
+        table.add_row("", Text(_sparkline(self.rates), style="cyan"))
         table.add_row("scan to state p50", _ms(p50))
         table.add_row("p99", _ms(p99))
         table.add_row("lag, records", f"{now.lag_records:,.0f}")
@@ -253,29 +251,27 @@ class Board:
         stages = [(stage, now.by_stage.get(stage, 0.0)) for stage in catalogue.STAGE.values or ()]
         most = max((count for _, count in stages), default=0.0) or 1.0
         table = _figures()
-        table.add_column(width=_BAR_WIDTH)
+        table.add_column(ratio=1)
         for stage, count in stages:
-            bar = Text("█" * round(_BAR_WIDTH * count / most), style="green")
-            table.add_row(stage, f"{count:,.0f}", bar)
+            table.add_row(stage, f"{count:,.0f}", Bar(most, 0, count, color="green"))
         table.add_row("in the hub", Text(f"{sum(now.by_stage.values()):,.0f}", style="bold"), "")
         for kind in ("DISPATCHED", "DELIVERED"):
             table.add_row(f"{kind} scans", f"{now.scans_by_kind.get(kind, 0.0):,.0f}", "")
         return table
 
-    def _dead_letters(self) -> Table:
+    def _dead_letters(self) -> Text:
         found = sorted(self.readings[-1].dead_letters.items(), key=lambda each: -each[1])
-        table = _figures()
-        for reason, count in found[:9]:
-            table.add_row(reason, Text(f"{count:,.0f}", style="yellow"))
-        if len(found) > 9:
-            table.add_row("others", f"{sum(count for _, count in found[9:]):,.0f}")
-        if not found:
-            table.add_row("none", "0")
-        return table
+        words = ", ".join(f"{reason} {count:,.0f}" for reason, count in found) or "none"
+        total = sum(count for _, count in found)
+        return Text.assemble(
+            (f"  dead letters {total:,.0f}: ", "dim"), (words, "yellow"), no_wrap=True, overflow="ellipsis"
+        )
 
 
 def _milestones(milestones: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), expand=True)
+    for _ in range(5):
+        table.add_column(no_wrap=True, overflow="ellipsis")
     styles = {"REACHED": "green", "CORRECTED": "yellow", "LOST": "red"}
     for row in milestones:
         table.add_row(
@@ -292,21 +288,19 @@ def _milestones(milestones: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _figures() -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-    table.add_column(style="dim")
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), expand=True)
+    table.add_column(style="dim", no_wrap=True)
     table.add_column(justify="right", min_width=7)
     return table
 
 
 def _panel(title: str, content: RenderableType) -> Panel:
-    # As tall as the tallest, so that the board does not jump.
-    return Panel(content, title=title, title_align="left", height=12 if title != "Last milestones" else None)
+    return Panel(content, title=title, title_align="left")
 
 
-def _sparkline(values: Sequence[float] | deque[float], width: int) -> str:
-    shown = list(values)[-width:]
-    top = max(shown, default=0.0) or 1.0
-    return "".join(_BARS[round(value / top * (len(_BARS) - 1))] for value in shown)
+def _sparkline(values: Collection[float]) -> str:
+    top = max(values, default=0.0) or 1.0
+    return "".join(_BARS[round(value / top * (len(_BARS) - 1))] for value in values)
 
 
 def _clock(seconds: float) -> str:

@@ -34,6 +34,8 @@ _REDRAWN_SECONDS: Final = 0.25
 _PLAIN_SECONDS: Final = 3.0
 # The worker compiles its code when it runs for the first time; `make setup` has done that already.
 _READY_SECONDS: Final = 180.0
+# A worker whose code is compiled is ready in about 3 s.
+_WORTH_A_WORD_SECONDS: Final = 8.0
 _STUCK_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
 
@@ -164,10 +166,14 @@ class _Child:
 def _wait_until_ready(board: "Board", worker: _Child) -> None:
     from streams.cli.board import is_ready
 
-    deadline = time.monotonic() + _READY_SECONDS
+    begun = time.monotonic()
+    deadline, told = begun + _READY_SECONDS, False
     while not is_ready(board.url):
         if worker.code is not None:
             raise worker.failed()
+        if not told and time.monotonic() > begun + _WORTH_A_WORD_SECONDS:
+            print("the worker compiles its code, which it does once; this can take a minute", flush=True)
+            told = True
         if time.monotonic() > deadline:
             raise StreamsError(f"the worker is not ready after {_READY_SECONDS:g} s")
         time.sleep(0.1)

@@ -57,11 +57,9 @@ class Metric:
         return (self.name,)
 
 
-SITE: Final = Label(
-    "site", None, "Sites of the hub description. `none`: the record names no place, as an advice.", OTHER
-)
+SITE: Final = Label("site", None, "Sites of the hub description; `none` where the scan names no site.", OTHER)
 # Kinds and directions have a word of their own for what is not known.
-KIND: Final = Label("kind", KINDS, "What the scan says happened; an advice counts under ADVISED.", "OTHER")
+KIND: Final = Label("kind", KINDS, "What the scan says happened.", "OTHER")
 DIRECTION: Final = Label(
     "direction", DIRECTIONS, "Which way the parcel passes the hub; UNKNOWN before its advice.", "UNKNOWN"
 )
@@ -100,7 +98,7 @@ SCANS: Final = Metric(
     "parcel_scans_total",
     Type.COUNTER,
     "scans",
-    "Distinct scans, voids and advices folded into the state of a parcel.",
+    "Distinct scans, VOIDs among them, folded into the state of a parcel; advices and ticks are not scans.",
     (SITE, KIND, DIRECTION),
 )
 RECORDS: Final = Metric(

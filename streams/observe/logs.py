@@ -22,7 +22,7 @@ def set_up(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper("%H:%M:%S", utc=False) if for_people else _iso,
-            _rounded,
+            _tidy,
             structlog.processors.format_exc_info,
             _line if for_people else structlog.processors.JSONRenderer(),
         ],
@@ -35,9 +35,10 @@ def set_up(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
 _iso = structlog.processors.TimeStamper("iso", utc=True)
 
 
-def _rounded(_: Any, __: str, line: EventDict) -> EventDict:
-    # Seconds measured to the nanosecond; three digits are what anybody reads.
-    return {key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}
+def _tidy(_: Any, __: str, line: EventDict) -> EventDict:
+    # When, how bad and what come first. Seconds are measured to the nanosecond; three digits are what anybody reads.
+    ordered = {key: line[key] for key in ("timestamp", "level", "event")}
+    return ordered | {key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}
 
 
 def _line(logger: Any, method: str, line: EventDict) -> str:

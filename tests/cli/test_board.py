@@ -14,6 +14,7 @@ from rich.console import Console
 
 from streams.cli.board import Board, is_ready, quantile, read_worker
 from streams.domain import happenings as told
+from streams.domain.reasons import Reason
 from streams.errors import StreamsError
 from streams.observe.metrics import WorkerMetrics
 from streams.observe.serve import serve
@@ -95,10 +96,13 @@ def test_the_board_shows_them(metrics: WorkerMetrics, board: Board) -> None:
         assert shown in text, text
 
 
-def test_a_narrow_terminal_gets_a_board_too(metrics: WorkerMetrics, board: Board) -> None:
-    metrics(BATCH)
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_board_fits_a_terminal_of_24_lines(metrics: WorkerMetrics, board: Board, width: int) -> None:
+    metrics(dataclasses.replace(BATCH, dead_letters={reason.name: 10_000 for reason in Reason}))
     board.look()
-    assert max(map(len, drawn(board, width=60).splitlines())) <= 60
+    lines = drawn(board, width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert len(lines) < 24
 
 
 def test_the_line_for_a_log_shows_them(metrics: WorkerMetrics, board: Board) -> None:
