@@ -125,7 +125,8 @@ def quantile(share: float, before: Sequence[tuple[float, float]], now: Sequence[
     rank = share * new[-1][1]
     for (low, below), (high, upto) in pairwise([(0.0, 0.0), *new]):
         if upto >= rank:
-            return low if high == float("inf") else low + (high - low) * (rank - below) / (upto - below)
+            # Rounding must not carry it over the edge.
+            return low if high == float("inf") else min(high, low + (high - low) * (rank - below) / (upto - below))
     return new[-1][0]
 
 
