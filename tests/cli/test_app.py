@@ -1,0 +1,104 @@
+"""The command line as a whole: it answers at once, every command explains itself, errors are one message and a code."""
+
+import subprocess
+import sys
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streams.cli import app, options
+from streams.errors import BadRecord, Misconfigured, Retry, StreamsError
+from tests.conftest import run_cli
+
+GROUPS = {"broker", "topics", "schemas", "dlq"}
+
+
+def subcommands(name: str) -> list[list[str]]:
+    if name not in GROUPS:
+        return [[name]]
+    return [[name, each] for each in app._load(name).commands]
+
+
+COMMANDS = [words for name in app.COMMANDS for words in subcommands(name)]
+
+
+def test_help_lists_every_command():
+    shown = run_cli("--help")
+    assert shown.returncode == 0
+    for name, summary in app.COMMANDS.items():
+        assert name in shown.stdout
+        assert summary.split()[0] in shown.stdout
+
+
+def test_help_loads_no_client_no_compiler_and_no_terminal_library():
+    program = (
+        "import sys; sys.argv[1:] = ['--help']\n"
+        "from streams.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([name for name in sys.modules if name in "
+        "('confluent_kafka', 'numba', 'numpy', 'fastavro', 'rich', 'pydantic', 'structlog')])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_with_examples(words):
+    command = app._load(words[0])
+    if len(words) > 1:
+        command = command.commands[words[1]]
+    assert command.help is not None
+    assert "Examples:" in command.help
+    assert f"\n  parcels {' '.join(words)}" in command.help.replace("$(", "\n  ")
+
+
+def test_examples_keep_their_lines():
+    assert "\n    parcels broker down --data ~/parcels\n" in run_cli("broker", "--help").stdout
+
+
+def test_a_command_that_does_not_exist_is_wrong_usage_with_a_proposal():
+    refused = run_cli("verfy")
+    assert refused.returncode == 2
+    assert "Did you mean 'verify'?" in refused.stderr
+
+
+def test_a_prefix_that_cannot_name_topics_is_refused():
+    with pytest.raises(Misconfigured, match=r"prefix 'a b'|PARCELS_PREFIX 'a b'"):
+        options.settings(None, "a b")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Misconfigured("no topics"), 2),
+        (StreamsError("no answer"), 3),
+        (Retry("try again"), 3),
+        (BadRecord("TRUNCATED", "ends early"), 3),
+        (KafkaException(KafkaError(KafkaError._TRANSPORT)), 3),
+        (KeyboardInterrupt(), 130),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+def test_an_error_is_one_message_and_a_code(error, code, capsys):
+    with pytest.raises(SystemExit) as ended, options.errors_end_the_command():
+        raise error
+    assert ended.value.code == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == (0 if code == 130 else 1)
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), options.errors_end_the_command():
+        _ = 1 / 0
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    piped = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m streams.cli topics --help | true"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert piped.stderr == ""
