@@ -1,0 +1,160 @@
+"""The parts of a worker that need no broker: claims, slots, the watchdog, crash points, messages out of order."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from streams.errors import PartitionLost
+from streams.pipeline.background import in_background
+from streams.pipeline.instance import Instance
+from streams.pipeline.position import Position
+from streams.pipeline.settings import Settings
+from streams.pipeline.task import PartitionTask, Tally
+from streams.pipeline.transaction import Claim
+from streams.pipeline.watchdog import EXIT_CODE
+
+
+class Message:
+    """Of a message the task looks at nothing but the offset until it folds."""
+
+    def __init__(self, offset):
+        self._offset = offset
+
+    def offset(self):
+        return self._offset
+
+
+@pytest.fixture
+def task(monkeypatch):
+    monkeypatch.setattr("streams.pipeline.task.Message", Message)
+    made = PartitionTask(
+        Settings(), "hub.scans", 0, 1, turns=lambda: 0, watcher=lambda _: None, tally=Tally(), dry=True
+    )
+    made.step()
+    return made
+
+
+def taken(task):
+    return [offset for run in task._backlog for offset in run.offsets.tolist()]
+
+
+class TestWhatIsFoldedAlreadyIsDropped:
+    def test_records_below_the_position(self, task):
+        task._next = 5
+        task.accept([Message(offset) for offset in (3, 4, 5, 7)])
+        assert taken(task) == [5, 7]
+
+    def test_an_older_run_delivered_after_a_newer_one(self, task):
+        task.accept([Message(offset) for offset in (0, 1, 2)])
+        task.accept([Message(offset) for offset in (1, 2, 3)])
+        assert taken(task) == [0, 1, 2, 3]
+
+    def test_a_run_that_falls_back_in_the_middle(self, task):
+        task.accept([Message(offset) for offset in (0, 1, 4, 2, 3, 4, 5)])
+        assert taken(task) == [0, 1, 4, 5]
+
+    def test_a_large_backlog_is_cut_into_batches_without_loss(self, task, monkeypatch):
+        monkeypatch.setattr("streams.pipeline.task.LARGEST_BATCH", 4)
+        for first in range(0, 12, 3):
+            task.accept([Message(first + i) for i in range(3)])
+        batches = []
+        while task.waiting:
+            messages, after = task._take()
+            batches.append([message.offset() for message in messages])
+            assert after == batches[-1][-1] + 1
+        assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+class TestAClaim:
+    def test_is_confirmed_only_after_the_consumer_was_polled_again(self):
+        turns = [0]
+        claim = Claim(lambda: turns[0])
+        confirmed = in_background(claim.confirm)
+        turns[0] += 1
+        time.sleep(0.05)
+        assert not confirmed.done()
+        turns[0] += 1
+        confirmed.result(timeout=5)
+
+    def test_that_was_given_up_says_so_to_whoever_waits(self):
+        claim = Claim(lambda: 0)
+        confirmed = in_background(claim.confirm)
+        claim.give_up()
+        with pytest.raises(PartitionLost):
+            confirmed.result(timeout=5)
+        with pytest.raises(PartitionLost):
+            claim.wait(0)
+
+
+class TestWorkersOfOneMachine:
+    def test_take_different_slots_and_a_dead_ones_slot_is_free_again(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        first, second = Instance("group"), Instance("group")
+        assert first.name != second.name
+        name = first.name
+        first._held.close()
+        assert Instance("group").name == name
+        assert Instance("another group").name == name
+
+
+def run_python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, env={**environment}
+    )
+
+
+class TestTheWatchdog:
+    def test_ends_a_process_whose_loop_hangs(self):
+        ended = run_python(
+            "import sys, time; sys.path[:0] = ['.']\n"
+            "from streams.pipeline.watchdog import Watchdog\n"
+            "Watchdog(0.4)\n"
+            "time.sleep(30)"
+        )
+        assert ended.returncode == EXIT_CODE
+        assert "made no turn" in ended.stderr
+        assert "time.sleep" in ended.stderr or "<string>" in ended.stderr
+
+    def test_leaves_a_process_alone_whose_loop_turns(self):
+        ended = run_python(
+            "import sys, time; sys.path[:0] = ['.']\n"
+            "from streams.pipeline.watchdog import Watchdog\n"
+            "dog = Watchdog(1.0)\n"
+            "for _ in range(30): time.sleep(0.1); dog.beat()\n"
+            "dog.stop(); time.sleep(1.5)"
+        )
+        assert ended.returncode == 0, ended.stderr
+
+
+class TestACrashPoint:
+    CODE = (
+        "import sys; sys.path[:0] = ['.']\n"
+        "from streams.pipeline.crashpoints import crash_point\n"
+        "for turn in range(3): crash_point('after_fold'); crash_point('after_begin'); print(turn, flush=True)"
+    )
+
+    def test_kills_the_process_the_nth_time_it_is_reached(self):
+        ended = run_python(self.CODE, PARCELS_CRASH_AT="after_fold:3")
+        assert ended.returncode == -signal.SIGKILL
+        assert ended.stdout.split() == ["0", "1"]
+
+    def test_does_nothing_unless_asked(self):
+        assert run_python(self.CODE).stdout.split() == ["0", "1", "2"]
+
+
+class TestAPosition:
+    @pytest.mark.parametrize("hub_time", [None, 0, -1, 1_772_323_404_873, 7_258_118_399_999])
+    def test_survives_its_own_encoding(self, hub_time):
+        assert Position.decoded(Position(12_345, hub_time).encoded()) == Position(12_345, hub_time)
+
+
+def test_what_fails_in_the_background_fails_for_whoever_asks():
+    def fail():
+        raise ValueError("reason")
+
+    failed = in_background(fail)
+    with pytest.raises(ValueError, match="reason"):
+        failed.result(timeout=5)
