@@ -30,6 +30,13 @@ MORE: Final = np.uint64(0x80)
 BYTES_1: Final = np.uint64(0x0101010101010101)
 BYTES_255: Final = np.uint64(255)
 HIGH_BITS: Final = np.uint64(0x8080808080808080)
+OVER_2_BYTES: Final = np.uint64(1 << 14)
+OVER_3_BYTES: Final = np.uint64(1 << 21)
+OVER_4_BYTES: Final = np.uint64(1 << 28)
+OVER_5_BYTES: Final = np.uint64(1 << 35)
+OVER_6_BYTES: Final = np.uint64(1 << 42)
+OVER_7_BYTES: Final = np.uint64(1 << 49)
+OVER_8_BYTES: Final = np.uint64(1 << 56)
 # The three steps that pack eight groups of seven bits into 56 bits, and back.
 EVEN_7: Final = np.uint64(0x007F007F007F007F)
 ODD_7: Final = np.uint64(0x7F007F007F007F00)
@@ -214,18 +221,16 @@ def write_long(out: Any, out_words: Any, o: Any, value: Any) -> Any:
 @borrowing_inlined
 def write_long_number(out: Any, out_words: Any, o: Any, u: Any) -> Any:
     """`write_long` of a zigzag-coded number of two bytes or more."""
-    n = np.int64(1)
-    if u >> np.uint64(56) != ZERO:
+    if u >= OVER_8_BYTES:
         while u >= MORE:
             out[o] = np.uint8((u & LOW_7) | MORE)
             u >>= SEVEN
             o += 1
         out[o] = np.uint8(u)
         return o + 1
-    rest = u >> SEVEN
-    while rest != ZERO:
-        rest >>= SEVEN
-        n += 1
+    # Sums of comparisons: a loop would be mispredicted at its end.
+    n = 2 + np.int64(u >= OVER_2_BYTES) + np.int64(u >= OVER_3_BYTES) + np.int64(u >= OVER_4_BYTES)
+    n += np.int64(u >= OVER_5_BYTES) + np.int64(u >= OVER_6_BYTES) + np.int64(u >= OVER_7_BYTES)
     w = (u & EVEN_28) | ((u << SHIFT_4) & ODD_28)
     w = (w & EVEN_14) | ((w << SHIFT_2) & ODD_14)
     w = (w & EVEN_7) | ((w << ONE) & ODD_7)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.domain.compiled import borrowing
+from streams.domain.compiled import borrowing, borrowing_inlined
 from streams.errors import Misconfigured
 from streams.kernel.avro_bytes import LARGEST_INT, SMALLEST_INT, is_text, words_of, write_long
 from streams.kernel.avro_layout import Layout
@@ -93,8 +93,8 @@ class Encoder:
         self._fields(record, "", 0)
         self._emit(END, "", -1)
         self._code = np.array(self._program, np.int64)
-        # Arrays in a tuple: 1, 4, 16, …; each number of them is compiled on its own.
-        self._rooms = 1
+        # Arrays in a tuple: 4, 16, 64, …; each number of them is compiled on its own.
+        self._rooms = 4
         while self._rooms < len(self.layout.frames):
             self._rooms *= 4
         # Bytes a row of the last batches, to begin the next with a fitting buffer.
@@ -218,6 +218,19 @@ def _frozen(source: Any) -> Any:
     return array
 
 
+@borrowing_inlined
+def copy(out: Any, out_words: Any, o: Any, octets: Any, words: Any, p: Any, n: Any) -> None:
+    """Copy `n` bytes from `p` of a source to `o`, where eight more are free: what is copied too much is overwritten."""
+    k = 0
+    while k < n:
+        if p + k < len(words):
+            out_words[o + k] = words[p + k]
+            k += 8
+        else:
+            out[o + k] = octets[p + k]
+            k += 1
+
+
 @borrowing
 def _encode(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one interpreter loop, as in the decoder
     rows: Any,
@@ -309,17 +322,24 @@ def _encode(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one interpreter loop, as
                 if operation != FIXED and not (operation == OCTETS and code[pc, 5] == 1):
                     o = write_long(out, out_words, o, n)
                 source = code[pc, 4]
-                text = operation == TEXT
-                if source == 0:
-                    fault = copy(out, out_words, o, octets_0, words_0, v, n, text)
-                elif source == 1:
-                    fault = copy(out, out_words, o, octets_1, words_1, v, n, text)
+                octets = octets_0
+                words = words_0
+                if source == 1:
+                    octets = octets_1
+                    words = words_1
                 elif source == 2:
-                    fault = copy(out, out_words, o, octets_2, words_2, v, n, text)
-                else:
-                    fault = copy(out, out_words, o, octets_3, words_3, v, n, text)
-                if fault != 0:
+                    octets = octets_2
+                    words = words_2
+                elif source == 3:
+                    octets = octets_3
+                    words = words_3
+                if v < 0 or v > len(octets) - n:
+                    fault = OUTSIDE
                     break
+                if operation == TEXT and not is_text(octets, words, v, n):
+                    fault = NOT_TEXT
+                    break
+                copy(out, out_words, o, octets, words, v, n)
                 o += n
             elif operation == NEXT:
                 level = code[pc, 5]
@@ -389,22 +409,3 @@ def _encode(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one interpreter loop, as
     state[0] = rows
     state[1] = o
     state[2] = 0
-
-
-@borrowing
-def copy(out: Any, out_words: Any, o: Any, octets: Any, words: Any, p: Any, n: Any, text: Any) -> Any:
-    """Copy `n` bytes from `p` of a source to `o`, where SLACK more are free; 0, or what is wrong with them."""
-    if p < 0 or p > len(octets) - n:
-        return OUTSIDE
-    if text and not is_text(octets, words, p, n):
-        return NOT_TEXT
-    k = 0
-    # Eight bytes at a time; what is copied too much is overwritten by what follows.
-    while k < n:
-        if p + k < len(words):
-            out_words[o + k] = words[p + k]
-            k += 8
-        else:
-            out[o + k] = octets[p + k]
-            k += 1
-    return 0

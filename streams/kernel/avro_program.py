@@ -37,8 +37,6 @@ from streams.kernel.avro_types import (
 )
 
 WIDTH: Final = 6
-# A schema of a hub has some hundred; a schema that names its records again and again could have billions.
-LONGEST: Final = 100_000
 
 (
     STRING,  # a: 0
@@ -172,7 +170,7 @@ class _Compiler:
 
     def value(self, writer: AvroType, reader: AvroType | None, path: str, depth: int) -> None:
         """One value; reader None: checked and skipped."""
-        if reader is not None and not self._columns(reader, path):
+        if reader is not None and not self._columns(reader, path) and _needs_columns(reader):
             reader = None
         if isinstance(writer, Union):
             self._union(writer, reader, path, depth)
@@ -246,11 +244,10 @@ class _Compiler:
             ):
                 raise Incompatible(f"{path}: the writer's fixed {writer.name} of {writer.size} bytes is not the reader's")
             self._emit(FIXED, self._column(reader, path), writer.size)
-        elif reader is None:
-            if not is_null(writer):
-                self._emit(_PLAIN[writer.kind], -1)
-        else:
+        elif isinstance(writer, Primitive) and reader is not None:
             self._primitive(writer.kind, reader, path)
+        elif isinstance(writer, Primitive) and not is_null(writer):
+            self._emit(_PLAIN[writer.kind], -1)
 
     def _primitive(self, kind: str, reader: AvroType, path: str) -> None:
         wanted = reader.kind if isinstance(reader, Primitive) else ""
@@ -408,8 +405,6 @@ class _Compiler:
 
     def _emit(self, operation: int, column: int, *arguments: int) -> int:
         place = len(self._program.code)
-        if place >= LONGEST:
-            raise Misconfigured(f"the schemas need more than {LONGEST} instructions; they repeat their records too often")
         self._program.code.append((operation, column, *arguments, *([0] * (WIDTH - 2 - len(arguments)))))
         return place
 
@@ -452,6 +447,12 @@ def _same_bytes(writer: AvroType, reader: AvroType) -> bool:
     if isinstance(writer, Fixed) and isinstance(reader, Fixed):
         return short_name(writer.name) == short_name(reader.name) and writer.size == reader.size
     return writer == reader
+
+
+def _needs_columns(reader: AvroType) -> bool:
+    """True but for records without any field to keep, which no layout could leave out."""
+    inner, null, _ = split_null(reader, "")
+    return not isinstance(inner, Record) or null >= 0 or any(_needs_columns(part.type) for part in inner.fields)
 
 
 def _join(path: str, part: Field | None) -> str:

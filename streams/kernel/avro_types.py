@@ -12,8 +12,9 @@ from streams.errors import Misconfigured
 PRIMITIVES: Final = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 # A field without a default; None is a default of its own.
 NO_DEFAULT: Final = object()
-# Far beyond any schema of a hub; keeps a schema that repeats itself ever deeper from filling the memory.
+# Far beyond any schema of a hub; a schema that names its records again and again could have billions of fields.
 DEPTH: Final = 64
+SIZE: Final = 50_000
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,14 @@ class _Parser:
     def __init__(self) -> None:
         # Full name -> type; None while its record is being read.
         self._named: dict[str, Named | None] = {}
+        # Types read so far, those of each reference counted again; full name -> types within.
+        self._size = 0
+        self._sizes: dict[str, int] = {}
 
     def parse(self, schema: object, namespace: str, path: str, depth: int) -> AvroType:
+        self._size += 1
+        if self._size > SIZE:
+            raise Misconfigured(f"{_at(path)}: the schema has more than {SIZE} parts; it repeats its records too often")
         if depth > DEPTH:
             raise Misconfigured(f"{_at(path)}: the schema is nested deeper than {DEPTH} levels")
         if isinstance(schema, str):
@@ -179,6 +186,7 @@ class _Parser:
         found = self._named[full]
         if found is None:
             raise Misconfigured(f"{_at(path)}: the record {full!r} contains itself; recursive schemas are not supported")
+        self._size += self._sizes[full]
         return found
 
     def _union(self, schema: Sequence[object], namespace: str, path: str, depth: int) -> Union:
@@ -217,6 +225,7 @@ class _Parser:
             raise Misconfigured(f"{_at(path)}: the name {full!r} is already taken; refer to a known type by its name")
         aliases = tuple(schema.get("aliases", ()))
         self._named[full] = None
+        before = self._size
         made: Named
         if kind == "fixed":
             size = schema.get("size")
@@ -228,6 +237,7 @@ class _Parser:
         else:
             made = Record(full, aliases, self._fields(schema, namespace, path, depth))
         self._named[full] = made
+        self._sizes[full] = self._size - before
         return made
 
     def _fields(self, schema: Mapping[str, Any], namespace: str, path: str, depth: int) -> tuple[Field, ...]:
