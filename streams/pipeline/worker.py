@@ -200,8 +200,9 @@ class Worker:
             self._told, self._told_records = now, self.tally.records
         idle = self._options.until_idle
         if idle is not None and self._tasks:
-            if any(task.busy for task in self._tasks.values()):
-                self._heard = max(self._heard, now - idle + 0.1)
+            if self._away_since is not None or any(task.busy for task in self._tasks.values()):
+                # Idle is who could have got something: not while restoring, writing, or without a broker.
+                self._heard = now
             elif now - self._heard > idle:
                 self.stop("idle")
 
