@@ -205,7 +205,8 @@ def purge(settings: Settings, ends: Mapping[int, int]) -> None:
     wanted = [TopicPartition(topic, partition, end) for partition, end in ends.items()]
     if not wanted:
         return
-    for each, future in admin(settings).delete_records(wanted, operation_timeout=_ANSWER_SECONDS).items():
+    client = admin(settings)  # must outlive the answers: they are lost with it
+    for each, future in client.delete_records(wanted, operation_timeout=_ANSWER_SECONDS).items():
         try:
             future.result()
         except KafkaException as error:

@@ -5,7 +5,7 @@ partition N of each holds the same parcels: that is what lets one transaction ho
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -235,7 +235,7 @@ def apply(settings: Settings, changes: Iterable[Change]) -> None:
     if altered:
         for resource, future in client.incremental_alter_configs(altered).items():
             _result(settings, f"changing topic {resource.name}", future)
-    _wait_until_usable(client, settings, {change.topic: change.partitions for change in changes})
+    _wait_until_usable(client, settings, changes)
 
 
 def check(settings: Settings) -> int:
@@ -327,21 +327,31 @@ def _result(settings: Settings, doing: str, future: Any, fine: int | None = None
             raise StreamsError(message) from error
 
 
-def _wait_until_usable(client: AdminClient, settings: Settings, wanted: Mapping[str, int]) -> None:
+def _wait_until_usable(client: AdminClient, settings: Settings, changes: Sequence[Change]) -> None:
+    """Brokers learn of a change after the controller has accepted it: wait until they show it."""
     deadline = time.monotonic() + _ANSWER_SECONDS
-    while True:
-        try:
-            found = client.list_topics(timeout=_ANSWER_SECONDS).topics
-        except KafkaException as error:
-            raise no_answer(settings, _ANSWER_SECONDS, error) from error
-        waiting = [
-            name
-            for name, count in wanted.items()
-            if name not in found or sum(p.leader >= 0 for p in found[name].partitions.values()) < count
-        ]
-        if not waiting:
-            return
+    while waiting := _not_yet_as_planned(client, settings, changes):
         if time.monotonic() > deadline:
-            message = f"{', '.join(waiting)}: no leader for every partition after {_ANSWER_SECONDS:g} s"
-            raise StreamsError(message)
+            raise StreamsError(f"{', '.join(waiting)}: not usable {_ANSWER_SECONDS:g} s after the change was accepted")
         time.sleep(0.05)
+
+
+def _not_yet_as_planned(client: AdminClient, settings: Settings, changes: Sequence[Change]) -> list[str]:
+    try:
+        found = client.list_topics(timeout=_ANSWER_SECONDS).topics
+    except KafkaException as error:
+        raise no_answer(settings, _ANSWER_SECONDS, error) from error
+    without_leader = [
+        change.topic
+        for change in changes
+        if change.topic not in found
+        or sum(each.leader >= 0 for each in found[change.topic].partitions.values()) < change.partitions
+    ]
+    if without_leader:
+        return without_leader
+    configs = _configs(client, [change.topic for change in changes])
+    return [
+        change.topic
+        for change in changes
+        if any(configs[change.topic].get(key) != wanted for key, (_, wanted) in change.config.items())
+    ]

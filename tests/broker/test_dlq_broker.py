@@ -1,0 +1,120 @@
+"""Dead letters on a real broker: list, show, redrive, purge."""
+
+import json
+
+import pytest
+
+from streams.domain.reasons import Reason
+from streams.errors import Misconfigured
+from streams.pipeline.clients import producer, read_to_end
+from streams.pipeline.deadletters import (
+    dead_letter_headers,
+    purge,
+    read_dead_letter,
+    read_dead_letters,
+    redrive,
+)
+from streams.pipeline.topics import DEAD_LETTERS, SCANS, apply, partition_of, plan
+from tests.pipeline.avro import framed, scan
+
+WHOLE = framed("Scan", scan("e1", "P1"))
+
+
+@pytest.fixture
+def topics(settings):
+    apply(settings, plan(settings))
+    return settings
+
+
+def bury(settings, *letters):
+    """Write dead letters as the worker does: (partition, reason, key, value, headers)."""
+    sender = producer(settings)
+    for offset, (partition, reason, key, value, own) in enumerate(letters):
+        headers = dead_letter_headers(settings.prefix + SCANS, partition, offset, reason, own)
+        sender.produce(settings.prefix + DEAD_LETTERS, value, key, partition, headers=headers)
+    assert sender.flush(10) == 0
+
+
+def test_they_are_listed_and_shown_as_they_were_buried(topics, parcels):
+    bury(
+        topics,
+        (1, Reason.TRUNCATED, b"P1", WHOLE[:-3], [("trace", b"1")]),
+        (1, Reason.TRUNCATED, b"P1", WHOLE[:20], []),
+        (2, Reason.NO_VALUE, b"P2", None, []),
+    )
+    listed = parcels("dlq", "list", "--json")
+    assert listed.returncode == 0, listed.stderr
+    rows = json.loads(listed.stdout)
+    assert {reason: each["count"] for reason, each in rows["by_reason"].items()} == {"NO_VALUE": 1, "TRUNCATED": 2}
+    assert [each["place"] for each in rows["by_reason"]["TRUNCATED"]["records"]] == ["1:0", "1:1"]
+    only = json.loads(parcels("dlq", "list", "--json", "--reason", "NO_VALUE").stdout)
+    assert list(only["by_reason"]) == ["NO_VALUE"]
+
+    shown = json.loads(parcels("dlq", "show", "1:0", "--json").stdout)
+    assert shown["reason"] == "TRUNCATED"
+    assert shown["headers"] == {"trace": "1"}
+    assert shown["decoded"]["fields"]["parcel_id"] == "P1"
+    text = parcels("dlq", "show", "2:0")
+    assert text.returncode == 0, text.stderr
+    assert "none at all" in text.stdout
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "words"),
+    [("1:99", 1, "no dead letter at 1:99"), ("9:0", 2, "partitions 0 to 3"), ("x", 2, "PARTITION:OFFSET")],
+)
+def test_a_place_where_there_is_none(topics, parcels, place, code, words):
+    shown = parcels("dlq", "show", place)
+    assert shown.returncode == code
+    assert words in shown.stderr
+
+
+def test_redrive_sends_key_value_and_headers_as_they_came(topics):
+    bury(
+        topics,
+        (3, Reason.UNKNOWN_SCHEMA, b"P1", b"\0\0\0\0\x09abc", [("trace", b"1"), ("empty", None)]),
+        (0, Reason.TRUNCATED, b"P2", b"left alone", []),
+    )
+    assert redrive(topics, {(3, 0)}) == []
+    (sent,) = read_to_end(topics, topics.prefix + SCANS)
+    assert (sent.key(), sent.value()) == (b"P1", b"\0\0\0\0\x09abc")
+    assert sent.headers() == [("trace", b"1"), ("empty", None)]
+    assert sent.partition() == partition_of(b"P1", 4)
+    assert len(list(read_dead_letters(topics))) == 2, "what was sent stays"
+
+
+def test_a_record_from_a_wrong_partition_is_sent_to_the_right_one(topics):
+    bury(topics, (0, Reason.WRONG_PARTITION, b"another key", WHOLE, []), (0, Reason.WRONG_PARTITION, b"k", b"junk", []))
+    assert redrive(topics, {(0, 0), (0, 1)}) == [(0, 1)], "nobody knows which parcel it is of"
+    (sent,) = read_to_end(topics, topics.prefix + SCANS)
+    assert (sent.key(), sent.value(), sent.partition()) == (b"P1", WHOLE, partition_of(b"P1", 4))
+
+
+def test_the_command_line_asks_before_it_writes(topics, parcels):
+    bury(topics, *[(0, Reason.TRUNCATED, b"P1", WHOLE, [])] * 2)
+    dry = parcels("dlq", "redrive", "--reason", "TRUNCATED", "--dry-run")
+    assert (dry.returncode, dry.stdout) == (0, f"would send 2 records to {topics.prefix}hub.scans\n")
+    asked = parcels("dlq", "redrive", "--reason", "TRUNCATED", stdin=-3)
+    assert asked.returncode == 2
+    assert "--yes" in asked.stderr
+    assert not list(read_to_end(topics, topics.prefix + SCANS))
+    sent = parcels("dlq", "redrive", "0:0", "0:7", "--yes")
+    assert sent.returncode == 1, "0:7 is not there"
+    assert "0:7" in sent.stderr
+    assert len(list(read_to_end(topics, topics.prefix + SCANS))) == 1
+    assert parcels("dlq", "redrive", "--yes").returncode == 2, "everything must be asked for by a reason"
+    purged = parcels("dlq", "purge", "--until", "0:0", "--yes")
+    assert (purged.returncode, purged.stdout) == (0, "deleted 1 dead letters\n")
+    assert [letter.place for letter in read_dead_letters(topics)] == [(0, 1)]
+
+
+def test_purge_keeps_what_came_later(topics):
+    bury(topics, *[(partition, Reason.TRUNCATED, b"k", b"v", []) for partition in (0, 0, 1)])
+    purge(topics, {0: 1})
+    assert {letter.place for letter in read_dead_letters(topics)} == {(0, 1), (1, 0)}
+    assert read_dead_letter(topics, (0, 0)) is None
+
+
+def test_without_topics_it_says_so(settings):
+    with pytest.raises(Misconfigured, match="parcels topics apply"):
+        list(read_dead_letters(settings))
