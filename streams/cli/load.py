@@ -47,6 +47,10 @@ def load(
     """
     from streams.pipeline.feed import Feed
 
+    # Before anything is sent: a wrong name must not leave half of the files sent.
+    for name in files:
+        with _opened(name):
+            pass
     results = []
     with Feed(settings(bootstrap, prefix), rate) as feed:
         for name in files:

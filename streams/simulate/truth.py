@@ -10,11 +10,11 @@ It shares no code with the worker, so that the two can be held against each othe
 import json
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, Self
 
 import mmh3
 import numpy as np
@@ -38,8 +38,7 @@ _NO_PLACE: Final = _CUSTOMS | {"OTHER", "ADVISED", "LOST", "VOID"}
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """One distinct record of a parcel; times in ms since 1970."""
 
     event_id: str
@@ -68,7 +67,7 @@ def state_of(records: Iterable[Said]) -> dict[str, Any]:
     records in their order, each followed by a byte that is 1 where it is voided.
     """
     named = sorted(
-        ((said.event_time, _RANK[said.kind], said.identity(), said) for said in records), key=lambda each: each[:3]
+        ((said.event_time, _RANK[said.kind], said.identity(), said) for said in records), key=itemgetter(0, 1, 2)
     )
     voided = {_hash(said.voids.encode()) for *_, said in named if said.kind == "VOID" and said.voids is not None}
     digest = sha256()
@@ -173,12 +172,13 @@ class TruthFile:
 
 def records(columns: RecordColumns) -> Iterable[tuple[str, Said]]:
     """Every scan and advice of `columns`, with its parcel_id."""
-    text = columns.text.tobytes()
+    # The simulator writes ASCII only, so that positions in its bytes are positions in this.
+    text = columns.text.tobytes().decode("ascii")
 
     def texts(field: str) -> list[str | None]:
         at, size = columns.columns[field]
         return [
-            None if length < 0 else text[begin : begin + length].decode()
+            None if length < 0 else text[begin : begin + length]
             for begin, length in zip(at.tolist(), size.tolist(), strict=True)
         ]
 
