@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams.errors import Misconfigured
-from streams.kernel.avro_types import Array, AvroType, Enum, Fixed, Map, Record, parse, split_null
+from streams.kernel.avro_types import Array, AvroType, Enum, Fixed, Map, Primitive, Record, parse, split_null
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class Layout:
         self.frames = frames
         self._frames = {frame.path: index for index, frame in enumerate(frames)}
         self._places = {
-            column.path: (index, place) for index, frame in enumerate(frames) for place, column in enumerate(frame.columns)
+            column.path: (index, place)
+            for index, frame in enumerate(frames)
+            for place, column in enumerate(frame.columns)
         }
 
     @classmethod
@@ -74,7 +76,8 @@ class Layout:
             if not isinstance(type_, Record):
                 raise Misconfigured(f"a reader schema must be a record, not {reader!r}")
             builder.fields(type_, "", "")
-        known = {"", *builder.frames, *(path for columns in builder.frames.values() for path in columns), *builder.groups}
+        paths = (path for columns in builder.frames.values() for path in columns)
+        known = {"", *builder.frames, *paths, *builder.groups}
         for path in (*raw, *(only or ())):
             if path not in known:
                 raise Misconfigured(f"no reader schema has the path {path!r}")
@@ -145,13 +148,13 @@ class _Builder:
             self._add(Column(path, "enum", symbols=type_.symbols), frame)
         elif isinstance(type_, Fixed):
             self._add(Column(path, "fixed", size=type_.size), frame)
-        else:
-            assert not isinstance(type_, Record | Array | Map) and hasattr(type_, "kind")
+        elif isinstance(type_, Primitive):
             self._add(Column(path, type_.kind), frame)
 
     def _add(self, column: Column, frame: str) -> None:
         known = self.frames[frame].setdefault(column.path, column)
         if known != column:
             raise Misconfigured(
-                f"{column.path}: one reader schema has {known.type}, another {column.type}; read them with layouts of their own"
+                f"{column.path}: one reader schema has {known.type}, another {column.type}; "
+                "read them with layouts of their own"
             )

@@ -185,7 +185,7 @@ class _Parser:
             raise Misconfigured(f"{_at(path)}: no type is called {name!r}; define it before it is used")
         found = self._named[full]
         if found is None:
-            raise Misconfigured(f"{_at(path)}: the record {full!r} contains itself; recursive schemas are not supported")
+            raise Misconfigured(f"{_at(path)}: the record {full!r} contains itself; that is not supported")
         self._size += self._sizes[full]
         return found
 

@@ -233,9 +233,8 @@ class Evolution:
 
     def union(self, draw, inner, nullable):
         """The writer may use a union around what the reader takes, with types that the reader does not take."""
-        branches = [inner]
-        for _ in range(draw(st.integers(0, 3))):
-            branches.append(self.rename(draw(readers(self.world, 1))))
+        others = draw(st.lists(readers(self.world, 1), max_size=3))
+        branches = [inner, *map(self.rename, others)]
         if nullable or draw(st.booleans()):
             branches.append({"type": "null"})
         once = list({label(branch): branch for branch in reversed(branches)}.values())

@@ -2,11 +2,13 @@
 
 import io
 import random
+from itertools import pairwise
 
 import fastavro
+import numpy as np
 import pytest
 from fastavro.read import SchemaResolutionError
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from streams.domain.reasons import Reason
@@ -118,6 +120,8 @@ def test_no_record_affects_another(batch, data):
 @given(reader_records(), st.data())
 def test_what_is_written_is_what_fastavro_writes(node, data):
     schema = schema_of(node)
+    # More frames are another compilation; `test_many_arrays` has them.
+    assume(len(Layout.of(schema).frames) <= 4)
     bodies = [write(node, value) for value in data.draw(st.lists(values(node), max_size=4))]
     decoder = decoder_of(node, node)
     columns = decoder.decode([HEAD + body for body in bodies])
@@ -125,7 +129,7 @@ def test_what_is_written_is_what_fastavro_writes(node, data):
     encoder = Encoder(schema, 7)
     frames = [(frame.values, frame.lengths) for frame in columns.frames]
     joined, offsets = encoder.encode(len(bodies), frames, (columns.buffer,))
-    assert [joined[a:b] for a, b in zip(offsets, offsets[1:], strict=False)] == [HEAD + body for body in bodies]
+    assert [joined[a:b] for a, b in pairwise(offsets)] == [HEAD + body for body in bodies]
     for row, body in enumerate(bodies):
         record = fastavro.schemaless_reader(io.BytesIO(body), schema)
         assert same(record, rebuild(node, columns, decoder.layout, row))
@@ -137,9 +141,7 @@ def test_what_is_written_is_what_fastavro_writes(node, data):
 @pytest.mark.parametrize("schema_id", [None, 0, 7, 2**32 - 1])
 def test_framing_is_a_zero_byte_and_the_schema_id(schema_id):
     encoder = Encoder({"type": "record", "name": "R", "fields": []}, schema_id)
-    from numpy import empty, int32, int64
-
-    joined, offsets = encoder.encode(2, [(empty((0, 2), int64), empty((0, 2), int32))], ())
+    joined, offsets = encoder.encode(2, [(np.empty((0, 2), np.int64), np.empty((0, 2), np.int32))], ())
     one = b"" if schema_id is None else b"\0" + schema_id.to_bytes(4, "big")
     assert joined == one + one
     assert offsets == [0, len(one), 2 * len(one)]

@@ -2,6 +2,7 @@
 
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import fastavro
@@ -59,8 +60,8 @@ class TestFaultsNameColumnAndRow:
         ],
     )
     def test_of_a_value(self, type_, cell, fault):
+        good = (0, 2) if type_ in (FIXED, "bytes", "string", ["null", "string"]) else (0, 0)
         with pytest.raises(ValueError, match=f"^f1, row 2: the value .*{fault}"):
-            good = (0, 2) if type_ in (FIXED, "bytes", "string", ["null", "string"]) else (0, 0)
             encode(record("long", type_), table([(0, 0)] * 4, [good, good, cell, good]))
 
     @pytest.mark.parametrize("cell", [(0, 3), (-1, 1), (2, 1), (3, 0), (2**62, 2)])
@@ -71,7 +72,7 @@ class TestFaultsNameColumnAndRow:
             # An empty array has no rows, so it does not matter where.
             assert encode(schema, *frames) == b"\4\2\4\0\0"
             return
-        with pytest.raises(ValueError, match="^f0, row 1: the value points outside the frame of its items"):
+        with pytest.raises(ValueError, match=r"^f0, row 1: the value points outside the frame of its items"):
             encode(schema, *frames)
 
     def test_within_items(self):
@@ -128,7 +129,9 @@ def test_the_buffer_grows_with_the_records(length):
 
 @pytest.mark.parametrize("bits", range(64))
 def test_numbers_of_each_length(bits):
-    values = [value for value in (2**bits - 1, 2**bits, 2**bits + 1, -(2**bits), -(2**bits) - 1) if -(2**63) <= value < 2**63]
+    values = [
+        value for value in (2**bits - 1, 2**bits, 2**bits + 1, -(2**bits), -(2**bits) - 1) if -(2**63) <= value < 2**63
+    ]
     joined = encode(record("long"), table([(value, 0) for value in values]), sources=())
     buffer = io.BytesIO()
     for value in values:
@@ -136,7 +139,7 @@ def test_numbers_of_each_length(bits):
     assert joined == buffer.getvalue()
     decoder = Decoder(Encoder(record("long"), 1).layout, [record("long")], {1: (record("long"), 0)})
     joined, offsets = Encoder(record("long"), 1).encode(len(values), [table([(value, 0) for value in values])], ())
-    columns = decoder.decode([joined[a:b] for a, b in zip(offsets, offsets[1:], strict=False)])
+    columns = decoder.decode([joined[a:b] for a, b in pairwise(offsets)])
     assert columns.frames[0].values[0].tolist() == values
 
 
@@ -150,15 +153,39 @@ def test_columns_of_any_make_are_taken():
         assert encode(record("long", "long"), frame) == expected
 
 
+def test_many_arrays():
+    schema = record(*[{"type": "array", "items": "long"}] * 5)
+    body = b"\4\2\4\0" * 5
+    encoder = Encoder(schema, 1)
+    columns = Decoder(encoder.layout, [schema], {1: (schema, 0)}).decode([b"\0\0\0\0\1" + body])
+    frames = [(frame.values, frame.lengths) for frame in columns.frames]
+    assert encoder.encode(1, frames, (columns.buffer,))[0] == b"\0\0\0\0\1" + body
+
+
 def test_the_state_of_a_parcel_survives_decoding_and_encoding():
     schema = json.loads((Path(__file__).parents[2] / "schemas" / "ParcelState.avsc").read_text())
     raw = {"plan", "scans[].at", "scans[].plan"}
-    plan = {"direction": "IMPORT", "service": "S", "origin": "CN", "destination": "DE", "planned_lane": None, "owner": "o"}
+    plan = {
+        "direction": "IMPORT",
+        "service": "S",
+        "origin": "CN",
+        "destination": "DE",
+        "planned_lane": None,
+        "owner": "o",
+    }
     at = {"site": "LGG", "station": "SRT-07", "lane": "L", "reason": None}
     entry = {"identity": bytes(16), "kind": "SORTED", "event_time": 1, "utc_offset_minutes": 60, "voided": False}
     entry |= {"inferred": True, "at": at, "container_id": None, "voids": bytes(16), "plan": None, "promised_at": None}
-    state = {name: None for name in ("stage", "stage_time", "customs", "hold_reason", "site", "station", "container_id")}
-    state |= {"parcel_id": "LP1", "version": 2, "held": True, "lane": "L", "damaged": False, "no_reads": 0, "plan": plan}
+    state = dict.fromkeys(("stage", "stage_time", "customs", "hold_reason", "site", "station", "container_id"))
+    state |= {
+        "parcel_id": "LP1",
+        "version": 2,
+        "held": True,
+        "lane": "L",
+        "damaged": False,
+        "no_reads": 0,
+        "plan": plan,
+    }
     state |= {"recirculations": 1, "promised_at": 5, "kinds": [{"kind": "SORTED", "first": 1, "last": 2, "count": 3}]}
     state |= {"scans": [entry, entry | {"at": None, "plan": plan, "promised_at": 9}]}
     buffer = io.BytesIO()

@@ -65,7 +65,9 @@ class TestNames:
 
     def test_a_reference_means_the_namespace_it_stands_in(self):
         def schema(reference):
-            inner = record(field("a", {"type": "fixed", "name": "K", "size": 2}), field("b", "K"), name="I", namespace="n2")
+            inner = record(
+                field("a", {"type": "fixed", "name": "K", "size": 2}), field("b", "K"), name="I", namespace="n2"
+            )
             fields = [field("k", {"type": "fixed", "name": "K", "size": 1}), field("i", inner), field("l", reference)]
             return record(*fields, namespace="n1")
 
@@ -79,7 +81,7 @@ class TestNames:
             Layout.of(record(field("a", "Kind")))
 
     def test_another_record_altogether(self):
-        with pytest.raises(Misconfigured, match="schema id 1: .*called S, the reader's R"):
+        with pytest.raises(Misconfigured, match=r"schema id 1: .*called S, the reader's R"):
             one(record(name="S"), record(), b"")
 
     def test_two_fields_may_not_take_the_same(self):
@@ -155,7 +157,10 @@ class TestPromotions:
     @pytest.mark.parametrize("wrote", ["int", "long"])
     def test_numbers(self, wrote, value):
         for wanted, expected in (("long", value), ("float", float(np.float32(value))), ("double", float(value))):
-            assert one(record(field("a", wrote)), record(field("a", wanted)), number(value)) == (Reason.OK, {"a": expected})
+            assert one(record(field("a", wrote)), record(field("a", wanted)), number(value)) == (
+                Reason.OK,
+                {"a": expected},
+            )
 
     def test_a_long_is_rounded_once(self):
         # Rounded to a double first it would become 2^60.
@@ -165,7 +170,14 @@ class TestPromotions:
 
     @pytest.mark.parametrize(
         ("wrote", "wanted"),
-        [("long", "int"), ("double", "float"), ("float", "long"), ("string", "long"), ("boolean", "int"), ("null", "long")],
+        [
+            ("long", "int"),
+            ("double", "float"),
+            ("float", "long"),
+            ("string", "long"),
+            ("boolean", "int"),
+            ("null", "long"),
+        ],
     )
     def test_what_would_lose_something(self, wrote, wanted):
         with pytest.raises(Misconfigured, match="schema id 1"):
@@ -183,7 +195,9 @@ class TestPromotions:
 class TestChoices:
     def test_words_are_matched_by_name_with_the_readers_default(self):
         writer = record(field("k", {"type": "enum", "name": "K", "symbols": ["NEW", "B", "A"]}))
-        with_default = record(field("k", {"type": "enum", "name": "K", "symbols": ["OTHER", "A", "B"], "default": "OTHER"}))
+        with_default = record(
+            field("k", {"type": "enum", "name": "K", "symbols": ["OTHER", "A", "B"], "default": "OTHER"})
+        )
         without = record(field("k", {"type": "enum", "name": "K", "symbols": ["A", "B"]}))
         for index, word in enumerate(["OTHER", "B", "A"]):
             assert one(writer, with_default, number(index)) == (Reason.OK, {"k": word})
