@@ -97,7 +97,7 @@ def show(
         print(f"parcels: there is no dead letter at {place} (any more)", file=sys.stderr)
         raise typer.Exit(DIFFERENCES)
     if as_json:
-        print(json.dumps(_whole(letter), indent=2, default=str, ensure_ascii=False))
+        print(json.dumps(_whole(letter), indent=2, ensure_ascii=False))
     else:
         _print(letter)
 
@@ -220,7 +220,7 @@ def _print_decoded(letter: "DeadLetter") -> None:
     end = f", until {decoded.stopped_at}" if decoded.stopped_at else ""
     print(f"decoded as {decoded.schema}{end}; {decoded.rest} bytes follow")
     for name, field in decoded.fields.items():
-        print(f"  {name} = {field!r}")
+        print(f"  {name} = {field!r}" + (f" ({shown(field)})" if name.endswith("_time") else ""))
 
 
 def _whole(letter: "DeadLetter") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
 from streams.cli.times import shown
 
 # Of a table in a pipe or a file, where nobody knows the width of the screen.
-_WIDTH = 160
+_WIDTH = 180
 
 
 def show(
@@ -120,7 +120,8 @@ def _more(entry: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> list[st
         words.append(entry["at"]["reason"])
     if entry["voids"]:
         target = next((each for each in entries if each["identity"] == entry["voids"]), None)
-        words.append(f"voids {target['kind']} of {shown(target['event_time'])}" if target else "voids a scan not known")
+        when = shown(target["event_time"], target["utc_offset_minutes"]) if target else ""
+        words.append(f"voids {target['kind']} of {when}" if target else "voids a scan that is not known")
     if entry["plan"]:
         words.append(f"{entry['plan']['direction']} {entry['plan']['service']}")
     if entry["promised_at"] is not None:

@@ -11,11 +11,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def shown(time_ms: int | None, utc_offset_minutes: int = 0) -> str:
-    """A time of the log on the clock of a place: `2026-03-01 05:00:00 +01:00`; empty for none."""
+    """A time of the log on the clock of a place: `2026-03-01 05:00:00 +01:00`; empty for none.
+
+    A time beyond the calendar, as dead letters may have, is shown as the number that it is.
+    """
     if time_ms is None:
         return ""
     place = timezone(timedelta(minutes=utc_offset_minutes))
-    moment = (_EPOCH + timedelta(milliseconds=time_ms)).astimezone(place)
+    try:
+        moment = (_EPOCH + timedelta(milliseconds=time_ms)).astimezone(place)
+    except OverflowError:
+        return f"{time_ms} ms since 1970"
     return moment.strftime("%Y-%m-%d %H:%M:%S ") + moment.isoformat()[-6:]
 
 

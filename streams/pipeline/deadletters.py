@@ -16,6 +16,7 @@ from streams.domain.limits import RECORD_BYTES
 from streams.domain.reasons import EXPLANATIONS, Reason
 from streams.errors import BadRecord, StreamsError
 from streams.pipeline.clients import admin, producer, read_one, read_to_end
+from streams.pipeline.plain_decoder import without_logical_types
 from streams.pipeline.schemas import load_schemas
 from streams.pipeline.settings import Settings
 from streams.pipeline.topics import DEAD_LETTERS, SCANS, topic_named
@@ -144,6 +145,7 @@ def decode_as_far_as_possible(value: bytes | None) -> Decoded | None:
     name, schema = writers.get(int.from_bytes(value[1:5], "big"), (None, None))
     if name is None or schema is None:
         return None
+    schema = without_logical_types(schema)
     fields = schema["fields"]
     for count in range(len(fields), 0, -1):
         body = io.BytesIO(value[5:])
@@ -206,7 +208,7 @@ def purge(settings: Settings, ends: Mapping[int, int]) -> None:
     if not wanted:
         return
     client = admin(settings)  # must outlive the answers: they are lost with it
-    for each, future in client.delete_records(wanted, operation_timeout=_ANSWER_SECONDS).items():
+    for each, future in client.delete_records(wanted, request_timeout=_ANSWER_SECONDS).items():
         try:
             future.result()
         except KafkaException as error:
