@@ -1,0 +1,415 @@
+"""Workers under a supervisor that starts again whoever dies, and faults that are told with their time.
+
+Everything that happens to a run is in its `Chronicle`: printed when a test fails, beside the seed, so that a failure
+can be understood. Nothing here looks inside a worker: what it did is read from the topics, what it said from its log.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from streams.pipeline import topics
+from streams.pipeline.clients import consumer
+from streams.pipeline.local_broker import LocalBroker
+from streams.pipeline.plain_decoder import Decoder
+from streams.pipeline.settings import Settings
+from tests.faults.pump import Pump
+
+REPOSITORY = Path(__file__).parents[2]
+SESSION_SECONDS = 6.0
+# Points that a worker comes to only while records flow, and comes to again and again then.
+BATCH_POINTS = ("after_fold", "after_begin", "while_producing", "before_commit", "after_commit")
+# Exit code of a worker that gave up (WorkerDead), for its supervisor to start a new one.
+DEAD = 3
+# Two cores that are busy with something else take this long for what takes a second when they are not.
+PATIENCE_SECONDS = 120.0
+
+
+def wait_until(happened: Callable[[], Any], otherwise: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """The first true answer of `happened`, asked again and again."""
+    deadline = time.monotonic() + seconds
+    while not (answer := happened()):
+        assert time.monotonic() < deadline, f"{otherwise} within {seconds:g} s"
+        time.sleep(0.05)
+    return answer
+
+
+class Chronicle:
+    """What was done to whom, and when; one line each, printed at once (pytest shows it when the test fails)."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.counts: Counter[str] = Counter()
+        self._started = time.monotonic()
+        self.tell("seed", str(seed))
+
+    def tell(self, what: str, detail: str = "") -> None:
+        """One line; faults are counted by `what`."""
+        self.counts[what] += 1
+        print(f"{time.monotonic() - self._started:8.2f} s  {time.strftime('%H:%M:%S')}  {what} {detail}", flush=True)
+
+
+@dataclass
+class Installation:
+    """Topics on a broker, and the command line that speaks to them."""
+
+    settings: Settings
+    folder: Path
+    chronicle: Chronicle
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "KAFKA_BOOTSTRAP_SERVERS": self.settings.bootstrap,
+            "PARCELS_PREFIX": self.settings.prefix,
+            **self.environment,
+        }
+
+    def create_topics(self, partitions: int = 4) -> None:
+        topics.apply(self.settings, topics.plan(self.settings, partitions))
+
+    def start(self, *args: str, name: str, **environment: str) -> "Member":
+        return Member([sys.executable, "-m", "streams.cli", *args], self.folder / name, self.environment | environment)
+
+    def parcels(self, *args: str, seconds: float = PATIENCE_SECONDS) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "streams.cli", *args]
+        return subprocess.run(
+            command, env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=seconds, check=False
+        )
+
+    def fold_the_rest(self) -> None:
+        """Let a worker of nobody's fold what is left; it must end by itself."""
+        done = self.parcels("run", "--until-idle", "2", seconds=4 * PATIENCE_SECONDS)
+        assert done.returncode == 0, done.stderr
+        assert not behind(self.settings), "the worker that ended by itself left records of hub.scans behind"
+
+    def verify(self, truth: Path) -> dict[str, Any]:
+        """What `parcels verify` reports."""
+        done = self.parcels("verify", str(truth), "--json", seconds=4 * PATIENCE_SECONDS)
+        assert done.returncode in (0, 1), done.stderr
+        report: dict[str, Any] = json.loads(done.stdout)
+        self.chronicle.tell("verified", f"{report['parcels']} parcels, {report['milestones']['count']} milestones")
+        return report
+
+
+class Member:
+    """A process of the command line, with what it says in files."""
+
+    def __init__(self, command: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        number = sum(1 for _ in folder.glob("*.err"))
+        self._out, self._err = folder / f"{number}.out", folder / f"{number}.err"
+        self.stopped = False
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, cwd=folder
+            )
+
+    @property
+    def code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self.process.poll()
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text(errors="replace")
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text(errors="replace")
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Its log lines of one event."""
+        lines = []
+        for line in self.err.splitlines():
+            with contextlib.suppress(ValueError):
+                found = json.loads(line)
+                if found.get("event") == event:
+                    lines.append(found)
+        return lines
+
+    def memory_megabytes(self) -> float:
+        """Memory that it holds now."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+    def signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def freeze(self) -> None:
+        self.stopped = True
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+        self.stopped = False
+
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """How it ended, once it did."""
+        return self.process.wait(seconds)
+
+    def end(self) -> None:
+        """Have it gone, whatever it does."""
+        if self.code is None:
+            self.signal(signal.SIGKILL)
+            self.signal(signal.SIGCONT)
+            self.process.wait()
+
+
+class Crew:
+    """Workers by name. `keep_up` starts again whoever died; whoever dies of anything but a fault is a failure."""
+
+    def __init__(self, installation: Installation, *options: str) -> None:
+        self.installation = installation
+        self.options = options
+        self.members: dict[str, Member] = {}
+        self._chronicle = installation.chronicle
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for member in self.members.values():
+            member.end()
+
+    def start(self, name: str, *, crash_at: str = "", options: Sequence[str] = ()) -> Member:
+        """Start a worker; `crash_at`: the point of its path, and the how manieth time, at which it kills itself."""
+        self._chronicle.tell("start", f"{name} {crash_at}")
+        environment = {"PARCELS_CRASH_AT": crash_at} if crash_at else {}
+        member = self.installation.start(
+            "run", "--instance", name, *self.options, *options, name=name, **environment
+        )
+        self.members[name] = member
+        return member
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and gone when this returns."""
+        self._chronicle.tell("kill", name)
+        self.members[name].end()
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP."""
+        self._chronicle.tell("freeze", name)
+        self.members[name].freeze()
+
+    def thaw(self, name: str) -> None:
+        """SIGCONT."""
+        self.members[name].thaw()
+        self._chronicle.tell("thaw", name)
+
+    def crash(self, name: str, point: str, times: int = 1, *, pump: Pump, seconds: float = PATIENCE_SECONDS) -> None:
+        """Have a worker kill itself at a named point: whoever runs under the name is killed first."""
+        if name in self.members and self.members[name].code is None:
+            self.kill(name)
+        member = self.start(name, crash_at=f"{point}:{times}")
+        if point in BATCH_POINTS:
+            wait_until(
+                lambda: member.said("parcels.worker.restored") or member.code is not None, f"{name} did not restore"
+            )
+            pump.open()
+        elif point == "before_close":
+            self.wait_for(name, "parcels.worker.restored")
+            member.signal(signal.SIGTERM)
+        code = member.wait(seconds)
+        assert code == -signal.SIGKILL, f"{name} was to crash at {point}, but ended with {code}: {member.err}"
+        self._chronicle.tell("crash", f"{name} at {point}:{times}")
+
+    def keep_up(self, seconds: float = 0.0) -> None:
+        """Start again whoever died, for so long."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for name, member in list(self.members.items()):
+                if member.code is not None:
+                    assert member.code in (-signal.SIGKILL, DEAD), f"{name} ended with {member.code}: {member.err}"
+                    if member.code == DEAD:
+                        self._chronicle.tell("ended by itself", f"{name}: {member.err.splitlines()[-1:]}")
+                    self.start(name)
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+
+    def wait_for(self, name: str, event: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
+        """The first log line of this event that the worker of this name says."""
+        member = self.members[name]
+
+        def heard() -> dict[str, Any] | None:
+            assert member.code is None or member.said(event), f"{name} ended with {member.code}: {member.err}"
+            return next(iter(member.said(event)), None)
+
+        return wait_until(heard, f"{name} did not say {event}", seconds)
+
+    def stop(self) -> None:
+        """SIGTERM to all: each must leave cleanly."""
+        running = {name: member for name, member in self.members.items() if member.code is None}
+        for name, member in running.items():
+            member.thaw()
+            self.wait_for(name, "parcels.worker.started")
+            member.signal(signal.SIGTERM)
+        for name, member in running.items():
+            code = member.wait()
+            assert code == 0, f"{name} ended with {code} after SIGTERM: {member.err}"
+        self._chronicle.tell("stop", ", ".join(running))
+
+
+def positions(settings: Settings) -> dict[int, int]:
+    """Partition of hub.scans -> offset up to which parcel.state says it is folded: read plainly, committed only."""
+    decode = Decoder("Position")
+    found: dict[int, int] = {}
+    for partition, value in _newest(settings, topics.POSITION_KEY).items():
+        found[partition] = decode(value)["next_offset"]
+    return found
+
+
+def behind(settings: Settings) -> dict[int, int]:
+    """Partition -> records of hub.scans beyond the position, for partitions where there are some."""
+    ends = ends_of(settings, topics.SCANS)
+    known = positions(settings)
+    return {p: high - known.get(p, low) for p, (low, high) in ends.items() if high > known.get(p, low)}
+
+
+def ends_of(settings: Settings, topic: str) -> dict[int, tuple[int, int]]:
+    """Partition -> first and next offset."""
+    reader = consumer(settings, "test")
+    name = settings.prefix + topic
+    try:
+        partitions = reader.list_topics(name, timeout=20).topics[name].partitions
+        return {p: reader.get_watermark_offsets(TopicPartition(name, p), timeout=20) for p in partitions}
+    finally:
+        reader.close()
+
+
+def _newest(settings: Settings, key: bytes) -> dict[int, bytes]:
+    name = settings.prefix + topics.STATE
+    found: dict[int, bytes] = {}
+    for partition, (low, high) in ends_of(settings, topics.STATE).items():
+        look = 256
+        while low < high and partition not in found:
+            start = max(low, high - look)
+            for record in _between(settings, name, partition, start, high):
+                if record.key() == key:
+                    found[partition] = record.value()
+            if start == low:
+                break
+            look *= 16
+    return found
+
+
+def _between(settings: Settings, name: str, partition: int, start: int, high: int) -> Iterator[Any]:
+    reader = consumer(settings, "test", enable_partition_eof=True)
+    try:
+        reader.assign([TopicPartition(name, partition, start or OFFSET_BEGINNING)])
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            for record in reader.consume(1000, 0.1):
+                error = record.error()
+                if error is None and record.offset() < high:
+                    yield record
+                elif error is None or error.code() == KafkaError._PARTITION_EOF:
+                    # An open transaction ends the committed part too: what is behind it does not count yet.
+                    return
+    finally:
+        reader.close()
+
+
+class Broker:
+    """A broker of the test's own, to be killed and started again on the same data."""
+
+    def __init__(self, folder: Path, port: int, chronicle: Chronicle) -> None:
+        self._node = LocalBroker(folder, port)
+        self._chronicle = chronicle
+        self.bootstrap = self._node.up()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        running = self._node.running()
+        assert running is not None
+        os.kill(running.pid, signal.SIGKILL)
+        wait_until(lambda: self._node.running() is None, "the broker did not die")
+        self._chronicle.tell("broker killed")
+
+    def freeze(self) -> None:
+        running = self._node.running()
+        assert running is not None
+        os.kill(running.pid, signal.SIGSTOP)
+
+    def down(self) -> None:
+        self._node.down()
+        self._chronicle.tell("broker down")
+
+    def up(self) -> None:
+        self._node.up()
+        self._chronicle.tell("broker up")
+
+    def close(self) -> None:
+        self._node.down()
+
+
+def compact_often(settings: Settings) -> None:
+    """Have the cleaner at work on parcel.state every few seconds."""
+    client = AdminClient({"bootstrap.servers": settings.bootstrap})
+    wanted = {"segment.ms": "2000", "min.cleanable.dirty.ratio": "0.001", "max.compaction.lag.ms": "1000"}
+    resource = ConfigResource(
+        ResourceType.TOPIC,
+        settings.prefix + topics.STATE,
+        incremental_configs=[
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()
+        ],
+    )
+    for future in client.incremental_alter_configs([resource]).values():
+        future.result(30)
+
+
+def held_below(settings: Settings, ends: dict[int, tuple[int, int]]) -> int:
+    """How many records parcel.state still holds below these ends: fewer than before once it was compacted."""
+    name = settings.prefix + topics.STATE
+    held = 0
+    for partition, (low, high) in ends.items():
+        if low < high:
+            held += sum(1 for _ in _between(settings, name, partition, low, high))
+    return held
+
+
+def group_offsets(settings: Settings, group: str) -> dict[int, int]:
+    """Offsets that a group committed."""
+    reader = Consumer({"bootstrap.servers": settings.bootstrap, "group.id": settings.prefix + group})
+    name = settings.prefix + topics.SCANS
+    try:
+        wanted = [TopicPartition(name, partition) for partition in ends_of(settings, topics.SCANS)]
+        return {each.partition: each.offset for each in reader.committed(wanted, timeout=20) if each.offset >= 0}
+    except KafkaException:
+        return {}
+    finally:
+        reader.close()
+
+
+def assert_exact(report: dict[str, Any], *, broker_crashed: bool = False) -> None:
+    """Nothing lost, nothing double, nothing wrong.
+
+    broker_crashed: Kafka itself may have kept a part of a transaction; only milestones that are missing may follow.
+    """
+    assert report["differences"] == []
+    assert report["milestones"]["doubled"] == []
+    assert report["milestones"]["wrong"] == []
+    assert report["dead_letters"]["differences"] == []
+    assert report["behind"] == {}
+    if broker_crashed:
+        print(f"milestones that the broker's own crash took: {len(report['milestones']['missing'])}")
+    else:
+        assert report["milestones"]["missing"] == []

@@ -1,0 +1,171 @@
+"""However often workers and brokers are killed, wherever they are: nothing is lost, nothing double, nothing wrong."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from streams.pipeline import topics
+from streams.pipeline.crashpoints import POINTS
+from streams.pipeline.local_broker import free_port
+from streams.pipeline.settings import Settings
+from tests.faults.harness import (
+    BATCH_POINTS,
+    SESSION_SECONDS,
+    Broker,
+    Chronicle,
+    Crew,
+    Installation,
+    assert_exact,
+    compact_often,
+    ends_of,
+    held_below,
+    wait_until,
+)
+from tests.faults.pump import Day, Pump
+
+SEED = 20_260_301
+
+
+def crash_everywhere(crew: Crew, name: str, pump: Pump) -> None:
+    """One worker, killed once at every named point of its path, at a random pass."""
+    random = crew.installation.chronicle.random
+    for point in (*BATCH_POINTS, *(point for point in POINTS if point not in BATCH_POINTS)):
+        crew.crash(name, point, random.randint(1, 5) if point in BATCH_POINTS else 1, pump=pump)
+        pump.close()
+
+
+def kill_at_random(crew: Crew, kills: int, pump: Pump) -> None:
+    """SIGKILL, to anybody: every other time at any moment of its life, else while it is at work."""
+    random = crew.installation.chronicle.random
+    for number in range(kills):
+        victim = random.choice(sorted(crew.members))
+        if number % 2:
+            crew.wait_for(victim, "parcels.worker.restored")
+        pump.open()
+        crew.keep_up(random.uniform(0.1, 2.0))
+        crew.kill(victim)
+        pump.close()
+        crew.keep_up()
+
+
+def test_kills_of_one_and_of_two_workers_leave_everything_as_the_truth_says(settings: Settings, tmp_path: Path) -> None:
+    chronicle = Chronicle(SEED)
+    installation = Installation(settings, tmp_path, chronicle)
+    installation.create_topics(partitions=3)
+    day = Day.simulated(2_500, tmp_path / "truth.json", SEED)
+    with Pump(settings, day, rate=1_000) as pump, Crew(installation) as crew:
+        crash_everywhere(crew, "a", pump)
+        crew.start("a")
+        crew.crash("b", "before_commit", pump=pump)
+        crew.keep_up()
+        kill_at_random(crew, 4, pump)
+        assert pump.left, "the scans ran out before the kills did"
+        pump.finish()
+        crew.keep_up()
+        crew.stop()
+    installation.fold_the_rest()
+    assert_exact(installation.verify(day.truth))
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("protocol", "partitions"), [("classic", 6), ("consumer", 4), ("classic", 2)])
+def test_a_long_run_with_every_fault(protocol: str, partitions: int, tmp_path: Path) -> None:
+    """100,000 scans, one worker with all partitions, then two with one or several each."""
+    chronicle = Chronicle(SEED + partitions)
+    broker = Broker(tmp_path / "broker", free_port(), chronicle)
+    try:
+        _long_run(Installation(Settings(bootstrap=broker.bootstrap), tmp_path, chronicle), broker, protocol, partitions)
+    finally:
+        broker.close()
+
+
+def _long_run(installation: Installation, broker: Broker, protocol: str, partitions: int) -> None:
+    chronicle, settings = installation.chronicle, installation.settings
+    installation.create_topics(partitions)
+    compact_often(settings)
+    day = Day.simulated(9_200, installation.folder / "truth.json", SEED)
+    with Pump(settings, day, rate=800) as pump, Crew(installation, "--protocol", protocol) as crew:
+        crash_everywhere(crew, "a", pump)
+        crew.start("a")
+        kill_at_random(crew, 5, pump)
+        _freeze_alone(crew, "a", pump)
+        held_at = ends_of(settings, topics.STATE)
+        held_before = held_below(settings, held_at)
+
+        crew.start("b")
+        for point in ("before_commit", "while_producing", "after_commit", "after_fence", "after_begin", "after_restore"):
+            crew.keep_up()
+            if point not in BATCH_POINTS:
+                # With two workers only what is newly assigned is fenced and restored: it is, when one comes back.
+                pump.close()
+            victim = chronicle.random.choice("ab")
+            crew.crash(victim, point, chronicle.random.randint(1, 3) if point in BATCH_POINTS else 1, pump=pump)
+        crew.keep_up()
+        kill_at_random(crew, 10, pump)
+        for name in "ab":
+            _freeze_while_another_takes_over(crew, name, pump)
+        for _ in range(5):
+            _kill_broker(crew, broker, pump)
+        kill_at_random(crew, 2, pump)
+        assert pump.left, "the scans ran out before the kills did"
+        pump.finish()
+        crew.keep_up()
+        crew.stop()
+    installation.fold_the_rest()
+    held_after = held_below(settings, held_at)
+    chronicle.tell("compacted", f"{held_before} records became {held_after}")
+    report = installation.verify(day.truth)
+    print(f"{len(day.values)} records; {dict(chronicle.counts)}")
+    assert held_after < held_before, "the cleaner never ran"
+    assert chronicle.counts["kill"] + chronicle.counts["crash"] >= 30
+    assert chronicle.counts["broker killed"] == 5
+    assert_exact(report, broker_crashed=True)
+
+
+def _freeze_alone(crew: Crew, name: str, pump: Pump) -> None:
+    """Stopped for longer than its session with nobody to take over: it goes on by itself."""
+    crew.wait_for(name, "parcels.worker.restored")
+    pump.open()
+    crew.keep_up(0.5)
+    crew.freeze(name)
+    time.sleep(SESSION_SECONDS * 1.4)
+    pump.close()
+    crew.thaw(name)
+    crew.keep_up(3)
+
+
+def _freeze_while_another_takes_over(crew: Crew, name: str, pump: Pump) -> None:
+    """Stopped for longer than its session, and continued when another one has restored what it held."""
+    other = "b" if name == "a" else "a"
+    crew.keep_up()
+    pump.close()
+    for each in (name, other):
+        crew.wait_for(each, "parcels.worker.restored")
+    pump.open()
+    crew.keep_up(0.5)
+    heir = crew.members[other]
+    restored = len(heir.said("parcels.worker.restored"))
+    crew.freeze(name)
+    wait_until(
+        lambda: len(heir.said("parcels.worker.restored")) > restored, f"{other} did not take over from {name}"
+    )
+    time.sleep(1)
+    crew.thaw(name)
+    crew.keep_up(3)
+    pump.close()
+
+
+def _kill_broker(crew: Crew, broker: Broker, pump: Pump) -> None:
+    """SIGKILL while records flow; back after a while, and everybody goes on."""
+    random = crew.installation.chronicle.random
+    for name in crew.members:
+        crew.wait_for(name, "parcels.worker.started")
+    pump.open()
+    crew.keep_up(random.uniform(0.2, 2))
+    broker.kill()
+    time.sleep(random.uniform(0, 3))
+    broker.up()
+    crew.keep_up(random.uniform(2, 5))
+    pump.close()
