@@ -1,0 +1,223 @@
+"""`python -m bench memory`: what a parcel costs in memory, in a process of its own.
+
+Every parcel has an advice and 12 scans; places, plans, vehicles and bags repeat as they do in a hub. Two figures: the
+arrays of the table with their spare room, and how much the process grew.
+"""
+
+import argparse
+import gc
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.domain.kinds import (
+    ARRIVED,
+    CUSTOMS_PRESENTED,
+    CUSTOMS_RELEASED,
+    DELIVERED,
+    DIRECTIONS,
+    DISPATCHED,
+    INDUCTED,
+    LOADED,
+    NO_READ,
+    PACKED,
+    SORTED,
+    UNLOADED,
+    UNPACKED,
+)
+from streams.kernel.avro_encode import Encoder
+from streams.pipeline.parcel_stage import ParcelStage
+from streams.pipeline.schemas import load_schemas
+
+LIMIT = 600
+SCANS = (
+    ARRIVED,
+    UNLOADED,
+    UNPACKED,
+    INDUCTED,
+    CUSTOMS_PRESENTED,
+    NO_READ,
+    CUSTOMS_RELEASED,
+    SORTED,
+    PACKED,
+    LOADED,
+    DISPATCHED,
+    DELIVERED,
+)
+# Parcels that share one: what comes and goes in a vehicle, what is in a bag, what one owner sends on one lane.
+_BY_CONTAINER = {ARRIVED: 400, UNLOADED: 400, PACKED: 40, LOADED: 40, DISPATCHED: 1000}
+_BY_PLAN = 20
+_BLOCK = 10_000
+_START = 1_772_323_200_000
+_MINUTE = 60_000
+
+_Column = NDArray[np.int64]
+
+
+class _Words:
+    """Texts of one batch, one after the other."""
+
+    def __init__(self) -> None:
+        self._parts: list[NDArray[np.uint8]] = []
+        self._at = 0
+
+    def numbered(self, text: str, numbers: _Column) -> tuple[_Column, _Column]:
+        """Position and size of `text` followed by each of `numbers`, in 14 digits."""
+        digits = numbers[:, None] // 10 ** np.arange(13, -1, -1) % 10 + ord("0")
+        head = np.broadcast_to(np.frombuffer(text.encode(), np.uint8), (len(numbers), len(text)))
+        texts = np.hstack([head, digits.astype(np.uint8)])
+        at = self._at + np.arange(len(numbers)) * texts.shape[1]
+        self._parts.append(texts.ravel())
+        self._at += texts.size
+        return at, np.full(len(numbers), texts.shape[1])
+
+    def buffer(self) -> NDArray[np.uint8]:
+        return np.concatenate(self._parts)
+
+
+class History:
+    """Payloads of hub.scans: an advice and 12 scans of every parcel, a block of parcels at a time."""
+
+    def __init__(self) -> None:
+        schemas = load_schemas()
+        self._encoders = {name: Encoder(schemas.current(name), schemas.id(name)) for name in ("Scan", "Advice")}
+
+    def batches(self, parcels: int) -> Iterator[list[bytes]]:
+        """One batch for each record of the parcels of a block."""
+        for first in range(0, parcels, _BLOCK):
+            numbers = np.arange(first, min(first + _BLOCK, parcels), dtype=np.int64)
+            yield self._advices(numbers)
+            for place, kind in enumerate(SCANS):
+                yield self._scans(numbers, place, kind)
+
+    def _advices(self, parcels: _Column) -> list[bytes]:
+        words = _Words()
+        plan = parcels // _BY_PLAN
+        return self._encoded(
+            "Advice",
+            words,
+            {
+                **self._ids(words, parcels, 0),
+                "direction": plan % len(DIRECTIONS),
+                "service": words.numbered("", plan % 3),
+                "origin": words.numbered("", plan % 40),
+                "destination": words.numbered("", plan % 30),
+                "planned_lane": words.numbered("", plan % 9),
+                "owner": words.numbered("OWN", plan),
+                "promised_at": _START + parcels // 400 * _MINUTE,
+            },
+        )
+
+    def _scans(self, parcels: _Column, place: int, kind: int) -> list[bytes]:
+        words = _Words()
+        columns = {
+            **self._ids(words, parcels, place + 1),
+            "kind": np.full(len(parcels), kind),
+            "site": words.numbered("", parcels % 3),
+            "station": words.numbered("", parcels % 90),
+        }
+        if kind in (SORTED, LOADED):
+            columns["lane"] = words.numbered("", parcels // _BY_PLAN % 9)
+        if kind in _BY_CONTAINER:
+            columns["container_id"] = words.numbered(f"BAG{kind:02d}", parcels // _BY_CONTAINER[kind])
+        return self._encoded("Scan", words, columns)
+
+    @staticmethod
+    def _ids(words: _Words, parcels: _Column, place: int) -> dict[str, _Column | tuple[_Column, _Column]]:
+        return {
+            "event_id": words.numbered(f"event/{place:02d}/", parcels),
+            "parcel_id": words.numbered("LP", parcels),
+            "event_time": _START + parcels * 7 + place * 17 * _MINUTE,
+            "record_time": _START + parcels * 7 + place * 17 * _MINUTE,
+        }
+
+    def _encoded(self, name: str, words: _Words, columns: dict[str, _Column | tuple[_Column, _Column]]) -> list[bytes]:
+        encoder = self._encoders[name]
+        rows = len(columns["event_time"])
+        fields = encoder.layout.frames[0].columns
+        values = np.zeros((len(fields), rows), np.int64)
+        lengths = np.zeros((len(fields), rows), np.int32)
+        for place, field in enumerate(fields):
+            column = columns.get(field.path)
+            if isinstance(column, tuple):
+                values[place], lengths[place] = column
+            elif column is not None:
+                values[place] = column
+            elif field.path in ("lane", "reason", "container_id", "voids", "inferred_from", "weight_g"):
+                lengths[place] = -1
+        blob, ends = encoder.encode(rows, [(values, lengths)], (words.buffer(),))
+        return [blob[begin:end] for begin, end in itertools.pairwise(ends)]
+
+
+def measure(parcels: int) -> dict[str, float]:
+    """Fold the histories of so many parcels; bytes a parcel of the table and of the process."""
+    history = History()
+    # Whatever is needed once, compiled code and buffers of the size of a batch, is there before the measurement.
+    warm = ParcelStage(partition=0, partitions=1)
+    for batch in history.batches(_BLOCK):
+        warm.run(batch, outputs=False)
+    del warm
+    gc.collect()
+    before = _resident_bytes()
+    started = time.perf_counter()
+    stage = ParcelStage(partition=0, partitions=1)
+    records = 0
+    folding = 0.0
+    for batch in history.batches(parcels):
+        said = stage.run(batch, outputs=False)
+        assert not said.refused, said.refused[:3]
+        folding += said.seconds["fold"]
+        records += len(batch)
+    seconds = time.perf_counter() - started
+    del batch
+    gc.collect()
+    return {
+        "parcels": len(stage.table),
+        "records": records,
+        "table_bytes_per_parcel": round(stage.table.nbytes / len(stage.table), 1),
+        "process_bytes_per_parcel": round((_resident_bytes() - before) / len(stage.table), 1),
+        **{
+            f"{name}_bytes": round(array.nbytes / len(stage.table), 1)
+            for name, array in stage.table.arrays._asdict().items()
+        },
+        "seconds": round(seconds, 1),
+        "fold_nanoseconds_per_record": round(folding / records * 1e9),
+    }
+
+
+def _resident_bytes() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status has no VmRSS")
+
+
+def main(arguments: list[str]) -> int:
+    """Print the figures; 1 when a parcel costs more than the limit."""
+    parser = argparse.ArgumentParser(prog="python -m bench memory", description=__doc__)
+    parser.add_argument("--parcels", type=int, default=1_000_000, help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="figures as JSON")
+    options = parser.parse_args(arguments)
+    result = measure(options.parcels)
+    worst = max(result["table_bytes_per_parcel"], result["process_bytes_per_parcel"])
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print(f"{result['parcels']:,.0f} parcels with an advice and {len(SCANS)} scans each")
+        print(f"table:   {result['table_bytes_per_parcel']:7.1f} bytes a parcel, spare room included")
+        print(f"process: {result['process_bytes_per_parcel']:7.1f} bytes a parcel")
+        for name, value in result.items():
+            if name.endswith("_bytes") and value >= 0.1:
+                print(f"  {name.removesuffix('_bytes'):12} {value:7.1f}")
+        print(f"limit:   {LIMIT:7.1f}" + ("" if worst <= LIMIT else ": EXCEEDED"))
+    return 0 if worst <= LIMIT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

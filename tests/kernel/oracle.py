@@ -1,0 +1,236 @@
+"""What the parcel stage must say, in dicts and sorted lists: slow, plain, and made without the kernel.
+
+Everything is derived anew from all records that are known, whenever it is asked for.
+"""
+
+import struct
+from collections import Counter
+
+import mmh3
+
+from streams.domain import kinds
+from streams.domain.kinds import KINDS, MILESTONE_TYPES
+from tests.kernel.records import type_of
+
+NEVER = -(2**63)
+WHERE_FIELDS = ("site", "station", "lane", "reason")
+PLAN_FIELDS = ("direction", "service", "origin", "destination", "planned_lane", "owner")
+
+
+def words(bits):
+    return {name for number, name in enumerate(KINDS) if bits >> number & 1}
+
+
+MOVES, CUSTOMS, OFFICE = words(kinds.MOVES), words(kinds.CUSTOMS), words(kinds.OFFICE)
+MILESTONES, IN_HUB = words(kinds.MILESTONES), words(kinds.IN_HUB)
+
+
+def hashed(said):
+    return struct.pack(">QQ", *mmh3.hash64(said, 0, x64arch=True, signed=False))
+
+
+def kind_of(record):
+    return record["kind"] if type_of(record) == "Scan" else "ADVISED"
+
+
+def identity_of(record):
+    name = record["event_id"].encode()
+    if kind_of(record) == "VOID":
+        name += b"\0" + struct.pack(">q", record["event_time"])
+    return hashed(name)
+
+
+class Known:
+    """One distinct record."""
+
+    def __init__(self, record):
+        self.record = record
+        self.kind = kind_of(record)
+        self.identity = identity_of(record)
+        self.time = record["event_time"]
+        self.key = (self.time, KINDS.index(self.kind), self.identity)
+        self.target = hashed(record["voids"].encode()) if self.kind == "VOID" else None
+        self.is_advice = type_of(record) == "Advice"
+
+    def __getitem__(self, field):
+        return self.record.get(field)
+
+
+class Parcel:
+    """The distinct records of one parcel."""
+
+    def __init__(self, parcel_id):
+        self.parcel_id = parcel_id
+        self.known = {}
+
+    def ordered(self):
+        return sorted(self.known.values(), key=lambda known: known.key)
+
+    def targets(self):
+        return {known.target for known in self.known.values()}
+
+    def live(self):
+        targets = self.targets()
+        return [known for known in self.ordered() if known.kind != "VOID" and known.identity not in targets]
+
+    def firsts(self):
+        """kind -> the first live record of each kind whose first time is a milestone."""
+        return {known.kind: known for known in reversed(self.live()) if known.kind in MILESTONES}
+
+    def last_advice(self):
+        return last(self.live(), lambda known: known.is_advice)
+
+    def direction(self):
+        latest = self.last_advice()
+        return "UNKNOWN" if latest is None else latest["direction"]
+
+    def state(self):
+        """ParcelState as fastavro reads it, times as numbers."""
+        live = self.live()
+        scans = [known for known in live if not known.is_advice]
+        stage = last(live, lambda known: known.kind in MOVES - {"ADVISED"})
+        stage = stage or last(live, lambda known: known.kind == "ADVISED")
+        customs = last(scans, lambda known: known.kind in CUSTOMS)
+        held = customs is not None and customs.kind == "CUSTOMS_HELD"
+        place = last(scans, lambda known: known.kind not in OFFICE)
+        lane = last(scans, lambda known: known.kind in {"SORTED", "LOADED"} and known["lane"] is not None)
+        latest = self.last_advice()
+        times = {}
+        for known in live:
+            times.setdefault(known.kind, []).append(known.time)
+        return {
+            "parcel_id": self.parcel_id,
+            "version": len(self.known),
+            "stage": stage and stage.kind,
+            "stage_time": stage and stage.time,
+            "customs": customs and customs.kind,
+            "held": held,
+            "hold_reason": customs["reason"] if held else None,
+            "site": place and place["site"],
+            "station": place and place["station"],
+            "container_id": container_of(scans),
+            "lane": lane and lane["lane"],
+            "damaged": "DAMAGED" in times,
+            "no_reads": len(times.get("NO_READ", ())),
+            "recirculations": len(times.get("RECIRCULATED", ())),
+            "plan": latest and plan_of(latest),
+            "promised_at": latest and latest["promised_at"],
+            "kinds": [
+                {"kind": kind, "first": min(times[kind]), "last": max(times[kind]), "count": len(times[kind])}
+                for kind in KINDS
+                if kind in times
+            ],
+            "scans": self.entries(),
+        }
+
+    def entries(self):
+        targets = self.targets()
+        return [
+            {
+                "identity": known.identity,
+                "kind": known.kind,
+                "event_time": known.time,
+                "utc_offset_minutes": known["utc_offset_minutes"] or 0,
+                "voided": known.kind != "VOID" and known.identity in targets,
+                "inferred": known["inferred_from"] is not None,
+                "at": None if known.is_advice else {field: known[field] for field in WHERE_FIELDS},
+                "container_id": None if known.kind == "VOID" else known["container_id"],
+                "voids": known.target,
+                "plan": plan_of(known) if known.is_advice else None,
+                "promised_at": known["promised_at"],
+            }
+            for known in self.ordered()
+        ]
+
+    def add(self, record):
+        """Take a record in. Returns None for a duplicate, else the milestones that follow (one at most)."""
+        known = Known(record)
+        if known.identity in self.known:
+            return None
+        before = self.firsts()
+        self.known[known.identity] = known
+        after = self.firsts()
+        told = [self.milestone(kind, before.get(kind), after.get(kind), known) for kind in MILESTONES]
+        return [milestone for milestone in told if milestone]
+
+    def milestone(self, kind, before, after, cause):
+        if before is after or (before and after and before.time == after.time):
+            return None
+        said = {
+            "parcel_id": self.parcel_id,
+            "version": len(self.known),
+            "type": "REACHED" if before is None else "LOST" if after is None else "CORRECTED",
+            "stage": kind,
+            "event_time": (after or before).time,
+            "previous_time": before.time if before and after else None,
+            "evidence": (after or cause).identity,
+            "site": (after and after["site"]) or "",
+            "station": (after and after["station"]) or "",
+            "direction": self.direction(),
+        }
+        previous = NEVER if said["previous_time"] is None else said["previous_time"]
+        number = MILESTONE_TYPES.index(said["type"])
+        said["milestone_id"] = hashed(
+            self.parcel_id.encode()
+            + b"\0"
+            + struct.pack(">iBB", said["version"], number, KINDS.index(kind))
+            + said["evidence"]
+            + struct.pack(">qq", said["event_time"], previous)
+        )
+        return said
+
+
+def last(among, condition):
+    return next((known for known in reversed(among) if condition(known)), None)
+
+
+def container_of(scans):
+    container = None
+    for known in scans:
+        if known.kind in {"UNPACKED", "DELIVERED"}:
+            container = None
+        elif known["container_id"] is not None:
+            container = known["container_id"]
+    return container
+
+
+def plan_of(known):
+    return {field: known[field] for field in PLAN_FIELDS}
+
+
+class Oracle:
+    """All parcels of a log."""
+
+    def __init__(self, records=()):
+        self.parcels = {}
+        self.milestones = []
+        self.duplicates = 0
+        # (site, kind, direction) of each distinct scan, with the direction that is known when it is folded.
+        self.scans = Counter()
+        self.hub_time = None
+        for record in records:
+            self.add(record)
+
+    def add(self, record):
+        """Take the next record of the log."""
+        if type_of(record) == "Tick":
+            self.hub_time = max(record["hub_time"], self.hub_time or record["hub_time"])
+            return
+        parcel = self.parcels.setdefault(record["parcel_id"], Parcel(record["parcel_id"]))
+        told = parcel.add(record)
+        if told is None:
+            self.duplicates += 1
+            return
+        assert len(told) <= 1
+        self.milestones += told
+        if type_of(record) == "Scan":
+            self.scans[record["site"], record["kind"], parcel.direction()] += 1
+
+    def states(self):
+        """parcel_id -> its state."""
+        return {parcel_id: parcel.state() for parcel_id, parcel in self.parcels.items()}
+
+    def parcels_by_stage(self):
+        """How many parcels are at each stage in the hub."""
+        stages = Counter(parcel.state()["stage"] for parcel in self.parcels.values())
+        return {kind: stages[kind] for kind in KINDS if kind in IN_HUB}

@@ -1,0 +1,139 @@
+"""Records of hub.scans as dicts, their bytes, and what the outputs say: by fastavro, not by the kernel."""
+
+import io
+from functools import cache
+
+import fastavro
+from hypothesis import strategies as st
+
+from streams.domain.kinds import DIRECTIONS, KINDS
+from streams.pipeline.schemas import load_schemas
+
+MORNING = 1_772_355_600_000
+
+
+def scan(event_id, parcel_id, kind="UNLOADED", event_time=MORNING, **others):
+    return {
+        "event_id": event_id,
+        "parcel_id": parcel_id,
+        "kind": kind,
+        "event_time": event_time,
+        "utc_offset_minutes": 60,
+        "record_time": MORNING,
+        "site": "LGG",
+        "station": "UNL-01",
+        **dict.fromkeys(("lane", "reason", "container_id", "voids", "inferred_from")),
+    } | others
+
+
+def void(event_id, parcel_id, voids, event_time=MORNING, **others):
+    return scan(event_id, parcel_id, "VOID", event_time, voids=voids, **others)
+
+
+def advice(event_id, parcel_id, event_time=MORNING, **others):
+    return {
+        "event_id": event_id,
+        "parcel_id": parcel_id,
+        "event_time": event_time,
+        "record_time": MORNING,
+        "direction": "IMPORT",
+        "service": "STANDARD",
+        "origin": "CN",
+        "destination": "BE",
+        "planned_lane": None,
+        "owner": "",
+        "promised_at": None,
+    } | others
+
+
+def tick(hub_time):
+    return {"hub_time": hub_time, "clock": "test"}
+
+
+def type_of(record):
+    if "hub_time" in record:
+        return "Tick"
+    return "Advice" if "service" in record else "Scan"
+
+
+@cache
+def _schema(name):
+    return fastavro.parse_schema(_plain(load_schemas().current(name)))
+
+
+def _plain(schema):
+    """Without logical types: fastavro then reads times as the numbers they are."""
+    if isinstance(schema, dict):
+        return {key: _plain(value) for key, value in schema.items() if key != "logicalType"}
+    return [_plain(part) for part in schema] if isinstance(schema, list) else schema
+
+
+def framed(record):
+    """The value that a record has in the log."""
+    name = type_of(record)
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, _schema(name), record)
+    return load_schemas().frame(name, body.getvalue())
+
+
+def read(name, value):
+    """What a value of an output topic says."""
+    assert value[:5] == load_schemas().frame(name, b"")
+    body = io.BytesIO(value[5:])
+    told = fastavro.schemaless_reader(body, _schema(name), None)
+    assert not body.read(1)
+    return told
+
+
+# Few of everything, so that records meet: the same instants, ids, places and containers again and again.
+PARCELS = ("A", "LP00001234", "Ü-\u65e5\u672c-" + "9" * 90)
+TIMES = (MORNING, MORNING + 1, MORNING + 60_000, -2_208_988_800_000, 7_258_118_399_999, -1)
+LONG_TEXTS = ("x" * 255, "é" * 127, "\u65e5" * 85, "🛩" * 63 + "ab")
+TEXTS = st.sampled_from(("", "LGG", "LUX", "é", *LONG_TEXTS))
+MAYBE_TEXTS = st.none() | TEXTS
+EVENT_IDS = (*(f"e{number}" for number in range(8)), "é" * 512, "v0", "v1", "v0\0" + "\0" * 8)
+
+
+@st.composite
+def records(draw, parcels=PARCELS, event_ids=EVENT_IDS):
+    """One scan, void or advice."""
+    ids = (draw(st.sampled_from(event_ids)), draw(st.sampled_from(parcels)))
+    event_time = draw(st.sampled_from(TIMES))
+    what = draw(st.integers(0, 9))
+    if what == 0:
+        return advice(
+            *ids,
+            event_time,
+            direction=draw(st.sampled_from(DIRECTIONS)),
+            service=draw(TEXTS),
+            destination=draw(TEXTS),
+            planned_lane=draw(MAYBE_TEXTS),
+            owner=draw(TEXTS),
+            promised_at=draw(st.none() | st.sampled_from(TIMES)),
+        )
+    details = {
+        "site": draw(TEXTS),
+        "station": draw(st.sampled_from(("", "SRT-1", "SRT-2"))),
+        "container_id": draw(MAYBE_TEXTS),
+        "lane": draw(MAYBE_TEXTS),
+        "reason": draw(MAYBE_TEXTS),
+        "utc_offset_minutes": draw(st.sampled_from((-840, 0, 60, 840))),
+        "inferred_from": draw(st.none() | st.sampled_from(("", "e0"))),
+    }
+    if what <= 2:
+        return void(*ids, draw(st.sampled_from((*event_ids, "never seen"))), event_time, **details)
+    return scan(*ids, draw(st.sampled_from(KINDS[:-1])), event_time, **details)
+
+
+def histories(max_size=40):
+    """A log of records of up to three parcels, with repeats, contradictions and voids."""
+    return st.lists(records(), max_size=max_size)
+
+
+def batches_of(values, cuts):
+    """`values` cut at these positions."""
+    ends = sorted({min(cut, len(values)) for cut in cuts})
+    return [values[begin:end] for begin, end in zip([0, *ends], [*ends, len(values)], strict=True)]
+
+
+CUTS = st.lists(st.integers(0, 40), max_size=6)

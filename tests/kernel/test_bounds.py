@@ -1,0 +1,305 @@
+"""What cannot be used is refused with its reason, at the exact bound, and disturbs nothing else."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.domain import limits
+from streams.domain.reasons import Reason
+from streams.kernel.avro_decode import FRAMING
+from streams.pipeline.parcel_stage import ParcelStage
+from tests.kernel.oracle import Oracle
+from tests.kernel.records import LONG_TEXTS, MORNING, advice, framed, histories, read, scan, tick, void
+from tests.kernel.test_identity import murmur2
+
+YEAR_1, YEAR_9999 = -62_135_596_800_000, 253_402_300_799_000
+GOOD = [scan("g1", "GOOD", "ARRIVED"), advice("g2", "GOOD"), scan("g3", "GOOD", "SORTED", MORNING + 5, lane="N")]
+
+
+def reason_of(record):
+    """OK, or why a new stage refuses the record (or the raw value)."""
+    value = record if isinstance(record, bytes) else framed(record)
+    refused = ParcelStage(partition=0, partitions=1).run([value]).refused
+    assert len(refused) <= 1
+    return refused[0][1] if refused else Reason.OK
+
+
+def shows(make, good, bad, reason):
+    for value in good:
+        assert reason_of(make(value)) == Reason.OK, value
+    for value in bad:
+        assert reason_of(make(value)) == reason, value
+
+
+def any_scan(**fields):
+    return scan(**{"event_id": "e", "parcel_id": "P"} | fields)
+
+
+def any_advice(**fields):
+    return advice(**{"event_id": "e", "parcel_id": "P"} | fields)
+
+
+both = pytest.mark.parametrize("make", [any_scan, any_advice])
+
+
+class TestIds:
+    @both
+    def test_a_parcel_id_has_1_to_128_bytes(self, make):
+        shows(
+            lambda parcel_id: make(parcel_id=parcel_id),
+            ["P", "P" * 128, "é" * 64, "🛩" * 32],
+            ["", "P" * 129, "é" * 64 + "P", "🛩" * 32 + "é", "P" * 10_000],
+            Reason.BAD_PARCEL_ID,
+        )
+
+    @both
+    def test_a_parcel_id_has_no_control_characters(self, make):
+        shows(
+            lambda parcel_id: make(parcel_id=parcel_id),
+            [" ", "~", "a b", "\xa0"],
+            ["\0", "\0position", "P\n", "\tP", "P\x1fQ", "P\x7f", "\r"],
+            Reason.BAD_PARCEL_ID,
+        )
+
+    @both
+    def test_an_event_id_has_1_to_1024_bytes(self, make):
+        shows(
+            lambda event_id: make(event_id=event_id),
+            ["e", "e" * 1024, "é" * 512, "\0", "\n"],
+            ["", "e" * 1025, "é" * 512 + "e", "e" * 20_000],
+            Reason.OUT_OF_BOUNDS,
+        )
+
+    def test_what_a_void_names_has_1_to_1024_bytes(self):
+        shows(lambda voids: void("v", "P", voids), ["e", "e" * 1024, "é" * 512], ["e" * 1025], Reason.OUT_OF_BOUNDS)
+
+    @both
+    def test_the_parcel_id_is_looked_at_before_the_rest(self, make):
+        assert reason_of(make(parcel_id="", event_id="", event_time=YEAR_1)) == Reason.BAD_PARCEL_ID
+
+
+class TestTimes:
+    GOOD = (limits.EARLIEST_MS, limits.LATEST_MS - 1, -1, 0, MORNING)
+    BAD = (limits.EARLIEST_MS - 1, limits.LATEST_MS, YEAR_1, YEAR_9999, -(2**63), 2**63 - 1)
+
+    @both
+    def test_an_event_happens_from_1900_to_2199(self, make):
+        shows(lambda time: make(event_time=time), self.GOOD, self.BAD, Reason.OUT_OF_BOUNDS)
+
+    def test_a_promise_is_for_1900_to_2199_or_not_made(self):
+        shows(lambda time: advice("a", "P", promised_at=time), (*self.GOOD, None), self.BAD, Reason.OUT_OF_BOUNDS)
+
+    def test_the_hub_lives_from_1900_to_2199(self):
+        shows(tick, self.GOOD, self.BAD, Reason.OUT_OF_BOUNDS)
+
+    def test_a_tick_out_of_bounds_does_not_move_the_clock(self):
+        stage = ParcelStage(partition=0, partitions=1)
+        said = stage.run([framed(tick(MORNING)), framed(tick(limits.LATEST_MS)), framed(tick(YEAR_1))])
+        assert said.refused == [(1, Reason.OUT_OF_BOUNDS), (2, Reason.OUT_OF_BOUNDS)]
+        assert said.hub_time == MORNING
+
+    @both
+    def test_the_record_time_may_be_any_number(self, make):
+        # It decides nothing, so it can break nothing.
+        shows(lambda time: make(record_time=time), [*self.GOOD, *self.BAD], [], Reason.OK)
+
+    def test_clocks_are_14_hours_apart_at_most(self):
+        shows(
+            lambda minutes: scan("e", "P", utc_offset_minutes=minutes),
+            [-840, 840, 0],
+            [-841, 841, -(2**31), 2**31 - 1],
+            Reason.OUT_OF_BOUNDS,
+        )
+
+
+class TestTexts:
+    @pytest.mark.parametrize("field", ["site", "station", "lane", "reason", "container_id"])
+    @pytest.mark.parametrize("kind", ["SORTED", "CUSTOMS_HELD", "OTHER"])
+    def test_of_a_scan(self, field, kind):
+        shows(
+            lambda text: scan("e", "P", kind, **{field: text}),
+            ["", *LONG_TEXTS],
+            ["x" * 256, "é" * 128, "x" * 20_000],
+            Reason.OUT_OF_BOUNDS,
+        )
+
+    @pytest.mark.parametrize("field", ["service", "origin", "destination", "planned_lane", "owner"])
+    def test_of_an_advice(self, field):
+        shows(
+            lambda text: advice("e", "P", **{field: text}),
+            ["", *LONG_TEXTS],
+            ["x" * 256, "é" * 128],
+            Reason.OUT_OF_BOUNDS,
+        )
+
+    def test_all_at_their_bounds_at_once(self):
+        longest = "x" * limits.WORD_BYTES
+        records = [
+            scan(
+                "e" * 1024,
+                "P" * 128,
+                "SORTED",
+                **dict.fromkeys(("site", "station", "lane", "reason", "container_id"), longest),
+            ),
+            advice(
+                "a" * 1024,
+                "P" * 128,
+                **dict.fromkeys(("service", "origin", "destination", "planned_lane", "owner"), longest),
+            ),
+            void("v" * 1024, "P" * 128, "e" * 1024, site=longest, station=longest, lane=longest, reason=longest),
+        ]
+        said = ParcelStage(partition=0, partitions=1).run([framed(record) for record in records])
+        assert said.refused == []
+        [(_, state)] = said.states
+        assert read("ParcelState", state) == Oracle(records).states()["P" * 128]
+
+
+class TestVoids:
+    def test_a_void_names_what_it_voids(self):
+        assert reason_of(scan("v", "P", "VOID")) == Reason.BAD_VOID
+        assert reason_of(scan("v", "P", "VOID", voids="")) == Reason.BAD_VOID
+        assert reason_of(void("v", "P", "e")) == Reason.OK
+
+    def test_only_a_void_does(self):
+        for kind in ("OTHER", "ADVISED", "LOST"):
+            assert reason_of(scan("e", "P", kind, voids="other")) == Reason.BAD_VOID
+        # An empty name names nothing.
+        assert reason_of(scan("e", "P", voids="")) == Reason.OK
+
+
+class TestPartitions:
+    def test_every_parcel_belongs_to_one_partition(self):
+        records = [scan("e", f"LP{number}") for number in range(64)] + [advice("a", f"LP{n}") for n in range(64)]
+        for partition in range(4):
+            refused = dict(ParcelStage(partition, 4).run([framed(record) for record in records]).refused)
+            for place, record in enumerate(records):
+                at_home = (murmur2(record["parcel_id"].encode()) & 0x7FFFFFFF) % 4 == partition
+                assert refused.get(place) == (None if at_home else Reason.WRONG_PARTITION)
+
+    def test_ticks_belong_to_all(self):
+        assert [ParcelStage(number, 3).run([framed(tick(MORNING))]).hub_time for number in range(3)] == [MORNING] * 3
+
+
+class TestFullParcels:
+    def test_the_10001st_record(self):
+        values = [framed(scan(f"e{number}", "FULL", "SORTED", MORNING + number)) for number in range(10_000)]
+        stage = ParcelStage(partition=0, partitions=1)
+        # In a row, so that each belongs behind the last: the longest walks.
+        assert stage.run(values).refused == []
+        for record in (scan("one more", "FULL"), advice("a", "FULL"), void("v", "FULL", "e1")):
+            said = stage.run([framed(record), framed(scan("e", "OTHER"))])
+            assert said.refused == [(0, Reason.PARCEL_FULL)]
+            assert b"FULL" not in dict(said.states)
+        assert read("ParcelState", stage.run([framed(scan("f", "OTHER"))]).states[0][1])["version"] == 2
+
+    def test_the_1001st_void(self):
+        values = [framed(void(f"v{number}", "FULL", f"e{number}")) for number in range(1_001)]
+        stage = ParcelStage(partition=0, partitions=1)
+        said = stage.run(values)
+        assert said.refused == [(1_000, Reason.PARCEL_FULL)]
+        restored = ParcelStage(partition=0, partitions=1)
+        restored.restore([value for _, value in said.states])
+        for same in (stage, restored):
+            said = same.run([framed(void("more", "FULL", "e")), framed(scan("e3", "FULL", "LOADED"))])
+            assert said.refused == [(0, Reason.PARCEL_FULL)]
+            state = read("ParcelState", said.states[0][1])
+            assert (state["version"], state["kinds"]) == (1_001, [])
+
+    def test_the_largest_state_is_one_record_that_is_read_back(self):
+        longest = "x" * limits.WORD_BYTES
+        words = dict.fromkeys(("site", "station", "lane", "reason", "container_id"), longest)
+        made = [
+            scan(f"e{number}", "P" * 128, "SORTED", limits.LATEST_MS - 1 - number, utc_offset_minutes=840, **words)
+            for number in range(9_999)
+        ]
+        plan = dict.fromkeys(("service", "origin", "destination", "planned_lane", "owner"), longest)
+        made.append(advice("a", "P" * 128, limits.LATEST_MS - 1, promised_at=limits.LATEST_MS - 1, **plan))
+        stage = ParcelStage(partition=0, partitions=1)
+        [(key, state)] = stage.run([framed(record) for record in made]).states
+        # Room for the key and the framing of a batch of records.
+        assert len(key) + len(state) + 1024 < 16 << 20
+        restored = ParcelStage(partition=0, partitions=1)
+        restored.restore([state])
+        one_more = [framed(scan("one more", "P" * 128))]
+        assert restored.run(one_more).refused == stage.run(one_more).refused == [(0, Reason.PARCEL_FULL)]
+
+
+HUGE = 5 << 20
+RUBBISH = (
+    None,
+    b"",
+    bytes(HUGE),
+    framed(GOOD[0])[:FRAMING] + b"\xfe" * HUGE,
+    framed(scan("bad", "GOOD", site="LGG")).replace(b"LGG", b"L\xffG"),
+    *(
+        framed(record)
+        for record in (
+            scan("bad", ""),
+            scan("bad", "P" * 10_000),
+            scan("bad", "GOOD", event_time=YEAR_1),
+            scan("bad", "GOOD", event_time=YEAR_9999),
+            scan("bad", "GOOD", "VOID"),
+            scan("bad", "GOOD", site="x" * 256),
+            advice("bad", "NEVER SEEN", promised_at=YEAR_9999),
+            tick(YEAR_9999),
+        )
+    ),
+)
+
+
+def rubbish(seed):
+    """A value of some sort that nobody can use."""
+    dice = random.Random(seed)
+    good = framed(dice.choice(GOOD))
+    return dice.choice(
+        (
+            *RUBBISH,
+            dice.randbytes(dice.randrange(200)),
+            good[:FRAMING] + dice.randbytes(dice.randrange(100)) + b"\xff" * 11,
+            good[: dice.randrange(len(good))],
+            good + b"\0",
+            b"\0\0\0\0\x63" + good[FRAMING:],
+            b"\0\xff\xff\xff\xff" + good[FRAMING:],
+            b"\1" + good[1:],
+        )
+    )
+
+
+class TestTheRestFlowsOn:
+    @pytest.mark.parametrize(
+        ("value", "reason"),
+        [
+            (bytes(HUGE), Reason.TOO_LARGE),
+            (framed(GOOD[0])[:-1], Reason.TRUNCATED),
+            (framed(GOOD[0]) + b"\0", Reason.TRAILING_BYTES),
+            (b"\0\0\0\0\x63rest", Reason.UNKNOWN_SCHEMA),
+            (b"\0\0\0\0\4" + framed(GOOD[0])[FRAMING:], Reason.UNKNOWN_SCHEMA),
+            (b"{}", Reason.BAD_FRAMING),
+            (b"", Reason.BAD_FRAMING),
+        ],
+        ids=["5 MB", "truncated", "trailing", "unknown id", "id of another topic", "no framing", "empty"],
+    )
+    def test_unreadable_values(self, value, reason):
+        assert reason_of(value) == reason
+
+    @given(history=histories(15), seeds=st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 15)), max_size=8))
+    def test_refused_records_change_nothing(self, history, seeds):
+        clean = [framed(record) for record in history]
+        dirty = list(enumerate(clean))
+        for seed, place in seeds:
+            dirty.insert(place, (None, rubbish(seed)))
+        alone, among = ParcelStage(partition=0, partitions=1), ParcelStage(partition=0, partitions=1)
+        expected, said = alone.run(clean), among.run([value for _, value in dirty])
+        assert (said.states, said.milestones) == (expected.states, expected.milestones)
+        assert (said.scans, said.duplicates, said.hub_time) == (expected.scans, expected.duplicates, None)
+        assert [place for place, _ in said.refused] == [place for place, (good, _) in enumerate(dirty) if good is None]
+        assert len(among.table) == len(alone.table)
+        # And nothing of them comes up later.
+        after = [framed(record) for record in GOOD]
+        assert among.run(after).states == alone.run(after).states
+
+    def test_an_empty_batch(self):
+        said = ParcelStage(partition=0, partitions=1).run([])
+        assert (said.states, said.milestones, said.refused, said.duplicates) == ([], [], [], 0)
