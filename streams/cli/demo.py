@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Final
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
 
@@ -33,7 +33,7 @@ _SEED: Final = 7
 _REDRAWN_SECONDS: Final = 0.25
 _PLAIN_SECONDS: Final = 3.0
 # The worker compiles its code when it runs for the first time; `make setup` has done that already.
-_READY_SECONDS: Final = 180.0
+_READY_SECONDS: Final = 300.0
 # A worker whose code is compiled is ready in about 3 s.
 _WORTH_A_WORD_SECONDS: Final = 8.0
 _STUCK_SECONDS: Final = 60.0
@@ -63,65 +63,82 @@ def demo(
     from streams.pipeline.local_broker import LocalBroker
     from streams.pipeline.settings import Settings
 
-    with _ended_by_signals(), ExitStack() as running:
+    with _Processes(data) as running:
         _clear(data)
         broker = LocalBroker(data / "broker", _free(_BROKER_PORT))
-        stop_broker = running.enter_context(_stopped_at_the_end(broker))
         _say(f"parcels broker up --data {_path(broker.folder)} --port {broker.port}")
-        where = Settings(bootstrap=broker.up(), prefix="")
+        where = Settings(bootstrap=running.broker_up(broker), prefix="")
         _say(f"export KAFKA_BOOTSTRAP_SERVERS={where.bootstrap}")
         _say("parcels topics apply")
         topics.apply(where, topics.plan(where))
 
         metrics_port = _free(_METRICS_PORT)
         board = Board(f"http://127.0.0.1:{metrics_port}", "Parcel hub")
-        worker = running.enter_context(_Child.of(data, where, "run", "--metrics-port", str(metrics_port)))
+        worker = running.start(where, "run", "--metrics-port", str(metrics_port))
         _wait_until_ready(board, worker)
 
         truth = data / "truth.json"
         speed = round((24 + _AFTER_HOURS) * 3600 / seconds)
-        hub = running.enter_context(
-            _Child.of(
-                data,
-                where,
-                *("simulate", "--parcels", str(parcels), "--seed", str(_SEED), "--after-hours", str(_AFTER_HOURS)),
-                *("--speed", str(speed), "--truth", _path(truth)),
-            )
+        hub = running.start(
+            where,
+            *("simulate", "--parcels", str(parcels), "--seed", str(_SEED), "--after-hours", str(_AFTER_HOURS)),
+            *("--speed", str(speed), "--truth", _path(truth)),
         )
-        milestones = running.enter_context(following_milestones(where))
-        _watch(board, milestones, where, hub, worker)
+        with following_milestones(where) as milestones:
+            _watch(board, milestones, where, hub, worker)
         worker.stop()
         print()
-        with _Child.of(data, where, "verify", _path(truth), output=None) as verify:
-            code = verify.wait()
+        code = running.start(where, "verify", _path(truth), shown=True).wait()
         if code not in (0, DIFFERENCES):
             raise StreamsError("the states could not be compared with the truth; see above")
         if keep:
-            stop_broker.pop_all()
+            running.keep_broker()
         [(most_told, _)] = milestones.of_parcel.most_common(1) or [("", 0)]
         _say_what_next(broker, most_told, metrics_port, keep=keep)
     raise typer.Exit(code)
 
 
-class _Child:
-    """Another command of this program, which ends with the `with` block at the latest."""
+class _Processes:
+    """The processes of the demo: whatever ends it, they end first.
 
-    def __init__(self, name: str, process: "subprocess.Popen[bytes]", log: Path | None) -> None:
-        self.name = name
-        self._process = process
-        self._log = log
+    SIGTERM and Ctrl-C end it with SystemExit where it stands, but not between the start of a process and the note that
+    it must be stopped, nor while the processes are being stopped.
+    """
 
-    @classmethod
-    @contextmanager
-    def of(
-        cls, data: Path, where: "Settings", *command: str, output: int | None = subprocess.PIPE
-    ) -> "Iterator[_Child]":
-        """Start `parcels COMMAND`, its output in a file of `data`, or on the terminal where `output` is None."""
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._stack = ExitStack()
+        self._broker_kept = False
+        self._uninterrupted = False
+        self._signalled: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._uninterrupted = True
+        self._stack.close()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def broker_up(self, broker: "LocalBroker") -> str:
+        """Start the broker and return its address."""
+        with self._without_interruption():
+            self._stack.callback(lambda: self._broker_kept or broker.down())
+            return broker.up()
+
+    def keep_broker(self) -> None:
+        """Let the broker run on."""
+        self._broker_kept = True
+
+    def start(self, where: "Settings", *command: str, shown: bool = False) -> "_Child":
+        """Start `parcels COMMAND`, its output on the terminal where it is `shown`, else in a file."""
         _say(shlex.join(["parcels", *command]))
-        log = data / f"{command[0]}.log" if output is not None else None
-        with ExitStack() as files:
-            stream: IO[bytes] | None = files.enter_context(log.open("wb")) if log is not None else None
-            sys.stdout.flush()
+        log = None if shown else self._data / f"{command[0]}.log"
+        with ExitStack() as files, self._without_interruption():
+            stream: IO[bytes] | None = None if log is None else files.enter_context(log.open("wb"))
             process = subprocess.Popen(
                 [sys.executable, "-m", "streams.cli", *command],
                 stdin=subprocess.DEVNULL,
@@ -131,11 +148,35 @@ class _Child:
                 # A group of its own: Ctrl-C is for this program, which then stops the others in order.
                 start_new_session=True,
             )
-        child = cls(command[0], process, log)
+            child = _Child(command[0], process, log)
+            self._stack.callback(child.stop)
+        return child
+
+    def _on_signal(self, number: int, _: object) -> None:
+        if self._signalled is None:
+            self._signalled = number
+            print("\nstopping", file=sys.stderr)
+            if not self._uninterrupted:
+                sys.exit(128 + number)
+
+    @contextmanager
+    def _without_interruption(self) -> Iterator[None]:
+        self._uninterrupted = True
         try:
-            yield child
+            yield
         finally:
-            child.stop()
+            self._uninterrupted = False
+        if self._signalled is not None:
+            sys.exit(128 + self._signalled)
+
+
+class _Child:
+    """Another command of this program."""
+
+    def __init__(self, name: str, process: "subprocess.Popen[bytes]", log: Path | None) -> None:
+        self.name = name
+        self._process = process
+        self._log = log
 
     @property
     def code(self) -> int | None:
@@ -214,7 +255,8 @@ def _live(board: "Board", milestones: "MilestoneReader", console: "Console") -> 
 
         def print_line(last: bool) -> None:
             nonlocal shown
-            if last or time.monotonic() - shown >= _PLAIN_SECONDS:
+            begun = board.readings[-1].records > 0
+            if last or (begun and time.monotonic() - shown >= _PLAIN_SECONDS):
                 shown = time.monotonic()
                 print(board.line(), flush=True)
 
@@ -281,33 +323,6 @@ def _clear(data: Path) -> None:
         mark.touch()
     except OSError as error:
         raise Misconfigured(f"--data {data}: {error.strerror}") from error
-
-
-@contextmanager
-def _stopped_at_the_end(broker: "LocalBroker") -> "Iterator[ExitStack]":
-    """A stack that stops the broker, unless somebody empties it."""
-    with ExitStack() as stack:
-        stack.callback(broker.down)
-        yield stack
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends this program as Ctrl-C does: through all that has to be stopped first."""
-
-    def end(number: int, _: object) -> None:
-        # A second one must not interrupt the stopping.
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)
-        print("\nstopping", file=sys.stderr)
-        sys.exit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _free(preferred: int) -> int:
