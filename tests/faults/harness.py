@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
@@ -84,8 +84,8 @@ class Installation:
     def create_topics(self, partitions: int = 4) -> None:
         topics.apply(self.settings, topics.plan(self.settings, partitions))
 
-    def start(self, *args: str, name: str, **environment: str) -> "Member":
-        return Member([sys.executable, "-m", "streams.cli", *args], self.folder / name, self.environment | environment)
+    def start(self, *args: str, name: str, module: str = "streams.cli", **environment: str) -> "Member":
+        return Member([sys.executable, "-m", module, *args], self.folder / name, self.environment | environment)
 
     def parcels(self, *args: str, seconds: float = PATIENCE_SECONDS) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "streams.cli", *args]
@@ -115,7 +115,6 @@ class Member:
         folder.mkdir(parents=True, exist_ok=True)
         number = sum(1 for _ in folder.glob("*.err"))
         self._out, self._err = folder / f"{number}.out", folder / f"{number}.err"
-        self.stopped = False
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, cwd=folder
@@ -153,13 +152,10 @@ class Member:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
-    def freeze(self) -> None:
-        self.stopped = True
-        self.signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self.signal(signal.SIGCONT)
-        self.stopped = False
+    @property
+    def halted(self) -> bool:
+        """Whether it stands still by a SIGSTOP."""
+        return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         """How it ended, once it did."""
@@ -182,19 +178,26 @@ class Crew:
         self.members: dict[str, Member] = {}
         self._chronicle = installation.chronicle
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         for member in self.members.values():
             member.end()
 
-    def start(self, name: str, *, crash_at: str = "", options: Sequence[str] = ()) -> Member:
-        """Start a worker; `crash_at`: the point of its path, and the how manieth time, at which it kills itself."""
-        self._chronicle.tell("start", f"{name} {crash_at}")
-        environment = {"PARCELS_CRASH_AT": crash_at} if crash_at else {}
+    def start(self, name: str, *, crash_at: str = "", spoilt: dict[str, str] | None = None) -> Member:
+        """Start a worker.
+
+        Args:
+            name: under which the group knows it again.
+            crash_at: the point of its path at which it kills itself, and at which pass.
+            spoilt: environment of tests/faults/spoilt.py, which then runs it.
+        """
+        self._chronicle.tell("start", f"{name} {crash_at}{spoilt or ''}")
+        environment = {**({"PARCELS_CRASH_AT": crash_at} if crash_at else {}), **(spoilt or {})}
+        module = "tests.faults.spoilt" if spoilt else "streams.cli"
         member = self.installation.start(
-            "run", "--instance", name, *self.options, *options, name=name, **environment
+            "run", "--instance", name, *self.options, name=name, module=module, **environment
         )
         self.members[name] = member
         return member
@@ -207,11 +210,11 @@ class Crew:
     def freeze(self, name: str) -> None:
         """SIGSTOP."""
         self._chronicle.tell("freeze", name)
-        self.members[name].freeze()
+        self.members[name].signal(signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
         """SIGCONT."""
-        self.members[name].thaw()
+        self.members[name].signal(signal.SIGCONT)
         self._chronicle.tell("thaw", name)
 
     def crash(self, name: str, point: str, times: int = 1, *, pump: Pump, seconds: float = PATIENCE_SECONDS) -> None:
@@ -259,7 +262,7 @@ class Crew:
         """SIGTERM to all: each must leave cleanly."""
         running = {name: member for name, member in self.members.items() if member.code is None}
         for name, member in running.items():
-            member.thaw()
+            member.signal(signal.SIGCONT)
             self.wait_for(name, "parcels.worker.started")
             member.signal(signal.SIGTERM)
         for name, member in running.items():

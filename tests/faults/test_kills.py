@@ -95,7 +95,14 @@ def _long_run(installation: Installation, broker: Broker, protocol: str, partiti
         held_before = held_below(settings, held_at)
 
         crew.start("b")
-        for point in ("before_commit", "while_producing", "after_commit", "after_fence", "after_begin", "after_restore"):
+        for point in (
+            "before_commit",
+            "while_producing",
+            "after_commit",
+            "after_fence",
+            "after_begin",
+            "after_restore",
+        ):
             crew.keep_up()
             if point not in BATCH_POINTS:
                 # With two workers only what is newly assigned is fenced and restored: it is, when one comes back.
@@ -148,9 +155,7 @@ def _freeze_while_another_takes_over(crew: Crew, name: str, pump: Pump) -> None:
     heir = crew.members[other]
     restored = len(heir.said("parcels.worker.restored"))
     crew.freeze(name)
-    wait_until(
-        lambda: len(heir.said("parcels.worker.restored")) > restored, f"{other} did not take over from {name}"
-    )
+    wait_until(lambda: len(heir.said("parcels.worker.restored")) > restored, f"{other} did not take over from {name}")
     time.sleep(1)
     crew.thaw(name)
     crew.keep_up(3)

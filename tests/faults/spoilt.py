@@ -1,0 +1,46 @@
+"""`parcels run` as no supervisor would have it; the environment says how.
+
+PARCELS_TEST_GROUP=NAME: in a consumer group of its own, so that it believes to own every partition beside the group
+that does. PARCELS_TEST_HALT_AT=POINT:N: stops itself (SIGSTOP) at the Nth pass of a named point of a batch's path.
+PARCELS_TEST_HANG=1: hangs in its first turn, and is given 2 seconds until somebody notices.
+"""
+
+import os
+import signal
+import threading
+import time
+from unittest.mock import patch
+
+from streams.cli.app import main
+from streams.pipeline import worker
+
+
+class HaltAt:
+    """Stands in for `crash_point`; the process goes on from here when it gets SIGCONT."""
+
+    def __init__(self, where: str) -> None:
+        self._point, _, times = where.partition(":")
+        self._left = int(times or 0)
+        self._lock = threading.Lock()
+
+    def __call__(self, point: str) -> None:
+        with self._lock:
+            self._left -= point == self._point
+            halt = point == self._point and self._left == 0
+        if halt:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def hang(_: object) -> None:
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    hangs = "PARCELS_TEST_HANG" in os.environ
+    with (
+        patch("streams.pipeline.worker.GROUP", os.environ.get("PARCELS_TEST_GROUP", worker.GROUP)),
+        patch("streams.pipeline.transaction.crash_point", HaltAt(os.environ.get("PARCELS_TEST_HALT_AT", ""))),
+        patch("streams.pipeline.worker._HUNG_SECONDS", 2.0 if hangs else worker._HUNG_SECONDS),
+        patch.object(worker.Worker, "_turn", hang if hangs else worker.Worker._turn),
+    ):
+        main()

@@ -1,0 +1,98 @@
+"""The broker goes away under load and comes back: said once, memory bounded, and on it goes by itself."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.errors import Misconfigured
+from streams.pipeline.local_broker import free_port
+from streams.pipeline.settings import Settings
+from tests.faults.harness import Broker, Chronicle, Crew, Installation, assert_exact, behind, wait_until
+from tests.faults.pump import Day, Pump
+
+SEED = 20_260_303
+# Python and the clients take and give back some, whatever happens.
+GROWTH_MEGABYTES = 100
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[tuple[Installation, Broker]]:
+    chronicle = Chronicle(SEED)
+    try:
+        broker = Broker(tmp_path / "broker", free_port(), chronicle)
+    except Misconfigured as error:
+        pytest.skip(f"no broker that can be stopped: {error}")
+    try:
+        made = Installation(Settings(bootstrap=broker.bootstrap), tmp_path, chronicle)
+        made.create_topics(2)
+        yield made, broker
+    finally:
+        broker.close()
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [pytest.param(15, id="15 s"), pytest.param(60, id="60 s", marks=[pytest.mark.faults, pytest.mark.timeout(1200)])],
+)
+def test_a_worker_outlives_its_broker(installation: tuple[Installation, Broker], seconds: int, tmp_path: Path) -> None:
+    made, broker = installation
+    day = Day.simulated(4_000, tmp_path / "truth.json", SEED)
+    with Pump(made.settings, day, rate=4_000) as pump, Crew(made) as crew:
+        worker = crew.start("worker")
+        crew.wait_for("worker", "parcels.worker.restored")
+        pump.open()
+        wait_until(lambda: pump.sent > 4_000, "the pump does not work")
+        broker.down()
+        crew.wait_for("worker", "parcels.worker.broker_away")
+        pump.close()
+        time.sleep(2)
+        at_first = worker.memory_megabytes()
+        most = at_first
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            most = max(most, worker.memory_megabytes())
+            assert worker.code is None, worker.err
+            time.sleep(0.25)
+        broker.up()
+        back = time.monotonic()
+        crew.wait_for("worker", "parcels.worker.broker_back")
+        pump.finish()
+        wait_until(lambda: not behind(made.settings), "the worker does not get to the end of the log")
+        after = worker.memory_megabytes()
+        made.chronicle.tell("memory", f"{at_first:.0f} MB, at most {most:.0f} MB while away, {after:.0f} MB at the end")
+        made.chronicle.tell("folded", f"{time.monotonic() - back:.1f} s after the broker was back")
+        assert most - at_first < GROWTH_MEGABYTES
+        assert len(worker.said("parcels.worker.broker_away")) == 1, worker.err
+        assert len(worker.said("parcels.worker.broker_back")) == 1, worker.err
+        assert worker.said("parcels.worker.broker_back")[0]["seconds"] > seconds
+        crew.stop()
+        others = [line["event"] for line in map(json.loads, worker.err.splitlines()) if line["level"] == "error"]
+        assert others == []
+    assert_exact(made.verify(day.truth))
+
+
+def test_a_worker_can_be_stopped_while_its_broker_is_away(
+    installation: tuple[Installation, Broker], tmp_path: Path
+) -> None:
+    made, broker = installation
+    day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
+    with Pump(made.settings, day, rate=2_000) as pump, Crew(made) as crew:
+        worker = crew.start("worker")
+        crew.wait_for("worker", "parcels.worker.restored")
+        pump.open()
+        wait_until(lambda: pump.sent > 2_000, "the pump does not work")
+        broker.down()
+        crew.wait_for("worker", "parcels.worker.broker_away")
+        pump.close()
+        asked = time.monotonic()
+        crew.stop()
+        took = time.monotonic() - asked
+        made.chronicle.tell("stopped", f"{took:.1f} s after SIGTERM")
+        assert took < 30, worker.err
+        broker.up()
+        pump.finish()
+    made.fold_the_rest()
+    assert_exact(made.verify(day.truth))

@@ -1,0 +1,100 @@
+"""A worker that is told to stop finishes what it has begun; one that hangs is ended; one that died is back soon."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from streams.pipeline.settings import Settings
+from streams.pipeline.watchdog import EXIT_CODE
+from streams.pipeline.worker import GROUP
+from tests.faults.harness import (
+    Chronicle,
+    Crew,
+    Installation,
+    assert_exact,
+    behind,
+    group_offsets,
+    positions,
+    wait_until,
+)
+from tests.faults.pump import Day, Pump
+
+SEED = 20_260_304
+
+
+@pytest.fixture
+def installation(settings: Settings, tmp_path: Path) -> Installation:
+    made = Installation(settings, tmp_path, Chronicle(SEED))
+    made.create_topics(2)
+    return made
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_sigterm_finishes_the_batch_and_leaves_the_group(
+    installation: Installation, protocol: str, tmp_path: Path
+) -> None:
+    settings = installation.settings
+    day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
+    with Pump(settings, day, rate=2_000) as pump, Crew(installation, "--protocol", protocol, "--json") as crew:
+        worker = crew.start("worker")
+        crew.wait_for("worker", "parcels.worker.restored")
+        pump.open()
+        wait_until(lambda: positions(settings), "nothing was folded")
+        asked = time.monotonic()
+        crew.stop()
+        installation.chronicle.tell("stopped", f"{time.monotonic() - asked:.1f} s after SIGTERM ({protocol})")
+        assert worker.said("parcels.worker.stopped")[0]["why"] == "signal"
+        assert not worker.said("parcels.worker.refenced")
+        # What it counted is what is in the log, and what the tools for lag are told.
+        reached = positions(settings)
+        assert json.loads(worker.out)["records"] == sum(reached.values())
+        assert group_offsets(settings, GROUP) == reached
+        pump.finish()
+        # A worker of another name need not wait until anybody's session ends.
+        asked = time.monotonic()
+        crew.start("next")
+        crew.wait_for("next", "parcels.worker.restored")
+        installation.chronicle.tell(
+            "taken over", f"{time.monotonic() - asked:.1f} s after the start of the next worker"
+        )
+        wait_until(lambda: not behind(settings), "the next worker does not get to the end of the log")
+        crew.stop()
+        wait_until(lambda: _members(settings) == 0, "the group still has members")
+    assert_exact(installation.verify(day.truth))
+
+
+def _members(settings: Settings) -> int:
+    group = settings.prefix + GROUP
+    client = AdminClient({"bootstrap.servers": settings.bootstrap})
+    return len(client.describe_consumer_groups([group])[group].result().members)
+
+
+def test_a_worker_that_hangs_is_ended_by_its_watchdog(installation: Installation, tmp_path: Path) -> None:
+    with Crew(installation) as crew:
+        worker = crew.start("worker", spoilt={"PARCELS_TEST_HANG": "1"})
+        assert worker.wait() == EXIT_CODE
+    assert "made no turn" in worker.err
+    assert "hang" in worker.err, "the stack does not show where it hung"
+
+
+def test_a_worker_that_was_killed_folds_again_within_seconds(installation: Installation, tmp_path: Path) -> None:
+    settings = installation.settings
+    day = Day.simulated(1_500, tmp_path / "truth.json", SEED)
+    with Pump(settings, day, rate=500) as pump, Crew(installation) as crew:
+        crew.start("worker")
+        crew.wait_for("worker", "parcels.worker.restored")
+        pump.open()
+        wait_until(lambda: positions(settings), "nothing was folded")
+        for _ in range(2):
+            crew.kill("worker")
+            before, killed = positions(settings), time.monotonic()
+            crew.keep_up()
+            wait_until(lambda b=before: positions(settings) != b, "the new worker folds nothing")
+            installation.chronicle.tell("back", f"{time.monotonic() - killed:.1f} s after the kill")
+        pump.finish()
+        wait_until(lambda: not behind(settings), "the worker does not get to the end of the log")
+        crew.stop()
+    assert_exact(installation.verify(day.truth))

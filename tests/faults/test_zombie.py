@@ -1,0 +1,85 @@
+"""A worker that believes to own a partition that is another's: nothing that it writes can be seen."""
+
+from pathlib import Path
+
+from streams.pipeline.settings import Settings
+from tests.faults.harness import (
+    DEAD,
+    Chronicle,
+    Crew,
+    Installation,
+    assert_exact,
+    behind,
+    positions,
+    wait_until,
+)
+from tests.faults.pump import Day, Pump
+
+SEED = 20_260_302
+
+
+def test_a_worker_that_stood_still_amid_a_transaction_while_another_took_over(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """It is continued when the other has folded on: it goes on with what the group gives it, or it ends by itself."""
+    chronicle = Chronicle(SEED)
+    installation = Installation(settings, tmp_path, chronicle)
+    installation.create_topics(partitions=2)
+    day = Day.simulated(1_500, tmp_path / "truth.json", SEED)
+    with Pump(settings, day, rate=500) as pump, Crew(installation) as crew:
+        heir = crew.start("heir")
+        crew.wait_for("heir", "parcels.worker.restored")
+        for point in ("while_producing", "before_commit"):
+            zombie = crew.start("zombie", spoilt={"PARCELS_TEST_HALT_AT": f"{point}:3"})
+            crew.wait_for("zombie", "parcels.worker.restored")
+            pump.open()
+            wait_until(lambda z=zombie: z.halted, f"the zombie does not come to {point}")
+            chronicle.tell("halted", point)
+            held = zombie.said("parcels.worker.assigned")[-1]["holds"].split(",")
+            wait_until(
+                lambda h=held: set(h) <= set(heir.said("parcels.worker.assigned")[-1]["holds"].split(",")),
+                "the heir did not take over",
+            )
+            taken = positions(settings)
+            wait_until(
+                lambda t=taken: all(at > t.get(p, 0) for p, at in positions(settings).items()),
+                "the heir does not fold everything",
+            )
+            crew.thaw("zombie")
+            wait_until(
+                lambda z=zombie: z.said("parcels.worker.lost") or z.code is not None, "the zombie did not learn of it"
+            )
+            pump.close()
+            if zombie.code is None:
+                wait_until(lambda z=zombie: len(z.said("parcels.worker.restored")) > 1, "the zombie got nothing to do")
+                crew.kill("zombie")
+            else:
+                assert zombie.code == DEAD, zombie.err
+            del crew.members["zombie"]
+        pump.finish()
+        wait_until(lambda: not behind(settings), "the heir does not get to the end of the log")
+        crew.stop()
+    assert_exact(installation.verify(day.truth))
+
+
+def test_two_workers_that_both_believe_to_own_everything_do_no_harm(settings: Settings, tmp_path: Path) -> None:
+    """They fence each other again and again; each record is folded into the log by one of them, once."""
+    chronicle = Chronicle(SEED)
+    installation = Installation(settings, tmp_path, chronicle)
+    installation.create_topics(partitions=2)
+    day = Day.simulated(1_500, tmp_path / "truth.json", SEED + 1)
+    with Pump(settings, day, rate=1_000) as pump, Crew(installation) as crew:
+        rightful = crew.start("rightful")
+        rogue = crew.start("rogue", spoilt={"PARCELS_TEST_GROUP": "parcels.parcel-stage.rogue"})
+        for name in ("rightful", "rogue"):
+            crew.wait_for(name, "parcels.worker.restored")
+        pump.open()
+        wait_until(lambda: rightful.said("parcels.worker.refenced"), "the rogue fenced nobody")
+        wait_until(lambda: rogue.said("parcels.worker.refenced"), "nobody fenced the rogue")
+        wait_until(lambda: not pump.left, "the scans are not sent")
+        wait_until(lambda: not behind(settings), "together they do not get to the end of the log")
+        for worker in (rightful, rogue):
+            outcomes = [line["outcome"] for line in worker.said("parcels.worker.refenced")]
+            chronicle.tell("refenced", str({each: outcomes.count(each) for each in sorted(set(outcomes))}))
+        crew.stop()
+    assert_exact(installation.verify(day.truth))
