@@ -62,6 +62,7 @@ class Decoder:
         """
         if not 0 < limit < 2**31:
             raise Misconfigured(f"the limit of a value must be between 1 byte and 2 GiB, not {limit}")
+        layout.check(readers)
         program = Program()
         starts = []
         for schema_id, (writer, reader) in sorted(writers.items()):

@@ -13,7 +13,7 @@ Paths: `plan.service`; `scans[]` is an item of the array `scans` and the name of
 `m` the items are `m{}` and their keys `m{key}`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,15 @@ class Layout:
     def place(self, path: str) -> tuple[int, int]:
         """Numbers of the frame and of the column within it. Raises KeyError."""
         return self._places[path]
+
+    def check(self, readers: Sequence[Mapping[str, Any]]) -> None:
+        """Raises Misconfigured if a column is not one of `readers`: values would go into columns of other types."""
+        mine = [column for frame in self.frames for column in frame.columns]
+        full = Layout.of(*readers, raw=[column.path for column in mine if column.type == "raw"])
+        known = {column for frame in full.frames for column in frame.columns}
+        for column in mine:
+            if column not in known:
+                raise Misconfigured(f"{column.path}: the layout was made of other reader schemas")
 
     def __contains__(self, path: object) -> bool:
         return path in self._places

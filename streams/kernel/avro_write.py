@@ -170,7 +170,7 @@ def write_records(
                     fault = NOT_TEXT
                     break
                 copy(out, out_words, o, octets, words, v, n)
-                o += n
+                o += int(n)
             elif operation == NEXT:
                 level = code[pc, 5]
                 left = stack[level, 0] - 1

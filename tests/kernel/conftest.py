@@ -1,4 +1,4 @@
-"""How many examples the properties of the kernel are tried with: PARCELS_EXAMPLES, by default what fits a coffee."""
+"""How often each property of the kernel is tried: PARCELS_EXAMPLES, by default seldom enough for a minute."""
 
 import os
 

@@ -247,6 +247,10 @@ class TestSeveralReaders:
         assert root.lengths[layout.column("weight")].tolist() == [-1, -1, -1]
         assert root.lengths[layout.column("items")].tolist() == [-1, -1, 2]
 
+    def test_a_layout_of_other_readers(self):
+        with pytest.raises(Misconfigured, match="time: the layout was made of other reader schemas"):
+            Decoder(Layout.of(self.BAG, self.TICK), [self.BAG], {})
+
     def test_may_not_disagree_about_a_path(self):
         other = record(field("id", "long"), name="Other")
         with pytest.raises(Misconfigured, match="id: one reader schema has string, another long"):
