@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 from struct import Struct
 from typing import Any, Final
@@ -35,6 +36,7 @@ Parcel = Mapping[str, Any]
 _KIND: Final = {kind: number for number, kind in enumerate(KINDS)}
 _TYPE: Final = {name: number for number, name in enumerate(MILESTONE_TYPES)}
 _WITH_MILESTONES: Final = frozenset(kind for number, kind in enumerate(KINDS) if MILESTONES >> number & 1)
+_EVIDENCE: Final = itemgetter("parcel_id", "evidence", "stage", "event_time", "site", "station")
 _SAID: Final = Struct(">IBB16sqq")
 _HALVES: Final = Struct(">QQ")
 _NO_TIME: Final = -(1 << 63)
@@ -203,8 +205,7 @@ class Evidence:
             return False
         if milestone["type"] == "LOST":
             return hash((milestone["parcel_id"], milestone["evidence"])) in self._known
-        fields = ("parcel_id", "evidence", "stage", "event_time", "site", "station")
-        return hash(tuple(milestone[field] for field in fields)) in self._known
+        return hash(_EVIDENCE(milestone)) in self._known
 
 
 def compare_states(truth: Mapping[str, Parcel], states: Iterable[Parcel], evidence: Evidence) -> list[Difference]:
@@ -269,16 +270,18 @@ class Milestones:
         """Take in records in the order of the log within each partition."""
         for key, value, partition, offset in records:
             self._report.milestones += 1
-            where = f"{partition}:{offset}"
+            where = (partition, offset)
             try:
                 milestone = self._decode(value)
             except Undecodable as error:
-                self._wrong(where, "milestone", "a Milestone", str(error))
+                self._report.wrong_milestones.append(
+                    Difference(_text(key), f"milestone at {partition}:{offset}", "a Milestone", str(error))
+                )
                 continue
             if key != milestone["parcel_id"].encode():
-                self._wrong(where, "key", milestone["parcel_id"], _text(key))
+                self._wrong(milestone, where, f"the key {milestone['parcel_id']}", _text(key))
             if milestone["milestone_id"] in self._ids:
-                twice = Difference(milestone["parcel_id"], f"{_name(milestone)} at {where}", "once", "again")
+                twice = Difference(milestone["parcel_id"], _name(milestone, where), "once", "again")
                 self._report.doubled_milestones.append(twice)
                 continue
             self._ids.add(milestone["milestone_id"])
@@ -296,31 +299,39 @@ class Milestones:
             if told is not None:
                 self._missing(parcel_id, stage, None, told)
 
-    def _check(self, milestone: Mapping[str, Any], where: str) -> None:
+    def _check(self, milestone: Mapping[str, Any], where: tuple[int, int]) -> None:
         parcel_id, stage, kind = milestone["parcel_id"], milestone["stage"], milestone["type"]
-        name = f"{_name(milestone)} at {where}"
         if milestone["milestone_id"] != milestone_id(milestone):
-            self._wrong(parcel_id, name, milestone_id(milestone).hex(), milestone["milestone_id"].hex())
+            said = milestone["milestone_id"].hex()
+            self._wrong(milestone, where, f"the id {milestone_id(milestone).hex()}", said)
         if not self._evidence.proves(milestone):
-            self._wrong(parcel_id, name, "a record of the parcel that says so", milestone["evidence"].hex())
+            self._wrong(milestone, where, "a record of the parcel that says so", milestone["evidence"].hex())
         version = self._versions.get(parcel_id, 0)
         # One record changes the first time of at most one kind.
         if milestone["version"] <= version:
-            self._wrong(parcel_id, name, f"a version above {version}", milestone["version"])
+            self._wrong(milestone, where, f"a version above {version}", milestone["version"])
         self._versions[parcel_id] = max(version, milestone["version"])
         before = self._told.get((parcel_id, stage))
-        believed = {"REACHED": None, "CORRECTED": milestone["previous_time"], "LOST": milestone["event_time"]}
-        if kind not in believed or stage not in _WITH_MILESTONES:
-            self._wrong(parcel_id, name, "a type and a stage that milestones have", f"{kind} {stage}")
-        elif before != believed[kind]:
-            self._missing(parcel_id, f"{stage} before {name}", believed[kind], before)
+        if kind not in _BELIEVED or stage not in _WITH_MILESTONES:
+            self._wrong(milestone, where, "a type and a stage that milestones have", f"{kind} {stage}")
+        elif before != _BELIEVED[kind](milestone):
+            self._missing(parcel_id, f"{stage} before {_name(milestone, where)}", _BELIEVED[kind](milestone), before)
         self._told[parcel_id, stage] = None if kind == "LOST" else milestone["event_time"]
 
-    def _wrong(self, where: str, what: str, expected: Any, found: Any) -> None:
-        self._report.wrong_milestones.append(Difference(where, what, expected, found))
+    def _wrong(self, milestone: Mapping[str, Any], where: tuple[int, int], expected: Any, found: Any) -> None:
+        wrong = Difference(milestone["parcel_id"], _name(milestone, where), expected, found)
+        self._report.wrong_milestones.append(wrong)
 
     def _missing(self, parcel_id: str, stage: str, expected: int | None, told: int | None) -> None:
         self._report.missing_milestones.append(Difference(parcel_id, f"last milestone of {stage}", expected, told))
+
+
+# The first time that was known before a milestone of each type.
+_BELIEVED: Final[Mapping[str, Callable[[Mapping[str, Any]], int | None]]] = {
+    "REACHED": lambda _: None,
+    "CORRECTED": itemgetter("previous_time"),
+    "LOST": itemgetter("event_time"),
+}
 
 
 def milestone_id(milestone: Mapping[str, Any]) -> bytes:
@@ -358,8 +369,8 @@ def compare_dead_letters(truth: Mapping[str, int], letters: Iterable[DeadLetter]
             differences.append(Difference("dead letters", reason, expected, found))
 
 
-def _name(milestone: Mapping[str, Any]) -> str:
-    return f"{milestone['type']} {milestone['stage']} of version {milestone['version']}"
+def _name(milestone: Mapping[str, Any], where: tuple[int, int]) -> str:
+    return f"{milestone['type']} {milestone['stage']} of version {milestone['version']} at {where[0]}:{where[1]}"
 
 
 def _text(key: bytes | None) -> str:
