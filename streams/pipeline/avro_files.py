@@ -10,7 +10,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, Final, Protocol
 
 import fastavro
 
@@ -22,6 +22,13 @@ _TYPES: Final = {"Scan": "scan", "Advice": "advice", "Tick": "tick"}
 # How many of these make a millisecond.
 _FINER: Final = {"timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
 _FLAT: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
+
+
+class Bytes(Protocol):
+    """Where a file is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next `size` bytes, fewer at the end."""
 
 
 class BadFile(Exception):
@@ -55,7 +62,7 @@ class _Branch:
         return {"type": self.type, **record}
 
 
-def records(stream: BinaryIO) -> Iterator[dict[str, Any] | BadBlock]:
+def records(stream: Bytes) -> Iterator[dict[str, Any] | BadBlock]:
     """Every record of the file as a mapping with its "type"; times are in ms.
 
     Raises:
@@ -86,7 +93,7 @@ def records(stream: BinaryIO) -> Iterator[dict[str, Any] | BadBlock]:
         number = last
 
 
-def _header(stream: BinaryIO) -> tuple[list[_Branch], bool, str, bytes]:
+def _header(stream: Bytes) -> tuple[list[_Branch], bool, str, bytes]:
     """The schemas by branch, whether they are in a union, the codec, the mark between blocks."""
     if stream.read(len(MAGIC)) != MAGIC:
         raise BadFile("this is no Avro container file")
@@ -122,7 +129,9 @@ def _branch(schema: Any) -> _Branch:
     finer = {}
     for field in schema["fields"]:
         for option in field["type"] if isinstance(field["type"], list) else [field["type"]]:
-            kind, logical = (option.get("type"), option.get("logicalType")) if isinstance(option, dict) else (option, "")
+            kind, logical = (
+                (option.get("type"), option.get("logicalType")) if isinstance(option, dict) else (option, "")
+            )
             if kind not in _FLAT and kind != "enum":
                 raise ValueError(f"field {field['name']} of {name} is of type {kind}; only flat fields are read")
             if logical in _FINER:
@@ -150,14 +159,14 @@ def _unpacked(packed: bytes, codec: str, number: int) -> bytes:
     return block
 
 
-def _bytes(stream: BinaryIO) -> bytes:
+def _bytes(stream: Bytes) -> bytes:
     size = _long(stream)
     if not 0 <= size <= _HEADER_BYTES:
         raise BadFile("its header is damaged")
     return stream.read(size)
 
 
-def _long(stream: BinaryIO, first: bytes = b"") -> int:
+def _long(stream: Bytes, first: bytes = b"") -> int:
     shift = value = 0
     while shift < 64:
         byte = first or stream.read(1)

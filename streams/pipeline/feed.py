@@ -5,6 +5,7 @@ block raises when any record did not arrive.
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -34,7 +35,7 @@ class Encoded:
 
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
-    # Indexes of the records that go to every partition: ticks.
+    # Indexes of the records that go to every partition, ascending: ticks.
     everywhere: Sequence[int] = ()
 
 
@@ -137,42 +138,36 @@ class Feed:
         if due is None and self._rate is not None:
             due = (self._paced + np.arange(size)) / self._rate
         self._paced += size
-        messages: list[dict[str, Any]] = [
-            {"key": key, "value": value} for key, value in zip(records.keys, records.values, strict=True)
-        ]
-        if records.everywhere:
-            messages, due = self._to_every_partition(messages, records.everywhere, due)
-        if due is None:
-            self._hand_over(messages)
-            return
+        messages = [{"key": key, "value": value} for key, value in zip(records.keys, records.values, strict=True)]
         first = 0
-        while first < len(messages):
-            if (early := float(due[first]) - self.seconds) > 0:
-                self._producer.poll(max(early, _BEAT_SECONDS))
-            last = max(first + 1, int(np.searchsorted(due, self.seconds, side="right")))
-            self._hand_over(messages[first:last])
+        while first < size:
+            last = size
+            if due is not None:
+                if (early := float(due[first]) - self.seconds) > 0:
+                    self._producer.poll(max(early, _BEAT_SECONDS))
+                last = max(first + 1, int(np.searchsorted(due, self.seconds, side="right")))
+            previous = first
+            for index in records.everywhere[
+                bisect_left(records.everywhere, first) : bisect_left(records.everywhere, last)
+            ]:
+                self._hand_over(messages[previous:index])
+                self._to_every_partition(records.values[index])
+                previous = index + 1
+            self._hand_over(messages[previous:last])
             first = last
 
-    def _to_every_partition(
-        self, messages: list[dict[str, Any]], everywhere: Sequence[int], due: NDArray[np.float64] | None
-    ) -> tuple[list[dict[str, Any]], NDArray[np.float64] | None]:
-        copies = np.ones(len(messages), np.int64)
-        copies[everywhere] = len(self._partitions)
-        spread = []
-        previous = 0
-        for index in everywhere:
-            spread += messages[previous:index]
-            spread += [{**messages[index], "partition": partition} for partition in self._partitions]
-            previous = index + 1
-        spread += messages[previous:]
-        return spread, None if due is None else np.repeat(due, copies)
+    def _to_every_partition(self, value: bytes | None) -> None:
+        # One by one: `produce_batch` of confluent-kafka 2.16 takes a message's own partition and does not heed it.
+        for partition in self._partitions:
+            self._producer.produce(self._topic, value, partition=partition, on_delivery=self._delivered)
+        self.sent += len(self._partitions)
 
-    def _hand_over(self, messages: list[dict[str, Any]]) -> None:
+    def _hand_over(self, messages: list[dict[str, bytes | None]]) -> None:
         for first in range(0, len(messages), _WAITING // 4):
-            part = messages[first : first + _WAITING // 4]
+            part: list[dict[str, Any]] = list(messages[first : first + _WAITING // 4])
             while len(self._producer) + len(part) > _WAITING:
                 self._producer.poll(0.05)
-            # The queue has room, so what is left after the first call is left for another reason.
+            # The queue has room, so what is refused is refused for another reason than a full queue.
             if self._producer.produce_batch(self._topic, part, on_delivery=self._delivered) != len(part):
                 error = next(message["_error"] for message in part if "_error" in message)
                 raise StreamsError(f"Kafka does not take a record of {self._topic}: {error.str()}")

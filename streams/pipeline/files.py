@@ -49,7 +49,7 @@ class InFile:
             if not text:
                 continue
             try:
-                yield self._reader(json.loads(text, parse_constant=_no_number))
+                yield self._reader(json.loads(text.decode(), parse_constant=_no_number))
             except RecursionError:
                 yield BadLine(where, "brackets are nested too deep; a record is flat", line)
             except json.JSONDecodeError as error:

@@ -81,7 +81,7 @@ def _number(low: int, high: int) -> Callable[[str, Any], int]:
 
 
 def _time(name: str, value: Any) -> int:
-    """ms since 1970 of a time in ISO 8601 with its offset, or of one in ms."""
+    """Ms since 1970 of a time in ISO 8601 with its offset, or of one in ms."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -156,11 +156,13 @@ class Reader:
             ValueError: what is wrong, and what would be right.
         """
         if not isinstance(said, dict):
-            raise ValueError(f'this is {_shown(said)}; a line is a record like {{"type": "scan", …}}')
+            raise ValueError(  # noqa: TRY004 - one class for everything that may be wrong with a line
+                f'this is {_shown(said)}; a line is a record like {{"type": "scan", …}}'
+            )
         type_ = said.get("type")
         if type_ == "raw":
             return _raw(said)
-        if type_ not in _FIELDS:
+        if not isinstance(type_, str) or type_ not in _FIELDS:
             close = difflib.get_close_matches(str(type_), _TYPES, 1)
             hint = f"did you mean {close[0]}?" if close else f"it must be one of {', '.join(_TYPES)}"
             raise ValueError(f"type is {_shown(type_)}; {hint}" if "type" in said else f"type is missing; {hint}")

@@ -11,9 +11,9 @@ import json
 import struct
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from operator import itemgetter
 from typing import Any, Final, NamedTuple, Self
 
 import mmh3

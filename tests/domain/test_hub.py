@@ -79,7 +79,12 @@ class TestAFile:
 
     @pytest.mark.parametrize(
         ("content", "message"),
-        [(None, "cannot be read"), (b"\xff\xfe\x00", "cannot be read"), (b"a: [", "not YAML"), (b"name: 3", "hub.yaml")],
+        [
+            (None, "cannot be read"),
+            (b"\xff\xfe\x00", "cannot be read"),
+            (b"a: [", "not YAML"),
+            (b"name: 3", "hub.yaml"),
+        ],
     )
     def test_that_cannot_be_used_is_named(self, tmp_path: Path, content, message):
         path = tmp_path / "hub.yaml"

@@ -180,7 +180,12 @@ class TestDirt:
 
     @pytest.mark.parametrize(
         ("name", "kind", "value"),
-        [("no_reads", "NO_READ", 0.1), ("damaged", "DAMAGED", 0.1), ("lost", "LOST", 0.1), ("held", "CUSTOMS_HELD", 0.1)],
+        [
+            ("no_reads", "NO_READ", 0.1),
+            ("damaged", "DAMAGED", 0.1),
+            ("lost", "LOST", 0.1),
+            ("held", "CUSTOMS_HELD", 0.1),
+        ],
     )
     def test_parcels(self, name, kind, value):
         self.share(name, value)
