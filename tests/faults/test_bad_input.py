@@ -41,6 +41,29 @@ def scan(parcel_id: str, event_id: str = "e", **said) -> bytes:
     return load_schemas().frame("Scan", body.getvalue())
 
 
+def advice(promised_at: int) -> bytes:
+    fields = {
+        "event_id": "a",
+        "parcel_id": "LPADVICE",
+        "event_time": 1_772_323_200_000,
+        "record_time": 1_772_323_200_000,
+        "direction": "IMPORT",
+        "service": "STANDARD",
+        "origin": "CN",
+        "destination": "BE",
+        "promised_at": promised_at,
+    }
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, load_schemas().current("Advice"), fields)
+    return load_schemas().frame("Advice", body.getvalue())
+
+
+def tick(hub_time: int) -> bytes:
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, load_schemas().current("Tick"), {"hub_time": hub_time})
+    return load_schemas().frame("Tick", body.getvalue())
+
+
 def framed(schema: int, body: bytes) -> bytes:
     return b"\0" + schema.to_bytes(4, "big") + body
 
@@ -75,7 +98,9 @@ CASES: list[tuple[str, bytes | None, set[str]]] = [
     ("a parcel_id of 10,000 bytes", scan(LONG), {"BAD_PARCEL_ID"}),
     ("the year 1", scan("LPY1", event_time=YEAR_1), {"OUT_OF_BOUNDS"}),
     ("the year 9999", scan("LPY9999", event_time=YEAR_9999), {"OUT_OF_BOUNDS"}),
-    ("accepted in the year 9999", scan("LPR9999", record_time=YEAR_9999), {"OUT_OF_BOUNDS"}),
+    ("promised for the year 9999", advice(YEAR_9999), {"OUT_OF_BOUNDS"}),
+    ("a clock in the year 1", tick(YEAR_1), {"OUT_OF_BOUNDS"}),
+    ("a clock in the year 9999", tick(YEAR_9999), {"OUT_OF_BOUNDS"}),
     ("a VOID of nothing", scan("LPVOID", kind="VOID"), {"BAD_VOID"}),
     *((f"the first {n} bytes", WHOLE[:n], CUT if n >= 5 else {"BAD_FRAMING"}) for n in range(1, len(WHOLE))),
 ]
