@@ -25,8 +25,11 @@ def run(
         typer.Option(help="Protocol of the group; consumer is that of KIP-848."),
     ] = "classic",
     metrics_port: Annotated[
-        int | None, typer.Option(metavar="N", help="Serve /metrics, /healthz and /readyz on 127.0.0.1:N.")
+        int | None, typer.Option(metavar="N", help="Serve /metrics, /healthz and /readyz on this port.")
     ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to serve them; 0.0.0.0 in a container.")
+    ] = "127.0.0.1",
     dry: Annotated[
         bool, typer.Option("--dry", help="Fold the log from its beginning and write nothing: for measurements.")
     ] = False,
@@ -64,7 +67,7 @@ def run(
     warm()
     worker = Worker(where, Options(name, protocol, until_idle, dry), metrics)
     stop_on_signals(worker.stop)
-    server = serve(metrics, metrics_port) if metrics_port is not None else None
+    server = serve(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
     try:
         worker.run()
     finally:

@@ -153,6 +153,7 @@ class Worker:
             # A partition may have been revoked while consume ran; one that is not restored yet is read again then.
             if task is not None and task.ready:
                 task.accept(own)
+                self._see_end(task)
 
     def _on_message_error(self, error: KafkaError, message: Message) -> None:
         if error.code() == OFFSET_GONE:
@@ -206,17 +207,21 @@ class Worker:
             elif now - self._heard > idle:
                 self.stop("idle")
 
-    def _tell_offsets(self) -> None:
-        """Ends of the log for the lag, and group offsets for the tools that show it: nothing here trusts them."""
-        offsets = []
-        for task in self._tasks.values():
+    def _see_end(self, task: PartitionTask) -> None:
+        """Where the input partition ended when it was last fetched from: for the lag."""
+        try:
             partition = TopicPartition(self._topic, task.partition)
-            try:
-                task.log_end = self._consumer.get_watermark_offsets(partition, cached=True)[1]
-            except KafkaException:
-                continue
-            if task.position is not None and not self._options.dry:
-                offsets.append(TopicPartition(self._topic, task.partition, task.position))
+            task.log_end = self._consumer.get_watermark_offsets(partition, cached=True)[1]
+        except KafkaException:
+            return
+
+    def _tell_offsets(self) -> None:
+        """Group offsets, for the tools that show them: nothing here trusts them."""
+        offsets = [
+            TopicPartition(self._topic, task.partition, task.position)
+            for task in self._tasks.values()
+            if task.position is not None and not self._options.dry
+        ]
         if offsets:
             try:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
