@@ -89,7 +89,7 @@ def _run(
             sender.start()
             reader.start()
             wait_until(
-                lambda: watched.ended() or group_is_stable(fresh.settings), 60, f"{program.title} took no partitions"
+                lambda: watched.ended() or group_is_stable(fresh.settings), 180, f"{program.title} took no partitions"
             )
             if watched.ended():
                 raise StreamsError(f"{program.title} ended: {watched.last_words()}")
