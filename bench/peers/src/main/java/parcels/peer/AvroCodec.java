@@ -29,7 +29,7 @@ final class AvroCodec<T extends SpecificRecordBase> {
 
     AvroCodec(Class<T> type, int schemaId) {
         SpecificData model = SpecificData.getForClass(type);
-        // Avro 1.12 knows three ways to read; the generated coders are the fastest, the "fast reader" would hide them.
+        // The generated coders; with the "fast reader" on, Avro would not use them.
         model.setCustomCoders(true);
         model.setFastReaderEnabled(false);
         this.schemaId = schemaId;

@@ -15,7 +15,7 @@ import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.StoreBuilder;
 import org.apache.kafka.streams.state.Stores;
 
-/** The topology and its settings. Each setting that is not a default of Kafka Streams was measured to help. */
+/** The topology and its settings. They favour throughput: large fetches and batches, and a cache that holds most states. */
 final class ParcelTopology {
     private static final String SOURCE = "scans";
     private static final String PROCESSOR = "fold";
