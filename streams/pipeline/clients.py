@@ -4,6 +4,7 @@ Every rule was learned on librdkafka 2.16 and Kafka 4.3.1 (docs/decisions/): the
 producer, the isolation level always explicit, no offset committed behind anybody's back.
 """
 
+import logging
 import time
 from collections.abc import Collection, Iterator
 from typing import Any, Final, cast
@@ -23,8 +24,12 @@ from confluent_kafka.admin import AdminClient
 from streams.errors import Misconfigured, StreamsError
 from streams.pipeline.settings import Settings
 
-# librdkafka logs broker loss by itself, once a second; the programs here say it once, through their error callback.
-_QUIET: Final = {"log_level": 0, "reconnect.backoff.max.ms": 500}
+# librdkafka logs broker loss by itself, once a second, and a fenced producer on standard error whatever the level; the
+# programs here say what matters once, from the errors that they get.
+_SILENT: Final = logging.getLogger("librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+_QUIET: Final[dict[str, Any]] = {"log_level": 0, "logger": _SILENT, "reconnect.backoff.max.ms": 500}
 
 
 # What the client says while no broker answers; it goes on trying by itself.

@@ -184,10 +184,9 @@ class PartitionTask:
             self._start_write(self._folded)
             self._folded = None
 
-    def finish(self, seconds: float) -> None:
-        """Wait for the transaction on its way, then let the producer go."""
+    def finish(self, deadline: float) -> None:
+        """Wait for the transaction on its way, until `deadline` (time.monotonic), then let the producer go."""
         if self._writing is not None:
-            deadline = time.monotonic() + seconds
             while not self._writing.done() and time.monotonic() < deadline:
                 time.sleep(0.005)
             if self._writing.done():

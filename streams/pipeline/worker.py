@@ -150,8 +150,9 @@ class Worker:
             by_partition.setdefault(cast(int, message.partition()), []).append(message)
         for partition, own in by_partition.items():
             task = self._tasks.get(partition)
-            # A partition may have been revoked while consume ran; one that is not restored yet is read again then.
-            if task is not None and task.ready:
+            # A partition may have been revoked while consume ran; one that is not restored yet is read again then. And
+            # until the seek, after somebody else folded on, what comes may lie beyond the place at which to go on.
+            if task is not None and task.ready and task.seek_to is None:
                 task.accept(own)
                 self._see_end(task)
 
@@ -310,6 +311,7 @@ class Worker:
 
     def _drop(self, source: Consumer, partitions: list[TopicPartition], *, lost: bool) -> None:
         numbers = tuple(sorted(partition.partition for partition in partitions))
+        deadline = time.monotonic() + _FINISH_SECONDS / 4
         for number in numbers:
             task = self._tasks.pop(number, None)
             if task is None:
@@ -318,15 +320,16 @@ class Worker:
                 task.give_up()
             else:
                 # Nobody has it yet: what is on its way may arrive, so that the next owner need not do it again.
-                task.finish(_FINISH_SECONDS / 4)
+                task.finish(deadline)
         source.incremental_unassign(partitions)
         if numbers:
             self._watcher(PartitionsRevoked(numbers, lost))
 
     def _close(self) -> None:
         crash_point("before_close")
+        deadline = time.monotonic() + _FINISH_SECONDS
         for task in self._tasks.values():
-            task.finish(_FINISH_SECONDS)
+            task.finish(deadline)
         self._tell_offsets()
         self._tasks.clear()
         try:
