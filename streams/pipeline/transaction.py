@@ -7,6 +7,7 @@ is still ours, fence again, read the position. It says whether the batch is in.
 
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -141,7 +142,7 @@ class PartitionWriter:
         gone, self._producer = self._producer, None
         if gone is not None:
             # close() may take seconds and may raise; purge() before it is not safe (an assertion of librdkafka).
-            in_background(partial(cast(Any, gone).close, 2))
+            in_background(_close, gone)
 
     def _transact(self, batch: Prepared) -> dict[str, float]:
         started = self.beat = time.monotonic()
@@ -221,3 +222,10 @@ class PartitionWriter:
             self._watcher(TransactionRefenced(self._partition, "restored", error))
             message = f"partition {self._partition} is at {found}, not at {batch.start} or {batch.end.next_offset}"
             raise Moved(message)
+
+
+def _close(gone: Producer) -> None:
+    with warnings.catch_warnings():
+        # It tries to abort first, and warns where that cannot be; whoever fences next ends the transaction.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        cast(Any, gone).close(2)
