@@ -2,12 +2,14 @@
 
 import hashlib
 from collections import Counter, defaultdict
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.cli.simulate import simulate
 from streams.domain.hub import Hub
 from streams.domain.kinds import KINDS
 from streams.domain.records import RecordType
@@ -286,3 +288,9 @@ def test_a_setting_that_cannot_be_is_refused(make, message):
 def test_the_kinds_of_the_columns_are_numbers_of_kinds():
     _, batches = played(50, seed=1)
     assert all(columns.columns["kind"][0].max() < len(KINDS) for columns in batches)
+
+
+def test_the_help_tells_the_defaults():
+    said = simulate.__doc__
+    for field in fields(Dirt):
+        assert f"  {field.name}={field.default:g} " in said
