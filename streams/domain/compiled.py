@@ -58,7 +58,3 @@ def compiled(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Like `compiled`, for small functions that are called once per record or more: always inlined by LLVM."""
     return cast(Function, numba.njit(**_OPTIONS, forceinline=True)(function))
-
-
-borrowing = compiled
-borrowing_inlined = inlined

@@ -73,6 +73,8 @@ class PartitionRestored:
     records: int
     seconds: float
     position: int
+    # As in BatchCommitted.
+    parcels_by_stage: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.domain.compiled import borrowing, borrowing_inlined
+from streams.domain.compiled import compiled, inlined
 from streams.domain.reasons import Reason
 
 TRUNCATED: Final = int(Reason.TRUNCATED)
@@ -55,13 +55,13 @@ def words_of(array: Any) -> Any:
     return np.ndarray((max(len(array) - 7, 0),), np.uint64, array, 0, (1,))
 
 
-@borrowing_inlined
+@inlined
 def unzigzag(u: Any) -> Any:
     """The signed number of a zigzag-coded uint64."""
     return np.int64(u >> ONE) ^ -np.int64(u & ONE)
 
 
-@borrowing_inlined
+@inlined
 def read_long(words: Any, p: Any, e: Any) -> Any:
     """An int or a long at `p`, of a record that ends before `e`."""
     w = words[p]
@@ -83,7 +83,7 @@ def read_long(words: Any, p: Any, e: Any) -> Any:
     return unzigzag(w), np.int64(p + n)
 
 
-@borrowing
+@compiled
 def read_long_number(words: Any, p: Any, e: Any) -> Any:
     """`read_long` byte by byte, for any length: at most ten bytes, whose value fits 64 bits."""
     u = ZERO
@@ -101,7 +101,7 @@ def read_long_number(words: Any, p: Any, e: Any) -> Any:
     return np.int64(0), np.int64(-BAD_NUMBER)
 
 
-@borrowing_inlined
+@inlined
 def read_small(words: Any, p: Any, e: Any) -> Any:
     """`read_long` for numbers that have one byte nearly always: lengths, positions in unions and enums."""
     w = words[p]
@@ -112,7 +112,7 @@ def read_small(words: Any, p: Any, e: Any) -> Any:
     return read_long_number(words, p, e)
 
 
-@borrowing_inlined
+@inlined
 def read_length(words: Any, p: Any, e: Any) -> Any:
     """The length of a string or of bytes, that many of which follow."""
     n, p = read_small(words, p, e)
@@ -121,7 +121,7 @@ def read_length(words: Any, p: Any, e: Any) -> Any:
     return n, p
 
 
-@borrowing_inlined
+@inlined
 def read_block(words: Any, p: Any, e: Any) -> Any:
     """The head of a block of array or map items: (items, where the block ends or -1 if it does not say, next position).
 
@@ -146,7 +146,7 @@ def read_block(words: Any, p: Any, e: Any) -> Any:
     return count, end, p
 
 
-@borrowing_inlined
+@inlined
 def is_text(octets: Any, words: Any, p: Any, n: Any) -> Any:
     """True if the `n` bytes at `p` are UTF-8 (RFC 3629: no surrogates, no overlong forms)."""
     seen = ZERO
@@ -167,7 +167,7 @@ def is_text(octets: Any, words: Any, p: Any, n: Any) -> Any:
     return is_utf8(octets, p, n)
 
 
-@borrowing
+@compiled
 def is_utf8(octets: Any, p: Any, n: Any) -> Any:
     """`is_text` for any bytes, one character after the other."""
     e = p + n
@@ -207,7 +207,7 @@ def is_utf8(octets: Any, p: Any, n: Any) -> Any:
     return True
 
 
-@borrowing_inlined
+@inlined
 def write_long(out: Any, out_words: Any, o: Any, value: Any) -> Any:
     """Write an int or a long at `o`, where sixteen bytes are free; returns the position after it."""
     v = np.int64(value)
@@ -218,7 +218,7 @@ def write_long(out: Any, out_words: Any, o: Any, value: Any) -> Any:
     return write_long_number(out, out_words, o, u)
 
 
-@borrowing_inlined
+@inlined
 def write_long_number(out: Any, out_words: Any, o: Any, u: Any) -> Any:
     """`write_long` of a zigzag-coded number of two bytes or more."""
     if u >= OVER_8_BYTES:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from streams.domain.compiled import borrowing
+from streams.domain.compiled import compiled
 from streams.domain.limits import RECORD_BYTES
 from streams.errors import Misconfigured
 from streams.kernel.avro_bytes import PAD, words_of
@@ -148,7 +148,7 @@ def _views(values: Any, lengths: Any, start: int, width: int, rows: int) -> tupl
     return values[cells].reshape(width, rows), lengths[cells].reshape(width, rows)
 
 
-@borrowing
+@compiled
 def _close_up(values: Any, lengths: Any, start: Any, width: Any, room: Any, rows: Any) -> None:
     """Move the columns of a frame together, so that each has `rows` cells instead of `room`."""
     for column in range(1, width):

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.domain.compiled import borrowing
+from streams.domain.compiled import compiled
 from streams.domain.reasons import Reason
 from streams.kernel.avro_bytes import (
     BAD_CHOICE,
@@ -62,7 +62,7 @@ FRAMING: Final = 5
 FOUR_BYTES: Final = np.uint64(0xFFFFFFFF)
 
 
-@borrowing
+@compiled
 def read_records(
     buffer: Any,
     words: Any,

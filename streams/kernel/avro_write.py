@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.domain.compiled import borrowing, borrowing_inlined
+from streams.domain.compiled import compiled, inlined
 from streams.kernel.avro_bytes import LARGEST_INT, SMALLEST_INT, is_text, write_long
 
 (
@@ -48,7 +48,7 @@ NULL, NOT_INT, NOT_BOOLEAN, NOT_WORD, OUTSIDE, NOT_FIXED, NOT_TEXT, NO_ITEMS, BA
 FULL: Final = -1
 
 
-@borrowing_inlined
+@inlined
 def copy(out: Any, out_words: Any, o: Any, octets: Any, words: Any, p: Any, n: Any) -> None:
     """Copy `n` bytes from `p` of a source to `o`, where eight more are free: what is copied too much is overwritten."""
     k = 0
@@ -61,7 +61,7 @@ def copy(out: Any, out_words: Any, o: Any, octets: Any, words: Any, p: Any, n: A
             k += 1
 
 
-@borrowing
+@compiled
 def write_records(
     rows: Any,
     values: Any,

@@ -192,6 +192,7 @@ class WorkerMetrics:
     def _restored(self, happening: told.PartitionRestored) -> None:
         if happening.partition in self._held:
             self._held[happening.partition] = True
+            self._stages(happening.partition, dict(happening.parcels_by_stage))
         self._restore_seconds.observe([(happening.seconds, 1)])
         self._restored_parcels.inc(happening.parcels)
         self._log.info(

@@ -48,7 +48,7 @@ from streams.kernel.fold import (
 from streams.kernel.insert import blank_change
 from streams.kernel.places import SITE, text_in
 from streams.kernel.restore import EntryParts, StateParts, restore_rows
-from streams.kernel.table import CHUNK, Bytes, ParcelTable
+from streams.kernel.table import CHUNK, ParcelTable
 from streams.pipeline.schemas import load_schemas
 
 # A record's key and value.
@@ -92,7 +92,8 @@ class _Scans:
     def __init__(self) -> None:
         schemas = load_schemas()
         names = ("Scan", "Advice", "Tick")
-        self.layout = Layout.of(*(schemas.current(name) for name in names))
+        # A handful of fields say nothing of the state: they are checked and skipped.
+        self.layout = Layout.of(*(schemas.current(name) for name in names), only=ScanColumns._fields)
         writers = {number: (schema, names.index(name)) for number, (name, schema) in schemas.writers(*names).items()}
         self.decoder = Decoder(self.layout, [schemas.current(name) for name in names], writers)
         self.columns = _numbers(ScanColumns, self.layout)
@@ -117,7 +118,7 @@ class _States:
         self.kinds_frame = layout.frame("kinds[]")
         self.entries_frame = layout.frame("scans[]")
         self.widths = [len(frame.columns) for frame in layout.frames]
-        reader = Layout.of(schema)
+        reader = Layout.of(schema, only=StateParts._fields)
         writers = {number: (text, 0) for number, (_, text) in schemas.writers("ParcelState").items()}
         self.decoder = Decoder(reader, [schema], writers, limit=_STATE_BYTES)
         self.root_parts = _numbers(StateParts, reader)
@@ -184,7 +185,9 @@ class ParcelStage:
         columns = _scans().decoder.decode(payloads)
         decoded = time.perf_counter()
         out = blank_folded(len(payloads))
-        self._fold(columns, out)
+        # What was refused leaves nothing behind, so it needs no room, however large it was.
+        refused = sum(len(payloads[i] or b"") for i in np.flatnonzero(columns.status).tolist())
+        self._fold(columns, out, _text_room(len(columns.buffer) - refused, columns.rows))
         folded = time.perf_counter()
         result = Outputs()
         if outputs:
@@ -195,12 +198,14 @@ class ParcelStage:
         result.scans = self._tally(out)
         result.duplicates = int(out.counts[DUPLICATES])
         result.hub_time = self.table.hub_time
-        stages = self.table.arrays.stages
-        result.parcels_by_stage = {
-            name: max(0, int(stages[number])) for number, name in enumerate(KINDS) if (IN_HUB >> number) & 1
-        }
+        result.parcels_by_stage = self.parcels_by_stage()
         result.seconds = {"decode": decoded - started, "fold": folded - decoded, "encode": encoded - folded}
         return result
+
+    def parcels_by_stage(self) -> dict[str, int]:
+        """How many parcels are at each stage in the hub, as last published."""
+        stages = self.table.arrays.stages
+        return {name: int(stages[number]) for number, name in enumerate(KINDS) if (IN_HUB >> number) & 1}
 
     def restore(self, states: Sequence[bytes]) -> None:
         """Take values of parcel.state of this partition into the table, in the order of the topic.
@@ -218,7 +223,7 @@ class ParcelStage:
         entries = columns.frames[tools.restored_frame]
         rows = len(states)
         chunks = entries.rows // CHUNK + rows
-        self.table.reserve(rows, entries.rows, chunks, _text_room(columns.buffer, entries.rows + rows))
+        self.table.reserve(rows, entries.rows, chunks, _text_room(len(columns.buffer), entries.rows + rows))
         root = columns.frames[0]
         restore_rows(
             self.table.arrays,
@@ -234,10 +239,10 @@ class ParcelStage:
         """Take over the largest Tick that the position record tells of."""
         self.table.set_hub_time(hub_time)
 
-    def _fold(self, columns: Columns, out: Folded) -> None:
+    def _fold(self, columns: Columns, out: Folded, text_room: int) -> None:
         records = columns.rows
         root = columns.frames[0]
-        self.table.reserve(records, records, records, _text_room(columns.buffer, records))
+        self.table.reserve(records, records, records, text_room)
         self._batches += 1
         fold(
             self.table.arrays,
@@ -318,8 +323,8 @@ class ParcelStage:
         return site
 
 
-def _text_room(buffer: Bytes, records: int) -> int:
-    return len(buffer) + records * _WORD_OVERHEAD
+def _text_room(payload_bytes: int, records: int) -> int:
+    return payload_bytes + records * _WORD_OVERHEAD
 
 
 def _cut(payloads: bytes, offsets: list[int]) -> list[bytes]:

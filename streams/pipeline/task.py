@@ -223,7 +223,14 @@ class PartitionTask:
         self.ready = True
         self.seek_to = OFFSET_BEGINNING if self._recorded is None else self._recorded
         self._watcher(
-            PartitionRestored(self.partition, len(restored.stage.table), restored.records, restored.seconds, self._next)
+            PartitionRestored(
+                partition=self.partition,
+                parcels=len(restored.stage.table),
+                records=restored.records,
+                seconds=restored.seconds,
+                position=self._next,
+                parcels_by_stage=restored.stage.parcels_by_stage(),
+            )
         )
 
     def _start_over(self) -> None:
