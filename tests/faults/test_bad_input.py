@@ -76,7 +76,8 @@ def in_partition(partition: int) -> str:
 
 WHOLE = scan("LPCUT")
 LONG = "L" * 10_000
-VOID_PARCEL = b"LPVOID"
+# What is wrong with these is looked at last, so the key must be the parcel's.
+RIGHT_KEYS = {"promised for the year 9999": "LPADVICE", "a VOID of nothing": "LPVOID"}
 # What it is, its value, and the reasons that say so.
 CASES: list[tuple[str, bytes | None, set[str]]] = [
     ("nothing", b"", {"BAD_FRAMING"}),
@@ -102,7 +103,7 @@ CASES: list[tuple[str, bytes | None, set[str]]] = [
     ("promised for the year 9999", advice(YEAR_9999), {"OUT_OF_BOUNDS"}),
     ("a clock in the year 1", tick(YEAR_1), {"OUT_OF_BOUNDS"}),
     ("a clock in the year 9999", tick(YEAR_9999), {"OUT_OF_BOUNDS"}),
-    ("a VOID of nothing", scan(VOID_PARCEL.decode(), kind="VOID"), {"BAD_VOID"}),
+    ("a VOID of nothing", scan("LPVOID", kind="VOID"), {"BAD_VOID"}),
     *((f"the first {n} bytes", WHOLE[:n], CUT if n >= 5 else {"BAD_FRAMING"}) for n in range(1, len(WHOLE))),
 ]
 
@@ -121,8 +122,7 @@ def letters(settings: Settings, tmp_path: Path) -> tuple[Installation, dict[byte
     for number, (what, value, reasons) in enumerate(CASES):
         parcel = f"GOOD{number}"
         sender.produce(settings.prefix + topics.SCANS, scan(parcel), parcel.encode())
-        # Only where all else is right does it matter that the key is the parcel's.
-        key = VOID_PARCEL if reasons == {"BAD_VOID"} else f"case {number}".encode()
+        key = RIGHT_KEYS.get(what, f"case {number}").encode()
         sender.produce(settings.prefix + topics.SCANS, value, key, headers=HEADERS)
         sent[key] = what, value, reasons
         sender.produce(settings.prefix + topics.SCANS, scan(parcel, "second"), parcel.encode())
