@@ -55,6 +55,10 @@ def producer(settings: Settings, **options: Any) -> Producer:
         {
             "bootstrap.servers": settings.bootstrap,
             "enable.idempotence": True,
+            # One request at a time to each broker. With several, the first one to a partition that was created a moment
+            # ago may be refused and overtaken by the next; Kafka takes whatever number a producer that it does not know
+            # begins with, and calls the first one a duplicate when it comes again: acknowledged, and lost.
+            "max.in.flight": 1,
             "partitioner": "murmur2_random",
             "compression.type": "lz4",
             "linger.ms": 5,

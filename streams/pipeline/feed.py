@@ -102,9 +102,7 @@ class Feed:
             Misconfigured: hub.scans does not exist.
             StreamsError: no broker answers.
         """
-        # One request at a time to each broker: as fast here, and a first request that a partition just created refuses
-        # is not overtaken by the next one.
-        self._producer = clients.producer(self._settings, delivery_report_only_error=True, max_in_flight=1)
+        self._producer = clients.producer(self._settings, delivery_report_only_error=True)
         self._partitions = range(clients.partitions_of(self._producer, self._topic))
         self._begun = time.monotonic()
         return self
