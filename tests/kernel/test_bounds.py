@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from streams.domain import limits
 from streams.domain.reasons import Reason
-from streams.kernel.avro_decode import FRAMING
 from streams.pipeline.parcel_stage import ParcelStage
 from tests.kernel.oracle import Oracle
 from tests.kernel.records import LONG_TEXTS, MORNING, advice, framed, histories, read, scan, tick, void
 from tests.kernel.test_identity import murmur2
 
+FRAMING = 5  # bytes before the body
 YEAR_1, YEAR_9999 = -62_135_596_800_000, 253_402_300_799_000
 GOOD = [scan("g1", "GOOD", "ARRIVED"), advice("g2", "GOOD"), scan("g3", "GOOD", "SORTED", MORNING + 5, lane="N")]
 
@@ -299,6 +299,13 @@ class TestTheRestFlowsOn:
         # And nothing of them comes up later.
         after = [framed(record) for record in GOOD]
         assert among.run(after).states == alone.run(after).states
+
+    def test_large_values_that_are_refused_leave_no_memory_behind(self):
+        stage = ParcelStage(partition=0, partitions=1)
+        stage.run([framed(record) for record in GOOD])
+        before = stage.table.nbytes
+        assert len(stage.run([bytes(HUGE), None, framed(scan("e", "P" * 60_000))]).refused) == 3
+        assert stage.table.nbytes == before
 
     def test_an_empty_batch(self):
         said = ParcelStage(partition=0, partitions=1).run([])

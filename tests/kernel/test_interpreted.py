@@ -1,0 +1,80 @@
+"""The same code says the same: compiled, compiled with every index checked, and as plain Python."""
+
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from streams.domain.limits import EARLIEST_MS, LATEST_MS
+from streams.domain.reasons import Reason
+from streams.pipeline.parcel_stage import ParcelStage
+from tests.kernel.fold_digest import digest, load, write
+from tests.kernel.records import advice, framed, scan, tick, void
+from tests.kernel.test_bounds import rubbish
+from tests.kernel.test_fold import long_history
+
+MODES = {"interpreted": {"NUMBA_DISABLE_JIT": "1"}, "bounds": {"NUMBA_BOUNDSCHECK": "1"}}
+LONGEST = "x" * 255
+ENDS = (EARLIEST_MS, LATEST_MS - 1)
+
+
+def dirty_log(seed, size):
+    """Histories, their extremes and rubbish; parcels of both partitions."""
+    dice = random.Random(seed)
+    history = long_history(seed, size, ("P", "Q", "R", "S", "T" * 128))
+    history += [advice(f"advice {number}", f"N{number}", promised_at=number) for number in range(20)]
+    for number, time in enumerate(ENDS):
+        texts = dict.fromkeys(("site", "station", "lane", "reason", "container_id"), LONGEST)
+        history.append(scan("e" * 1024, f"L{number}", "SORTED", time, utc_offset_minutes=-840, **texts))
+        history.append(void("v" * 1024, f"L{number}", "e" * 1024, time, **texts))
+        plan = dict.fromkeys(("service", "origin", "destination", "planned_lane", "owner"), LONGEST)
+        history.append(advice("a" * 1024, f"L{number}", time, promised_at=time, **plan))
+        history.append(tick(time))
+    values = [framed(record) for record in history]
+    small = [value for value in map(rubbish, range(size // 2)) if value is None or len(value) < 1000]
+    values += small
+    dice.shuffle(values)
+    return values
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fold") / "history"
+    write(path, dirty_log(seed=3, size=250))
+    return path
+
+
+def test_the_log_is_dirty_enough(history):
+    """Everything that the modes are compared on is in there."""
+    values = load(history)
+    said = ParcelStage(partition=1, partitions=2).run(values)
+    reasons = Counter(reason for _, reason in said.refused)
+    assert reasons.keys() >= {
+        Reason.NO_VALUE,
+        Reason.TRUNCATED,
+        Reason.BAD_TEXT,
+        Reason.BAD_PARCEL_ID,
+        Reason.OUT_OF_BOUNDS,
+        Reason.WRONG_PARTITION,
+    }
+    assert len(values) - len(said.refused) > 100
+    assert said.duplicates > 10 and len(said.milestones) > 20 and len(said.states) > 5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_says_the_same(mode, history):
+    repository = Path(__file__).parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.kernel.fold_digest", str(history)],
+        env=os.environ | {"PYTHONPATH": str(repository)} | MODES[mode],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert ran.stdout.strip() == digest(load(history))
