@@ -77,6 +77,8 @@ class Worker:
         self._tasks: dict[int, PartitionTask] = {}
         self._turns = 0
         self._stop: str | None = None
+        # What the client said when it lost every broker; None while one answers.
+        self._doubt: str | None = None
         self._away_since: float | None = None
         self._looked = 0.0
         self._dead: str | None = None
@@ -191,7 +193,7 @@ class Worker:
         now = time.monotonic()
         if self._dead is not None:
             raise WorkerDead(self._dead)
-        if self._away_since is not None:
+        if self._doubt is not None:
             self._look_for_broker(now)
         if now - self._offsets_at > _OFFSETS_SECONDS:
             self._offsets_at = now
@@ -202,7 +204,7 @@ class Worker:
             self._told, self._told_records = now, self.tally.records
         idle = self._options.until_idle
         if idle is not None and self._tasks:
-            if self._away_since is not None or any(task.busy for task in self._tasks.values()):
+            if self._doubt is not None or any(task.busy for task in self._tasks.values()):
                 # Idle is who could have got something: not while restoring, writing, or without a broker.
                 self._heard = now
             elif now - self._heard > idle:
@@ -232,23 +234,27 @@ class Worker:
     # The broker
 
     def _on_client_error(self, error: KafkaError) -> None:
-        if error.code() == ALL_BROKERS_DOWN and self._away_since is None:
-            self._away_since = time.monotonic()
-            self._watcher(BrokerAway(error.str()))
+        if error.code() == ALL_BROKERS_DOWN:
+            # Such news may be old, for it waits in a queue until the next poll: whether it is true is asked.
+            self._doubt = self._doubt or error.str()
         elif is_fatal(error):
             self._dead = f"the consumer is broken: {error.str()}"
 
     def _look_for_broker(self, now: float) -> None:
-        since = cast(float, self._away_since)
-        if now - since < 1 or now - self._looked < 1:
+        if now - self._looked < 1:
             return
         self._looked = now
         try:
             self._consumer.list_topics(self._topic, timeout=0.5)
         except KafkaException:
+            if self._away_since is None:
+                self._away_since = now
+                self._watcher(BrokerAway(cast(str, self._doubt)))
             return
-        self._away_since = None
-        self._watcher(BrokerBack(now - since))
+        self._doubt = None
+        if self._away_since is not None:
+            self._watcher(BrokerBack(now - self._away_since))
+            self._away_since = None
 
     # The group
 
