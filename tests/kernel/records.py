@@ -94,13 +94,22 @@ MAYBE_TEXTS = st.none() | TEXTS
 EVENT_IDS = (*(f"e{number}" for number in range(8)), "é" * 512, "v0", "v1", "v0\0" + "\0" * 8)
 
 
+KIND_WORDS = st.sampled_from(KINDS[:-1])
+# The kinds whose records decide something, more often than their number among all kinds.
+TELLING = st.sampled_from(("ADVISED", "UNLOADED", "UNPACKED", "SORTED", "LOADED", "CUSTOMS_HELD", "NO_READ"))
+
+
+def few(strategy, size):
+    return st.lists(strategy, min_size=1, max_size=size, unique=True)
+
+
 @st.composite
-def records(draw, parcels=PARCELS, event_ids=EVENT_IDS):
-    """One scan, void or advice."""
+def records(draw, parcels, event_ids, times, kinds):
+    """One scan, void or advice, of these words only."""
     ids = (draw(st.sampled_from(event_ids)), draw(st.sampled_from(parcels)))
-    event_time = draw(st.sampled_from(TIMES))
+    event_time = draw(st.sampled_from(times))
     what = draw(st.integers(0, 9))
-    if what == 0:
+    if what <= 1:
         return advice(
             *ids,
             event_time,
@@ -120,14 +129,21 @@ def records(draw, parcels=PARCELS, event_ids=EVENT_IDS):
         "utc_offset_minutes": draw(st.sampled_from((-840, 0, 60, 840))),
         "inferred_from": draw(st.none() | st.sampled_from(("", "e0"))),
     }
-    if what <= 2:
+    if what <= 4:
         return void(*ids, draw(st.sampled_from((*event_ids, "never seen"))), event_time, **details)
-    return scan(*ids, draw(st.sampled_from(KINDS[:-1])), event_time, **details)
+    return scan(*ids, draw(st.sampled_from(kinds)), event_time, **details)
 
 
-def histories(max_size=40):
-    """A log of records of up to three parcels, with repeats, contradictions and voids."""
-    return st.lists(records(), max_size=max_size)
+@st.composite
+def histories(draw, max_size=40):
+    """A log of records of up to three parcels, with repeats, contradictions, equal times, and voids of all sorts."""
+    words = records(
+        draw(few(st.sampled_from(PARCELS), 3)),
+        draw(few(st.sampled_from(EVENT_IDS), len(EVENT_IDS))),
+        draw(few(st.sampled_from(TIMES), 3)),
+        draw(few(TELLING | KIND_WORDS, 4)),
+    )
+    return draw(st.lists(words, max_size=max_size))
 
 
 def batches_of(values, cuts):

@@ -78,7 +78,7 @@ def long_history(seed, size, parcels=("P", "Q")):
     history = []
     for number in range(size):
         ids = f"event {dice.randrange(size)}", dice.choice(parcels)
-        time = MORNING + dice.randrange(size // 2)
+        time = MORNING + dice.randrange(size // 4)
         match dice.randrange(12):
             case 0:
                 made = advice(*ids, time, direction=dice.choice(DIRECTIONS), promised_at=dice.choice((None, number)))
@@ -263,6 +263,14 @@ class TestExamples:
             for said in run.read_milestones()
         ]
         assert told == [("REACHED", 0, None, "LGG"), ("CORRECTED", 5, MORNING, "LUX"), ("LOST", 5, None, "")]
+
+    def test_other_evidence_for_the_same_time_is_no_milestone(self):
+        """Whichever of the two comes first, and when the void takes the first of them away."""
+        one, other = (scan(name, "P", "LOADED") for name in ("e1", "e2"))
+        for history in ([one, other], [other, one]):
+            for target in ("e1", "e2"):
+                run = folded([*history, void("v", "P", target)])
+                assert [said["type"] for said in run.read_milestones()] == ["REACHED"]
 
     def test_voids_of_voids_and_second_voids_change_nothing_more(self):
         history = [scan("e", "P"), void("v", "P", "e"), void("w", "P", "e"), void("x", "P", "v"), void("y", "P", "?")]
