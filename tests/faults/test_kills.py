@@ -86,7 +86,7 @@ def _long_run(installation: Installation, broker: Broker, protocol: str, partiti
     installation.create_topics(partitions)
     compact_often(settings)
     day = Day.simulated(9_200, installation.folder / "truth.json", SEED)
-    with Pump(settings, day, rate=800) as pump, Crew(installation, "--protocol", protocol) as crew:
+    with Pump(settings, day, rate=600) as pump, Crew(installation, "--protocol", protocol) as crew:
         crash_everywhere(crew, "a", pump)
         crew.start("a")
         kill_at_random(crew, 5, pump)
@@ -171,6 +171,8 @@ def _kill_broker(crew: Crew, broker: Broker, pump: Pump) -> None:
     crew.keep_up(random.uniform(0.2, 2))
     broker.kill()
     time.sleep(random.uniform(0, 3))
+    pump.close()
     broker.up()
+    pump.open()
     crew.keep_up(random.uniform(2, 5))
     pump.close()
