@@ -1,7 +1,7 @@
 """How soon a killed worker's work goes on, by group protocol, and how long a table takes to come back.
 
-`python -m bench recovery`. Recovery: from SIGKILL to the first batch that is committed after it, and to the first in
-every partition; the worker is started again at once, as a supervisor would. Restore: from the assignment to the last
+`python -m bench recovery`. Recovery: from SIGKILL to the new process joining its group, to the first batch that is
+committed after it, and to the first in every partition; the worker is started again at once, as a supervisor would. Restore: from the assignment to the last
 partition being ready, with many parcels in parcel.state.
 """
 
@@ -98,7 +98,7 @@ def _command(name: str, given: Cluster, *options: str) -> list[str]:
 
 def _recover(given: Cluster, way: Way, repeat: int, rate: int) -> dict[str, Any]:
     topics.apply(given.settings, topics.plan(given.settings))
-    first, every = [], []
+    started, first, every = [], [], []
     with _scans_flow(given, rate), _Positions(given) as positions:
         worker = _worker(given, way, 0)
         try:
@@ -110,6 +110,7 @@ def _recover(given: Cluster, way: Way, repeat: int, rate: int) -> dict[str, Any]
                 wait_until(worker.ended, 30, "the worker did not die")
                 worker = _worker(given, way, turn)
                 times = _wait_until_all_fold(positions, worker, killed)
+                started.append(_when(_lines(worker), "parcels.worker.started") - killed)
                 first.append(min(times) - killed)
                 every.append(max(times) - killed)
                 console.print(f"{way.title}: back after {first[-1]:.1f} s, every partition after {every[-1]:.1f} s")
@@ -117,7 +118,7 @@ def _recover(given: Cluster, way: Way, repeat: int, rate: int) -> dict[str, Any]
             worker.stop()
     return {
         figure: {"median": round(statistics.median(times), 2), "max": round(max(times), 2), "all": _rounded(times)}
-        for figure, times in (("first_seconds", first), ("every_seconds", every))
+        for figure, times in (("started_seconds", started), ("first_seconds", first), ("every_seconds", every))
     }
 
 
@@ -209,12 +210,11 @@ def _restore(given: Cluster, parcels: int) -> dict[str, Any]:
 
 
 def _restored(watched: Watched) -> dict[str, Any]:
-    lines = [json.loads(line) for line in watched.errors.read_text().splitlines() if line.startswith("{")]
-    assigned = next(line for line in lines if line["event"] == "parcels.worker.assigned")
+    lines = _lines(watched)
     ready = [line for line in lines if line["event"] == "parcels.worker.restored"]
     if len(ready) != topics.DEFAULT_PARTITIONS:
         raise StreamsError(f"{len(ready)} partitions were restored: {watched.last_words()}")
-    seconds = max(_moment(line) for line in ready) - _moment(assigned)
+    seconds = max(_moment(line) for line in ready) - _when(lines, "parcels.worker.assigned")
     return {
         "parcels": sum(line["rows"] for line in ready),
         "records": sum(line["records"] for line in ready),
@@ -223,13 +223,24 @@ def _restored(watched: Watched) -> dict[str, Any]:
     }
 
 
+def _lines(watched: Watched) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in watched.errors.read_text().splitlines() if line.startswith("{")]
+
+
+def _when(lines: list[dict[str, Any]], event: str) -> float:
+    """Wall-clock seconds of the first line of an event."""
+    return next(_moment(line) for line in lines if line["event"] == event)
+
+
 def _moment(line: dict[str, Any]) -> float:
     return datetime.fromisoformat(line["timestamp"]).timestamp()
 
 
 def _show(result: dict[str, Any]) -> None:
     if "recovery" in result:
-        table = Table("seconds from SIGKILL to", "first batch, median", "max", "every partition, median", "max")
+        table = Table(
+            "seconds from SIGKILL to", "joining, median", "max", "a batch, median", "max", "one in each, median", "max"
+        )
         for name, figures in result["recovery"].items():
             told = [each[figure] for each in figures.values() for figure in ("median", "max")]
             table.add_row(WAYS[name].title, *(f"{each:.1f}" for each in told))
