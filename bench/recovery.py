@@ -1,8 +1,8 @@
 """How soon a killed worker's work goes on, by group protocol, and how long a table takes to come back.
 
 `python -m bench recovery`. Recovery: from SIGKILL to the new process joining its group, to the first batch that is
-committed after it, and to the first in every partition; the worker is started again at once, as a supervisor would. Restore: from the assignment to the last
-partition being ready, with many parcels in parcel.state.
+committed after it, and to the first in every partition; the worker is started again at once, as a supervisor would.
+Restore: from the assignment to the last partition being ready, with many parcels in parcel.state.
 """
 
 import argparse
