@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.domain.kinds import DIRECTIONS, KINDS
+from streams.kernel.table import CHUNKS
 from streams.pipeline.parcel_stage import ParcelStage
 from tests.kernel.oracle import Oracle, identity_of
 from tests.kernel.records import (
@@ -227,6 +228,22 @@ class TestRestore:
             assert restored.stage.run([]).parcels_by_stage == gauges
             assert len(restored.stage.table) == len(run.stage.table)
 
+    def test_a_voided_advice_stays_voided(self):
+        history = [advice("a", "P"), advice("b", "P", MORNING + 9, direction="EXPORT"), void("v", "P", "b")]
+        self.compare([framed(record) for record in history], [framed(scan("e", "P"))], [])
+
+    def test_older_states_of_a_parcel_leave_nothing_behind(self):
+        voids = [framed(void(f"v{number}", "P", f"e{number}")) for number in range(40)]
+        run = folded([])
+        for value in voids:
+            run.batch([value])
+        whole, compacted = Run(), Run()
+        whole.stage.restore([value for _, value in run.log] * 30)
+        compacted.stage.restore(list(run.states.values()))
+        # 30 * (1 + … + 40) voids were read: 40 of them count, and their slots are those of 40.
+        assert whole.stage.table.arrays.counts[CHUNKS] == compacted.stage.table.arrays.counts[CHUNKS]
+        assert whole.batch([framed(void("one more", "P", "e"))]).refused == []
+
     def test_the_hub_time_comes_from_the_position_record(self):
         stage = ParcelStage(partition=0, partitions=1)
         stage.restore_hub_time(MORNING)
@@ -291,6 +308,14 @@ class TestExamples:
         state = run.read_states()["P"]
         assert (state["stage"], state["plan"]["direction"]) == ("SORTED", "TRANSIT")
         assert run.last.parcels_by_stage["SORTED"] == 1
+
+    def test_a_later_advice_without_a_promise_takes_the_promise_back(self):
+        run = folded([advice("a", "P", promised_at=7), advice("b", "P", MORNING + 9)])
+        assert run.read_states()["P"]["promised_at"] is None
+
+    def test_a_later_scan_without_a_lane_keeps_the_lane(self):
+        run = folded([scan("e", "P", "SORTED", lane="N"), scan("f", "P", "LOADED", MORNING + 9)])
+        assert run.read_states()["P"]["lane"] == "N"
 
     def test_a_voided_advice_gives_the_plan_back_to_the_one_before(self):
         history = [advice("a", "P", promised_at=7), advice("b", "P", MORNING + 9, direction="EXPORT")]
