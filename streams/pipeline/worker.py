@@ -42,6 +42,7 @@ _SILENT_SECONDS: Final = 60.0
 _FINISH_SECONDS: Final = 10.0
 _MINUTE: Final = 60.0
 _OFFSETS_SECONDS: Final = 5.0
+_REJOIN_SECONDS: Final = 15.0
 _SESSION_MS: Final = 6_000
 
 
@@ -234,6 +235,8 @@ class Worker:
     # The broker
 
     def _on_client_error(self, error: KafkaError) -> None:
+        # A static member that commits before it has rejoined a restarted coordinator is fenced by its own former self.
+        self._offsets_at = time.monotonic() + _REJOIN_SECONDS
         if error.code() == ALL_BROKERS_DOWN:
             # Such news may be old, for it waits in a queue until the next poll: whether it is true is asked.
             self._doubt = self._doubt or error.str()
