@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Final, cast
 
 import fastavro
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from streams.errors import Retry, StreamsError
 from streams.pipeline.clients import PARTITION_END, consumer
@@ -86,9 +86,10 @@ def end_of(reader: Consumer, partition: TopicPartition, deadline: float) -> tupl
 
 
 def read_position(settings: Settings, partition: int, seconds: float = 20) -> Position | None:
-    """The last position of a partition that is committed; None when nothing was ever folded.
+    """The last position of a partition; None when nothing was ever folded.
 
-    Call it after fencing the partition's transactional id: only then is there no open transaction before the end.
+    Call it after fencing the partition's transactional id: only then is there no open transaction before the end. What
+    a broker's crash left without an end counts (see `without_end`).
 
     Raises:
         Retry: the end was not reached within `seconds`.
@@ -98,6 +99,9 @@ def read_position(settings: Settings, partition: int, seconds: float = 20) -> Po
     reader = consumer(settings, "position", enable_partition_eof=True, fetch_wait_max_ms=20)
     try:
         low, high = end_of(reader, TopicPartition(topic, partition), deadline)
+        for message in reversed(without_end(settings, partition, high, deadline)):
+            if message.key() == POSITION_KEY:
+                return Position.decoded(cast(bytes, message.value()))
         look = _FIRST_LOOK
         while low < high:
             start = max(low, high - look)
@@ -108,6 +112,41 @@ def read_position(settings: Settings, partition: int, seconds: float = 20) -> Po
     finally:
         reader.close()
     return None
+
+
+def without_end(settings: Settings, partition: int, end: int, deadline: float) -> list[Message]:
+    """Records of parcel.state beyond `end`, the end of what is committed, when the partition has just been fenced.
+
+    No transaction can be open then. But a single broker that is killed between deciding that a transaction is committed
+    and writing so into the partitions may leave the second part out when it is back (Kafka 4.3.1: its transaction log
+    says complete, and the partitions have no marker). Such records have no end. Nobody can see them until the next
+    transaction of the same id commits, and they with it: so they count, and must not be sent again. Should that next
+    transaction be aborted, they are too, state and position together, and the next fence finds so.
+
+    Raises:
+        Retry: they could not be read in time.
+    """
+    topic = settings.prefix + STATE
+    reader = consumer(
+        settings, "position", isolation_level="read_uncommitted", enable_partition_eof=True, fetch_wait_max_ms=20
+    )
+    found: list[Message] = []
+    try:
+        high = end_of(reader, TopicPartition(topic, partition), deadline)[1]
+        if high <= end:
+            return found
+        reader.assign([TopicPartition(topic, partition, end)])
+        while time.monotonic() < deadline:
+            for message in reader.consume(10_000, 0.05):
+                error = message.error()
+                if error is None:
+                    found.append(message)
+                elif error.code() == PARTITION_END and cast(int, message.offset()) >= high:
+                    return found
+    finally:
+        reader.close()
+    text = f"the records of {topic} [{partition}] from {end} to {high} could not be read in time"
+    raise Retry(text)
 
 
 def _last_position(reader: Consumer, start: TopicPartition, high: int, deadline: float) -> Position | None:

@@ -10,7 +10,7 @@ from streams.errors import Retry
 from streams.pipeline.clients import PARTITION_END, consumer
 from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.parcel_stage import ParcelStage
-from streams.pipeline.position import Position, end_of
+from streams.pipeline.position import Position, end_of, without_end
 from streams.pipeline.settings import Settings
 from streams.pipeline.topics import POSITION_KEY, STATE
 from streams.pipeline.transaction import Claim, PartitionWriter
@@ -73,6 +73,10 @@ def restore(settings: Settings, partition: int, partitions: int, claim: Claim, w
             position = found or position
             records += len(messages)
             crash_point("while_restoring")
+        writer.beat = time.monotonic()
+        last = without_end(settings, partition, end, time.monotonic() + _SILENCE_SECONDS)
+        position = _take(stage, last) or position
+        records += len(last)
     finally:
         reader.close()
     if position is not None:

@@ -196,9 +196,9 @@ class Crew:
         self._chronicle.tell("start", f"{name} {crash_at}{spoilt or ''}")
         environment = {**({"PARCELS_CRASH_AT": crash_at} if crash_at else {}), **(spoilt or {})}
         module = "tests.faults.spoilt" if spoilt else "streams.cli"
-        member = self.installation.start(
-            "run", "--instance", name, *self.options, name=name, module=module, **environment
-        )
+        # Under the other protocol a restarted member of the same name is refused until its session ends.
+        named = () if "consumer" in self.options else ("--instance", name)
+        member = self.installation.start("run", *named, *self.options, name=name, module=module, **environment)
         self.members[name] = member
         return member
 
