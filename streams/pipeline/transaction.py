@@ -30,8 +30,8 @@ _INIT_SECONDS: Final = 5.0
 _TRANSACTION_TIMEOUT_MS: Final = 10_000
 _PAUSE_SECONDS: Final = 0.2
 
-# close() tries to abort first and warns where that cannot be; whoever fences next ends the transaction. The filter is for
-# the whole process: one that is set for a call would be taken away by the next thread that closes.
+# close() tries to abort first and warns where that cannot be; whoever fences next ends the transaction. The filter is
+# for the whole process: one that is set for a call would be taken away by the next thread that closes.
 warnings.filterwarnings("ignore", "Producer abort_transaction failed during close", RuntimeWarning)
 
 DeadLetter = tuple[bytes | None, bytes | None, list[Header]]
