@@ -24,6 +24,7 @@ COMMANDS = {
     "schemas": "Check that every schema can read everything ever written.",
     "simulate": "Play a hub: scans, advices and ticks, and the truth about them.",
     "load": "Send scans from newline-delimited JSON or Avro files.",
+    "clock": "Append the time to the log, so that deadlines can pass.",
     "run": "Run a worker: scans in, the state of every parcel out, exactly once.",
     "show": "Show the timeline of one parcel.",
     "follow": "Watch milestones as they happen.",

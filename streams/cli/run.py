@@ -55,6 +55,7 @@ def run(
     from streams.observe.metrics import WorkerMetrics
     from streams.observe.serve import serve
     from streams.pipeline.instance import Instance
+    from streams.pipeline.tuning import tune
     from streams.pipeline.warm import warm
     from streams.pipeline.worker import GROUP, Options, Worker, stop_on_signals
 
@@ -65,6 +66,7 @@ def run(
     held = Instance(where.prefix + GROUP) if instance is None and protocol == "classic" and not dry else None
     name = held.name if held is not None else instance
     warm()
+    tune()
     worker = Worker(where, Options(name, protocol, until_idle, dry), metrics)
     stop_on_signals(worker.stop)
     server = serve(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streams.errors import Misconfigured
 from streams.kernel.avro_bytes import words_of
@@ -89,7 +90,9 @@ class Encoder:
         # Bytes a row of the last batches, to begin the next with a fitting buffer.
         self._row_bytes = 256.0
 
-    def encode(self, rows: int, frames: Sequence[tuple[Any, Any]], sources: tuple[Any, ...]) -> tuple[bytes, list[int]]:
+    def encode(
+        self, rows: int, frames: Sequence[tuple[Any, Any]], sources: tuple[Any, ...]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """All values back to back, and where each begins and the last ends (rows + 1 positions).
 
         frames: for each frame of `layout`, values int64[columns, rows] and lengths int32[columns, rows]; of the root
@@ -122,7 +125,7 @@ class Encoder:
             out = larger
         if rows:
             self._row_bytes = max(64.0, 1.1 * end / rows, 0.9 * self._row_bytes)
-        return out[:end].tobytes(), offsets.tolist()
+        return out[:end], offsets
 
     def _tables(self, rows: int, frames: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
         """The frames as tuples of contiguous arrays of one type, filled up with empty ones."""

@@ -51,26 +51,29 @@ def is_fatal(error: KafkaError) -> bool:
 
 def producer(settings: Settings, **options: Any) -> Producer:
     """An idempotent producer; `options` are librdkafka's, with _ for the dots."""
-    return Producer(
-        {
-            "bootstrap.servers": settings.bootstrap,
-            "enable.idempotence": True,
-            # One request at a time to each broker. With several, the first one to a partition that was created a moment
-            # ago may be refused and overtaken by the next; Kafka takes whatever number a producer that it does not know
-            # begins with, and calls the first one a duplicate when it comes again: acknowledged, and lost.
-            "max.in.flight": 1,
-            "partitioner": "murmur2_random",
-            "compression.type": "lz4",
-            "linger.ms": 5,
-            "batch.size": 1 << 20,
-            # Above every topic's own limit: a dead letter is the largest record of hub.scans and its headers.
-            "message.max.bytes": 20 << 20,
-            "queue.buffering.max.messages": 1_000_000,
-            "queue.buffering.max.kbytes": 1 << 20,
-            **_QUIET,
-            **_dotted(options),
-        }
-    )
+    return Producer({**producer_options(settings), **_QUIET, **_dotted(options)})
+
+
+def producer_options(settings: Settings, **options: Any) -> dict[str, Any]:
+    """How every producer here is set; `options` are librdkafka's, with _ for the dots, and go before."""
+    return {
+        "bootstrap.servers": settings.bootstrap,
+        "enable.idempotence": True,
+        # One request at a time to each broker. With several, the first one to a partition that was created a moment
+        # ago may be refused and overtaken by the next; Kafka takes whatever number a producer that it does not know
+        # begins with, and calls the first one a duplicate when it comes again: acknowledged, and lost.
+        "max.in.flight": 1,
+        "partitioner": "murmur2_random",
+        "compression.type": "lz4",
+        "linger.ms": 5,
+        "batch.size": 1 << 20,
+        # Above every topic's own limit: a dead letter is the largest record of hub.scans and its headers.
+        "message.max.bytes": 20 << 20,
+        "queue.buffering.max.messages": 1_000_000,
+        "queue.buffering.max.kbytes": 1 << 20,
+        "reconnect.backoff.max.ms": 500,
+        **_dotted(options),
+    }
 
 
 def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
@@ -223,7 +226,7 @@ def follow(
     try:
         starts = [TopicPartition(topic, p, OFFSET_END if since_ms is None else since_ms) for p in partitions]
         if since_ms is not None:
-            starts = reader.offsets_for_times(starts, timeout=10)
+            starts = _offsets_at(reader, starts)
         reader.assign(starts)
         while True:
             record = reader.poll(1.0)
@@ -238,14 +241,46 @@ def follow(
         reader.close()
 
 
-def _bounds(reader: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    """First offset that is still there, and the one after the last."""
-    try:
-        low, high = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-    except KafkaException as error:
-        message = f"asking for the end of {topic} [{partition}]: {error.args[0].str()}"
-        raise StreamsError(message) from error
-    return low, high
+def _offsets_at(reader: Consumer, times: list[TopicPartition], seconds: float = 10) -> list[TopicPartition]:
+    """Where the records of these times (as offsets, ms since 1970) begin.
+
+    Raises:
+        StreamsError: no answer for each of them within `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        # A partition whose leader is not known yet comes back with an error and, as it were, the end of the partition.
+        try:
+            found = reader.offsets_for_times(times, timeout=seconds)
+        except KafkaException as raised:
+            error = raised.args[0]
+        else:
+            error = next((partition.error for partition in found if partition.error is not None), None)
+            if error is None:
+                return found
+        if time.monotonic() > deadline:
+            raise StreamsError(f"asking {times[0].topic} for the offsets of a time: {error.str()}")
+        time.sleep(0.1)
+
+
+def _bounds(reader: Consumer, topic: str, partition: int, seconds: float = 10) -> tuple[int, int]:
+    """First offset that is still there, and the one after the last.
+
+    Raises:
+        StreamsError: no answer within `seconds`; of a topic that was created a moment ago a broker may at first say
+            that it does not lead it.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            low, high = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=seconds)
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                message = f"asking for the end of {topic} [{partition}]: {error.args[0].str()}"
+                raise StreamsError(message) from error
+            time.sleep(0.1)
+        else:
+            return low, high
 
 
 def _dotted(options: dict[str, Any]) -> dict[str, Any]:

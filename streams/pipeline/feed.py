@@ -8,6 +8,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -65,8 +66,9 @@ class ColumnsEncoder:
                 number.take(which, out=numbers[place])
                 length.take(which, out=lengths[place])
             blob, ends = encoder.encode(len(which), [(numbers, lengths)], (columns.text,))
-            for row, begin, end in zip(which.tolist(), ends, ends[1:], strict=False):
-                values[row] = blob[begin:end]
+            octets = blob.tobytes()
+            for row, (begin, end) in zip(which.tolist(), pairwise(ends.tolist()), strict=True):
+                values[row] = octets[begin:end]
         for row, raw in zip(np.flatnonzero(columns.types == RecordType.RAW).tolist(), columns.raw, strict=True):
             values[row] = raw
         text = columns.text.tobytes()

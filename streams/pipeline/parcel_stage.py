@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
 from typing import Any, Final, TypeVar, cast
 
 import numpy as np
@@ -49,10 +48,8 @@ from streams.kernel.insert import blank_change
 from streams.kernel.places import SITE, text_in
 from streams.kernel.restore import EntryParts, StateParts, restore_rows
 from streams.kernel.table import CHUNK, ParcelTable
+from streams.pipeline.record_block import RecordBlock
 from streams.pipeline.schemas import load_schemas
-
-# A record's key and value.
-Keyed = tuple[bytes, bytes]
 
 # Bytes that an encoded Where or Plan needs beside its texts, and an identity or a time that became a word.
 _WORD_OVERHEAD: Final = 64
@@ -64,8 +61,8 @@ _STATE_BYTES: Final = 16 << 20
 class Outputs:
     """What one batch of one partition makes: plain bytes, and the figures of the batch."""
 
-    states: list[Keyed] = field(default_factory=list)
-    milestones: list[Keyed] = field(default_factory=list)
+    states: RecordBlock = field(default_factory=lambda: RecordBlock.of([]))
+    milestones: RecordBlock = field(default_factory=lambda: RecordBlock.of([]))
     # Place in the batch and reason of each record that could not be used.
     refused: list[tuple[int, Reason]] = field(default_factory=list)
     scans: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
@@ -255,10 +252,8 @@ class ParcelStage:
             out,
         )
 
-    def _encode_states(self, out: Folded) -> list[Keyed]:
+    def _encode_states(self, out: Folded) -> RecordBlock:
         count = int(out.counts[TOUCHED])
-        if count == 0:
-            return []
         tools = _states()
         table = self.table.arrays
         records = count_records(table, out.touched, count)
@@ -280,27 +275,28 @@ class ParcelStage:
             self._facts,
             self._times,
         )
-        payloads, offsets = tools.encoder.encode(count, frames, (table.heap, identities))
-        return _keyed(self._keys(out.touched, count), payloads, offsets)
+        return RecordBlock(
+            *self._keys(out.touched, count), *tools.encoder.encode(count, frames, (table.heap, identities))
+        )
 
-    def _encode_milestones(self, out: Folded) -> list[Keyed]:
+    def _encode_milestones(self, out: Folded) -> RecordBlock:
         count = int(out.counts[MILESTONES])
-        if count == 0:
-            return []
         tools = _milestones()
         frame = blank_frame(tools.width, count)
         identities = np.empty(count * 2 * IDENTITY_BYTES, np.uint8)
         emit_milestones(self.table.arrays, out, count, frame, tools.columns, identities)
-        payloads, offsets = tools.encoder.encode(count, [frame], (self.table.arrays.heap, identities))
-        return _keyed(self._keys(np.ascontiguousarray(out.milestones["row"][:count]), count), payloads, offsets)
+        return RecordBlock(
+            *self._keys(np.ascontiguousarray(out.milestones["row"][:count]), count),
+            *tools.encoder.encode(count, [frame], (self.table.arrays.heap, identities)),
+        )
 
-    def _keys(self, rows: NDArray[np.int32], count: int) -> list[bytes]:
+    def _keys(self, rows: NDArray[np.int32], count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         table = self.table.arrays
         sizes = table.rows["key_size"][rows[:count]]
         keys = np.empty(int(sizes.sum(dtype=np.int64)), np.uint8)
         offsets = np.empty(count + 1, np.int64)
         copy_keys(table, rows, count, keys, offsets)
-        return _cut(keys.tobytes(), offsets.tolist())
+        return keys, offsets
 
     def _tally(self, out: Folded) -> dict[tuple[str, str, str], int]:
         count = int(out.counts[SCANS])
@@ -325,11 +321,3 @@ class ParcelStage:
 
 def _text_room(payload_bytes: int, records: int) -> int:
     return payload_bytes + records * _WORD_OVERHEAD
-
-
-def _cut(payloads: bytes, offsets: list[int]) -> list[bytes]:
-    return [payloads[start:end] for start, end in pairwise(offsets)]
-
-
-def _keyed(keys: list[bytes], payloads: bytes, offsets: list[int]) -> list[Keyed]:
-    return list(zip(keys, _cut(payloads, offsets), strict=True))

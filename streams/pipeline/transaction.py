@@ -7,32 +7,32 @@ is still ours, fence again, read the position. It says whether the batch is in.
 
 import threading
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final
 
-from confluent_kafka import KafkaException, Producer
+import numpy as np
+from confluent_kafka import KafkaException
 
 from streams.domain.happenings import TransactionRefenced, Watcher
 from streams.errors import PartitionLost, Refence, Retry, StreamsError
 from streams.pipeline.background import in_background
-from streams.pipeline.clients import Header, producer
+from streams.pipeline.clients import Header
 from streams.pipeline.crashpoints import crash_point
-from streams.pipeline.parcel_stage import Keyed
 from streams.pipeline.position import Position, read_position
+from streams.pipeline.record_block import RecordBlock
 from streams.pipeline.settings import Settings
 from streams.pipeline.topics import DEAD_LETTERS, MILESTONES, POSITION_KEY, STATE
+from streams.pipeline.transactional_producer import TransactionalProducer
 
 _COMMIT_SECONDS: Final = 10.0
 _INIT_SECONDS: Final = 5.0
 # A dead producer's open transaction holds readers up for this long, unless somebody fences its id before.
 _TRANSACTION_TIMEOUT_MS: Final = 10_000
 _PAUSE_SECONDS: Final = 0.2
-
-# close() tries to abort first and warns where that cannot be; whoever fences next ends the transaction. The filter is
-# for the whole process: one that is set for a call would be taken away by the next thread that closes.
-warnings.filterwarnings("ignore", "Producer abort_transaction failed during close", RuntimeWarning)
+# What may wait in the producer's queue, below its queue.buffering.max.kbytes, and what is handed over at a time.
+_QUEUE_BYTES: Final = 512 << 20
+_PART_BYTES: Final = 8 << 20
 
 DeadLetter = tuple[bytes | None, bytes | None, list[Header]]
 
@@ -44,8 +44,8 @@ class Prepared:
     # Position before the batch; None when nothing was ever folded.
     start: int | None
     end: Position
-    states: list[Keyed]
-    milestones: list[Keyed]
+    states: RecordBlock
+    milestones: RecordBlock
     dead_letters: list[DeadLetter]
 
 
@@ -95,7 +95,7 @@ class PartitionWriter:
         self._partition = partition
         self._claim = claim
         self._watcher = watcher
-        self._producer: Producer | None = None
+        self._producer: TransactionalProducer | None = None
         # Last sign of life of the thread that writes (time.monotonic); a call that hangs leaves it behind.
         self.beat = time.monotonic()
 
@@ -108,7 +108,7 @@ class PartitionWriter:
         while True:
             self.beat = time.monotonic()
             if self._producer is None:
-                self._producer = producer(
+                self._producer = TransactionalProducer(
                     self._settings,
                     transactional_id=f"{self._settings.prefix}parcels.parcel-stage.{self._partition}",
                     transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
@@ -145,8 +145,8 @@ class PartitionWriter:
         """Let the producer go. Its transaction, if one is open, is ended by whoever fences next."""
         gone, self._producer = self._producer, None
         if gone is not None:
-            # close() may take seconds and may raise; purge() before it is not safe (an assertion of librdkafka).
-            in_background(_close, gone)
+            # It waits for a call that another thread may be in, and for librdkafka's own threads.
+            in_background(gone.close)
 
     def _transact(self, batch: Prepared) -> dict[str, float]:
         started = self.beat = time.monotonic()
@@ -166,38 +166,27 @@ class PartitionWriter:
         self.beat = time.monotonic()
         return {"send": sent - started, "commit": self.beat - sent}
 
-    def _produce(self, to: Producer, batch: Prepared) -> None:
-        partition = self._partition
+    def _produce(self, to: TransactionalProducer, batch: Prepared) -> None:
         prefix = self._settings.prefix
-        for topic, records in ((STATE, batch.states), (MILESTONES, batch.milestones)):
-            name = prefix + topic
-            for key, value in records:
-                try:
-                    to.produce(name, value, key, partition)
-                except BufferError:
-                    self._produce_when_there_is_room(to, name, value, key)
+        queued = 0
+        for topic, block in ((STATE, batch.states), (MILESTONES, batch.milestones)):
+            for first, end in parts_of(block):
+                queued = self._make_room(to, queued, _bytes_of(block, first, end))
+                to.produce_block(prefix + topic, self._partition, block, first, end)
             crash_point("while_producing")
-        for letter_key, letter, headers in batch.dead_letters:
-            self._produce_when_there_is_room(to, prefix + DEAD_LETTERS, letter, letter_key, headers)
-        self._produce_when_there_is_room(to, prefix + STATE, batch.end.encoded(), POSITION_KEY)
+        for key, value, headers in batch.dead_letters:
+            queued = self._make_room(to, queued, len(key or b"") + len(value or b""))
+            to.produce(prefix + DEAD_LETTERS, self._partition, key, value, headers)
+        to.produce(prefix + STATE, self._partition, POSITION_KEY, batch.end.encoded(), [])
 
-    def _produce_when_there_is_room(
-        self,
-        to: Producer,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        headers: list[Header] | None = None,
-    ) -> None:
-        while True:
-            try:
-                to.produce(topic, value, key, self._partition, headers=headers or [])
-            except BufferError:
-                to.poll(0.05)
-                self.beat = time.monotonic()
-                self._claim.wait(0)
-            else:
-                return
+    def _make_room(self, to: TransactionalProducer, queued: int, more: int) -> int:
+        """Bytes queued once `more` are; waits until everything before is on the broker when that would be too much."""
+        if queued + more <= _QUEUE_BYTES:
+            return queued + more
+        while to.wait(0.05):
+            self.beat = time.monotonic()
+            self._claim.wait(0)
+        return more
 
     def _settle(self, batch: Prepared, error: str) -> bool:
         """Find out whether a batch of unknown outcome is in.
@@ -228,5 +217,15 @@ class PartitionWriter:
             raise Moved(message)
 
 
-def _close(gone: Producer) -> None:
-    cast(Any, gone).close(2)
+def parts_of(block: RecordBlock) -> Iterator[tuple[int, int]]:
+    """Runs of a block's records, first and end, of at most _PART_BYTES each, or of one record."""
+    first = 0
+    size = block.value_ends + block.key_ends
+    while first < len(block):
+        end = max(first + 1, int(np.searchsorted(size, size[first] + _PART_BYTES, "right")) - 1)
+        yield first, end
+        first = end
+
+
+def _bytes_of(block: RecordBlock, first: int, end: int) -> int:
+    return int(block.value_ends[end] - block.value_ends[first] + block.key_ends[end] - block.key_ends[first])

@@ -30,6 +30,7 @@ from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.settings import Settings
 from streams.pipeline.task import PartitionTask, Tally
 from streams.pipeline.topics import SCANS, check
+from streams.pipeline.tuning import collect
 from streams.pipeline.watchdog import Watchdog
 
 GROUP: Final = "parcels.parcel-stage"
@@ -203,6 +204,7 @@ class Worker:
             records = self.tally.records - self._told_records
             self._watcher(StillRunning(records, now - self._told, tuple(sorted(self._tasks))))
             self._told, self._told_records = now, self.tally.records
+            collect()
         idle = self._options.until_idle
         if idle is not None and self._tasks:
             if self._doubt is not None or any(task.busy for task in self._tasks.values()):

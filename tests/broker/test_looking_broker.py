@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -83,7 +84,11 @@ def test_follow_ends_at_ctrl_c(written, topics):
     command = [sys.executable, "-m", "streams.cli", "follow", "P2", "--since", "1h", "--json"]
     where = ["--bootstrap", topics.bootstrap, "--prefix", topics.prefix]
     with subprocess.Popen([*command, *where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # A follower that tells less than it should must end too.
+        guard = threading.Timer(60, process.kill)
+        guard.start()
         lines = [json.loads(process.stdout.readline()) for _ in range(3)]
+        guard.cancel()
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=30)
     assert (process.returncode, rest, errors) == (0, "", "")

@@ -47,7 +47,7 @@ def digest(values):
             stage.restore_hub_time(made.hub_time)
         first += size
         log += made.states
-        for key, value in made.states + made.milestones:
+        for key, value in (*made.states, *made.milestones):
             said.update(b"%d %d " % (len(key), len(value)) + key + value)
         figures = (
             [(place, int(reason)) for place, reason in made.refused],

@@ -1,0 +1,64 @@
+"""The clock on a real broker: every partition, time that fits, and a clean end."""
+
+import io
+import signal
+import subprocess
+import sys
+import time
+
+import fastavro
+
+from streams.pipeline.clients import read_to_end
+from streams.pipeline.schemas import load_schemas
+from streams.pipeline.topics import SCANS, apply, plan
+
+
+def ticks(settings):
+    tick = load_schemas().current("Tick")
+    found = {}
+    for message in read_to_end(settings, settings.prefix + SCANS):
+        assert message.key() is None
+        read = fastavro.schemaless_reader(io.BytesIO(message.value()[5:]), tick, None)
+        found.setdefault(message.partition(), []).append((read["hub_time"].timestamp(), read["clock"]))
+    return found
+
+
+def test_two_clocks_tick_into_every_partition_until_sigterm(settings):
+    apply(settings, plan(settings))
+    where = ["--bootstrap", settings.bootstrap, "--prefix", settings.prefix]
+    begun = time.time()
+    clocks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "streams.cli", "clock", "--every", "0.25", "--name", name, *where],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("east", "west")
+    ]
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            found = ticks(settings)
+            if all(len({clock for _, clock in found.get(p, [])}) == 2 and len(found[p]) >= 8 for p in range(4)):
+                break
+            time.sleep(0.5)
+    finally:
+        for process in clocks:
+            process.send_signal(signal.SIGTERM)
+        errors = [process.communicate(timeout=30)[1] for process in clocks]
+    assert [process.returncode for process in clocks] == [0, 0], errors
+    assert all("parcels.clock.started" in text and "parcels.clock.stopped" in text for text in errors)
+    found = ticks(settings)
+    assert sorted(found) == [0, 1, 2, 3]
+    for told in found.values():
+        for name in ("east", "west"):
+            times = [hub_time for hub_time, clock in told if clock == name]
+            assert times == sorted(set(times))
+            assert all(hub_time % 0.25 == 0 for hub_time in times)
+            assert begun - 0.25 <= times[0] <= times[-1] <= time.time()
+
+
+def test_without_topics_it_says_what_to_do(settings, parcels):
+    said = parcels("clock")
+    assert said.returncode == 2
+    assert 'run "parcels topics apply"' in said.stderr
