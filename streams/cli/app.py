@@ -28,7 +28,9 @@ COMMANDS = {
     "run": "Run a worker: scans in, the state of every parcel out, exactly once.",
     "show": "Show the timeline of one parcel.",
     "follow": "Watch milestones as they happen.",
+    "fold": "Fold files of records without a broker: states, milestones, a digest.",
     "verify": "Compare the state of every parcel with a truth file.",
+    "reconcile": "Fold the log again, find what was not told, and send it.",
     "dlq": "List, show, redrive and purge records that could not be used.",
 }
 

@@ -141,29 +141,58 @@ def read_to_end(
     try:
         wanted = range(partitions_of(reader, topic)) if partitions is None else partitions
         ends = {partition: _bounds(reader, topic, partition)[1] for partition in wanted}
-        unread = {partition for partition, end in ends.items() if end > 0}
-        reader.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
-        heard = time.monotonic()
-        while unread:
-            # consume(n, t) would wait all of t unless n records came; this takes what is there.
-            first = reader.poll(0.1)
-            if first is None:
-                if time.monotonic() - heard > silence_seconds:
-                    message = f"reading {topic}: nothing came for {silence_seconds:g} s before its end"
-                    raise StreamsError(message)
-                continue
-            heard = time.monotonic()
-            for record in (first, *reader.consume(10_000, 0)):
-                error = record.error()
-                if error is None:
-                    yield record
-                elif error.code() != PARTITION_END:
-                    message = f"reading {topic}: {error.str()}"
-                    raise StreamsError(message)
-                elif cast(int, record.offset()) >= ends[cast(int, record.partition())]:
-                    unread.discard(cast(int, record.partition()))
+        yield from _read(reader, topic, {p: (OFFSET_BEGINNING, end) for p, end in ends.items()}, silence_seconds)
     finally:
         reader.close()
+
+
+def read_part(settings: Settings, topic: str, partition: int, first: int, end: int) -> Iterator[Message]:
+    """Every committed record of a partition from the offset `first` until `end`.
+
+    Raises:
+        Misconfigured: the topic does not exist.
+        StreamsError: no broker answers, or the records from `first` on are not there (any more).
+    """
+    reader = consumer(settings, "reader", enable_partition_eof=True)
+    try:
+        partitions_of(reader, topic)
+        low, high = _bounds(reader, topic, partition)
+        if first < end and not low <= first < end <= high:
+            raise StreamsError(
+                f"{topic} [{partition}] holds the offsets {low} to {high - 1}, not {first} to {end - 1}: "
+                "what is needed was deleted, by its age or with the topic"
+            )
+        yield from _read(reader, topic, {partition: (first, end)}, 30.0)
+    finally:
+        reader.close()
+
+
+def _read(reader: Consumer, topic: str, parts: dict[int, tuple[int, int]], silence_seconds: float) -> Iterator[Message]:
+    unread = {partition for partition, (first, end) in parts.items() if max(first, 0) < end}
+    reader.assign([TopicPartition(topic, partition, parts[partition][0]) for partition in unread])
+    heard = time.monotonic()
+    while unread:
+        # consume(n, t) would wait all of t unless n records came; this takes what is there.
+        first = reader.poll(0.1)
+        if first is None:
+            if time.monotonic() - heard > silence_seconds:
+                message = f"reading {topic}: nothing came for {silence_seconds:g} s before its end"
+                raise StreamsError(message)
+            continue
+        heard = time.monotonic()
+        for record in (first, *reader.consume(10_000, 0)):
+            error = record.error()
+            partition, offset = cast(int, record.partition()), cast(int, record.offset())
+            if error is None:
+                if partition in unread and offset < parts[partition][1]:
+                    yield record
+                else:
+                    unread.discard(partition)
+            elif error.code() != PARTITION_END:
+                message = f"reading {topic}: {error.str()}"
+                raise StreamsError(message)
+            elif offset >= parts[partition][1]:
+                unread.discard(partition)
 
 
 def read_one(settings: Settings, topic: str, partition: int, offset: int) -> Message | None:

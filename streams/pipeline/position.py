@@ -85,11 +85,16 @@ def end_of(reader: Consumer, partition: TopicPartition, deadline: float) -> tupl
             return low, high
 
 
-def read_position(settings: Settings, partition: int, seconds: float = 20) -> Position | None:
+def read_position(settings: Settings, partition: int, seconds: float = 20, *, fenced: bool = True) -> Position | None:
     """The last position of a partition; None when nothing was ever folded.
 
-    Call it after fencing the partition's transactional id: only then is there no open transaction before the end. What
-    a broker's crash left without an end counts (see `without_end`).
+    Args:
+        settings: which cluster.
+        partition: of parcel.state.
+        seconds: how long to try.
+        fenced: whether the caller has fenced the partition's transactional id: only then is there no open transaction
+            before the end, and what a broker's crash left without an end counts (see `without_end`). An onlooker, who
+            has not, sees what is committed.
 
     Raises:
         Retry: the end was not reached within `seconds`.
@@ -99,7 +104,7 @@ def read_position(settings: Settings, partition: int, seconds: float = 20) -> Po
     reader = consumer(settings, "position", enable_partition_eof=True, fetch_wait_max_ms=20)
     try:
         low, high = end_of(reader, TopicPartition(topic, partition), deadline)
-        for message in reversed(without_end(settings, partition, high, deadline)):
+        for message in reversed(without_end(settings, partition, high, deadline) if fenced else []):
             if message.key() == POSITION_KEY:
                 return Position.decoded(cast(bytes, message.value()))
         look = _FIRST_LOOK

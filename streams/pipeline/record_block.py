@@ -41,6 +41,16 @@ class RecordBlock(Sequence[Keyed]):
         values, value_ends = _joined([value for _, value in records])
         return cls(keys, key_ends, values, value_ends)
 
+    @classmethod
+    def joined(cls, blocks: "Sequence[RecordBlock]") -> "RecordBlock":
+        """The records of all these blocks, one block after the other."""
+        if len(blocks) == 1:
+            return blocks[0]
+        return cls(
+            *_end_to_end([block.key_bytes for block in blocks], [block.key_ends for block in blocks]),
+            *_end_to_end([block.value_bytes for block in blocks], [block.value_ends for block in blocks]),
+        )
+
     def __len__(self) -> int:
         return len(self.key_ends) - 1
 
@@ -73,3 +83,15 @@ def _joined(parts: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64
     ends = np.zeros(len(parts) + 1, np.int64)
     np.cumsum([len(part) for part in parts], out=ends[1:])
     return np.frombuffer(b"".join(parts), np.uint8), ends
+
+
+def _end_to_end(
+    octets: list[NDArray[np.uint8]], ends: list[NDArray[np.int64]]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    starts = np.cumsum([0, *(len(part) for part in octets)])
+    moved = [each[1:] + start for each, start in zip(ends, starts.tolist(), strict=False)]
+    return np.concatenate([_NOTHING, *octets]), np.concatenate([_ZERO, *moved])
+
+
+_NOTHING = np.empty(0, np.uint8)
+_ZERO = np.zeros(1, np.int64)

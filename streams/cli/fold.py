@@ -1,0 +1,114 @@
+"""`parcels fold`: the states and milestones that a log in files leads to, without a broker."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from streams.cli.options import DIFFERENCES
+from streams.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from streams.pipeline.files import BadLine
+
+_SHOWN = 20
+
+
+def _out(what: str) -> Any:
+    return typer.Option(metavar="FILE", help=f"Write {what} here, one JSON object a line; - for standard output.")
+
+
+def fold(
+    files: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files of records; - for standard input.")],
+    states: Annotated[str | None, _out("the last state of every parcel")] = None,
+    milestones: Annotated[str | None, _out("every milestone")] = None,
+    batch: Annotated[
+        int, typer.Option(metavar="N", min=1, max=1_000_000, help="Records a batch; changes nothing but the time.")
+    ] = 20_000,
+    digest: Annotated[
+        bool, typer.Option("--digest", help="Print one SHA-256 over all states, in whatever order they are.")
+    ] = False,
+) -> None:
+    """Fold files of records, in their order, with the worker's own code and without a broker.
+
+    The files are those of "parcels load" (docs/files.md). What cannot be read is told with its line and left out, what
+    the fold refuses is counted by its reason; exit code 1 when there was either.
+
+    Examples:
+      parcels fold day.ndjson --digest
+      parcels fold monday.ndjson tuesday.avro --states states.ndjson --milestones milestones.ndjson
+      parcels fold day.ndjson --milestones - | head
+    """
+    from streams.pipeline.plain_decoder import Decoder
+    from streams.pipeline.topics import STATE
+    from streams.replay.refold import Digest, Refold
+
+    refold, bad = Refold(batch=batch), _Bad()
+    with ExitStack() as stack:
+        to_states, to_milestones = (_opened(name, stack) for name in (states, milestones))
+        decode = Decoder("Milestone")
+        for made in refold.fold(_values(files, bad)):
+            if to_milestones is not None:
+                _write(to_milestones, (decode(value) for _, value in made.milestones))
+        if to_states is not None:
+            _write(to_states, map(Decoder("ParcelState"), (value for _, value in refold.states())))
+    said = f"{refold.records:,} records of {len(refold.stage.table):,} parcels, {refold.duplicates:,} duplicates"
+    refused = ", ".join(f"{number:,} {reason.name}" for reason, number in sorted(refold.refused.items()))
+    print(said + (f"; refused: {refused}" if refused else ""), file=sys.stderr)
+    if digest:
+        over = Digest()
+        for key, value in refold.states():
+            over.add(STATE, key, value)
+        print(over.hexdigest())
+    if bad.lines or refold.refused:
+        raise typer.Exit(DIFFERENCES)
+
+
+class _Bad:
+    """Lines that could not be read."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+
+    def take(self, bad: "BadLine") -> None:
+        """Say what is wrong with one."""
+        if not bad.where:  # one more piece of a line that is too long
+            return
+        self.lines += 1
+        if self.lines <= _SHOWN:
+            print(bad, file=sys.stderr)
+        elif self.lines == _SHOWN + 1:
+            print('more bad lines: "parcels load" puts them into a side file', file=sys.stderr)
+
+
+def _values(files: list[str], bad: _Bad) -> Iterator[bytes | None]:
+    from streams.pipeline.files import BadLine, InFile
+
+    for name in files:
+        with ExitStack() as stack:
+            try:
+                stream = sys.stdin.buffer if name == "-" else stack.enter_context(Path(name).open("rb"))
+            except OSError as error:
+                raise Misconfigured(f"{name} cannot be read: {error.strerror}") from error
+            for line in InFile(stream, name):
+                if isinstance(line, BadLine):
+                    bad.take(line)
+                else:
+                    yield line.value
+
+
+def _opened(name: str | None, stack: ExitStack) -> TextIO | None:
+    if name is None or name == "-":
+        return sys.stdout if name else None
+    try:
+        return stack.enter_context(Path(name).open("w", encoding="utf-8"))
+    except OSError as error:
+        raise Misconfigured(f"{name} cannot be written: {error.strerror}") from error
+
+
+def _write(to: TextIO, records: Iterable[Any]) -> None:
+    to.writelines(json.dumps(record, default=bytes.hex, ensure_ascii=False) + "\n" for record in records)

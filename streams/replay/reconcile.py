@@ -1,0 +1,139 @@
+"""The proof that nothing is missing: the log folded again beside the live system, and what was told compared.
+
+A broker that crashes may keep one topic's part of a transaction and drop another's. State and position share a
+partition, so the worker goes on rightly; a milestone may be gone. Its id is a hash of what it says, so who folds the
+log again finds it, and can send it again, with the same bytes.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from streams.errors import StreamsError
+from streams.pipeline.clients import producer, read_part, read_to_end
+from streams.pipeline.plain_decoder import Decoder
+from streams.pipeline.position import read_position
+from streams.pipeline.record_block import Keyed
+from streams.pipeline.settings import Settings
+from streams.pipeline.topics import MILESTONES, SCANS, check
+from streams.replay.refold import Refold
+
+_SECONDS: Final = 20.0
+
+
+@dataclass(slots=True)
+class Told:
+    """What one topic tells, against what it must."""
+
+    expected: int = 0
+    # Records that the topic lacks, by partition.
+    missing: dict[int, list[Keyed]] = field(default_factory=dict)
+    # Ids that the topic has and the log does not lead to, and ids that it has more than once.
+    extra: int = 0
+    doubled: int = 0
+
+    @property
+    def missing_records(self) -> int:
+        """How many records the topic lacks."""
+        return sum(map(len, self.missing.values()))
+
+
+def reconcile(settings: Settings, progress: Callable[[int, int], None]) -> dict[str, Told]:
+    """Fold hub.scans again and compare; may run beside workers, and changes nothing.
+
+    Args:
+        settings: which cluster.
+        progress: told partition and records folded, now and then.
+
+    Returns:
+        By topic, without its prefix.
+
+    Raises:
+        Misconfigured: the topics do not fit.
+        StreamsError: the broker does not answer, or the log does not begin at its beginning any more.
+    """
+    partitions = check(settings)
+    told = {MILESTONES: Told()}
+    for partition in range(partitions):
+        _reconcile(settings, partition, partitions, told, progress)
+    return told
+
+
+def send_missing(settings: Settings, told: dict[str, Told]) -> int:
+    """Send what is missing, with the bytes that it would have had; returns how many records.
+
+    Raises:
+        StreamsError: not all of them arrived.
+    """
+    sender = producer(settings)
+    failed: list[str] = []
+    sent = 0
+    for topic, each in told.items():
+        for partition, records in each.missing.items():
+            for key, value in records:
+                sender.produce(
+                    settings.prefix + topic,
+                    value,
+                    key,
+                    partition,
+                    on_delivery=lambda error, _: failed.append(error.str()) if error is not None else None,
+                )
+                sent += 1
+                sender.poll(0)
+    waiting = sender.flush(60)
+    if failed or waiting:
+        raise StreamsError(f"{len(failed) + waiting} of {sent} records did not arrive: {(failed or ['no answer'])[0]}")
+    return sent
+
+
+def _reconcile(
+    settings: Settings, partition: int, partitions: int, told: dict[str, Told], progress: Callable[[int, int], None]
+) -> None:
+    # What was committed before the topics are read must be in them; what they hold was committed by the time after.
+    before = _committed(settings, partition)
+    found = {topic: _ids(settings, topic, partition) for topic in told}
+    after = _committed(settings, partition)
+    refold = Refold(partition=partition, partitions=partitions)
+    seen: dict[str, set[bytes]] = {topic: set() for topic in told}
+    for end, required in ((before, True), (after, False)):
+        for made in refold.fold(_values(settings, partition, refold.records, end)):
+            for topic, block in ((MILESTONES, made.milestones),):
+                decode = _decoder(topic)
+                for key, value in block:
+                    (identity,) = decode(value).values()
+                    seen[topic].add(identity)
+                    if identity in found[topic]:
+                        continue
+                    if required:
+                        told[topic].missing.setdefault(partition, []).append((key, value))
+            progress(partition, refold.records)
+    for topic, each in told.items():
+        each.expected += len(seen[topic])
+        each.extra += len(found[topic].keys() - seen[topic])
+        each.doubled += sum(number - 1 for number in found[topic].values())
+
+
+def _decoder(topic: str) -> Decoder:
+    return Decoder({MILESTONES: "Milestone"}[topic], first_fields=1)
+
+
+def _ids(settings: Settings, topic: str, partition: int) -> Counter[bytes]:
+    """Ids that a partition of a topic holds, each with how often."""
+    decode = _decoder(topic)
+    ids: Counter[bytes] = Counter()
+    for message in read_to_end(settings, settings.prefix + topic, partitions=[partition]):
+        (identity,) = decode(message.value()).values()
+        ids[identity] += 1
+    return ids
+
+
+def _committed(settings: Settings, partition: int) -> int:
+    """Offset of hub.scans up to which the live system has folded."""
+    position = read_position(settings, partition, _SECONDS, fenced=False)
+    return 0 if position is None else position.next_offset
+
+
+def _values(settings: Settings, partition: int, first: int, end: int) -> Iterator[bytes | None]:
+    for message in read_part(settings, settings.prefix + SCANS, partition, first, end):
+        yield message.value()
