@@ -1,4 +1,4 @@
-"""`parcels fold`: the states and milestones that a log in files leads to, without a broker."""
+"""`parcels fold`: the states, milestones and alerts that a log in files leads to, without a broker."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from streams.cli.options import DIFFERENCES
+from streams.cli.options import DIFFERENCES, Promised
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -26,11 +26,13 @@ def fold(
     files: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files of records; - for standard input.")],
     states: Annotated[str | None, _out("the last state of every parcel")] = None,
     milestones: Annotated[str | None, _out("every milestone")] = None,
+    alerts: Annotated[str | None, _out("every alert")] = None,
+    promises: Promised = None,
     batch: Annotated[
         int, typer.Option(metavar="N", min=1, max=1_000_000, help="Records a batch; changes nothing but the time.")
     ] = 20_000,
     digest: Annotated[
-        bool, typer.Option("--digest", help="Print one SHA-256 over all states, in whatever order they are.")
+        bool, typer.Option("--digest", help="Print one SHA-256 over all states and alerts, in whatever order they are.")
     ] = False,
 ) -> None:
     """Fold files of records, in their order, with the worker's own code and without a broker.
@@ -40,27 +42,33 @@ def fold(
 
     Examples:
       parcels fold day.ndjson --digest
+      parcels fold day.ndjson --promises stricter.yaml --alerts alerts.ndjson
       parcels fold monday.ndjson tuesday.avro --states states.ndjson --milestones milestones.ndjson
       parcels fold day.ndjson --milestones - | head
     """
+    from streams.config import load_promises
     from streams.pipeline.plain_decoder import Decoder
-    from streams.pipeline.topics import STATE
+    from streams.pipeline.topics import ALERTS, STATE
     from streams.replay.refold import Digest, Refold
 
-    refold, bad = Refold(batch=batch), _Bad()
+    refold, bad, over = Refold(batch=batch, promises=load_promises(promises)), _Bad(), Digest()
     with ExitStack() as stack:
-        to_states, to_milestones = (_opened(name, stack) for name in (states, milestones))
-        decode = Decoder("Milestone")
+        to_states, to_milestones, to_alerts = (_opened(name, stack) for name in (states, milestones, alerts))
+        milestone, alert = Decoder("Milestone"), Decoder("Alert")
         for made in refold.fold(_values(files, bad)):
             if to_milestones is not None:
-                _write(to_milestones, (decode(value) for _, value in made.milestones))
+                _write(to_milestones, (milestone(value) for _, value in made.milestones))
+            if to_alerts is not None:
+                _write(to_alerts, (alert(value) for _, value in made.alerts))
+            if digest:
+                for key, value in made.alerts:
+                    over.add(ALERTS, key, value)
         if to_states is not None:
             _write(to_states, map(Decoder("ParcelState"), (value for _, value in refold.states())))
     said = f"{refold.records:,} records of {len(refold.stage.table):,} parcels, {refold.duplicates:,} duplicates"
     refused = ", ".join(f"{number:,} {reason.name}" for reason, number in sorted(refold.refused.items()))
     print(said + (f"; refused: {refused}" if refused else ""), file=sys.stderr)
     if digest:
-        over = Digest()
         for key, value in refold.states():
             over.add(STATE, key, value)
         print(over.hexdigest())

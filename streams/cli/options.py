@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,6 +42,10 @@ Prefix = Annotated[
         help="Put before every topic, group and transactional id; empty when not given.",
         show_default=False,
     ),
+]
+Promised = Annotated[
+    Path | None,
+    typer.Option("--promises", metavar="FILE", help="What is promised about parcels; the default is shipped."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
+from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, Promised, settings
 
 
 def reconcile(
     send: Annotated[bool, typer.Option("--send", help="Send what is missing.")] = False,
+    promises: Promised = None,
     json: Json = False,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
@@ -25,6 +26,7 @@ def reconcile(
       parcels reconcile
       parcels reconcile --send
     """
+    from streams.config import load_promises
     from streams.replay import reconcile as replay
 
     chosen = settings(bootstrap, prefix)
@@ -34,7 +36,7 @@ def reconcile(
         if shown:
             print(f"\rpartition {partition}: {records:,} records folded again", end="", file=sys.stderr, flush=True)
 
-    told = replay.reconcile(chosen, progress)
+    told = replay.reconcile(chosen, load_promises(promises), progress)
     if shown:
         print(file=sys.stderr)
     sent = replay.send_missing(chosen, told) if send else 0

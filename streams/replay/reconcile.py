@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from streams.errors import StreamsError
+from streams.domain.promises import Promises
+from streams.errors import Misconfigured, StreamsError
 from streams.pipeline.clients import producer, read_part, read_to_end
 from streams.pipeline.plain_decoder import Decoder
 from streams.pipeline.position import read_position
 from streams.pipeline.record_block import Keyed
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import MILESTONES, SCANS, check
+from streams.pipeline.topics import ALERTS, MILESTONES, SCANS, check
 from streams.replay.refold import Refold
 
 _SECONDS: Final = 20.0
+# Topics whose records begin with an id that is a hash of what they say, and their schemas.
+_RECORDS: Final = {MILESTONES: "Milestone", ALERTS: "Alert"}
 
 
 @dataclass(slots=True)
@@ -39,24 +42,25 @@ class Told:
         return sum(map(len, self.missing.values()))
 
 
-def reconcile(settings: Settings, progress: Callable[[int, int], None]) -> dict[str, Told]:
+def reconcile(settings: Settings, promises: Promises, progress: Callable[[int, int], None]) -> dict[str, Told]:
     """Fold hub.scans again and compare; may run beside workers, and changes nothing.
 
     Args:
         settings: which cluster.
+        promises: those that the workers watch.
         progress: told partition and records folded, now and then.
 
     Returns:
         By topic, without its prefix.
 
     Raises:
-        Misconfigured: the topics do not fit.
+        Misconfigured: the topics do not fit, or the workers watch other promises.
         StreamsError: the broker does not answer, or the log does not begin at its beginning any more.
     """
     partitions = check(settings)
-    told = {MILESTONES: Told()}
+    told = {topic: Told() for topic in _RECORDS}
     for partition in range(partitions):
-        _reconcile(settings, partition, partitions, told, progress)
+        _reconcile(settings, partition, partitions, promises, told, progress)
     return told
 
 
@@ -88,17 +92,22 @@ def send_missing(settings: Settings, told: dict[str, Told]) -> int:
 
 
 def _reconcile(
-    settings: Settings, partition: int, partitions: int, told: dict[str, Told], progress: Callable[[int, int], None]
+    settings: Settings,
+    partition: int,
+    partitions: int,
+    promises: Promises,
+    told: dict[str, Told],
+    progress: Callable[[int, int], None],
 ) -> None:
     # What was committed before the topics are read must be in them; what they hold was committed by the time after.
-    before = _committed(settings, partition)
+    before = _committed(settings, partition, promises)
     found = {topic: _ids(settings, topic, partition) for topic in told}
-    after = _committed(settings, partition)
-    refold = Refold(partition=partition, partitions=partitions)
+    after = _committed(settings, partition, promises)
+    refold = Refold(partition=partition, partitions=partitions, promises=promises)
     seen: dict[str, set[bytes]] = {topic: set() for topic in told}
     for end, required in ((before, True), (after, False)):
         for made in refold.fold(_values(settings, partition, refold.records, end)):
-            for topic, block in ((MILESTONES, made.milestones),):
+            for topic, block in ((MILESTONES, made.milestones), (ALERTS, made.alerts)):
                 decode = _decoder(topic)
                 for key, value in block:
                     (identity,) = decode(value).values()
@@ -115,7 +124,7 @@ def _reconcile(
 
 
 def _decoder(topic: str) -> Decoder:
-    return Decoder({MILESTONES: "Milestone"}[topic], first_fields=1)
+    return Decoder(_RECORDS[topic], first_fields=1)
 
 
 def _ids(settings: Settings, topic: str, partition: int) -> Counter[bytes]:
@@ -128,10 +137,16 @@ def _ids(settings: Settings, topic: str, partition: int) -> Counter[bytes]:
     return ids
 
 
-def _committed(settings: Settings, partition: int) -> int:
+def _committed(settings: Settings, partition: int, promises: Promises) -> int:
     """Offset of hub.scans up to which the live system has folded."""
     position = read_position(settings, partition, _SECONDS, fenced=False)
-    return 0 if position is None else position.next_offset
+    if position is None:
+        return 0
+    if position.promises != promises.digest():
+        raise Misconfigured(
+            f"the worker of partition {partition} watches other promises: give this command the same --promises FILE"
+        )
+    return position.next_offset
 
 
 def _values(settings: Settings, partition: int, first: int, end: int) -> Iterator[bytes | None]:

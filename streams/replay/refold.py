@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from streams.domain.promises import Promises
 from streams.domain.reasons import Reason
 from streams.pipeline.parcel_stage import Outputs, ParcelStage
 from streams.pipeline.record_block import Keyed
@@ -19,9 +20,17 @@ class Refold:
     [[(0, <Reason.BAD_FRAMING: 2>), (1, <Reason.NO_VALUE: 1>)], [(0, <Reason.BAD_FRAMING: 2>)]]
     """
 
-    def __init__(self, *, partition: int = 0, partitions: int = 1, batch: int = 20_000) -> None:
-        """`partition`, `partitions`: which part of how many the log is; a whole log is part 0 of 1."""
-        self.stage = ParcelStage(partition, partitions)
+    def __init__(
+        self, *, partition: int = 0, partitions: int = 1, batch: int = 20_000, promises: Promises | None = None
+    ) -> None:
+        """Begin with no parcels.
+
+        Args:
+            partition, partitions: which part of how many the log is; a whole log is part 0 of 1.
+            batch: records to fold at a time.
+            promises: what is watched; None for the default ones.
+        """
+        self.stage = ParcelStage(partition, partitions, promises)
         self._batch = batch
         self.records = 0
         self.refused: Counter[Reason] = Counter()
