@@ -29,6 +29,7 @@ COMMANDS = {
     "show": "Show the timeline of one parcel.",
     "follow": "Watch milestones as they happen.",
     "fold": "Fold files of records without a broker: states, milestones, a digest.",
+    "check": "Validate EPCIS documents without sending them.",
     "id": "Say what an identifier is, and whether it can be right.",
     "verify": "Compare the state of every parcel with a truth file.",
     "reconcile": "Fold the log again, find what was not told, and send it.",
