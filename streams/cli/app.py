@@ -26,6 +26,7 @@ COMMANDS = {
     "load": "Send scans from newline-delimited JSON or Avro files.",
     "clock": "Append the time to the log, so that deadlines can pass.",
     "gateway": "Take scans and EPCIS events by HTTP; on disk before the answer, then to Kafka.",
+    "spool": "Look at what a gateway has on disk, and send it again.",
     "devices": "Enrol and revoke the devices and partners that may send.",
     "run": "Run a worker: scans in, the state of every parcel out, exactly once.",
     "show": "Show the timeline of one parcel.",
