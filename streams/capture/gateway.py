@@ -142,9 +142,8 @@ class _Call:
             self.device = self.gateway.doors.enter(signed, self.body, secure=url["scheme"] == "https")
         except Denied as denied:
             self.gateway.watch(RequestDenied(denied.reason, denied.device))
-            status = 403 if denied.reason == "revoked" else 401
-            scheme = {"WWW-Authenticate": 'Bearer realm="parcels"'} if status == 401 else {}
-            raise Refusal(status, "SecurityException", str(denied), headers=scheme) from None
+            scheme = {"WWW-Authenticate": 'Bearer realm="parcels"'}
+            raise Refusal(401, "SecurityException", str(denied), headers=scheme) from None
         except RateLimitedError as error:
             self.gateway.watch(RequestDenied("rate", ""))
             raise later(429, str(error), error.seconds, "TooManyRequestsException") from None
