@@ -9,9 +9,9 @@ from streams.capture.devices import Device, Registry
 from streams.capture.intake import Sender
 from streams.capture.signatures import WINDOW_SECONDS, Denied, Nonces, Request, check_digest, read_claim
 
-# Where a gateway that lets everybody in may listen.
 # One sentence for all three, so that nobody learns which names are enrolled.
 _NOT_SIGNED: Final = "nobody who is enrolled signed this request"
+# Where a gateway that lets everybody in may listen.
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 

@@ -1,4 +1,4 @@
-"""Who is let in: every forged, replayed, revoked, expired, stripped or swapped request stays outside, and is counted."""
+"""Who is let in: forged, replayed, revoked, expired, stripped and swapped requests stay outside, and are counted."""
 
 import base64
 import json
