@@ -14,7 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bench.common import REPOSITORY, Cluster, cluster, console
 from streams.capture.spool import Spool
@@ -69,7 +69,7 @@ class Server:
             raise StreamsError("the gateway did not start")
         self.port = int(address.rpartition(":")[2])
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -21,6 +21,13 @@ from streams.pipeline.record_lines import Reader
 MAX_RECORDS: Final = 10_000
 LINE_BYTES: Final = 64 << 10
 
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+# One decoder for all lines: making one costs as much as reading a line.
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_number)
 # Whether somebody may speak for a station of a site.
 Scope = Callable[[str, str], bool]
 
@@ -199,7 +206,7 @@ def _lines(body: bytes) -> Iterator[Any]:
             yield ValueError(f"the line is longer than {LINE_BYTES:,} bytes")
             continue
         try:
-            yield json.loads(text, parse_constant=_no_number)
+            yield _DECODER.decode(text.decode())
         except RecursionError:
             yield ValueError("brackets are nested too deep; a record is flat")
         except UnicodeDecodeError:
@@ -215,10 +222,6 @@ def _containers(body: bytes, largest: int) -> Iterator[Any]:
         yield from avro_bodies.records(body, largest, MAX_RECORDS)
     except avro_bodies.BadAvro as error:
         yield ValueError(f"{error}; nothing after that was read")
-
-
-def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is no number of JSON")
 
 
 def _iso(moment_ms: int) -> str:

@@ -5,21 +5,22 @@ A record may be sent twice, and never not at all: what follows knows a repeat by
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.capture.spool import Spool
-from streams.capture.spool_files import Entry, Frame, Position, Target
+from streams.capture.spool_files import Position, Target
 from streams.domain.capture_happenings import KafkaAway, KafkaBack, Watcher
 from streams.pipeline import clients
 from streams.pipeline.settings import Settings
 from streams.pipeline.topics import SCANS
 
-# So many records are on their way at most.
-_UNDER_WAY: Final = 20_000
+# So many records are on their way at once.
+_CHUNK: Final = 10_000
+_FLUSH_SECONDS: Final = 0.1
+_STOP_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 0.2
 _RETRY_SECONDS: Final = 1.0
 # A record that Kafka did not take by then is sent again, from the spool.
@@ -71,8 +72,12 @@ class Sender:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            # Reports of success would cost more than the sending: an empty queue without an error says the same.
             client = self._make_producer(
-                self._settings, message_timeout_ms=_DELIVERY_MS, error_cb=self._heard, linger_ms=5
+                self._settings,
+                message_timeout_ms=_DELIVERY_MS,
+                delivery_report_only_error=True,
+                error_cb=self._heard,
             )
             try:
                 self._send_all(client)
@@ -84,78 +89,59 @@ class Sender:
                 self._went_away(self._why())
                 self._stopping.wait(_RETRY_SECONDS)
 
-    def _ended(self) -> bool:
-        return bool(self._failure) or self._stopping.is_set()
-
     def _why(self) -> str:
         return self._failure or "the client gave up"
 
+    def _ended(self) -> bool:
+        return bool(self._failure) or self._stopping.is_set()
+
     def _send_all(self, client: Producer) -> None:
-        """Send from the acknowledged place on, until something fails."""
+        """Send from the acknowledged place on, chunk by chunk, until something fails."""
         self._failure = ""
-        under_way: deque[_Flight] = deque()
-        position = self._spool.sent
         while not self._ended():
             self._spool.grown.clear()
-            for frame in self._spool.unsent(position):
-                position = frame.end
-                self._hand_over(client, frame, under_way)
-                self._land(under_way)
-                if self._ended():
-                    break
-            else:
+            position, messages = self._next()
+            if position is None:
                 client.poll(0)
-                self._land(under_way)
-                if not under_way:
-                    if self._spool.sent < position:
-                        self._spool.mark_sent(position)
-                    self._spool.grown.wait(_IDLE_SECONDS)
-                else:
-                    client.poll(0.005)
-        deadline = time.monotonic() + 5
-        while under_way and not self._failure and time.monotonic() < deadline:
-            client.poll(0.05)
-            self._land(under_way)
+                self._spool.grown.wait(_IDLE_SECONDS)
+            elif self._delivered(client, messages):
+                self._spool.mark_sent(position)
+                self.sent += sum(map(len, messages.values()))
+                if messages:
+                    self._came_back()
 
-    def _hand_over(self, client: Producer, frame: Frame, under_way: "deque[_Flight]") -> None:
-        wanted = [entry for entry in frame.entries if entry.target in self._topics]
-        flight = _Flight(frame.end, len(wanted))
-        under_way.append(flight)
-        report = self._report(flight)
-        for topic, entries in self._by_topic(wanted).items():
-            messages: list[dict[str, Any]] = [{"key": entry.key, "value": entry.value} for entry in entries]
-            while len(client) > _UNDER_WAY and not self._failure and not self._stopping.is_set():
-                client.poll(0.05)
-                self._land(under_way)
-            if client.produce_batch(topic, messages, on_delivery=report) != len(messages):
-                self._failure = next(str(message["_error"]) for message in messages if "_error" in message)
-        client.poll(0)
+    def _next(self) -> tuple[Position | None, dict[str, list[dict[str, Any]]]]:
+        """The next frames that Kafka does not have: where they end, and their records by topic."""
+        position, count = None, 0
+        messages: dict[str, list[dict[str, Any]]] = {}
+        for frame in self._spool.unsent():
+            position = frame.end
+            for entry in frame.entries:
+                topic = self._topics.get(entry.target)
+                if topic is not None:
+                    messages.setdefault(topic, []).append({"key": entry.key, "value": entry.value})
+                    count += 1
+            if count >= _CHUNK:
+                break
+        return position, messages
 
-    def _by_topic(self, entries: list[Entry]) -> dict[str, list[Entry]]:
-        found: dict[str, list[Entry]] = {}
-        for entry in entries:
-            found.setdefault(self._topics[entry.target], []).append(entry)
-        return found
+    def _delivered(self, client: Producer, messages: Mapping[str, list[dict[str, Any]]]) -> bool:
+        """Are all of these acknowledged?"""
+        for topic, batch in messages.items():
+            if client.produce_batch(topic, batch, on_delivery=self._not_delivered) != len(batch):
+                self._failure = next(str(message["_error"]) for message in batch if "_error" in message)
+                return False
+        deadline = None
+        while client.flush(_FLUSH_SECONDS) and not self._failure:
+            if self._stopping.is_set():
+                deadline = deadline or time.monotonic() + _STOP_SECONDS
+                if time.monotonic() > deadline:
+                    return False
+        return not self._failure
 
-    def _report(self, flight: "_Flight") -> Callable[[KafkaError | None, Any], None]:
-        def report(error: KafkaError | None, _: Any) -> None:
-            if error is not None:
-                self._failure = self._failure or error.str()
-                return
-            flight.missing -= 1
-            self.sent += 1
-            if self._away_since is not None:
-                self._came_back()
-
-        return report
-
-    def _land(self, under_way: "deque[_Flight]") -> None:
-        """What is acknowledged up to the first frame that is not."""
-        position = None
-        while under_way and under_way[0].missing == 0:
-            position = under_way.popleft().end
-        if position is not None:
-            self._spool.mark_sent(position)
+    def _not_delivered(self, error: KafkaError | None, _: Any) -> None:
+        if error is not None:
+            self._failure = self._failure or error.str()
 
     def _heard(self, error: KafkaError) -> None:
         if error.code() == clients.ALL_BROKERS_DOWN:
@@ -172,15 +158,6 @@ class Sender:
         if self._away_since is not None:
             away, self._away_since = time.monotonic() - self._away_since, None
             self._watch(KafkaBack(away))
-
-
-class _Flight:
-    """A frame on its way."""
-
-    __slots__ = ("end", "missing")
-
-    def __init__(self, end: Position, missing: int) -> None:
-        self.end, self.missing = end, missing
 
 
 def _let_go(client: Producer) -> None:

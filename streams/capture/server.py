@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from streams.pipeline.settings import Settings
 
 REGISTRY: Final = "devices.json"
 SPOOL: Final = "spool"
+_TURN_SECONDS: Final = 0.0005
 _HEADER_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 1.0
 _FORGET_SECONDS: Final = 600.0
@@ -109,6 +111,8 @@ def run(
         Misconfigured: an option or a file does not let it start.
     """
     _check(options)
+    # Three threads share the interpreter; with the default of 5 ms an answer waits that long for each of its turns.
+    sys.setswitchinterval(_TURN_SECONDS)
     listening = _listen(options)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
