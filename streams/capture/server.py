@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -98,6 +99,26 @@ class _Protocol(H11Protocol):
         return cycle is not None and not cycle.response_complete
 
 
+class _Server(uvicorn.Server):
+    """Ends in order when asked: uvicorn's own way sends the signal to the process once more, which ends it at once."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _end(self) -> None:
+        # Asked twice: do not wait for requests any more.
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
 def run(
     options: Options,
     settings: Settings,
@@ -146,7 +167,7 @@ async def _serve(
             options.without_spool,
         )
         sender = Sender(spool, settings, watch)
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 application(gateway),
                 http=_Protocol,
