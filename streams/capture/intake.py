@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from streams.capture import avro_bodies
-from streams.capture.checks import Problem, shown
+from streams.capture.checks import Problem, milliseconds, shown
 from streams.capture.documents import CheckedEvent
 from streams.capture.event_hash import utc
 from streams.capture.mapping import map_event
@@ -102,7 +102,7 @@ class Intake:
                 if isinstance(each, ValueError):
                     raise each
                 record = _record(each, sender, now)
-                same = identity(record["event_id"], record["parcel_id"])
+                same = scan_identity(record)
                 if same in self.known or same in fresh:
                     taken.duplicates += 1
                     taken.results.append({"index": index, "status": "duplicate", "event_id": record["event_id"]})
@@ -147,10 +147,12 @@ class Intake:
         for scan in mapped.scans:
             line = self._reader(scan)
             assert line.value is not None
-            entries.append(Entry(Target.SCANS, identity(scan["event_id"], scan["parcel_id"]), line.key, line.value))
+            entries.append(Entry(Target.SCANS, scan_identity(scan), line.key, line.value))
         for each in mapped.containers:
             key = each.container_id.encode()
-            entries.append(Entry(Target.CONTAINERS, identity(each.event_id, each.container_id), key, each.encoded()))
+            declared = str(each.event_time) if each.voids is not None else ""
+            about = identity(each.event_id, each.container_id, declared)
+            entries.append(Entry(Target.CONTAINERS, about, key, each.encoded()))
         kept = {**event.raw, "eventID": event.event_id, "recordTime": _iso(now)}
         value = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
         entries.append(Entry(Target.ARCHIVE, same, sender.name.encode() or None, value))
@@ -168,6 +170,18 @@ def event_identity(event: Mapping[str, Any], event_id: str) -> bytes:
     """An event and a declaration that it is wrong have one eventID, and are two (gs1/EPCIS issue 48)."""
     declaration = event.get("errorDeclaration")
     return identity(event_id, utc(str(declaration["declarationTime"])) if declaration else "")
+
+
+def scan_identity(record: Mapping[str, Any]) -> bytes:
+    """What makes a scan or an advice the same when it comes again, as the worker sees it.
+
+    A VOID may have the event_id of what it declares wrong, and is told apart by the time of the declaration.
+    """
+    declared = ""
+    if record.get("kind") == "VOID":
+        time = record.get("event_time")
+        declared = str(milliseconds(time) if isinstance(time, str) else time)
+    return identity(record["event_id"], record["parcel_id"], declared)
 
 
 def problems_for(problems: Sequence[Problem]) -> list[dict[str, str]]:

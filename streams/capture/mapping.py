@@ -11,7 +11,6 @@ from urllib.parse import unquote
 
 from streams.capture import vocabulary as words
 from streams.capture.checks import milliseconds, offset_minutes
-from streams.capture.event_hash import utc
 from streams.domain.identifiers import identify
 from streams.domain.kinds import KINDS
 from streams.domain.limits import EVENT_ID_BYTES, WORD_BYTES
@@ -91,8 +90,8 @@ def map_event(
 ) -> Mapped:
     """Scans and container events of a checked event; `device_id` is who sent it, where the event does not say."""
     # A type of somebody's own says nothing here, and its fields need not have the form of the standard's. What is
-    # too long for the log, with the time of a declaration behind it, stays in the archive.
-    if event["type"] not in words.EVENT_TYPES or len(event_id.encode()) > EVENT_ID_BYTES - 64:
+    # too long for the log stays in the archive.
+    if event["type"] not in words.EVENT_TYPES or len(event_id.encode()) > EVENT_ID_BYTES:
         return Mapped((), ())
     return _Mapper(event, event_id, prefixes, record_time, device_id).mapped()
 
@@ -189,18 +188,19 @@ class _Mapper:
         if isinstance(sequence, int) and not isinstance(sequence, bool) and 0 <= sequence < 1 << 63:
             scan["device_seq"] = sequence
         if declared is not None:
-            scan |= {"event_id": declared[0], "kind": "VOID", "voids": self._id, "event_time": declared[1]}
+            # The declaration has the eventID of the event, as the standard wants it, and a time of its own.
+            scan |= {"kind": "VOID", "voids": self._id, "event_time": declared}
         return scan
 
     def _container(self, container_id: str, kind: str, parent: str | None, children: tuple[str, ...]) -> ContainerEvent:
         declared = self._declared()
         time = milliseconds(self._event["eventTime"]) or 0
         return ContainerEvent(
-            self._id if declared is None else declared[0],
+            self._id,
             container_id,
             kind if declared is None else "VOID",
             str(self._event.get("action", "")),
-            time if declared is None else declared[1],
+            time if declared is None else declared,
             offset_minutes(self._event["eventTimeZoneOffset"]),
             self._record_time,
             self._site,
@@ -212,13 +212,12 @@ class _Mapper:
             None if declared is None else self._id,
         )
 
-    def _declared(self) -> tuple[str, int] | None:
-        """Identity and time of the declaration that this event is wrong; None where it is not declared so."""
+    def _declared(self) -> int | None:
+        """When this event was declared wrong; None where it was not."""
         declaration = self._event.get("errorDeclaration")
         if declaration is None:
             return None
-        at = str(declaration["declarationTime"])
-        return void_id(self._id, at), milliseconds(at) or 0
+        return milliseconds(str(declaration["declarationTime"])) or 0
 
     def _place(self) -> tuple[str, str]:
         point = self._event.get("readPoint", {}).get("id")
@@ -247,11 +246,6 @@ class _Mapper:
             if isinstance(device, str):
                 return _cut(device)
         return None
-
-
-def void_id(event_id: str, declaration_time: str) -> str:
-    """The event_id of the scan that declares another one wrong: each declaration is an event of its own."""
-    return f"{event_id}#declared-{utc(declaration_time)}"
 
 
 def _cut(text: str) -> str:

@@ -58,6 +58,18 @@ class TestScans:
     def test_an_event_that_concerns_two_parcels_is_two_records(self, gateway: Running) -> None:
         assert gateway.scans(scan(), scan(parcel_id="RB123456785US")).json()["accepted"] == 2
 
+    def test_a_void_may_have_the_id_of_what_it_declares_wrong(self, gateway: Running) -> None:
+        void = scan(kind="VOID", voids="a1", event_time="2026-03-01T05:00:00Z")
+        later = {**void, "event_time": "2026-03-01T06:00:00Z"}
+        said = gateway.scans(scan(), void, void, {**void, "event_time": 1772341200000}, later).json()
+        assert [each["status"] for each in said["results"]] == [
+            "accepted",
+            "accepted",
+            "duplicate",
+            "duplicate",
+            "accepted",
+        ]
+
     def test_advices_are_taken_and_ticks_and_raw_bytes_are_not(self, gateway: Running) -> None:
         advice = {
             "type": "advice",
@@ -302,7 +314,8 @@ class TestEvents:
             ("VOID", "urn:uuid:1"),
             ("VOID", "urn:uuid:1"),
         ]
-        assert len({each["event_id"] for each in scans}) == 3
+        assert {each["event_id"] for each in scans} == {"urn:uuid:1"}
+        assert [each["event_time"] for each in scans[1:]] == [1772409600000, 1772496000000]
 
     @pytest.mark.parametrize(
         "event",
