@@ -54,5 +54,6 @@ def main(seconds: float = 3.0) -> int:
                 begun = time.perf_counter()
                 groups, records = way(Path(folder), group, seconds)
                 passed = time.perf_counter() - begun
-            console.print(f"{name:11} groups of {group:5,}: {groups / passed:8,.0f} groups/s {records / passed:10,.0f} records/s")
+            figures = f"{groups / passed:8,.0f} groups/s {records / passed:10,.0f} records/s"
+            console.print(f"{name:11} groups of {group:5,}: {figures}")
     return 0
