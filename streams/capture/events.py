@@ -284,6 +284,17 @@ _CHECKS: Final[Mapping[str, Check]] = {
         rule=_transformation_rule,
     ),
 }
+_ANY_FIELD: Final[Mapping[str, Check]] = {
+    **_CHILDREN,
+    "epcList": _EPCS,
+    "quantityList": _QUANTITIES,
+    "inputEPCList": _EPCS,
+    "inputQuantityList": _QUANTITIES,
+    "outputEPCList": _EPCS,
+    "outputQuantityList": _QUANTITIES,
+    "transformationID": _uri,
+    "ilmd": _ILMD,
+}
 _MANDATORY: Final = ("type", "eventTime", "eventTimeZoneOffset")
 
 
@@ -295,9 +306,10 @@ def check_event(checker: Checker, event: Any, path: str = "") -> None:
     if isinstance(kind, str) and kind in _CHECKS:
         _CHECKS[kind](checker, path, event)
         return
-    # An event type of somebody's own (EPCIS 2.0, 7.4.1.3): only what all events share can be checked.
+    # An event type of somebody's own (EPCIS 2.0, 7.4.1.3): what all events share is there, and a field that has the
+    # name of a standard one has its form.
     checker.required(path, event, _MANDATORY)
-    for name, check in _COMMON.items():
+    for name, check in _ANY_FIELD.items():
         if name in event:
             check(checker, f"{path}.{name}" if path else name, event[name])
     if isinstance(kind, str):

@@ -239,6 +239,8 @@ BAD = [
     ({**MADE, "action": "ADD"}, "action", "extension-key"),
     ({**without(without(MADE, "inputEPCList"), "outputEPCList"), "transformationID": "urn:t:1"}, "", "transformation"),
     ({"type": "example:Custom", "eventTimeZoneOffset": "+00:00"}, "eventTime", "required-field"),
+    ({"type": "example:Custom", **without(SCAN, "type"), "ilmd": 5}, "ilmd", "type"),
+    ({"type": "example:Custom", **without(SCAN, "type"), "readPoint": "here"}, "readPoint", "type"),
     ("ObjectEvent", "", "type"),
 ]
 
