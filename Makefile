@@ -8,7 +8,7 @@ BIN := .venv/bin
 LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --quiet
 
-.PHONY: help setup jars demo test lint fmt bench faults lock clean
+.PHONY: help setup jars demo test lint fmt bench faults fuzz lock clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ bench: setup ## This worker beside Kafka Streams on this machine; writes bench/r
 
 faults: setup ## The long form of the kill tests: workers and broker, exactly once
 	$(BIN)/python -m pytest -m faults tests/faults
+
+fuzz: setup ## Strangers' bytes against every parser of the gateway, and against its description, for some minutes
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest tests/capture/test_fuzz.py
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-500} $(BIN)/python -m pytest tests/capture/test_openapi.py
 
 lock: ## Take the newest versions that pyproject.toml allows into requirements.lock and deploy/requirements.lock
 	@command -v uv > /dev/null || { echo 'uv is needed: pip install uv'; exit 1; }

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BROKER_PORT: Final = 9092
 _METRICS_PORT: Final = 9464
+_GATEWAY_PORT: Final = 8080
 _MARK: Final = "made-by-parcels-demo"
 # The day, and the night in which most of its parcels leave.
 _AFTER_HOURS: Final = 12
@@ -77,15 +78,20 @@ def demo(
         worker = running.start(where, "run", "--metrics-port", str(metrics_port))
         _wait_until_ready(board, worker)
 
+        gateway_port = _free(_GATEWAY_PORT)
+        gateway = running.start(
+            where, "gateway", "--insecure-local", "--port", str(gateway_port), "--data", _path(data / "gateway")
+        )
         truth = data / "truth.json"
         speed = round((24 + _AFTER_HOURS) * 3600 / seconds)
         hub = running.start(
             where,
             *("simulate", "--parcels", str(parcels), "--seed", str(_SEED), "--after-hours", str(_AFTER_HOURS)),
             *("--speed", str(speed), "--truth", _path(truth)),
+            *("--via", "http", "--gateway", f"http://127.0.0.1:{gateway_port}"),
         )
         with following_milestones(where) as milestones:
-            _watch(board, milestones, where, hub, worker)
+            _watch(board, milestones, where, hub, worker, gateway)
         worker.stop()
         print()
         code = running.start(where, "verify", _path(truth), shown=True).wait()
@@ -220,7 +226,14 @@ def _wait_until_ready(board: "Board", worker: _Child) -> None:
         time.sleep(0.1)
 
 
-def _watch(board: "Board", milestones: "MilestoneReader", where: "Settings", hub: _Child, worker: _Child) -> None:
+def _watch(
+    board: "Board",
+    milestones: "MilestoneReader",
+    where: "Settings",
+    hub: _Child,
+    worker: _Child,
+    gateway: _Child,
+) -> None:
     """Show the board until the day is over and every record of it folded."""
     from rich.console import Console
 
@@ -233,7 +246,11 @@ def _watch(board: "Board", milestones: "MilestoneReader", where: "Settings", hub
                 raise worker.failed()
             if hub.code not in (None, 0):
                 raise hub.failed()
+            if hub.code is None and gateway.code is not None:
+                raise gateway.failed()
             if hub.code == 0 and wanted is None:
+                # What it has taken is in Kafka when it has ended.
+                gateway.stop()
                 wanted = _records_in_the_log(where)
             now = board.look().records
             if now != folded or hub.code is None:

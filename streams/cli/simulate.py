@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -48,6 +48,13 @@ def simulate(
         typer.Option("--dirt", metavar="WHAT=SHARE", help="Set one share of what goes wrong (below); repeatable."),
     ] = None,
     clean: Annotated[bool, typer.Option("--clean", help="Nothing goes wrong, but for what --dirt says.")] = False,
+    via: Annotated[
+        Literal["kafka", "http"],
+        typer.Option(help="http: scans and advices go through a gateway, as scanners send them."),
+    ] = "kafka",
+    gateway: Annotated[
+        str, typer.Option(metavar="URL", envvar="PARCELS_GATEWAY", help="The gateway of --via http.")
+    ] = "http://127.0.0.1:8080",
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     json: Json = False,
@@ -80,6 +87,7 @@ def simulate(
     Examples:
       parcels simulate --parcels 20000 --seed 7 --truth truth.json
       parcels simulate --parcels 5000 --speed 1440
+      parcels simulate --parcels 5000 --via http --gateway http://127.0.0.1:8080
       parcels simulate --parcels 100 --out day.ndjson --clean
     """
     from streams.config import load_hub
@@ -98,7 +106,8 @@ def simulate(
         simulation = Simulation(scenario, file)
         progress = stack.enter_context(_progress(scenario))
         if out is None:
-            result = _to_kafka(simulation, progress, bootstrap, prefix, rate, speed)
+            through = gateway if via == "http" else None
+            result = _to_kafka(simulation, progress, bootstrap, prefix, rate, speed, through)
         else:
             if rate is not None or speed is not None:
                 raise Misconfigured("a file is written as fast as it can: --rate and --speed are for Kafka")
@@ -138,11 +147,24 @@ def _to_kafka(
     prefix: str | None,
     rate: float | None,
     speed: float | None,
+    gateway: str | None,
 ) -> dict[str, Any]:
     from streams.pipeline.feed import ColumnsEncoder, Feed
 
     begin = simulation.scenario.start_ms
     encoder = ColumnsEncoder()
+    if gateway is not None:
+        from streams.capture.client import Client
+        from streams.cli.http_feed import HttpFeed
+
+        with Feed(settings(bootstrap, prefix)) as direct:
+            through = HttpFeed(Client(gateway), direct, encoder, rate)
+            for columns in simulation.batches():
+                through.send(columns, None if speed is None else (columns.log_times - begin) / (1_000 * speed))
+                progress(columns)
+            through.flush()
+        seconds = direct.seconds
+        return {"to": gateway, "sent": through.sent, "seconds": seconds, "per_second": through.sent / seconds}
     with Feed(settings(bootstrap, prefix), rate) as feed:
         for columns in simulation.batches():
             due = None if speed is None else (columns.log_times - begin) / (1_000 * speed)

@@ -2,7 +2,7 @@
 
 Compiled code is kept on disk, so that a restarted worker does not compile again. Numba notices a change of the
 file that holds a function, but not of a file whose functions it calls; so the folder of the cache carries a digest
-of every file that holds compiled code, and a change of any of them starts a new folder.
+of every file that compiled code is made of, and a change of any of them starts a new folder.
 """
 
 import hashlib
@@ -16,13 +16,17 @@ import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
+# Files of the domain that no compiled code calls or takes a constant from.
+_NEVER_COMPILED = {"gs1.py", "identifiers.py", "capture_happenings.py"}
+
 
 def _cache_folder() -> Path:
     package = Path(__file__).parent.parent
     digest = hashlib.sha256(f"{numba.__version__} {os.environ.get('NUMBA_BOUNDSCHECK', '')}".encode())
     for room in ("domain", "kernel"):
         for source in sorted((package / room).glob("*.py")):
-            digest.update(source.read_bytes())
+            if source.name not in _NEVER_COMPILED:
+                digest.update(source.read_bytes())
     base = os.environ.get("PARCELS_CACHE_DIR") or Path(
         os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "parcel-streams"
     )

@@ -71,7 +71,7 @@ class WorkerMetrics:
         self._restored_parcels = counter(catalogue.RESTORED_PARCELS, registry)
         self._refences = counters(catalogue.REFENCES, registry)
         self._broker_away = gauge(catalogue.BROKER_AWAY, registry)
-        gauge(catalogue.BUILD, registry).labels(*_versions()).set(1)
+        gauge(catalogue.BUILD, registry).labels(*versions()).set(1)
 
         self._started = self._stopped = self._away = False
         # Partition -> is its table restored?
@@ -266,7 +266,9 @@ def _list(partitions: Collection[int]) -> str:
     return ",".join(map(str, partitions))
 
 
-def _versions() -> tuple[str, str, str]:
+def versions() -> tuple[str, str, str]:
+    """Of this package, of Python, of the Kafka client."""
+
     def installed(package: str) -> str:
         try:
             return metadata.version(package)

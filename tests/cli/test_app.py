@@ -10,7 +10,7 @@ from streams.cli import app, options
 from streams.errors import BadRecord, Misconfigured, Retry, StreamsError
 from tests.conftest import run_cli
 
-GROUPS = {"broker", "topics", "schemas", "dlq"}
+GROUPS = {"broker", "topics", "schemas", "dlq", "devices", "spool"}
 
 
 def subcommands(name: str) -> list[list[str]]:

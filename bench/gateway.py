@@ -1,0 +1,182 @@
+"""How fast the gateway is: records and requests a second with the sync of the disk, and the ceilings beside it.
+
+The gateway runs on one core where `taskset` is there, the load on the others. Its spool is below .cache/bench, so on
+the disk of the checkout.
+"""
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from bench.common import REPOSITORY, Cluster, cluster, console
+from streams.capture.spool import Spool
+from streams.capture.spool_files import Entry, encode_frame, identity
+from streams.errors import StreamsError
+from streams.pipeline import topics
+
+_CONNECTIONS = 64
+_BATCH = 100
+
+
+@dataclass
+class Load:
+    """What a load brought."""
+
+    requests: int
+    seconds: float
+    # Seconds of each answer, sorted.
+    answers: list[float]
+
+    def figures(self, records: int) -> dict[str, float]:
+        def at(share: float) -> float:
+            return round(self.answers[min(int(len(self.answers) * share), len(self.answers) - 1)] * 1000, 2)
+
+        return {
+            "requests_per_second": round(self.requests / self.seconds, 1),
+            "records_per_second": round(self.requests * records / self.seconds, 1),
+            "p50_ms": at(0.5),
+            "p99_ms": at(0.99),
+        }
+
+
+class Server:
+    """A gateway as a process of its own."""
+
+    def __init__(self, given: Cluster, folder: Path, *options: str) -> None:
+        command = [sys.executable, "-m", "streams.cli", "gateway", "--insecure-local", "--port", "0"]
+        command += ["--data", str(folder), *options]
+        if shutil.which("taskset"):
+            command = ["taskset", "-c", "0", *command]
+        environment = {
+            "PYTHONPATH": str(REPOSITORY),
+            "KAFKA_BOOTSTRAP_SERVERS": given.settings.bootstrap,
+            "PARCELS_PREFIX": given.settings.prefix,
+            "PATH": "/usr/bin:/bin",
+        }
+        self._errors = (folder.parent / "gateway.err").open("wb")
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, env=environment)
+        assert self._process.stdout is not None
+        address = self._process.stdout.readline().decode().strip()
+        if not address:
+            raise StreamsError("the gateway did not start")
+        self.port = int(address.rpartition(":")[2])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(30)
+        self._errors.close()
+
+
+def request(number: int, records: int) -> bytes:
+    """A whole request: `records` scans that nobody has sent before."""
+    body = b"\n".join(
+        b'{"event_id":"bench-%d-%d","parcel_id":"LP%014d","kind":"SORTED","event_time":%d,"site":"LGG",'
+        b'"station":"SRT-07","lane":"R-DE","device_id":"LGG/SRT-07/1","device_seq":%d}'
+        % (number, each, number * records + each, 1772337600000 + number, number)
+        for each in range(records)
+    )
+    head = ("POST /scans HTTP/1.1", "Host: bench", "Content-Type: application/x-ndjson", f"Content-Length: {len(body)}")
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+async def _connection(port: int, requests: "asyncio.Queue[tuple[float, bytes] | None]", answers: list[float]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    while (job := await requests.get()) is not None:
+        due, content = job
+        writer.write(content)
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in head[:16]:
+            raise StreamsError(f"the gateway answered {head[:60]!r}")
+        size = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+        await reader.readexactly(size)
+        answers.append(time.perf_counter() - due)
+    writer.close()
+
+
+async def _press(port: int, records: int, seconds: float, rate: float | None, first: int) -> Load:
+    """As many requests as it takes (rate None), or `rate` a second, evenly."""
+    queue: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue(_CONNECTIONS if rate is None else 0)
+    answers: list[float] = []
+    connections = [asyncio.create_task(_connection(port, queue, answers)) for _ in range(_CONNECTIONS)]
+    begun, number = time.perf_counter(), 0
+    while (now := time.perf_counter()) - begun < seconds:
+        if rate is not None:
+            due = begun + number / rate
+            if due > now:
+                await asyncio.sleep(due - now)
+            await queue.put((due, request(first + number, records)))
+        else:
+            await queue.put((time.perf_counter(), request(first + number, records)))
+        number += 1
+    for _ in connections:
+        await queue.put(None)
+    await asyncio.gather(*connections)
+    return Load(len(answers), time.perf_counter() - begun, sorted(answers))
+
+
+def _both(server: Server, records: int, seconds: float, first: int) -> dict[str, Any]:
+    asyncio.run(_press(server.port, records, 1.0, None, first))
+    full = asyncio.run(_press(server.port, records, seconds, None, first + 10_000_000))
+    most = full.requests / full.seconds
+    half = asyncio.run(_press(server.port, records, seconds, most / 2, first + 20_000_000))
+    figures = full.figures(records)
+    return {**figures, "at_half_rate": half.figures(records)}
+
+
+def _spool_alone(folder: Path, seconds: float) -> dict[str, float]:
+    spool = Spool(folder)
+    entries = [Entry(0, identity(str(number)), b"LP00000000000017", b"x" * 120) for number in range(_BATCH)]
+    frame, done, written = encode_frame(1, entries), [0], 0
+
+    def one(_: Exception | None) -> None:
+        done[0] += 1
+
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        while written - done[0] > _CONNECTIONS:
+            time.sleep(0.0002)
+        spool.append(frame, one)
+        written += 1
+    spool.close()
+    passed = time.perf_counter() - begun
+    return {
+        "records_per_second": round(done[0] * _BATCH / passed, 1),
+        "syncs_per_second": round(spool.tally.groups / passed, 1),
+    }
+
+
+def measure(given: Cluster, seconds: float) -> dict[str, Any]:
+    """All figures of the gateway."""
+    topics.apply(given.settings, topics.plan(given.settings))
+    result: dict[str, Any] = {}
+    folder = Path(tempfile.mkdtemp(dir=given.scratch))
+    for name, options in (("gateway", ()), ("without_spool", ("--without-spool",))):
+        for kind, records in (("batches", _BATCH), ("single", 1)):
+            with (
+                console.status(f"{name}, {records} records a request"),
+                Server(given, folder / f"{name}-{kind}", *options) as server,
+            ):
+                result.setdefault(name, {})[kind] = _both(server, records, seconds, 0)
+    with console.status("the spool alone"):
+        result["spool_alone"] = _spool_alone(folder / "alone", seconds)
+    return result
+
+
+def main(arguments: list[str]) -> int:
+    """Measure the gateway and print what came out."""
+    seconds = 3.0 if "--quick" in arguments else 10.0
+    with cluster() as given:
+        result = measure(given, seconds)
+    console.print_json(json.dumps(result))
+    return 0

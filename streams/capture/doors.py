@@ -1,0 +1,143 @@
+"""Who is let in: signatures and tokens, the window for replays, the rate of each device."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from streams.capture.devices import Device, Registry
+from streams.capture.intake import Sender
+from streams.capture.signatures import WINDOW_SECONDS, Denied, Nonces, Request, check_digest, read_claim
+
+# One sentence for all three, so that nobody learns which names are enrolled.
+_NOT_SIGNED: Final = "nobody who is enrolled signed this request"
+# Where a gateway that lets everybody in may listen.
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: float
+    at: float
+
+
+class RateLimitedError(Exception):
+    """Too fast; `seconds` until it may go on."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"too many records; go on in {seconds:.0f} s")
+        self.seconds = seconds
+
+
+class Rates:
+    """A token bucket for each device: its rate a second, twice as much at once."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, _Bucket] = {}
+
+    def take(self, name: str, rate: float, records: float, now: float | None = None) -> None:
+        """Take `records` out of the bucket; it may go below zero, and then the next request waits.
+
+        Raises:
+            RateLimitedError: it is empty.
+        """
+        now = time.monotonic() if now is None else now
+        bucket = self._buckets.setdefault(name, _Bucket(2 * rate, now))
+        bucket.level = min(2 * rate, bucket.level + (now - bucket.at) * rate)
+        bucket.at = now
+        if bucket.level <= 0:
+            raise RateLimitedError(max(1.0, (1.0 - bucket.level) / rate))
+        bucket.level -= records
+
+
+class Doors:
+    """Decides who sends; `open_to_all` lets everybody in, for trying out on one's own machine."""
+
+    def __init__(
+        self,
+        registry: Registry | None,
+        nonces_file: Path | None = None,
+        *,
+        window_seconds: int = WINDOW_SECONDS,
+        tokens_without_tls: bool = False,
+    ) -> None:
+        """registry: None lets everybody in."""
+        self.registry = registry
+        self._window = window_seconds
+        self._nonces = Nonces(nonces_file, window_seconds) if registry is not None else None
+        self._tokens_without_tls = tokens_without_tls
+        self.rates = Rates()
+
+    @property
+    def open_to_all(self) -> bool:
+        """Is everybody let in?"""
+        return self.registry is None
+
+    def glance(self, request: Request) -> None:
+        """Before the content is read: does the request so much as claim to come from somebody?
+
+        Raises:
+            Denied: it does not.
+        """
+        if self.registry is not None and not request.headers.keys() & {"signature-input", "authorization"}:
+            raise Denied("no_credentials", "sign the request (RFC 9421), or send a bearer token")
+
+    def enter(self, request: Request, body: bytes, *, secure: bool, now: float | None = None) -> Device | None:
+        """The device that sent this request; None where everybody is let in.
+
+        Raises:
+            Denied: nobody who is enrolled did, or no longer.
+            RateLimitedError: it sends too fast.
+        """
+        if self.registry is None:
+            return None
+        if "signature-input" in request.headers or "signature" in request.headers:
+            device = self._signed(request, body, time.time() if now is None else now)
+        elif "authorization" in request.headers:
+            device = self._by_token(request, secure=secure)
+        else:
+            raise Denied("no_credentials", "sign the request (RFC 9421), or send a bearer token")
+        self.rates.take(device.name, device.rate, 0)
+        return device
+
+    def _signed(self, request: Request, body: bytes, now: float) -> Device:
+        assert self.registry is not None
+        assert self._nonces is not None
+        claim = read_claim(request, bool(body))
+        device = self.registry.find(claim.key_id)
+        if device is None:
+            raise Denied("unknown_device", _NOT_SIGNED)
+        if device.revoked:
+            raise Denied("revoked", _NOT_SIGNED, device.name)
+        if body or "content-digest" in claim.covered:
+            check_digest(request.headers.get("content-digest", ""), body)
+        if not device.signed(claim.signature, claim.base):
+            raise Denied("bad_signature", _NOT_SIGNED, device.name)
+        late = abs(now - claim.created) > self._window or (claim.expires is not None and now > claim.expires)
+        if late:
+            raise Denied("outside_window", f"created must be within {self._window} s of now", device.name)
+        # Only now: whoever cannot sign cannot use up a nonce.
+        if not self._nonces.use(claim.key_id, claim.nonce, claim.created, now):
+            raise Denied("replayed", "this nonce was used before", device.name)
+        return device
+
+    def _by_token(self, request: Request, *, secure: bool) -> Device:
+        assert self.registry is not None
+        scheme, _, token = request.headers["authorization"].partition(" ")
+        if scheme.lower() != "bearer":
+            raise Denied("no_credentials", "the scheme of Authorization must be Bearer")
+        if not secure and not self._tokens_without_tls:
+            raise Denied("token_needs_tls", "a token is taken over TLS only; sign the request instead")
+        device = self.registry.by_token(token.strip())
+        if device is None:
+            raise Denied("bad_token", "nobody has this token")
+        return device
+
+
+def sender_of(device: Device | None) -> Sender:
+    """How records see whoever sends them."""
+    return Sender("", _anywhere) if device is None else Sender(device.name, device.may_speak_for)
+
+
+def _anywhere(_: str, __: str) -> bool:
+    return True

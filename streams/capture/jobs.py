@@ -1,0 +1,117 @@
+"""Capture jobs of EPCIS 2.0: what became of each document that was posted to /capture.
+
+They are kept in memory and, a line each, in a file, so that a client finds its job again after a restart. The events
+themselves are in the spool; losing the file loses no event.
+"""
+
+import json
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+_KEPT: Final = 1_000
+
+
+@dataclass(slots=True)
+class Job:
+    """One capture job. (running, success): TT going well, TF failing, FT all stored, FF rejected or part stored."""
+
+    capture_id: str
+    owner: str
+    behaviour: str
+    created: str
+    finished: str | None = None
+    running: bool = True
+    success: bool = True
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    accepted: int = 0
+    duplicates: int = 0
+
+    def shown(self) -> dict[str, Any]:
+        """As the standard shows it."""
+        said: dict[str, Any] = {
+            "captureID": self.capture_id,
+            "createdAt": self.created,
+            "running": self.running,
+            "success": self.success,
+            "captureErrorBehaviour": self.behaviour,
+            "errors": self.errors,
+        }
+        return said | ({"finishedAt": self.finished} if self.finished is not None else {})
+
+    def finish(self, errors: list[dict[str, Any]]) -> None:
+        """All is done."""
+        self.errors = errors[:100]
+        self.success = not errors
+        self.running, self.finished = False, timestamp()
+
+
+class Jobs:
+    """The newest jobs."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        if path is not None and path.exists():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[-_KEPT:]:
+                self._remember(line)
+
+    def begin(self, owner: str, behaviour: str) -> Job:
+        """A job with an id that nobody can guess."""
+        job = Job(secrets.token_hex(16), owner, behaviour, timestamp())
+        self._jobs[job.capture_id] = job
+        while len(self._jobs) > _KEPT:
+            self._jobs.popitem(last=False)
+        return job
+
+    def forget(self, job: Job) -> None:
+        """A job that came to nothing."""
+        self._jobs.pop(job.capture_id, None)
+
+    def keep(self, job: Job) -> None:
+        """Write a finished job down; a full disk is no reason to fail what is stored already."""
+        if self._path is None:
+            return
+        try:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(asdict(job)) + "\n")
+        except OSError:
+            return
+
+    def find(self, capture_id: str, owner: str) -> Job | None:
+        """The owner's job of this id."""
+        job = self._jobs.get(capture_id)
+        return job if job is not None and job.owner == owner else None
+
+    def page(self, owner: str, size: int, after: str | None) -> tuple[list[Job], str | None]:
+        """The owner's jobs, the newest first, from behind `after` on; and where the next page begins, if there is one.
+
+        Raises:
+            KeyError: there is no job `after`.
+        """
+        mine = [job for job in reversed(self._jobs.values()) if job.owner == owner]
+        start = 0
+        if after is not None:
+            start = next((index + 1 for index, job in enumerate(mine) if job.capture_id == after), -1)
+            if start < 0:
+                raise KeyError(after)
+        shown = mine[start : start + size]
+        return shown, shown[-1].capture_id if len(mine) > start + size else None
+
+    def _remember(self, line: str) -> None:
+        try:
+            said: Mapping[str, Any] = json.loads(line)
+            job = Job(**said)
+        except (ValueError, TypeError):
+            return
+        self._jobs[job.capture_id] = job
+
+
+def timestamp() -> str:
+    """Now, as the standard writes it."""
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(now)) + f"{int(now * 1000) % 1000:03}Z"

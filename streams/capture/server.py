@@ -1,0 +1,260 @@
+"""The gateway as a process: its folder, its socket, its threads, and how it stops."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from streams.capture.devices import Registry
+from streams.capture.doors import LOOPBACK, Doors
+from streams.capture.gateway import Bounds, Gateway, application, deliver_to
+from streams.capture.intake import Intake, Known
+from streams.capture.jobs import Jobs
+from streams.capture.sender import Sender
+from streams.capture.spool import Limits, Spool, every_frame
+from streams.capture.spool_files import segments
+from streams.domain.capture_happenings import (
+    GatewayStarted,
+    GatewayState,
+    GatewayStopped,
+    SpoolStopped,
+    SpoolWorks,
+    Watcher,
+)
+from streams.errors import Misconfigured
+from streams.pipeline.settings import Settings
+
+REGISTRY: Final = "devices.json"
+SPOOL: Final = "spool"
+_TURN_SECONDS: Final = 0.0005
+_HEADER_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 1.0
+_FORGET_SECONDS: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    registry: Path | None = None
+    insecure_local: bool = False
+    certificate: Path | None = None
+    key: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    bounds: Bounds = field(default_factory=Bounds)
+    # Behind a proxy that ends TLS on this machine.
+    tokens_without_tls: bool = False
+    without_spool: bool = False
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 by a strict parser; a client has so many seconds for the head of its request, however it drips."""
+
+    _head: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._answering():
+            self._head_is_there()
+        elif self._head is None:
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_there()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head = self.loop.call_later(_HEADER_SECONDS, self._too_slow)
+
+    def _head_is_there(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _too_slow(self) -> None:
+        self._head = None
+        if not self._answering():
+            self.transport.close()
+
+    def _answering(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete
+
+
+class _Server(uvicorn.Server):
+    """Ends in order when asked: uvicorn's own way sends the signal to the process once more, which ends it at once."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _end(self) -> None:
+        # Asked twice: do not wait for requests any more.
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def run(
+    options: Options,
+    settings: Settings,
+    watch: Watcher,
+    exposition: Callable[[], bytes] | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; then let requests end, write what waits, and send what Kafka takes.
+
+    Raises:
+        Misconfigured: an option or a file does not let it start.
+    """
+    _check(options)
+    # Three threads share the interpreter; with the default of 5 ms an answer waits that long for each of its turns.
+    sys.setswitchinterval(_TURN_SECONDS)
+    listening = _listen(options)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(options, settings, watch, exposition, ready, listening))
+    finally:
+        listening.close()
+
+
+async def _serve(
+    options: Options,
+    settings: Settings,
+    watch: Watcher,
+    exposition: Callable[[], bytes] | None,
+    ready: Callable[[str], None] | None,
+    listening: socket.socket,
+) -> None:
+    known = Known()
+    _remember(options.data / SPOOL, known)
+    spool = Spool(options.data / SPOOL, options.limits, deliver_to(asyncio.get_running_loop()))
+    try:
+        registry = None if options.insecure_local else Registry(options.registry or options.data / REGISTRY)
+        doors = Doors(registry, options.data / "nonces", tokens_without_tls=options.tokens_without_tls)
+        gateway = Gateway(
+            spool,
+            Intake(known),
+            Jobs(options.data / "captures.jsonl"),
+            doors,
+            watch,
+            options.bounds,
+            exposition,
+            options.without_spool,
+        )
+        sender = Sender(spool, settings, watch)
+        server = _Server(
+            uvicorn.Config(
+                application(gateway),
+                http=_Protocol,
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=options.bounds.concurrent,
+                h11_max_incomplete_event_size=32 << 10,
+                timeout_keep_alive=65,
+                timeout_graceful_shutdown=10,
+                ssl_certfile=options.certificate,
+                ssl_keyfile=options.key,
+            )
+        )
+        host, port = listening.getsockname()[:2]
+        address = f"{'https' if options.certificate else 'http'}://{host}:{port}"
+        sender.start()
+        looking = asyncio.create_task(_look(gateway, sender))
+        watch(GatewayStarted(address, doors.open_to_all))
+        if ready is not None:
+            ready(address)
+        try:
+            await server.serve(sockets=[listening])
+        finally:
+            looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await looking
+            await asyncio.to_thread(sender.stop)
+    finally:
+        waiting = spool.waiting_bytes
+        await asyncio.to_thread(spool.close)
+        watch(GatewayStopped(waiting))
+
+
+async def _look(gateway: Gateway, sender: Sender) -> None:
+    """Once a second: how things stand, and what changed."""
+    stopped_at, forgotten = None, time.monotonic()
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        spool = gateway.spool
+        trouble = spool.room() or spool.trouble
+        now = time.monotonic()
+        if trouble is not None and stopped_at is None:
+            stopped_at = now
+            gateway.watch(SpoolStopped(trouble.reason, str(trouble)))
+        elif trouble is None and stopped_at is not None:
+            gateway.watch(SpoolWorks(now - stopped_at))
+            stopped_at = None
+        tally = spool.tally
+        gateway.watch(GatewayState(spool.waiting_bytes, sender.sent, tally.groups, tally.frames, tally.sync_seconds))
+        if now - forgotten > _FORGET_SECONDS:
+            forgotten = now
+            await asyncio.to_thread(spool.forget_old)
+
+
+def _remember(folder: Path, known: Known) -> None:
+    """Learn the identities of the newest records of the spool, so that a repeat is known after a restart."""
+    numbers = segments(folder)[-8:] if folder.exists() else []
+    for frame in every_frame(folder, only=numbers):
+        known.add([entry.identity for entry in frame.entries])
+
+
+def _check(options: Options) -> None:
+    if options.insecure_local and options.host not in LOOPBACK:
+        raise Misconfigured(
+            f"--insecure-local lets everybody in, so it listens on 127.0.0.1 only, not on {options.host}"
+        )
+    if (options.certificate is None) != (options.key is None):
+        raise Misconfigured("--certificate and --key go together")
+    if options.certificate is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(options.certificate, options.key)
+        except (OSError, ssl.SSLError) as error:
+            raise Misconfigured(f"the certificate cannot be used: {error}") from error
+
+
+def _listen(options: Options) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((options.host, options.port))
+        listening.listen(1024)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise Misconfigured(f"{options.host}:{options.port} cannot be listened on: {error}") from error
+    return listening

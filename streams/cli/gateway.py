@@ -1,0 +1,77 @@
+"""`parcels gateway`: scanners, sorters and partners in."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streams.cli.options import Bootstrap, Prefix, settings
+
+Data = Annotated[
+    Path,
+    typer.Option("--data", metavar="DIR", envvar="PARCELS_GATEWAY_DATA", help="Folder of the spool and the registry."),
+]
+
+
+def gateway(
+    data: Data = Path("gateway"),
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 for everywhere.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0: any free one.")] = 8080,
+    registry: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Registry of devices; devices.json in the folder by default.")
+    ] = None,
+    insecure_local: Annotated[
+        bool, typer.Option("--insecure-local", help="Let everybody in, on 127.0.0.1 only: for trying things out.")
+    ] = False,
+    certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM: serve TLS.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    tokens_behind_proxy: Annotated[
+        bool, typer.Option("--tokens-behind-proxy", help="Take bearer tokens without TLS of our own: a proxy has it.")
+    ] = False,
+    waiting_mib: Annotated[
+        int, typer.Option(metavar="N", min=1, help="MiB that wait for Kafka at most; then requests get 503.")
+    ] = 8192,
+    keep_days: Annotated[
+        float, typer.Option(metavar="N", min=0, help="Days to keep what is in Kafka, for parcels spool resend.")
+    ] = 7.0,
+    body_mib: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="MiB that a request has at most.")] = 8,
+    without_spool: Annotated[
+        bool, typer.Option("--without-spool", hidden=True, help="Store nothing: for measurements.")
+    ] = False,
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+) -> None:
+    """Take scans and EPCIS 2.0 events by HTTP; they are on disk before the answer, and then go to Kafka.
+
+    Addresses: POST /scans, POST /capture, GET /capture/ID, POST /events, /openapi.json, /healthz, /readyz, /metrics.
+    Kafka may be away: records wait in the spool. SIGTERM lets requests end and writes what waits.
+
+    Examples:
+      parcels gateway --insecure-local
+      parcels gateway --data /var/lib/parcels/gateway --host 0.0.0.0 --certificate cert.pem --key key.pem
+    """
+    from streams.capture.gateway import Bounds
+    from streams.capture.server import Options, run
+    from streams.capture.spool import Limits
+    from streams.observe.gateway import GatewayMetrics
+    from streams.observe.logs import set_up
+
+    where = settings(bootstrap, prefix)
+    set_up()
+    metrics = GatewayMetrics()
+    options = Options(
+        data,
+        host,
+        port,
+        registry,
+        insecure_local,
+        certificate,
+        key,
+        Limits(waiting_mib << 20, keep_days),
+        Bounds(body_bytes=body_mib << 20, inflated_bytes=4 * (body_mib << 20)),
+        tokens_behind_proxy,
+        without_spool,
+    )
+    run(options, where, metrics, metrics.exposition, ready=lambda address: print(address, flush=True))

@@ -1,0 +1,120 @@
+"""`parcels spool`: what a gateway has on disk."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streams.cli.gateway import Data
+from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
+from streams.cli.times import shown, since
+from streams.errors import Misconfigured
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Look at the spool of a gateway, and send from it again; the gateway may run meanwhile.",
+)
+
+
+@app.command()
+def status(data: Data = Path("gateway"), as_json: Json = False) -> None:
+    """Read all of the spool, check it, and say what it holds. Exit code 1 when some of it is damaged.
+
+    Bytes behind the last whole frame of a segment are what a power cut leaves of a write that nobody was told of;
+    they are no damage.
+
+    Examples:
+      parcels spool status
+      parcels spool status --data /var/lib/parcels/gateway --json
+    """
+    from streams.capture.spool import read_sent
+    from streams.capture.spool_files import Damage, Target, read_frames, segment_path, segments
+
+    folder = _folder(data)
+    sent, damage = read_sent(folder), Damage()
+    records = dict.fromkeys(("scans", "containers", "archive"), 0)
+    waiting = frames = size = 0
+    oldest = newest = None
+    numbers = segments(folder)
+    for number in numbers:
+        size += segment_path(folder, number).stat().st_size
+        for frame in read_frames(folder, number, damage=damage):
+            frames += 1
+            oldest, newest = oldest or frame.accepted_ms, frame.accepted_ms
+            for entry in frame.entries:
+                records[Target(entry.target).name.lower()] += 1
+                waiting += entry.target == Target.SCANS and frame.end > sent
+    found = {
+        "segments": len(numbers),
+        "bytes": size,
+        "requests": frames,
+        "records": records,
+        "waiting_records": waiting,
+        "oldest": shown(oldest) or None,
+        "newest": shown(newest) or None,
+        "torn_bytes": damage.torn_bytes,
+        "lost_bytes": damage.lost_bytes,
+        "ok": damage.lost_bytes == 0,
+    }
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print(f"{frames:,} requests in {len(numbers)} segments, {size:,} bytes; {found['oldest']} to {found['newest']}")
+        print(
+            f"{records['scans']:,} scans, {waiting:,} of them not known to be in Kafka; {records['containers']:,} "
+            f"container events; {records['archive']:,} EPCIS events"
+        )
+        if damage.torn_bytes:
+            print(f"{damage.torn_bytes:,} bytes of unfinished writes, which nobody was told of")
+        if damage.lost_bytes:
+            print(f"DAMAGED: {damage.lost_bytes:,} bytes between good frames cannot be read")
+    if damage.lost_bytes:
+        raise typer.Exit(DIFFERENCES)
+
+
+@app.command()
+def resend(
+    since_: Annotated[
+        str, typer.Option("--since", metavar="T", help="2h, 3d, or 2026-03-01T04:00Z: what was accepted from then on.")
+    ],
+    data: Data = Path("gateway"),
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+    as_json: Json = False,
+) -> None:
+    """Send what was accepted since then to Kafka again: after the brokers lost something.
+
+    What is there already becomes a duplicate, which changes nothing.
+
+    Examples:
+      parcels spool resend --since 2h
+      parcels spool resend --since 2026-03-01T04:00Z --data /var/lib/parcels/gateway
+    """
+    from streams.capture.spool import every_frame
+    from streams.capture.spool_files import Entry, Target
+    from streams.pipeline.feed import Encoded, Feed
+
+    folder, begin = _folder(data), since(since_)
+    sent = 0
+    with Feed(settings(bootstrap, prefix)) as feed:
+        for frame in every_frame(folder):
+            if frame.accepted_ms < begin:
+                continue
+            scans: list[Entry] = [entry for entry in frame.entries if entry.target == Target.SCANS]
+            feed.send(Encoded([entry.key for entry in scans], [entry.value for entry in scans]))
+            sent += len(scans)
+    if as_json:
+        print(json.dumps({"sent": sent, "since": shown(begin)}))
+    else:
+        print(f"{sent:,} records accepted since {shown(begin)} were sent again")
+
+
+def _folder(data: Path) -> Path:
+    from streams.capture.server import SPOOL
+
+    folder = data / SPOOL
+    if not folder.is_dir():
+        raise Misconfigured(f"{folder} is not there: name the gateway's folder with --data")
+    return folder

@@ -1,0 +1,112 @@
+"""What happens in a capture gateway, as plain records: each is both a metric and a log line (see streams/observe)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+# Why a request, or a record of one, was turned away.
+DENIALS: Final = (
+    "no_credentials",
+    "unknown_device",
+    "revoked",
+    "bad_signature",
+    "bad_digest",
+    "not_covered",
+    "outside_window",
+    "replayed",
+    "bad_token",
+    "token_needs_tls",
+    "out_of_scope",
+    "rate",
+)
+ROUTES: Final = ("scans", "capture", "events", "look")
+RESULTS: Final = ("accepted", "duplicate", "refused")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """A request was answered; `seconds` from its first byte to the answer."""
+
+    route: str
+    status: int
+    seconds: float
+    accepted: int = 0
+    duplicates: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDenied:
+    """Somebody may not do what he asked for. `device` is the name that was claimed and is known, else empty."""
+
+    reason: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStopped:
+    """The spool cannot be written, or is full: requests are answered with 503."""
+
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolWorks:
+    """The spool can be written again."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaAway:
+    """Records stay in the spool: Kafka does not take them."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaBack:
+    """Kafka takes records again."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayState:
+    """How things stand, once a second."""
+
+    waiting_bytes: int
+    sent_records: int
+    groups: int
+    frames: int
+    sync_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStarted:
+    """The gateway listens."""
+
+    address: str
+    open_to_all: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStopped:
+    """The gateway has stopped; everything accepted is in the spool."""
+
+    waiting_bytes: int
+
+
+Happening = (
+    RequestAnswered
+    | RequestDenied
+    | SpoolStopped
+    | SpoolWorks
+    | KafkaAway
+    | KafkaBack
+    | GatewayState
+    | GatewayStarted
+    | GatewayStopped
+)
+Watcher = Callable[[Happening], None]

@@ -1,0 +1,325 @@
+"""GS1 keys: check digits, EPC URNs and GS1 Digital Links, and the one form in which two of them are the same object.
+
+Sources: GS1 General Specifications (check digits, application identifiers), EPC Tag Data Standard 1.13 (URNs), GS1
+Digital Link URI Syntax 1.2, and rules 17 and 18 of the event hash in CBV 2.0 (the constrained canonical link: domain
+id.gs1.org, no query, only the finest level of identification).
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+ROOT: Final = "https://id.gs1.org"
+
+# Characters of a serial in a URN (TDS, table A-1), percent-encoded where a URI needs it.
+_SERIAL: Final = (
+    r"(?:%2[1256789A-Fa-f]|%3[0-9A-Fa-f]|%4[1-9A-Fa-f]|%5[0-9AaFf]|%6[1-9A-Fa-f]|%7[0-9Aa]|[!')(*+,.0-9:;=A-Za-z_-])"
+)
+# Characters of a component part identifier.
+_PART: Final = r"(?:%2[3dfDF]|%3[0-9]|%4[1-9A-Fa-f]|%5[0-9Aa]|[0-9A-Z-])"
+_PREFIX: Final = r"(\d{6,12})"
+
+# Key AIs of a Digital Link by their short names, as older links have them.
+_SHORT_NAMES: Final = {
+    "sscc": "00",
+    "gtin": "01",
+    "gdti": "253",
+    "gcn": "255",
+    "ginc": "401",
+    "gsin": "402",
+    "gln": "414",
+    "party": "417",
+    "grai": "8003",
+    "giai": "8004",
+    "itip": "8006",
+    "cpid": "8010",
+    "gsrnp": "8017",
+    "gsrn": "8018",
+    "cpv": "22",
+    "lot": "10",
+    "ser": "21",
+}
+_LINK_TEXT: Final = r"[\"'\-./0-9;<=>?A-Z_a-z]"
+# Key AI -> what its value looks like in a canonical link; the order in which keys are looked for in a path.
+_KEYS: Final = {
+    "00": r"\d{18}",
+    "01": r"\d{14}|\d{13}|\d{12}|\d{8}",
+    "253": rf"\d{{13}}{_LINK_TEXT}{{0,17}}",
+    "255": r"\d{13}\d{0,12}",
+    "401": rf"{_LINK_TEXT}{{1,30}}",
+    "402": r"\d{17}",
+    "414": r"\d{13}",
+    "417": r"\d{13}",
+    "8003": rf"\d{{14}}{_LINK_TEXT}{{0,16}}",
+    "8004": rf"{_LINK_TEXT}{{1,30}}",
+    "8006": r"\d{18}",
+    "8010": r"[#\-/0-9A-Z]{1,30}",
+    "8017": r"\d{18}",
+    "8018": r"\d{18}",
+}
+# Key AI -> qualifiers that a canonical link may keep, the finest first; of these only one is kept.
+_QUALIFIERS: Final = {"01": ("21", "235", "10"), "8006": ("21", "10"), "414": ("254",), "8010": ("8011",)}
+# Qualifiers that are read and left out: the consumer product variant tells objects of one GTIN apart, not objects.
+_LEFT_OUT: Final = {"01": ("22",), "8006": ("22",)}
+_QUALIFIER_TEXT: Final = {"235": rf"{_LINK_TEXT}{{1,28}}", "8011": r"\d{1,12}"}
+_SCHEME_OF_KEY: Final = {
+    "00": "sscc",
+    "01": "gtin",
+    "253": "gdti",
+    "255": "gcn",
+    "401": "ginc",
+    "402": "gsin",
+    "414": "gln",
+    "417": "pgln",
+    "8003": "grai",
+    "8004": "giai",
+    "8006": "itip",
+    "8010": "cpi",
+    "8017": "gsrnp",
+    "8018": "gsrn",
+}
+
+
+def check_digit(digits: str) -> str:
+    """The check digit that GS1 puts behind `digits`: weights 3 and 1 in turn, 3 at the right end.
+
+    >>> check_digit("10614141234567890")
+    '8'
+    """
+    total = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits)))
+    return str(-total % 10)
+
+
+def with_check_digit(digits: str) -> str:
+    """`digits` and their check digit."""
+    return digits + check_digit(digits)
+
+
+def scheme_of_link(link: str) -> str:
+    """The scheme that a canonical link identifies by: sscc, gtin, sgtin (with a serial), gln and so on."""
+    parts = link.removeprefix(ROOT + "/").split("/")
+    scheme = _SCHEME_OF_KEY[parts[0]]
+    return {("gtin", "21"): "sgtin", ("gtin", "10"): "lgtin", ("gtin", "235"): "upui", ("gln", "254"): "sgln"}.get(
+        (scheme, parts[2] if len(parts) > 2 else ""), scheme
+    )
+
+
+def canonical(uri: str) -> str | None:
+    """The constrained canonical Digital Link of an EPC URN or of any Digital Link; None for other URIs.
+
+    >>> canonical("urn:epc:id:sscc:0614141.1234567890")
+    'https://id.gs1.org/00/106141412345678908'
+    >>> canonical("https://example.com/x/sscc/106141412345678908?linkType=all")
+    'https://id.gs1.org/00/106141412345678908'
+    """
+    if uri.startswith("urn:epc:"):
+        return _from_urn(uri)
+    return _from_link(uri) if uri.startswith(("https://", "http://")) else None
+
+
+def urn_problem(uri: str) -> str | None:
+    """Why a URN of a GS1 key is none, although it says so; None where it is one, or of another scheme."""
+    if not uri.startswith(("urn:epc:id:", "urn:epc:class:", "urn:epc:idpat:")):
+        return None
+    kind, scheme = uri.split(":")[2:4]
+    pattern = _URNS.get((kind, scheme))
+    if pattern is None or _from_urn(uri) is not None:
+        return None
+    return f"it is no EPC URN of scheme {scheme} (EPC Tag Data Standard): {pattern.shape}"
+
+
+class _Urn:
+    """One URN scheme: its grammar, and the link it stands for."""
+
+    def __init__(self, grammar: str, total: int | None, link: Callable[..., str], shape: str) -> None:
+        """total: digits of company prefix and reference together; None where the reference is no number."""
+        self._grammar, self._total, self._link = re.compile(grammar), total, link
+        self.shape = shape
+
+    def link(self, rest: str) -> str | None:
+        found = self._grammar.fullmatch(rest)
+        if found is None or (self._total is not None and len(found[1]) + len(found[2]) != self._total):
+            return None
+        return f"{ROOT}/{self._link(*found.groups())}"
+
+
+def _encoded(text: str) -> str:
+    # Table 7-1 of the Digital Link standard, as far as a URN has not encoded them already.
+    for character in "!()*+,:":
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def _gtin(prefix: str, item: str) -> str:
+    return with_check_digit(item[0] + prefix + item[1:])
+
+
+def _sgln(prefix: str, place: str, extension: str) -> str:
+    place = f"414/{with_check_digit(prefix + place)}"
+    return place if extension == "0" else f"{place}/254/{_encoded(extension)}"
+
+
+_ITEM: Final = rf"{_PREFIX}\.(\d{{1,7}})"
+_REFERENCE: Final = rf"{_PREFIX}\.(\d{{0,6}})"
+_NUMBER: Final = rf"{_PREFIX}\.(\d{{4,11}})"
+
+_URNS: Final[dict[tuple[str, str], _Urn]] = {
+    ("id", "sgtin"): _Urn(
+        rf"{_ITEM}\.({_SERIAL}{{1,20}})",
+        13,
+        lambda prefix, item, serial: f"01/{_gtin(prefix, item)}/21/{_encoded(serial)}",
+        "PREFIX.ITEM.SERIAL, 13 digits before the serial",
+    ),
+    ("id", "sscc"): _Urn(
+        _NUMBER,
+        17,
+        lambda prefix, serial: f"00/{with_check_digit(serial[0] + prefix + serial[1:])}",
+        "PREFIX.SERIAL, 17 digits",
+    ),
+    ("id", "sgln"): _Urn(
+        rf"{_REFERENCE}\.({_SERIAL}{{1,20}})", 12, _sgln, "PREFIX.LOCATION.EXTENSION, 12 digits before the extension"
+    ),
+    ("id", "grai"): _Urn(
+        rf"{_REFERENCE}\.({_SERIAL}{{1,16}})",
+        12,
+        lambda prefix, kind, serial: f"8003/0{with_check_digit(prefix + kind)}{_encoded(serial)}",
+        "PREFIX.TYPE.SERIAL, 12 digits before the serial",
+    ),
+    ("id", "giai"): _Urn(
+        rf"{_PREFIX}\.({_SERIAL}{{1,24}})",
+        None,
+        lambda prefix, asset: f"8004/{prefix}{_encoded(asset)}",
+        "PREFIX.ASSET, at most 30 characters",
+    ),
+    ("id", "gsrn"): _Urn(
+        _NUMBER, 17, lambda prefix, service: f"8018/{with_check_digit(prefix + service)}", "PREFIX.SERVICE, 17 digits"
+    ),
+    ("id", "gsrnp"): _Urn(
+        _NUMBER, 17, lambda prefix, service: f"8017/{with_check_digit(prefix + service)}", "PREFIX.SERVICE, 17 digits"
+    ),
+    ("id", "gdti"): _Urn(
+        rf"{_REFERENCE}\.({_SERIAL}{{1,20}})",
+        12,
+        lambda prefix, kind, serial: f"253/{with_check_digit(prefix + kind)}{_encoded(serial)}",
+        "PREFIX.TYPE.SERIAL, 12 digits before the serial",
+    ),
+    ("id", "cpi"): _Urn(
+        rf"{_PREFIX}\.({_PART}{{1,24}})\.(\d{{1,12}})",
+        None,
+        lambda prefix, part, serial: f"8010/{_encoded(prefix + part)}/8011/{serial}",
+        "PREFIX.PART.SERIAL",
+    ),
+    ("id", "sgcn"): _Urn(
+        rf"{_REFERENCE}\.(\d{{1,12}})",
+        12,
+        lambda prefix, coupon, serial: f"255/{with_check_digit(prefix + coupon)}{serial}",
+        "PREFIX.COUPON.SERIAL, 12 digits before the serial",
+    ),
+    ("id", "ginc"): _Urn(
+        rf"{_PREFIX}\.({_SERIAL}{{1,24}})",
+        None,
+        lambda prefix, consignment: f"401/{prefix}{_encoded(consignment)}",
+        "PREFIX.CONSIGNMENT, at most 30 characters",
+    ),
+    ("id", "gsin"): _Urn(
+        _NUMBER, 16, lambda prefix, shipment: f"402/{with_check_digit(prefix + shipment)}", "PREFIX.SHIPMENT, 16 digits"
+    ),
+    ("id", "itip"): _Urn(
+        rf"{_ITEM}\.(\d{{2}})\.(\d{{2}})\.({_SERIAL}{{1,20}})",
+        13,
+        lambda prefix, item, piece, total, serial: f"8006/{_gtin(prefix, item)}{piece}{total}/21/{_encoded(serial)}",
+        "PREFIX.ITEM.PIECE.TOTAL.SERIAL",
+    ),
+    ("id", "upui"): _Urn(
+        rf"{_ITEM}\.({_SERIAL}{{1,28}})",
+        13,
+        lambda prefix, item, serial: f"01/{_gtin(prefix, item)}/235/{_encoded(serial)}",
+        "PREFIX.ITEM.SERIAL, 13 digits before the serial",
+    ),
+    ("id", "pgln"): _Urn(
+        _REFERENCE, 12, lambda prefix, party: f"417/{with_check_digit(prefix + party)}", "PREFIX.PARTY, 12 digits"
+    ),
+    ("class", "lgtin"): _Urn(
+        rf"{_ITEM}\.({_SERIAL}{{1,20}})",
+        13,
+        lambda prefix, item, lot: f"01/{_gtin(prefix, item)}/10/{_encoded(lot)}",
+        "PREFIX.ITEM.LOT, 13 digits before the lot",
+    ),
+    ("idpat", "sgtin"): _Urn(
+        rf"{_ITEM}\.\*", 13, lambda prefix, item: f"01/{_gtin(prefix, item)}", "PREFIX.ITEM.*, 13 digits"
+    ),
+    ("idpat", "upui"): _Urn(
+        rf"{_ITEM}\.\*", 13, lambda prefix, item: f"01/{_gtin(prefix, item)}", "PREFIX.ITEM.*, 13 digits"
+    ),
+    ("idpat", "grai"): _Urn(
+        rf"{_REFERENCE}\.\*",
+        12,
+        lambda prefix, kind: f"8003/0{with_check_digit(prefix + kind)}",
+        "PREFIX.TYPE.*, 12 digits",
+    ),
+    ("idpat", "gdti"): _Urn(
+        rf"{_REFERENCE}\.\*",
+        12,
+        lambda prefix, kind: f"253/{with_check_digit(prefix + kind)}",
+        "PREFIX.TYPE.*, 12 digits",
+    ),
+    ("idpat", "sgcn"): _Urn(
+        rf"{_REFERENCE}\.\*",
+        12,
+        lambda prefix, coupon: f"255/{with_check_digit(prefix + coupon)}",
+        "PREFIX.COUPON.*, 12 digits",
+    ),
+    ("idpat", "cpi"): _Urn(
+        rf"{_PREFIX}\.({_PART}{{1,24}})\.\*",
+        None,
+        lambda prefix, part: f"8010/{_encoded(prefix + part)}",
+        "PREFIX.PART.*",
+    ),
+    ("idpat", "itip"): _Urn(
+        rf"{_ITEM}\.(\d{{2}})\.(\d{{2}})\.\*",
+        13,
+        lambda prefix, item, piece, total: f"8006/{_gtin(prefix, item)}{piece}{total}",
+        "PREFIX.ITEM.PIECE.TOTAL.*",
+    ),
+}
+
+
+def _from_urn(uri: str) -> str | None:
+    parts = uri.split(":", 4)
+    if len(parts) < 5:
+        return None
+    urn = _URNS.get((parts[2], parts[3]))
+    return None if urn is None else urn.link(parts[4])
+
+
+def _from_link(uri: str) -> str | None:
+    try:
+        split = urlsplit(uri)
+    except ValueError:
+        return None
+    if split.fragment or not split.netloc:
+        return None
+    segments = [_SHORT_NAMES.get(segment, segment) for segment in split.path.split("/")[1:]]
+    for key, value in _KEYS.items():
+        if key in segments[:-1]:
+            at = segments.index(key)
+            if re.fullmatch(value, segments[at + 1]) is None:
+                return None
+            return _constrained(key, segments[at + 1], segments[at + 2 :])
+    return None
+
+
+def _constrained(key: str, value: str, rest: list[str]) -> str | None:
+    if len(rest) % 2:
+        return None
+    pairs = dict(zip(rest[::2], rest[1::2], strict=True))
+    kept = _QUALIFIERS.get(key, ())
+    if not pairs.keys() <= {*kept, *_LEFT_OUT.get(key, ())}:
+        return None
+    link = f"{ROOT}/{key}/{value.zfill(14) if key == '01' else value}"
+    for qualifier in kept:
+        if qualifier in pairs:
+            text = _QUALIFIER_TEXT.get(qualifier, rf"{_LINK_TEXT}{{1,20}}")
+            return f"{link}/{qualifier}/{pairs[qualifier]}" if re.fullmatch(text, pairs[qualifier]) else None
+    return link

@@ -1,0 +1,361 @@
+"""Checking of EPCIS documents: what the standard allows is accepted, and each way to break a rule names the rule."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.capture.documents import check_document, parse
+from tests.capture import reference_events as events
+from tests.capture.documents import document, query_document
+from tests.conftest import run_cli
+
+SCAN = {
+    "type": "ObjectEvent",
+    "eventTime": "2026-03-01T05:00:00+01:00",
+    "eventTimeZoneOffset": "+01:00",
+    "epcList": ["urn:parcels:s10:RB123456785GB"],
+    "action": "OBSERVE",
+    "bizStep": "arriving",
+}
+BAG = {
+    "type": "AggregationEvent",
+    "eventTime": "2026-03-01T05:00:00+01:00",
+    "eventTimeZoneOffset": "+01:00",
+    "parentID": "urn:epc:id:sscc:0614141.1234567890",
+    "childEPCs": ["urn:parcels:s10:RB123456785GB"],
+    "action": "ADD",
+}
+SENSED = {key: value for key, value in SCAN.items() if key != "epcList"} | {
+    "readPoint": {"id": "geo:50.6,5.4"},
+    "sensorElementList": [{"sensorReport": [{"type": "Temperature", "value": 4.5, "uom": "CEL"}]}],
+}
+TRANSACTION = {
+    "type": "TransactionEvent",
+    "eventTime": "2026-03-01T05:00:00Z",
+    "eventTimeZoneOffset": "-14:00",
+    "bizTransactionList": [{"bizTransaction": "urn:parcels:awb:020-12345675"}],
+    "epcList": [],
+    "action": "OBSERVE",
+}
+MADE = {
+    "type": "TransformationEvent",
+    "eventTime": "2026-03-01T05:00:00Z",
+    "eventTimeZoneOffset": "+00:00",
+    "inputEPCList": ["urn:a:1"],
+    "outputEPCList": ["urn:a:2"],
+}
+
+GOOD = [
+    *events.EVENTS,
+    SCAN,
+    BAG,
+    SENSED,
+    TRANSACTION,
+    MADE,
+    {**SCAN, "epcList": []},
+    {**SCAN, "bizStep": "https://example.com/voc/sorting"},
+    {**SCAN, "bizStep": "cbv:BizStep-arriving"},
+    {**SCAN, "eventTime": "2026-03-01T05:00:00.123456789Z"},
+    {**SCAN, "eventTime": "2016-12-31T23:59:60Z"},
+    {**SCAN, "eventTimeZoneOffset": "+14:00"},
+    {**SCAN, "certificationInfo": ["https://example.com/1", "https://example.com/2"]},
+    {**SCAN, "action": "ADD", "ilmd": {"cbvmda:lotNumber": "A"}},
+    {**SCAN, "persistentDisposition": {"set": ["completeness_verified"]}},
+    {**SCAN, "errorDeclaration": {"declarationTime": "2026-03-01T06:00:00Z", "reason": "did_not_occur"}},
+    {**BAG, "action": "DELETE", "childEPCs": []},
+    {**{key: value for key, value in BAG.items() if key != "parentID"}, "action": "OBSERVE"},
+    {**BAG, "type": "AssociationEvent"},
+    {**MADE, "outputEPCList": [], "transformationID": "urn:t:1"},
+    {**{key: value for key, value in TRANSACTION.items() if key != "epcList"}, "action": "DELETE"},
+    {"type": "example:Custom", "eventTime": "2026-03-01T05:00:00Z", "eventTimeZoneOffset": "+00:00", "x": 1},
+]
+
+
+@pytest.mark.parametrize("event", GOOD)
+def test_right_events_are_accepted(event: dict[str, Any]) -> None:
+    for whole in (document(event), query_document(event), {"@context": events.PREFIXES, **event}):
+        checked = check_document(whole)
+        assert checked.ok, (checked.problems, checked.events[0].problems)
+        assert checked.events[0].hash.startswith("ni:///sha-256;")
+        assert checked.events[0].event_id == event.get("eventID", checked.events[0].hash)
+
+
+def without(event: dict[str, Any], field: str) -> dict[str, Any]:
+    return {key: value for key, value in event.items() if key != field}
+
+
+SENSOR = SENSED["sensorElementList"][0]
+BAD = [
+    (without(SCAN, "eventTime"), "eventTime", "required-field"),
+    (without(SCAN, "eventTimeZoneOffset"), "eventTimeZoneOffset", "required-field"),
+    (without(SCAN, "action"), "action", "required-field"),
+    (without(SCAN, "type"), "type", "required-field"),
+    (without(SCAN, "epcList"), "", "what-is-observed"),
+    ({**SCAN, "type": "SortEvent"}, "type", "event-type"),
+    ({**SCAN, "type": 5}, "type", "type"),
+    ({**SCAN, "action": "observe"}, "action", "closed-word"),
+    ({**SCAN, "bizStep": "sorting"}, "bizStep", "closed-word"),
+    ({**SCAN, "bizStep": "Arriving"}, "bizStep", "closed-word"),
+    ({**SCAN, "bizStep": "urn:epcglobal:cbv:bizstep:arriving"}, "bizStep", "closed-word"),
+    ({**SCAN, "bizStep": "https://ref.gs1.org/cbv/BizStep-sorting"}, "bizStep", "closed-word"),
+    ({**SCAN, "bizStep": ["arriving"]}, "bizStep", "type"),
+    ({**SCAN, "disposition": "held"}, "disposition", "closed-word"),
+    ({**SCAN, "disposition": None}, "disposition", "type"),
+    ({**SCAN, "eventTime": "2026-03-01T05:00:00"}, "eventTime", "date-time"),
+    ({**SCAN, "eventTime": "2026-02-30T05:00:00Z"}, "eventTime", "date-time"),
+    ({**SCAN, "eventTime": "2026-03-01"}, "eventTime", "date-time"),
+    ({**SCAN, "eventTime": "20260301T050000Z"}, "eventTime", "date-time"),
+    ({**SCAN, "eventTime": "2026-03-01 05:00:00Z"}, "eventTime", "date-time"),
+    ({**SCAN, "eventTime": "2026-03-01T24:00:00Z"}, "eventTime", "date-time"),
+    ({**SCAN, "eventTime": 1772341200000}, "eventTime", "type"),
+    ({**SCAN, "eventTimeZoneOffset": "+14:01"}, "eventTimeZoneOffset", "time-zone-offset"),
+    ({**SCAN, "eventTimeZoneOffset": "01:00"}, "eventTimeZoneOffset", "time-zone-offset"),
+    ({**SCAN, "eventTimeZoneOffset": "Z"}, "eventTimeZoneOffset", "time-zone-offset"),
+    ({**SCAN, "eventTimeZoneOffset": "+1:00"}, "eventTimeZoneOffset", "time-zone-offset"),
+    ({**SCAN, "epcList": ["RB123456785GB"]}, "epcList[0]", "uri"),
+    ({**SCAN, "epcList": ["urn:x:a b"]}, "epcList[0]", "uri"),
+    ({**SCAN, "epcList": ["http://x/%zz"]}, "epcList[0]", "uri"),
+    ({**SCAN, "epcList": ["urn:x:ä"]}, "epcList[0]", "uri"),
+    ({**SCAN, "epcList": "urn:x:1"}, "epcList", "type"),
+    ({**SCAN, "epcList": ["urn:x:1", "urn:x:1"]}, "epcList", "unique-items"),
+    ({**SCAN, "epcList": ["urn:epc:id:sgtin:0614141.107346"]}, "epcList[0]", "epc-urn"),
+    ({**SCAN, "epcList": ["urn:epc:id:sscc:0614141.123456789"]}, "epcList[0]", "epc-urn"),
+    ({**SCAN, "myField": 1}, "myField", "extension-key"),
+    ({**SCAN, "bizstep": "arriving"}, "bizstep", "extension-key"),
+    ({**SCAN, "childEPCs": ["urn:x:1"]}, "childEPCs", "extension-key"),
+    ({**SCAN, "ilmd": {"cbvmda:lotNumber": "A"}}, "ilmd", "ilmd-only-with-add"),
+    ({**SCAN, "action": "DELETE", "ilmd": {}}, "ilmd", "ilmd-only-with-add"),
+    ({**SCAN, "action": "ADD", "ilmd": {"lotNumber": "A"}}, "ilmd.lotNumber", "extension-key"),
+    ({**BAG, "ilmd": {}}, "ilmd", "extension-key"),
+    ({**SCAN, "eventID": "1234"}, "eventID", "uri"),
+    ({**SCAN, "certificationInfo": "none"}, "certificationInfo", "uri"),
+    ({**SCAN, "readPoint": "urn:x:1"}, "readPoint", "type"),
+    ({**SCAN, "readPoint": {}}, "readPoint.id", "required-field"),
+    ({**SCAN, "readPoint": {"id": "gate 5"}}, "readPoint.id", "uri"),
+    ({**SCAN, "bizLocation": {"id": "urn:x:1", "name": "A"}}, "bizLocation.name", "extension-key"),
+    ({**SCAN, "quantityList": [{"quantity": 1}]}, "quantityList[0].epcClass", "required-field"),
+    ({**SCAN, "quantityList": [{"epcClass": "urn:x:1", "quantity": "1"}]}, "quantityList[0].quantity", "type"),
+    ({**SCAN, "quantityList": [{"epcClass": "urn:x:1", "uom": "kg"}]}, "quantityList[0].uom", "unit"),
+    ({**SCAN, "quantityList": [{"epcClass": "urn:x:1", "ex:y": 1}]}, "quantityList[0].ex:y", "unknown-field"),
+    ({**SCAN, "bizTransactionList": [{"type": "po"}]}, "bizTransactionList[0].bizTransaction", "required-field"),
+    (
+        {**SCAN, "bizTransactionList": [{"type": "order", "bizTransaction": "urn:x:1"}]},
+        "bizTransactionList[0].type",
+        "closed-word",
+    ),
+    ({**SCAN, "sourceList": [{"source": "urn:x:1"}]}, "sourceList[0].type", "required-field"),
+    ({**SCAN, "sourceList": [{"type": "owner", "source": "urn:x:1"}]}, "sourceList[0].type", "closed-word"),
+    (
+        {**SCAN, "destinationList": [{"type": "location", "source": "urn:x:1"}]},
+        "destinationList[0].destination",
+        "required-field",
+    ),
+    ({**SCAN, "persistentDisposition": {}}, "persistentDisposition", "one-of"),
+    ({**SCAN, "persistentDisposition": {"set": []}}, "persistentDisposition.set", "min-items"),
+    ({**SCAN, "persistentDisposition": {"set": ["held"]}}, "persistentDisposition.set[0]", "closed-word"),
+    ({**SCAN, "persistentDisposition": {"add": ["damaged"]}}, "persistentDisposition.add", "unknown-field"),
+    ({**SCAN, "errorDeclaration": {}}, "errorDeclaration.declarationTime", "required-field"),
+    (
+        {**SCAN, "errorDeclaration": {"declarationTime": "2026-03-01T06:00:00Z", "reason": "oops"}},
+        "errorDeclaration.reason",
+        "closed-word",
+    ),
+    (
+        {
+            **SCAN,
+            "errorDeclaration": {
+                "declarationTime": "2026-03-01T06:00:00Z",
+                "reason": "did_not_occur",
+                "correctiveEventIDs": ["urn:x:1"],
+            },
+        },
+        "errorDeclaration.correctiveEventIDs",
+        "did-not-occur",
+    ),
+    ({**SENSED, "sensorElementList": []}, "", "what-is-observed"),
+    ({**SENSED, "sensorElementList": [{}]}, "sensorElementList[0].sensorReport", "required-field"),
+    ({**SENSED, "sensorElementList": [{"sensorReport": []}]}, "sensorElementList[0].sensorReport", "min-items"),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"value": 1}]}]},
+        "sensorElementList[0].sensorReport[0].type",
+        "required-field",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Warmth"}]}]},
+        "sensorElementList[0].sensorReport[0].type",
+        "closed-word",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "https://gs1.org/voc/Temperature"}]}]},
+        "sensorElementList[0].sensorReport[0].type",
+        "closed-word",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "value": True}]}]},
+        "sensorElementList[0].sensorReport[0].value",
+        "type",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "hexBinaryValue": "xyz"}]}]},
+        "sensorElementList[0].sensorReport[0].hexBinaryValue",
+        "hex",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "exception": "ALARM"}]}]},
+        "sensorElementList[0].sensorReport[0].exception",
+        "closed-word",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "booleanValue": "true"}]}]},
+        "sensorElementList[0].sensorReport[0].booleanValue",
+        "type",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{**SENSOR, "sensorMetadata": {"time": "noon"}}]},
+        "sensorElementList[0].sensorMetadata.time",
+        "date-time",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{**SENSOR, "sensorMetadata": {"place": "here"}}]},
+        "sensorElementList[0].sensorMetadata.place",
+        "extension-key",
+    ),
+    (without(BAG, "parentID"), "parentID", "parent"),
+    ({**without(BAG, "parentID"), "action": "DELETE"}, "parentID", "parent"),
+    (without(BAG, "childEPCs"), "", "children"),
+    ({**BAG, "childEPCs": []}, "", "children"),
+    ({**without(BAG, "parentID"), "type": "AssociationEvent", "action": "OBSERVE"}, "parentID", "required-field"),
+    ({**BAG, "type": "AssociationEvent", "childEPCs": []}, "", "children"),
+    (without(TRANSACTION, "bizTransactionList"), "bizTransactionList", "required-field"),
+    ({**TRANSACTION, "bizTransactionList": []}, "bizTransactionList", "min-items"),
+    (without(TRANSACTION, "epcList"), "", "what-is-observed"),
+    (without(MADE, "inputEPCList"), "", "transformation"),
+    ({**MADE, "outputEPCList": []}, "", "transformation"),
+    ({**MADE, "action": "ADD"}, "action", "extension-key"),
+    ({**without(without(MADE, "inputEPCList"), "outputEPCList"), "transformationID": "urn:t:1"}, "", "transformation"),
+    ({"type": "example:Custom", "eventTimeZoneOffset": "+00:00"}, "eventTime", "required-field"),
+    ({"type": "example:Custom", **without(SCAN, "type"), "ilmd": 5}, "ilmd", "type"),
+    ({"type": "example:Custom", **without(SCAN, "type"), "readPoint": "here"}, "readPoint", "type"),
+    ("ObjectEvent", "", "type"),
+]
+
+
+@pytest.mark.parametrize(("event", "path", "rule"), BAD)
+def test_broken_events_are_refused_and_the_rule_is_named(event: Any, path: str, rule: str) -> None:
+    checked = check_document(document(SCAN, event))
+    assert not checked.ok and not checked.events[0].problems and not checked.problems
+    problems = checked.events[1].problems
+    where = "epcisBody.eventList[1]" + (f".{path}" if path else "")
+    assert (where, rule) in {(each.path, each.rule) for each in problems}, problems
+    assert all(each.message for each in problems)
+    assert checked.events[1].event_id is None and checked.events[1].hash is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "rule"),
+    [
+        ({"@context": None}, "@context", "required-field"),
+        ({"@context": "https://evil.example/context.jsonld"}, "@context", "context"),
+        ({"@context": [PREFIX := "https://gs1.github.io/EPCIS/epcis-context.jsonld", 7]}, "@context[1]", "type"),
+        ({"@context": [PREFIX, {"@import": "https://evil.example/"}]}, "@context[1].@import", "context"),
+        ({"type": "Document"}, "type", "document-type"),
+        ({"type": None}, "type", "required-field"),
+        ({"schemaVersion": None}, "schemaVersion", "required-field"),
+        ({"schemaVersion": "1.2"}, "schemaVersion", "version"),
+        ({"schemaVersion": 2.0}, "schemaVersion", "type"),
+        ({"creationDate": None}, "creationDate", "required-field"),
+        ({"creationDate": "yesterday"}, "creationDate", "date-time"),
+        ({"epcisBody": None}, "epcisBody", "required-field"),
+        ({"epcisBody": {}}, "epcisBody.eventList", "required-field"),
+        ({"epcisBody": {"eventList": {}}}, "epcisBody.eventList", "type"),
+        ({"epcisBody": []}, "epcisBody", "type"),
+        ({"events": []}, "events", "extension-key"),
+        ({"id": "document one"}, "id", "uri"),
+        ({"sender": 5}, "sender", "type"),
+        ({"epcisHeader": {"masterData": {}}}, "epcisHeader.masterData", "extension-key"),
+        (
+            {"epcisHeader": {"epcisMasterData": {"vocabularyList": [{"vocabularyElementList": []}]}}},
+            "epcisHeader.epcisMasterData.vocabularyList[0].type",
+            "required-field",
+        ),
+    ],
+)
+def test_broken_documents_are_refused(changes: dict[str, Any], path: str, rule: str) -> None:
+    checked = check_document(document(SCAN, **changes))
+    assert not checked.ok
+    assert (path, rule) in {(each.path, each.rule) for each in checked.problems}, checked.problems
+
+
+@pytest.mark.parametrize("where", ["queryResults", "queryName", "resultsBody", "eventList"])
+def test_query_documents_need_their_parts(where: str) -> None:
+    text = json.dumps(query_document(SCAN)).replace(f'"{where}"', '"urn:x:other"')
+    checked = check_document(json.loads(text))
+    assert [(each.rule, each.path.rpartition(".")[2]) for each in checked.problems] == [("required-field", where)]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (b"{", "not JSON"),
+        (b'{"a": 1, "a": 2}', "twice"),
+        (b'{"a": NaN}', "no number"),
+        (b'{"a": "\\ud800"}', "surrogate"),
+        (b"\xff", "not UTF-8"),
+        (b"[" * 40 + b"]" * 40, "deeper"),
+        (b"[" * 100_000, "deeper"),
+        (b'{"a":' * 100_000, "deeper"),
+        (b"9" * 5000, "digits"),
+    ],
+)
+def test_hostile_json_is_refused(text: bytes, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        parse(text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(GOOD), st.data())
+def test_no_mutation_breaks_the_checker(event: dict[str, Any], data: st.DataObject) -> None:
+    whole = document(event)
+    at: Any = whole
+    for _ in range(data.draw(st.integers(1, 6))):
+        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+        if not keys:
+            break
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(at[key], dict | list) or data.draw(st.integers(0, 2)) == 0:
+            at[key] = data.draw(JSON)
+            break
+        at = at[key]
+    checked = check_document(copy.deepcopy(whole))
+    for each in checked.events:
+        assert (each.hash is None) == bool(each.problems)
+
+
+def test_the_command_tells_of_every_file(tmp_path: Path) -> None:
+    good, bad, torn = tmp_path / "good.jsonld", tmp_path / "bad.jsonld", tmp_path / "torn.jsonld"
+    good.write_text(json.dumps(document(events.SHIPPING)))
+    bad.write_text(json.dumps(document(SCAN, {**SCAN, "bizStep": "sorting"})))
+    torn.write_text('{"type": ')
+    done = run_cli("check", str(good), str(bad), str(torn), "--json")
+    assert done.returncode == 1
+    first, second, third = map(json.loads, done.stdout.splitlines())
+    assert first["file"] == str(good) and first["ok"]
+    event = first["events"][0]
+    assert event["index"] == 0 and event["ok"] and event["event_id"] == event["hash"] and event["errors"] == []
+    assert event["hash"] == f"ni:///sha-256;{events.HASHES[0][1]}?ver=CBV2.0"
+    assert [each["ok"] for each in second["events"]] == [True, False] and not second["ok"]
+    assert second["events"][1]["errors"][0]["rule"] == "closed-word"
+    assert not third["ok"] and third["errors"]
+    assert run_cli("check", str(good)).returncode == 0
+    assert run_cli("check", str(tmp_path / "none")).returncode == 2

@@ -1,0 +1,265 @@
+"""Who is let in: forged, replayed, revoked, expired, stripped and swapped requests stay outside, and are counted."""
+
+import base64
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.capture import devices
+from streams.capture.devices import Device, Registry
+from streams.capture.doors import RateLimitedError, Rates
+from streams.capture.signatures import Denied, Nonces, Request, check_digest, content_digest, read_claim, sign
+from streams.domain.capture_happenings import DENIALS
+from streams.errors import Misconfigured
+from tests.capture.documents import document
+from tests.capture.gateways import Running, running, scan
+from tests.capture.test_documents import SCAN
+from tests.conftest import run_cli
+
+KIND = {"content-type": "application/x-ndjson"}
+
+
+@dataclass
+class Enrolled:
+    """A gateway and the secrets of who is enrolled at it."""
+
+    gateway: Running
+    registry: Registry
+    key: Ed25519PrivateKey
+    token: str
+
+    def signed(self, body: bytes, name: str = "S7", created: int | None = None, path: str = "/scans") -> dict[str, str]:
+        return {**KIND, **sign(self.key, name, Request("POST", path, "", KIND), body, created)}
+
+    def send(self, headers: dict[str, str], body: bytes, path: str = "/scans", **options: Any) -> int:
+        return self.gateway.request("POST", path, content=body, headers=headers, **options).status_code
+
+
+@pytest.fixture
+def enrolled(tmp_path: Path):
+    registry = Registry(tmp_path / "devices.json")
+    private, public = devices.new_key()
+    _, other = devices.new_key()
+    token, digest = devices.new_token()
+    registry.add(Device("S7", ("LGG",), ("SRT-07", "SRT-08"), 1000.0, public_key=public))
+    registry.add(Device("S8", ("LGG",), ("*",), 1000.0, public_key=other))
+    registry.add(Device("partner", ("*",), ("*",), 1000.0, token_sha256=digest))
+    with running(tmp_path, registry) as gateway:
+        key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(private))
+        yield Enrolled(gateway, registry, key, token)
+
+
+BODY = json.dumps(scan()).encode()
+
+
+def test_signed_requests_are_let_in(enrolled: Enrolled) -> None:
+    assert enrolled.send(enrolled.signed(BODY), BODY) == 200
+    assert len(enrolled.gateway.kept()) == 1 and enrolled.gateway.denied() == []
+    query = sign(enrolled.key, "S7", Request("GET", "/capture", "perPage=5", {}), b"")
+    assert enrolled.gateway.request("GET", "/capture?perPage=5", headers=query).status_code == 200
+
+
+def test_nobody_else_is(enrolled: Enrolled) -> None:
+    good = enrolled.signed(BODY)
+    stranger = Ed25519PrivateKey.generate()
+    forged = {**KIND, **sign(stranger, "S7", Request("POST", "/scans", "", KIND), BODY)}
+    unknown = enrolled.signed(BODY, name="S9")
+    other = enrolled.signed(BODY, name="S8")
+    stripped = {name: value for name, value in good.items() if name != "signature"}
+    unsigned = {name: value for name, value in good.items() if not name.startswith("signature")}
+    without_digest = {name: value for name, value in good.items() if name != "content-digest"}
+    old = enrolled.signed(BODY, created=int(time.time()) - 301)
+    early = enrolled.signed(BODY, created=int(time.time()) + 301)
+    elsewhere = enrolled.signed(BODY, path="/events")
+    shifted = {**good, "signature-input": good["signature-input"].replace("created=", "created=1")}
+    swapped = {**enrolled.signed(BODY), "signature": good["signature"]}
+    uncovered = {**good, "signature-input": good["signature-input"].replace(' "content-digest"', "")}
+    changed = BODY.replace(b"SRT-07", b"SRT-08")
+    cases: list[tuple[dict[str, str], bytes, str]] = [
+        (forged, BODY, "bad_signature"),
+        (unknown, BODY, "unknown_device"),
+        (other, BODY, "bad_signature"),
+        (stripped, BODY, "bad_signature"),
+        (unsigned, BODY, "no_credentials"),
+        (without_digest, BODY, "not_covered"),
+        (old, BODY, "outside_window"),
+        (early, BODY, "outside_window"),
+        (elsewhere, BODY, "bad_signature"),
+        (shifted, BODY, "bad_signature"),
+        (swapped, BODY, "bad_signature"),
+        (uncovered, BODY, "not_covered"),
+        (good, changed, "bad_digest"),
+        ({**good, "content-digest": content_digest(changed)}, changed, "bad_signature"),
+        ({**good, "content-type": "application/ndjson"}, BODY, "bad_signature"),
+        ({**KIND, "authorization": "Bearer " + "a" * 43}, BODY, "token_needs_tls"),
+        ({**KIND, "authorization": "Basic dTpw"}, BODY, "no_credentials"),
+    ]
+    for headers, body, reason in cases:
+        before = len(enrolled.gateway.denied())
+        assert enrolled.send(headers, body) == 401, reason
+        assert enrolled.gateway.denied()[before:] == [reason]
+    assert enrolled.gateway.kept() == []
+    assert set(enrolled.gateway.denied()) <= set(DENIALS)
+
+
+def test_the_same_request_twice_is_a_replay_even_for_another_gateway_of_the_folder(enrolled: Enrolled) -> None:
+    headers = enrolled.signed(BODY)
+    assert [enrolled.send(headers, BODY) for _ in range(3)] == [200, 401, 401]
+    assert enrolled.gateway.denied() == ["replayed", "replayed"]
+    with running(enrolled.gateway.folder / "..", enrolled.registry) as other:
+        other.gateway.doors = type(other.gateway.doors)(enrolled.registry, enrolled.gateway.folder / "nonces")
+        answer = other.request("POST", "/scans", content=BODY, headers=headers)
+        assert answer.status_code == 401 and other.denied() == ["replayed"]
+
+
+def test_revoked_devices_are_out_at_once(enrolled: Enrolled) -> None:
+    assert enrolled.send(enrolled.signed(BODY), BODY) == 200
+    Registry(enrolled.registry.path).revoke("S7")
+    answer = enrolled.gateway.request("POST", "/scans", content=BODY, headers=enrolled.signed(BODY))
+    assert answer.status_code == 401
+    assert enrolled.gateway.denied() == ["revoked"]
+    assert answer.json()["type"] == "epcisException:SecurityException"
+
+
+def test_tokens_need_tls(enrolled: Enrolled) -> None:
+    headers = {**KIND, "authorization": f"Bearer {enrolled.token}"}
+    assert enrolled.send(headers, BODY) == 401
+    assert enrolled.send(headers, BODY, scheme="https") == 200
+    assert enrolled.send({**KIND, "authorization": "Bearer " + "a" * 43}, BODY, scheme="https") == 401
+    assert enrolled.gateway.denied() == ["token_needs_tls", "bad_token"]
+
+
+def test_a_device_speaks_for_its_own_stations_only(enrolled: Enrolled) -> None:
+    body = b"\n".join(
+        json.dumps(each).encode()
+        for each in (scan("a1"), scan("a2", station="SRT-09"), scan("a3", site="DUI"), scan("a4", station="SRT-08"))
+    )
+    answer = enrolled.gateway.request("POST", "/scans", content=body, headers=enrolled.signed(body))
+    assert [each["status"] for each in answer.json()["results"]] == ["accepted", "refused", "refused", "accepted"]
+    assert enrolled.gateway.denied() == ["out_of_scope", "out_of_scope"]
+    place = {**SCAN, "readPoint": {"id": "urn:parcels:place:DUI:DEL-01"}}
+    whole = json.dumps(document(place)).encode()
+    kind = {"content-type": "application/json"}
+    headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/capture", "", kind), whole)}
+    answer = enrolled.gateway.request("POST", "/capture", content=whole, headers=headers)
+    job = sign(enrolled.key, "S7", Request("GET", answer.headers["location"], "", {}), b"")
+    said = enrolled.gateway.request("GET", answer.headers["location"], headers=job).json()
+    assert not said["success"] and said["errors"][0]["type"] == "epcisException:SecurityException"
+    assert len(enrolled.gateway.kept()) == 2
+
+
+def test_a_job_is_shown_to_its_owner_only(enrolled: Enrolled) -> None:
+    whole = json.dumps(document({**SCAN, "readPoint": {"id": "urn:parcels:place:LGG:SRT-07"}})).encode()
+    kind = {"content-type": "application/json"}
+    headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/capture", "", kind), whole)}
+    place = enrolled.gateway.request("POST", "/capture", content=whole, headers=headers).headers["location"]
+    partner = {"authorization": f"Bearer {enrolled.token}"}
+    assert enrolled.gateway.request("GET", place, "https", headers=partner).status_code == 404
+    assert enrolled.gateway.request("GET", "/capture", "https", headers=partner).json() == []
+
+
+def test_too_fast_is_told_when_to_go_on(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "devices.json")
+    token, digest = devices.new_token()
+    registry.add(Device("slow", ("*",), ("*",), 2.0, token_sha256=digest))
+    with running(tmp_path, registry, tokens_without_tls=True) as gateway:
+        headers = {**KIND, "authorization": f"Bearer {token}"}
+        answers = [
+            gateway.request("POST", "/scans", content=json.dumps(scan(f"a{number}")).encode(), headers=headers)
+            for number in range(8)
+        ]
+    assert answers[0].status_code == 200 and answers[-1].status_code == 429
+    assert int(answers[-1].headers["retry-after"]) >= 1 and "rate" in gateway.denied()
+
+
+def test_a_bucket_fills_with_time() -> None:
+    rates = Rates()
+    rates.take("a", 10, 25, now=0)
+    with pytest.raises(RateLimitedError):
+        rates.take("a", 10, 1, now=0.1)
+    rates.take("a", 10, 1, now=1.0)
+    rates.take("b", 10, 1, now=0.1)
+
+
+def test_nonces_outlive_the_process_and_not_their_window(tmp_path: Path) -> None:
+    now = time.time()
+    first = Nonces(tmp_path / "nonces", 300)
+    assert first.use("S7", "nonce-one", int(now), now) and not first.use("S7", "nonce-one", int(now), now)
+    assert first.use("S8", "nonce-one", int(now), now)
+    second = Nonces(tmp_path / "nonces", 300)
+    assert not second.use("S7", "nonce-one", int(now), now)
+    assert second.use("S7", "nonce-one", int(now), now + 302)
+
+
+@given(
+    st.text(max_size=80),
+    st.text(max_size=80),
+    st.dictionaries(st.sampled_from(["content-digest", "host", "date"]), st.text(max_size=30)),
+)
+def test_no_header_breaks_the_reader(said: str, given_: str, more: dict[str, str]) -> None:
+    headers = {**more, "signature-input": said, "signature": given_}
+    with pytest.raises(Denied):
+        read_claim(Request("POST", "/scans", "", headers), has_body=True)
+    with pytest.raises(Denied):
+        check_digest(said, b"body")
+
+
+@given(st.integers(0, 400), st.integers(1, 127))
+def test_one_changed_character_anywhere_is_noticed(place: int, by: int) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+    public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
+    device = Device("S7", ("*",), ("*",), 1.0, public_key=public)
+    request = Request("POST", "/scans", "", {"content-type": "a/b"})
+    headers = {"content-type": "a/b", **sign(key, "S7", request, b"body", 1_700_000_000)}
+    name = ("signature-input", "signature", "content-digest")[place % 3]
+    value = headers[name]
+    at = place % len(value)
+    headers[name] = value[:at] + chr((ord(value[at]) + by) % 128) + value[at + 1 :]
+    try:
+        claim = read_claim(Request("POST", "/scans", "", headers), has_body=True)
+        check_digest(headers["content-digest"], b"body")
+    except Denied:
+        return
+    good = device.signed(claim.signature, claim.base) and claim.key_id == "S7"
+    # The label of the signature is not signed (RFC 9421, 2.5), and both headers must have the same one.
+    assert not good or headers[name] == value
+
+
+class TestRegistry:
+    def test_secrets_are_not_in_the_file(self, tmp_path: Path) -> None:
+        done = run_cli("devices", "add", "S7", "--site", "LGG", "--data", str(tmp_path), "--json")
+        said = json.loads(done.stdout)
+        text = (tmp_path / "devices.json").read_text()
+        assert said["private_key"] not in text and said["public_key"] in text
+        token = json.loads(
+            run_cli("devices", "add", "p", "--site", "*", "--token", "--data", str(tmp_path), "--json").stdout
+        )["token"]
+        assert token not in (tmp_path / "devices.json").read_text()
+        assert (tmp_path / "devices.json").stat().st_mode & 0o077 == 0
+        assert Registry(tmp_path / "devices.json").by_token(token).name == "p"  # type: ignore[union-attr]
+
+    def test_names_are_given_once_and_revoked_ones_stay(self, tmp_path: Path) -> None:
+        data = ("--data", str(tmp_path))
+        assert run_cli("devices", "add", "S7", "--site", "LGG", *data).returncode == 0
+        assert run_cli("devices", "add", "S7", "--site", "LGG", *data).returncode == 2
+        assert run_cli("devices", "add", "a b", "--site", "LGG", *data).returncode == 2
+        assert run_cli("devices", "revoke", "S7", *data).returncode == 0
+        assert run_cli("devices", "revoke", "S8", *data).returncode == 2
+        (row,) = [json.loads(line) for line in run_cli("devices", "list", *data, "--json").stdout.splitlines()]
+        assert (row["name"], row["credential"]) == ("S7", "revoked")
+
+    def test_a_file_that_is_none_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "devices.json").write_text('{"devices": {"a": {}}}')
+        with pytest.raises(Misconfigured, match="no registry"):
+            Registry(tmp_path / "devices.json")
+
+    def test_open_gateways_listen_on_loopback_only(self, tmp_path: Path) -> None:
+        done = run_cli("gateway", "--insecure-local", "--host", "0.0.0.0", "--data", str(tmp_path))
+        assert done.returncode == 2 and "127.0.0.1" in done.stderr
