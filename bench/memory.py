@@ -1,7 +1,8 @@
 """`python -m bench memory`: what a parcel costs in memory, in a process of its own.
 
-Every parcel has an advice and 12 scans; places, plans, vehicles and bags repeat as they do in a hub. Two figures: the
-arrays of the table with their spare room, and how much the process grew.
+Every parcel has an advice, 12 scans and the clocks of the promises that are shipped; places, plans, vehicles and bags
+repeat as they do in a hub. After every block of parcels a Tick looks at all of them. Two figures: the arrays of the
+table with their spare room, and how much the process grew.
 """
 
 import argparse
@@ -32,11 +33,12 @@ from streams.domain.kinds import (
     UNLOADED,
     UNPACKED,
 )
+from streams.domain.promises import Promises
 from streams.kernel.avro_encode import Encoder
 from streams.pipeline.parcel_stage import ParcelStage
 from streams.pipeline.schemas import load_schemas
 
-LIMIT = 600
+LIMIT = 800
 SCANS = (
     ARRIVED,
     UNLOADED,
@@ -87,7 +89,7 @@ class History:
 
     def __init__(self) -> None:
         schemas = load_schemas()
-        self._encoders = {name: Encoder(schemas.current(name), schemas.id(name)) for name in ("Scan", "Advice")}
+        self._encoders = {name: Encoder(schemas.current(name), schemas.id(name)) for name in ("Scan", "Advice", "Tick")}
 
     def batches(self, parcels: int) -> Iterator[list[bytes]]:
         """One batch for each record of the parcels of a block."""
@@ -96,6 +98,14 @@ class History:
             yield self._advices(numbers)
             for place, kind in enumerate(SCANS):
                 yield self._scans(numbers, place, kind)
+            yield [self._tick(_START + int(numbers[-1]) * 7 + len(SCANS) * 17 * _MINUTE)]
+
+    def _tick(self, hub_time: int) -> bytes:
+        encoder = self._encoders["Tick"]
+        values, lengths = np.zeros((2, 1), np.int64), np.zeros((2, 1), np.int32)
+        values[encoder.layout.column("hub_time")] = hub_time
+        blob, ends = encoder.encode(1, [(values, lengths)], (b"",))
+        return blob[ends[0] : ends[1]].tobytes()
 
     def _advices(self, parcels: _Column) -> list[bytes]:
         words = _Words()
@@ -167,15 +177,14 @@ def measure(parcels: int) -> dict[str, float]:
     before = _resident_bytes()
     started = time.perf_counter()
     stage = ParcelStage(partition=0, partitions=1)
-    records = 0
     folding = 0.0
     for batch in history.batches(parcels):
         said = stage.run(batch, outputs=False)
         assert not said.refused, said.refused[:3]
         folding += said.seconds["fold"]
-        records += len(batch)
     seconds = time.perf_counter() - started
     del batch
+    records = int(stage.table.arrays.rows["records"][: len(stage.table)].sum())
     return {
         "parcels": len(stage.table),
         "records": records,
@@ -211,7 +220,8 @@ def main(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps(result))
     else:
-        print(f"{result['parcels']:,.0f} parcels with an advice and {len(SCANS)} scans each")
+        promises = len(Promises.default().promises)
+        print(f"{result['parcels']:,.0f} parcels with an advice, {len(SCANS)} scans and {promises} promises each")
         print(f"table:   {result['table_bytes_per_parcel']:7.1f} bytes a parcel, spare room included")
         print(f"process: {result['process_bytes_per_parcel']:7.1f} bytes a parcel")
         for name, value in result.items():

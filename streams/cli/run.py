@@ -1,6 +1,7 @@
 """`parcels run`: a worker."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -33,6 +34,9 @@ def run(
     dry: Annotated[
         bool, typer.Option("--dry", help="Fold the log from its beginning and write nothing: for measurements.")
     ] = False,
+    promises: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What is promised about parcels; the default is shipped.")
+    ] = None,
     json: Json = False,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
@@ -46,11 +50,12 @@ def run(
       parcels run
       parcels run --until-idle 5
       parcels run --metrics-port 9464
+      parcels run --promises promises.yaml
     """
     import json as json_module
     import time
 
-    from streams.config import load_hub
+    from streams.config import load_hub, load_promises
     from streams.observe.logs import set_up
     from streams.observe.metrics import WorkerMetrics
     from streams.observe.serve import serve
@@ -61,13 +66,16 @@ def run(
 
     where = settings(bootstrap, prefix)
     set_up()
-    metrics = WorkerMetrics(sites=[site.code for site in load_hub().sites])
+    watched = load_promises(promises)
+    metrics = WorkerMetrics(
+        sites=[site.code for site in load_hub().sites], promises=[promise.name for promise in watched.promises]
+    )
     # KIP-848 refuses a restarted static member until its session ends, so there members are dynamic.
     held = Instance(where.prefix + GROUP) if instance is None and protocol == "classic" and not dry else None
     name = held.name if held is not None else instance
     warm()
     tune()
-    worker = Worker(where, Options(name, protocol, until_idle, dry), metrics)
+    worker = Worker(where, Options(name, protocol, until_idle, dry, watched), metrics)
     stop_on_signals(worker.stop)
     server = serve(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
     try:

@@ -31,6 +31,12 @@ class BatchCommitted:
     parcels_by_stage: Mapping[str, int]
     # Largest Tick folded, ms since 1970; None before the first.
     hub_time: int | None
+    # (type, promise or anomaly) -> alerts.
+    alerts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    # Parcels that left the table and parcel.state.
+    retired: int = 0
+    # promise -> clocks of this partition that run or stand still, at the last Tick.
+    clocks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,8 @@ class Encoder:
         self._fields(record, "", 0)
         self._emit(END, "", -1)
         self._code = np.array(self._program, np.int64)
-        # Arrays in a tuple: 4, 16, 64, …; each number of them is compiled on its own.
-        self._rooms = 4
+        # Arrays in a tuple: 6, 24, 96, …; each number of them is compiled on its own.
+        self._rooms = 6
         while self._rooms < len(self.layout.frames):
             self._rooms *= 4
         # Bytes a row of the last batches, to begin the next with a fitting buffer.

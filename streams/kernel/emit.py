@@ -33,7 +33,7 @@ from streams.domain.parcel import (
     tell,
     tell_advice,
 )
-from streams.kernel.fold import Folded
+from streams.kernel.folded import Folded
 from streams.kernel.insert import NO_TIME
 from streams.kernel.places import ABSENT, REASON, SITE, STATION, text_in
 from streams.kernel.places import LANE as LANE_TEXT

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.domain.clocks import Integers, Rules, Story
 from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import identity, put_big_endian
 from streams.domain.kinds import ADVISED, VOID
@@ -23,11 +24,27 @@ from streams.domain.limits import (
     WORD_BYTES,
 )
 from streams.domain.reasons import Reason
-from streams.kernel.insert import AT, DUPLICATE, PREVIOUS, STAGE, TIME, TYPE, Change, insert
+from streams.kernel.due import mark_changed
+from streams.kernel.folded import DELTAS, DUPLICATES, MILESTONES, SCANS, Folded, put_delta, touch
+from streams.kernel.insert import (
+    AT,
+    DUPLICATE,
+    PREVIOUS,
+    SCAN_AT,
+    SCAN_KIND,
+    SCAN_TIME,
+    STAGE,
+    TIME,
+    TYPE,
+    Change,
+    insert,
+)
+from streams.kernel.insert import SCANS as SCANS_BY
 from streams.kernel.murmur import partition_of
 from streams.kernel.places import ABSENT, plan_of, where_of
-from streams.kernel.stamp import ADVICE, INFERRED, stamp_of
-from streams.kernel.table import HUB_TIME, NO_WORD, Arrays, Bytes, row_of, word_of
+from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, kind_of, stamp_of, time_of
+from streams.kernel.table import CHUNK, GONE, HUB_TIME, NO_WORD, RETIRED, Arrays, Bytes, row_of, word_of
+from streams.kernel.watch import tick
 
 # Index of the record type in the decoder of hub.scans.
 SCAN, ADVICE_RECORD, TICK = range(3)
@@ -73,51 +90,6 @@ class Batch(NamedTuple):
     lengths: NDArray[np.int32]
     record: NDArray[np.int8]
     status: Bytes  # Reason of each record; the fold adds its own
-
-
-MILESTONE: Final = np.dtype(
-    [
-        ("row", np.int32),
-        ("version", np.int32),
-        ("event_time", np.int64),
-        ("previous_time", np.int64),
-        ("high", np.uint64),
-        ("low", np.uint64),
-        ("at", np.int32),
-        ("type", np.uint8),
-        ("stage", np.uint8),
-        ("direction", np.uint8),
-    ],
-    align=True,
-)
-
-
-class Folded(NamedTuple):
-    """What a batch did, filled by `fold`: each array has room for one entry a record."""
-
-    touched: NDArray[np.int32]  # rows that changed, in the order of their first change
-    milestones: NDArray[np.void]
-    # Of each distinct scan: its place, kind and direction, for the counters.
-    scan_at: NDArray[np.int32]
-    scan_kind: Bytes
-    scan_direction: Bytes
-    counts: NDArray[np.int64]
-
-
-# Positions in Folded.counts.
-TOUCHED, MILESTONES, SCANS, DUPLICATES, FOLD_COUNTERS = range(5)
-
-
-def blank_folded(records: int) -> Folded:
-    """Room for what a batch of `records` does."""
-    return Folded(
-        touched=np.empty(records, np.int32),
-        milestones=np.empty(records, MILESTONE),
-        scan_at=np.empty(records, np.int32),
-        scan_kind=np.empty(records, np.uint8),
-        scan_direction=np.empty(records, np.uint8),
-        counts=np.zeros(FOLD_COUNTERS, np.int64),
-    )
 
 
 @inlined
@@ -252,28 +224,39 @@ def fold(
     a: Arrays,
     b: Batch,
     c: ScanColumns,
+    rules: Rules,
     partition: int,
     partitions: int,
     number: int,
+    first: int,
     change: Change,
+    story: Story,
+    found: Integers,
     out: Folded,
-) -> None:
+) -> int:
     """Fold a batch into a table that has room for it (`ParcelTable.reserve`).
 
     Args:
+        rules: what is promised.
         partition, partitions: which partition of how many the records come from.
         number: of this batch; differs from that of every batch before it in this table.
-        change: from `insert.blank_change`, overwritten.
+        first: record to begin with; 0, or what a call before this one returned.
+        change, story, found: from `insert.blank_change` and `clocks.blank_story`, overwritten.
         out: from `blank_folded`, filled; reasons of refused records go to `b.status`.
+
+    Returns:
+        The record to go on with when there is more room for alerts and deltas; how many there are when all is done.
     """
-    for i in range(len(b.status)):
+    for i in range(first, len(b.status)):
         if b.status[i] != _OK:
             continue
         if b.record[i] == TICK:
             if _time_is_bad(b.values[c.hub_time, i]):
                 b.status[i] = _OUT_OF_BOUNDS
-            else:
-                a.counts[HUB_TIME] = max(a.counts[HUB_TIME], b.values[c.hub_time, i])
+            elif b.values[c.hub_time, i] > a.counts[HUB_TIME] and not tick(
+                a, rules, b.values[c.hub_time, i], number, story, found, out
+            ):
+                return i
             continue
         # 1. Refuse what cannot be used, before anything is changed.
         reason = _key_reason(b, c, i, partition, partitions)
@@ -287,6 +270,9 @@ def fold(
         if a.rows[row]["records"] >= RECORDS_PER_PARCEL or (kind == VOID and a.rows[row]["voids"] >= VOIDS_PER_PARCEL):
             b.status[i] = _PARCEL_FULL
             continue
+        # An advice or a VOID may change the direction of every scan.
+        if len(out.delta_at) - out.counts[DELTAS] < 2 * a.rows[row]["records"] + 2:
+            return i
         # 2. Make a slot of it.
         at = int64(NO_WORD)
         what = int64(NO_WORD)
@@ -311,13 +297,14 @@ def fold(
                 what = _time_word(a, b.values[c.promised_at, i])
         # 3. Insert it; what it changes goes to the outputs.
         stamp = stamp_of(b.values[c.event_time, i], kind, offset, flags)
+        direction = int64(a.rows[row]["direction"])
         if insert(a, row, high, low, stamp, at, what, change) == DUPLICATE:
             out.counts[DUPLICATES] += 1
             continue
-        if a.rows[row]["batch"] != number:
-            a.rows[row]["batch"] = number
-            out.touched[out.counts[TOUCHED]] = row
-            out.counts[TOUCHED] += 1
+        if a.rows[row]["batch"] == GONE:
+            a.counts[RETIRED] -= 1
+        touch(a, row, number, out)
+        mark_changed(a, row)
         if b.record[i] == SCAN:
             n = out.counts[SCANS]
             out.scan_at[n] = at
@@ -326,6 +313,30 @@ def fold(
             out.counts[SCANS] = n + 1
         if change.numbers[TYPE] != 0:
             _record_milestone(a, row, change, out)
+        if change.numbers[SCANS_BY] != 0:
+            numbers = change.numbers
+            put_delta(out, numbers[SCANS_BY], numbers[SCAN_AT], numbers[SCAN_KIND], numbers[SCAN_TIME], direction)
+        if a.rows[row]["direction"] != direction:
+            _turn(a, row, direction, out)
+    return len(b.status)
+
+
+@compiled
+def _turn(a: Arrays, row: int, before: int, out: Folded) -> None:
+    """The parcel goes in another direction than was known: its scans are counted under that one."""
+    now = int64(a.rows[row]["direction"])
+    chunk = int64(a.rows[row]["head"])
+    left = int64(a.rows[row]["records"])
+    while left > 0:
+        for slot in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
+            stamp = int64(a.slots[slot]["stamp"])
+            if stamp & (VOIDED | ADVICE) or kind_of(stamp) == VOID:
+                continue
+            at = int64(a.slots[slot]["at"])
+            put_delta(out, int64(-1), at, kind_of(stamp), time_of(stamp), before)
+            put_delta(out, int64(1), at, kind_of(stamp), time_of(stamp), now)
+        left -= CHUNK
+        chunk = int64(a.following[chunk])
 
 
 @inlined

@@ -22,18 +22,19 @@ NO_TIME: Final = -(1 << 63)
 class Change(NamedTuple):
     """What an insertion changed in the first time of a stage: one array each, so that compiled code can fill it."""
 
-    # type (0 for none), stage, event_time, previous_time, word of the evidence's place
+    # type (0 for none), stage, event_time, previous_time, word of the evidence's place; then of the scan whose
+    # number the record changes: by how many (1, or -1 for a VOID, or 0), its kind, event_time and word of its place
     numbers: NDArray[np.int64]
     # identity of the evidence: high, low
     evidence: NDArray[np.uint64]
 
 
-TYPE, STAGE, TIME, PREVIOUS, AT = range(5)
+TYPE, STAGE, TIME, PREVIOUS, AT, SCANS, SCAN_KIND, SCAN_TIME, SCAN_AT, NUMBERS = range(10)
 
 
 def blank_change() -> Change:
     """A change to be filled by `insert`."""
-    return Change(np.zeros(5, np.int64), np.zeros(2, np.uint64))
+    return Change(np.zeros(NUMBERS, np.int64), np.zeros(2, np.uint64))
 
 
 @inlined
@@ -78,6 +79,7 @@ def insert(a: Arrays, row: int, high: np.uint64, low: np.uint64, stamp: int, at:
     order = order_of(stamp)
     records = int64(a.rows[row]["records"])
     change.numbers[TYPE] = 0
+    change.numbers[SCANS] = 0
     # 1. One walk: is it known, where does it belong, is it voided, which record is the first of its kind so far?
     chunk = int64(a.rows[row]["head"])
     last = int64(NONE)
@@ -115,6 +117,8 @@ def insert(a: Arrays, row: int, high: np.uint64, low: np.uint64, stamp: int, at:
                 _fill(change, STAGE_CORRECTED, kind, time_of(stamp), previous, at, high, low)
         if stamp & ADVICE and change.numbers[TYPE] != 0:
             change.numbers[AT] = NO_WORD
+    if kind != VOID and stamp & (VOIDED | ADVICE) == 0:
+        _count(change, 1, kind, time_of(stamp), at)
     # 3. Put it in, and move what comes after it one slot on.
     if records % CHUNK == 0:
         fresh = chunk_from(a)
@@ -180,6 +184,14 @@ def _shift_in(
             slot = chunk * CHUNK
 
 
+@inlined
+def _count(change: Change, by: int, kind: int, time: int, at: int) -> None:
+    change.numbers[SCANS] = by
+    change.numbers[SCAN_KIND] = kind
+    change.numbers[SCAN_TIME] = time
+    change.numbers[SCAN_AT] = at
+
+
 @compiled
 def _void(a: Arrays, row: int, target: int, high: np.uint64, low: np.uint64, change: Change) -> None:
     """Mark what a VOID (identity high, low) declares wrong, if it is known and not voided yet."""
@@ -195,6 +207,8 @@ def _void(a: Arrays, row: int, target: int, high: np.uint64, low: np.uint64, cha
         return
     first = _first_of(a, row, kind)
     a.slots[voided]["stamp"] = stamp | VOIDED
+    if stamp & ADVICE == 0:
+        _count(change, -1, kind, time_of(stamp), int64(a.slots[voided]["at"]))
     if first != voided or (MILESTONES >> kind) & 1 == 0:
         return
     time = time_of(stamp)

@@ -13,6 +13,7 @@ from streams.kernel.table import NO_WORD, Arrays, Bytes, word_of
 
 ABSENT: Final = -1  # size of a text that is null
 SITE, STATION, LANE, REASON = range(4)
+SERVICE, ORIGIN, DESTINATION, PLANNED_LANE = range(4)  # after the direction
 
 
 @inlined
@@ -124,3 +125,31 @@ def text_in(a: Arrays, where: int, part: int) -> tuple[int, int]:
             return at, size
         at += size
     return int64(0), int64(ABSENT)
+
+
+@inlined
+def plan_text(a: Arrays, plan: int, part: int) -> tuple[int, int]:
+    """Position in the heap and size of SERVICE, ORIGIN, DESTINATION or PLANNED_LANE of a Plan word; ABSENT for null."""
+    at = int64(a.words[plan]["at"]) + 1
+    for field in range(part + 1):
+        if field == PLANNED_LANE:
+            present = a.heap[at]
+            at += 1
+            if present == 0:
+                return int64(0), int64(ABSENT)
+        size, at = _size_at(a.heap, at)
+        if field == part:
+            return at, size
+        at += size
+    return int64(0), int64(ABSENT)
+
+
+@inlined
+def same_text(left: Bytes, left_at: int, left_size: int, right: Bytes, right_at: int, right_size: int) -> bool:
+    """Are the two texts, neither of them null, the same?"""
+    if left_size != right_size:
+        return False
+    for i in range(left_size):
+        if left[left_at + i] != right[right_at + i]:
+            return False
+    return True

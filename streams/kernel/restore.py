@@ -3,14 +3,31 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import get_big_endian
 from streams.domain.kinds import VOID
+from streams.kernel.due import mark_changed
 from streams.kernel.emit import Frame, move_gauge
 from streams.kernel.places import ABSENT, direction_of, plan_of, where_of
 from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, stamp_of
-from streams.kernel.table import CHUNK, NO_WORD, NONE, Arrays, Bytes, chunk_from, clear_row, row_of, word_of
+from streams.kernel.table import (
+    CHUNK,
+    GONE,
+    NEVER,
+    NO_WORD,
+    NONE,
+    RETIRED,
+    Arrays,
+    Bytes,
+    chunk_from,
+    clear_row,
+    row_of,
+    word_of,
+)
+from streams.kernel.told import drop_all_told, put_told
+from streams.kernel.watch import retire
 
 
 class StateParts(NamedTuple):
@@ -19,6 +36,16 @@ class StateParts(NamedTuple):
     parcel_id: int
     stage: int
     scans: int
+    alerts: int
+
+
+class AlertParts(NamedTuple):
+    """Numbers of the columns of the frame alerts[]."""
+
+    about: int
+    type: int
+    since: int
+    alert_id: int
 
 
 class EntryParts(NamedTuple):
@@ -100,7 +127,15 @@ def _time_word(a: Arrays, f: Frame, column: int, i: int) -> int:
 
 @compiled
 def restore_rows(
-    a: Arrays, buffer: Bytes, status: Bytes, states: Frame, s: StateParts, entries: Frame, e: EntryParts
+    a: Arrays,
+    buffer: Bytes,
+    status: Bytes,
+    states: Frame,
+    s: StateParts,
+    entries: Frame,
+    e: EntryParts,
+    alerts: Frame,
+    t: AlertParts,
 ) -> None:
     """Take decoded states into the table, in the order of the topic: a later state of a parcel replaces an earlier one.
 
@@ -110,8 +145,12 @@ def restore_rows(
         if status[i] != 0:
             continue
         row = row_of(a, buffer, states.values[s.parcel_id, i], int64(states.lengths[s.parcel_id, i]))
+        if a.rows[row]["batch"] == GONE:
+            a.rows[row]["batch"] = NONE
+            a.counts[RETIRED] -= 1
         if a.rows[row]["head"] != NONE:
             clear_row(a, row)
+        drop_all_told(a, row)
         first = states.values[s.scans, i]
         records = int64(states.lengths[s.scans, i])
         last = int64(NONE)
@@ -156,3 +195,26 @@ def restore_rows(
         if states.lengths[s.stage, i] != ABSENT:
             stage = states.values[s.stage, i]
         move_gauge(a, row, stage)
+        # From the last to the first, as the list of a row begins with what came last.
+        told = states.values[s.alerts, i] + states.lengths[s.alerts, i]
+        for _ in range(states.lengths[s.alerts, i]):
+            told -= 1
+            about = word_of(a, buffer, alerts.values[t.about, told], int64(alerts.lengths[t.about, told]))
+            at = alerts.values[t.alert_id, told]
+            high = get_big_endian(buffer, at)
+            low = get_big_endian(buffer, at + 8)
+            put_told(a, row, about, alerts.values[t.type, told], alerts.values[t.since, told], high, low)
+        # Looked at once more at the next Tick: what is due comes from the records and the promises.
+        mark_changed(a, row)
+
+
+@compiled
+def retire_rows(a: Arrays, keys: Bytes, ends: NDArray[np.int64]) -> None:
+    """Take away the parcels with these ids, of which parcel.state holds a tombstone."""
+    for i in range(len(ends) - 1):
+        row = row_of(a, keys, ends[i], ends[i + 1] - ends[i])
+        if a.rows[row]["batch"] != GONE:
+            listed = a.due[row] == NEVER
+            retire(a, row)
+            if listed:
+                a.due[row] = NEVER

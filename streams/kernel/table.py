@@ -2,13 +2,14 @@
 
 A parcel is a row; its records are slots of 32 bytes, kept sorted by (event_time, kind, identity) in chunks of three
 that are linked to a list. Texts (parcel ids, places, plans, containers) are bytes in one heap; those that repeat are
-words, stored once. Memory: 24 bytes a row, 32 a slot, 4 a chunk, 5 to 13 a row for the index, and the texts:
-below 600 bytes for a parcel with an advice and 12 scans (`python -m bench memory` measures it).
+words, stored once. Memory: 28 bytes a row, 12 for the times at which it is due (streams/kernel/due.py), 32 a slot, 4 a
+chunk, 5 to 13 a row for the index, 32 for each alert that stands, and the texts (`python -m bench memory` measures it).
 
 The arrays grow before a batch (`ParcelTable.reserve`), never inside compiled code.
 """
 
 import secrets
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import hash64
 from streams.domain.kinds import KINDS
+from streams.domain.promises import LARGEST_NUMBER
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
@@ -24,6 +26,7 @@ Integers = NDArray[np.int64]
 # Slots a chunk; one is lost on average, two at most. Two, three, four and five are equally fast within a few percent.
 CHUNK: Final = 3
 NONE: Final = -1  # no row, no chunk
+GONE: Final = -2  # as the last batch of a row: the parcel retired, and nothing came of it since
 NO_WORD: Final = 0
 KEY_ALIGN: Final = 4
 
@@ -33,6 +36,8 @@ ROW: Final = np.dtype(
         ("head", np.int32),  # first chunk
         ("records", np.int32),  # distinct records: the version of the state
         ("batch", np.int32),  # last batch that touched the row
+        ("told", np.int32),  # first of the alerts that stand: streams/kernel/told.py
+        ("running", np.uint16),  # promises whose clock ran or stood still at the last Tick, one bit each
         ("voids", np.uint16),  # how many of the records are voids
         ("key_size", np.uint8),
         ("stage", np.uint8),  # as last published, for the gauges
@@ -51,9 +56,23 @@ SLOT: Final = np.dtype(
 )
 WORD: Final = np.dtype([("at", np.int64), ("size", np.int32), ("hash", np.uint32)])
 
+# An alert that stands: it was told and not withdrawn.
+TOLD: Final = np.dtype(
+    [
+        ("high", np.uint64),  # its id
+        ("low", np.uint64),
+        ("since", np.int64),  # what it is about: when the clock started, or the first evidence
+        ("what", np.int32),  # word of the promise's or the anomaly's name, and the type in the two lowest bits
+        ("next", np.int32),  # the parcel's next one, or NONE; of a free one, the next free one
+    ]
+)
+
 # Counters of a table, by position in `Arrays.counts`.
-ROWS, CHUNKS, FREE, HEAP, WORDS, HUB_TIME, COUNTERS = range(7)
+ROWS, CHUNKS, FREE, HEAP, WORDS, HUB_TIME, CHANGED, CHANGED_DONE, TOLDS, TOLD_FREE, RETIRED, COUNTERS = range(12)
 NEVER: Final = -(1 << 63)
+# Rows that share one smallest due time.
+BLOCK: Final = 1024
+NOT_DUE: Final = (1 << 63) - 1
 _LARGE: Final = 1 << 20  # bytes
 
 
@@ -68,6 +87,12 @@ class Arrays(NamedTuple):
     row_index: NDArray[np.int32]  # open addressing, a power of two long; NONE where empty
     row_tags: Bytes  # eight bits of the hash beside each, so that most wrong rows are never looked at
     word_index: NDArray[np.int32]
+    due: Integers  # after which instant the row is due; NEVER from a change to the next Tick, NOT_DUE for never
+    due_blocks: Integers  # no more than the smallest of each block of rows
+    changed: NDArray[np.int32]  # rows that changed since the last Tick, in the order of their first change
+    told: NDArray[np.void]
+    running: Integers  # clocks of each promise that ran or stood still at the last Tick
+    subjects: NDArray[np.int32]  # words of the names of the promises and, after them, of the anomalies
     counts: Integers
     stages: Integers  # parcels at each stage, as last published; entry 0, no stage, is not kept
     seed: NDArray[np.uint64]
@@ -77,9 +102,10 @@ class Arrays(NamedTuple):
 class ParcelTable:
     """The parcels of one partition. Not safe for use from several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, subjects: Sequence[str] = ()) -> None:
+        """`subjects`: names of what alerts are about."""
         counts = np.zeros(COUNTERS, np.int64)
-        counts[FREE] = NONE
+        counts[FREE] = counts[TOLD_FREE] = NONE
         counts[WORDS] = 1  # word 0 is "none"
         counts[HUB_TIME] = NEVER
         self.arrays = Arrays(
@@ -91,14 +117,29 @@ class ParcelTable:
             row_index=np.full(2048, NONE, np.int32),
             row_tags=np.zeros(2048, np.uint8),
             word_index=np.full(2048, NONE, np.int32),
+            due=np.zeros(1024, np.int64),
+            due_blocks=np.full(1024 // BLOCK, NOT_DUE, np.int64),
+            changed=np.zeros(1024, np.int32),
+            told=np.zeros(64, TOLD),
+            running=np.zeros(LARGEST_NUMBER, np.int64),
+            subjects=np.zeros(len(subjects), np.int32),
             counts=counts,
             stages=np.zeros(len(KINDS), np.int64),
             seed=np.array([secrets.randbits(64)], np.uint64),
             scratch=np.zeros(1 << 13, np.uint8),
         )
+        for place, name in enumerate(subjects):
+            size = len(name.encode())
+            self.arrays.scratch[:size] = np.frombuffer(name.encode(), np.uint8)
+            self.arrays.subjects[place] = word_of(self.arrays, self.arrays.scratch, 0, size)
 
     def __len__(self) -> int:
         """Number of parcels."""
+        return int(self.arrays.counts[ROWS] - self.arrays.counts[RETIRED])
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, those of parcels that retired among them."""
         return int(self.arrays.counts[ROWS])
 
     @property
@@ -126,8 +167,15 @@ class ParcelTable:
         # A record brings two words at most.
         words = int(a.counts[WORDS]) + 2 * records
         following = _grown(a.following, int(a.counts[CHUNKS]) + chunks)
+        due = _grown(a.due, rows)
+        blocks = len(a.due_blocks)
+        due_blocks = _grown(a.due_blocks, -(-len(due) // BLOCK))
+        due_blocks[blocks:] = NOT_DUE
         self.arrays = a = a._replace(
             rows=_grown(a.rows, rows),
+            due=due,
+            due_blocks=due_blocks,
+            changed=_grown(a.changed, rows),
             following=following,
             slots=_grown(a.slots, len(following) * CHUNK),
             heap=_grown(a.heap, heap),
@@ -142,6 +190,10 @@ class ParcelTable:
             index = np.full(_power_of_two(-(-words * 5 // 4)), NONE, np.int32)
             reindex_words(a, index)
             self.arrays = a._replace(word_index=index)
+
+    def reserve_told(self, more: int) -> None:
+        """Make room for so many more alerts that stand."""
+        self.arrays = self.arrays._replace(told=_grown(self.arrays.told, int(self.arrays.counts[TOLDS]) + more))
 
 
 _Array = TypeVar("_Array", bound=NDArray[Any])
@@ -225,10 +277,13 @@ def row_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
     a.rows[row]["key_at"] = key_at
     a.rows[row]["key_size"] = size
     a.rows[row]["head"] = NONE
+    a.rows[row]["told"] = NONE
+    a.rows[row]["running"] = 0
     a.rows[row]["records"] = 0
     a.rows[row]["voids"] = 0
     a.rows[row]["batch"] = NONE
     a.rows[row]["stage"] = 0
+    a.due[row] = NOT_DUE
     a.rows[row]["direction"] = 0
     return row
 

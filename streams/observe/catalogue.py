@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from streams.domain.clocks import ALERT_TYPES
 from streams.domain.kinds import DIRECTIONS, IN_HUB, KINDS
+from streams.domain.promises import ANOMALIES
 from streams.domain.reasons import Reason
 
 PREFIX: Final = "parcel_"
@@ -87,6 +89,16 @@ CHANGE: Final = Label(
     ("assigned", "revoked", "lost"),
     "Given to this worker, taken from it in order, or found to be another's already.",
 )
+ALERT: Final = Label(
+    "alert",
+    ALERT_TYPES[1:],
+    "What it says: at risk, breached, odd (ANOMALY), or not so after all (WITHDRAWN).",
+    "OTHER",
+)
+ABOUT: Final = Label(
+    "about", None, "The promises of promises.yaml by name (at most 16), and the anomalies.", ANOMALIES[0]
+)
+PROMISE: Final = Label("promise", None, "The promises of promises.yaml by name (at most 16).")
 PARTITION: Final = Label("partition", None, "Partitions of hub.scans that this worker holds.")
 
 # The promise of the worker: 99 % of the records readable in parcel.state this long after their append.
@@ -131,6 +143,26 @@ MILESTONES: Final = Metric(
     Type.COUNTER,
     "records",
     "Milestones written to parcel.milestones: a stage reached, corrected or lost.",
+)
+ALERTS: Final = Metric(
+    "parcel_alerts_total",
+    Type.COUNTER,
+    "alerts",
+    "Alerts written to parcel.alerts.",
+    (ALERT, ABOUT),
+)
+CLOCKS: Final = Metric(
+    "parcel_clocks",
+    Type.GAUGE,
+    "clocks",
+    "Clocks that run or stand still, over the partitions of this worker, as of the last tick.",
+    (PROMISE,),
+)
+RETIRED: Final = Metric(
+    "parcel_retired_parcels_total",
+    Type.COUNTER,
+    "parcels",
+    "Parcels that left the table and parcel.state, long after the last record of them.",
 )
 SCAN_TO_STATE: Final = Metric(
     "parcel_scan_to_state_seconds",
@@ -271,6 +303,9 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     DEAD_LETTERS,
     STATES,
     MILESTONES,
+    ALERTS,
+    CLOCKS,
+    RETIRED,
     SCAN_TO_STATE,
     LAG_RECORDS,
     LAG_SECONDS,

@@ -139,6 +139,18 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
             ),
             Panel("Scans by site", catalogue.SITE.doc, "cps", [(_rate(catalogue.SCANS, "site"), "{{site}}")]),
             Panel(
+                "Alerts",
+                catalogue.ALERTS.help + " " + catalogue.ALERT.doc,
+                "cps",
+                [(_rate(catalogue.ALERTS, "alert, about") + " > 0", "{{about}} {{alert}}")],
+            ),
+            Panel(
+                "Clocks",
+                catalogue.CLOCKS.help,
+                "short",
+                [(f"sum by (promise) ({_now(catalogue.CLOCKS)})", "{{promise}}")],
+            ),
+            Panel(
                 "Duplicates",
                 "Share of the records that repeat one already known. A jump: a sender repeats itself.",
                 "percentunit",
@@ -184,9 +196,13 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
             ),
             Panel(
                 "Written",
-                "States and milestones written to Kafka.",
+                "States and milestones written to Kafka, and parcels that left parcel.state.",
                 "cps",
-                [(_rate(catalogue.STATES), "states"), (_rate(catalogue.MILESTONES), "milestones")],
+                [
+                    (_rate(catalogue.STATES), "states"),
+                    (_rate(catalogue.MILESTONES), "milestones"),
+                    (_rate(catalogue.RETIRED), "retired"),
+                ],
             ),
             Panel(
                 "Processor and memory",

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 from structlog.typing import FilteringBoundLogger
 
 from streams.domain import happenings as told
+from streams.domain.promises import ANOMALIES
 from streams.observe import catalogue
 from streams.observe.instruments import Histogram, counter, counters, gauge, gauges
 
@@ -36,9 +37,10 @@ class WorkerMetrics:
         self,
         registry: CollectorRegistry | None = None,
         sites: Collection[str] = (),
+        promises: Collection[str] = (),
         log: FilteringBoundLogger | None = None,
     ) -> None:
-        """`sites`: the sites of the hub; scans of any other are counted under `other`."""
+        """`sites`, `promises`: those that have a name here; whatever is of any other is counted under `other`."""
         # A second series beside each counter that says when the process started it: the process says that once.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = registry or CollectorRegistry()
@@ -51,6 +53,9 @@ class WorkerMetrics:
         self._dead_letters = counters(catalogue.DEAD_LETTERS, registry)
         self._states = counter(catalogue.STATES, registry)
         self._milestones = counter(catalogue.MILESTONES, registry)
+        self._alerts = counters(catalogue.ALERTS, registry, about=(*promises, *ANOMALIES))
+        self._clocks = gauges(catalogue.CLOCKS, registry, promise=promises)
+        self._retired = counter(catalogue.RETIRED, registry)
         self._scan_to_state = Histogram(catalogue.SCAN_TO_STATE, registry)
         self._lag_records = gauge(catalogue.LAG_RECORDS, registry)
         self._lag_seconds = gauge(catalogue.LAG_SECONDS, registry)
@@ -72,6 +77,7 @@ class WorkerMetrics:
         # Partition -> is its table restored?
         self._held: dict[int, bool] = {}
         self._stages_of: dict[int, dict[str, int]] = {}
+        self._clocks_of: dict[int, dict[str, int]] = {}
         self._hub_ms = 0
         # Since the last line of steady running.
         self._letters_since: Tally[str] = Tally()
@@ -124,6 +130,9 @@ class WorkerMetrics:
         self._duplicates.inc(batch.duplicates)
         self._states.inc(batch.states)
         self._milestones.inc(batch.milestones)
+        for what, number in batch.alerts.items():
+            self._alerts[what].inc(number)
+        self._retired.inc(batch.retired)
         self._scan_to_state.observe(batch.scan_to_state)
         for phase, seconds in batch.seconds.items():
             self._phase_seconds[phase].inc(max(seconds, 0.0))
@@ -139,6 +148,7 @@ class WorkerMetrics:
             self._lag_records.labels(batch.partition).set(batch.lag_records)
             self._lag_seconds.labels(batch.partition).set(batch.lag_seconds)
             self._stages(batch.partition, dict(batch.parcels_by_stage))
+            self._clocks_run(batch.partition, dict(batch.clocks))
         self._duplicates_since += batch.duplicates
         for reason, number in batch.dead_letters.items():
             self._dead_letters[reason].inc(number)
@@ -178,6 +188,7 @@ class WorkerMetrics:
             if self._held.pop(partition, None) is None:
                 continue
             self._stages(partition, {})
+            self._clocks_run(partition, {})
             if self._lag_of.pop(partition, None) is not None:
                 # Whoever holds the partition now says its lag; two answers would add up.
                 self._lag_records.remove(partition)
@@ -242,6 +253,13 @@ class WorkerMetrics:
             self._stages_of[partition] = now
         for stage in before.keys() | now.keys():
             self._in_hub[stage].inc(now.get(stage, 0) - before.get(stage, 0))
+
+    def _clocks_run(self, partition: int, now: dict[str, int]) -> None:
+        before = self._clocks_of.pop(partition, {})
+        if now:
+            self._clocks_of[partition] = now
+        for promise in before.keys() | now.keys():
+            self._clocks[promise].inc(now.get(promise, 0) - before.get(promise, 0))
 
 
 def _list(partitions: Collection[int]) -> str:

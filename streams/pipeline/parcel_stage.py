@@ -4,157 +4,87 @@ The worker, the tests and everything that folds a log again run this same code.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Final, TypeVar, cast
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.domain.clocks import ALERT_TYPES, FOUND, MOST_FOUND, blank_story
 from streams.domain.kinds import DIRECTIONS, IN_HUB, KINDS
+from streams.domain.limits import RECORDS_PER_PARCEL
 from streams.domain.parcel import blank
+from streams.domain.promises import ANOMALIES, Promises
 from streams.domain.reasons import Reason
+from streams.domain.rules import rules_of
 from streams.errors import StreamsError
-from streams.kernel.avro_decode import Columns, Decoder
-from streams.kernel.avro_encode import Encoder
-from streams.kernel.avro_layout import Layout
+from streams.kernel.avro_decode import Columns
 from streams.kernel.emit import (
-    FROM_IDENTITIES,
     IDENTITY_BYTES,
-    EntryColumns,
     Frame,
-    KindColumns,
-    MilestoneColumns,
-    StateColumns,
     blank_frame,
     copy_keys,
     count_records,
     emit_milestones,
     emit_states,
 )
-from streams.kernel.fold import (
+from streams.kernel.emit_clocks import IDENTITIES_PER_ALERT, count_told, emit_alerts, emit_watched
+from streams.kernel.fold import Batch, fold
+from streams.kernel.folded import (
+    ALERTS,
     DUPLICATES,
+    LEFT,
     MILESTONES,
     SCANS,
     TOUCHED,
-    Batch,
     Folded,
-    ScanColumns,
     blank_folded,
-    fold,
+    with_room,
 )
 from streams.kernel.insert import blank_change
 from streams.kernel.places import SITE, text_in
-from streams.kernel.restore import EntryParts, StateParts, restore_rows
+from streams.kernel.restore import restore_rows, retire_rows
 from streams.kernel.table import CHUNK, ParcelTable
+from streams.kernel.watch import ALERTS_PER_SUBJECT
+from streams.pipeline import codecs
 from streams.pipeline.record_block import RecordBlock
-from streams.pipeline.schemas import load_schemas
+from streams.pipeline.throughput import Throughput
 
 # Bytes that an encoded Where or Plan needs beside its texts, and an identity or a time that became a word.
 _WORD_OVERHEAD: Final = 64
-# A state may be larger than any record that a scanner sends (streams/pipeline/topics.py: max.message.bytes).
-_STATE_BYTES: Final = 16 << 20
 _SNAPSHOT_ROWS: Final = 20_000
 # As many as fit, with their columns, into a core's cache: a third faster than a whole batch at once.
 _STATES_AT_A_TIME: Final = 500
 _MILESTONES_AT_A_TIME: Final = 2_000
 
 
+def _no_records() -> RecordBlock:
+    return RecordBlock.of([])
+
+
 @dataclass(slots=True)
 class Outputs:
     """What one batch of one partition makes: plain bytes, and the figures of the batch."""
 
-    states: RecordBlock = field(default_factory=lambda: RecordBlock.of([]))
-    milestones: RecordBlock = field(default_factory=lambda: RecordBlock.of([]))
+    # Tombstones of the parcels that retired: before the states, among which there may be new ones with their numbers.
+    retired: RecordBlock = field(default_factory=_no_records)
+    states: RecordBlock = field(default_factory=_no_records)
+    milestones: RecordBlock = field(default_factory=_no_records)
+    alerts: RecordBlock = field(default_factory=_no_records)
+    throughput: RecordBlock = field(default_factory=_no_records)
     # Place in the batch and reason of each record that could not be used.
     refused: list[tuple[int, Reason]] = field(default_factory=list)
     scans: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    # (type, promise or anomaly) -> alerts.
+    told: Mapping[tuple[str, str], int] = field(default_factory=dict)
     duplicates: int = 0
     parcels_by_stage: Mapping[str, int] = field(default_factory=dict)
     hub_time: int | None = None
+    # promise -> clocks that run or stand still, at the last Tick.
+    clocks: Mapping[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-_Numbers = TypeVar("_Numbers")
-
-
-def _numbers(
-    kind: Callable[..., _Numbers], layout: Layout, path: str = "", renamed: Mapping[str, str] | None = None
-) -> _Numbers:
-    """Column numbers for the fields of the NamedTuple `kind`, by the paths of the schema."""
-    fields: tuple[str, ...] = cast(Any, kind)._fields
-    return kind(*(layout.column(path + (renamed or {}).get(field, field)) for field in fields))
-
-
-class _Scans:
-    """Decoder of hub.scans: shared by all partitions, as it keeps nothing between batches."""
-
-    def __init__(self) -> None:
-        schemas = load_schemas()
-        names = ("Scan", "Advice", "Tick")
-        # A handful of fields say nothing of the state: they are checked and skipped.
-        self.layout = Layout.of(*(schemas.current(name) for name in names), only=ScanColumns._fields)
-        writers = {number: (schema, names.index(name)) for number, (name, schema) in schemas.writers(*names).items()}
-        self.decoder = Decoder(self.layout, [schemas.current(name) for name in names], writers)
-        self.columns = _numbers(ScanColumns, self.layout)
-
-
-class _States:
-    """Encoder of parcel.state, and decoder for the way back."""
-
-    def __init__(self) -> None:
-        schemas = load_schemas()
-        schema = schemas.current("ParcelState")
-        self.encoder = Encoder(
-            schema,
-            schemas.id("ParcelState"),
-            raw=("plan", "scans[].at", "scans[].plan"),
-            sources={"scans[].identity": FROM_IDENTITIES},
-        )
-        layout = self.encoder.layout
-        self.root = _numbers(StateColumns, layout)
-        self.kinds = _numbers(KindColumns, layout, "kinds[].", {"scans": "count"})
-        self.entries = _numbers(EntryColumns, layout, "scans[].")
-        self.kinds_frame = layout.frame("kinds[]")
-        self.entries_frame = layout.frame("scans[]")
-        self.widths = [len(frame.columns) for frame in layout.frames]
-        reader = Layout.of(schema, only=StateParts._fields)
-        writers = {number: (text, 0) for number, (_, text) in schemas.writers("ParcelState").items()}
-        self.decoder = Decoder(reader, [schema], writers, limit=_STATE_BYTES)
-        self.root_parts = _numbers(StateParts, reader)
-        nested = {name: name.replace("_", ".", 1) for name in EntryParts._fields if name.startswith(("at_", "plan_"))}
-        self.entry_parts = _numbers(EntryParts, reader, "scans[].", nested)
-        self.restored_frame = reader.frame("scans[]")
-
-
-class _Milestones:
-    """Encoder of parcel.milestones."""
-
-    def __init__(self) -> None:
-        schemas = load_schemas()
-        self.encoder = Encoder(
-            schemas.current("Milestone"),
-            schemas.id("Milestone"),
-            sources={"milestone_id": FROM_IDENTITIES, "evidence": FROM_IDENTITIES},
-        )
-        self.columns = _numbers(MilestoneColumns, self.encoder.layout)
-        self.width = len(self.encoder.layout.frames[0].columns)
-
-
-@cache
-def _scans() -> _Scans:
-    return _Scans()
-
-
-@cache
-def _states() -> _States:
-    return _States()
-
-
-@cache
-def _milestones() -> _Milestones:
-    return _Milestones()
 
 
 class ParcelStage:
@@ -165,15 +95,22 @@ class ParcelStage:
     [(0, <Reason.BAD_FRAMING: 2>)]
     """
 
-    def __init__(self, partition: int, partitions: int) -> None:
+    def __init__(self, partition: int, partitions: int, promises: Promises | None = None) -> None:
+        """`promises`: what is watched; None for the default ones."""
         self.partition = partition
         self.partitions = partitions
-        self.table = ParcelTable()
+        self.promises = promises or Promises.default()
+        # What alerts are about, in the order of `Arrays.subjects`.
+        self._subjects = (*(promise.name for promise in self.promises.promises), *ANOMALIES)
+        self._rules = rules_of(self.promises)
+        self.table = ParcelTable(self._subjects)
         self._batches = 0
         self._change = blank_change()
         self._facts, self._times = blank()
+        self._story, self._found = blank_story(), np.zeros((MOST_FOUND, FOUND), np.int64)
         # Word of a place -> its site.
         self._sites: dict[int, str] = {}
+        self._throughput = Throughput()
 
     def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True, states: bool = True) -> Outputs:
         """Decode and fold a batch, in the order given, and encode what follows from it.
@@ -184,23 +121,27 @@ class ParcelStage:
             states: False leaves the states out, for who wants them once at the end (`snapshot`).
         """
         started = time.perf_counter()
-        columns = _scans().decoder.decode(payloads)
+        columns = codecs.scans().decoder.decode(payloads)
         decoded = time.perf_counter()
-        out = blank_folded(len(payloads))
         # What was refused leaves nothing behind, so it needs no room, however large it was.
         refused = sum(len(payloads[i] or b"") for i in np.flatnonzero(columns.status).tolist())
-        self._fold(columns, out, _text_room(len(columns.buffer) - refused, columns.rows))
+        out = self._fold(columns, _text_room(len(columns.buffer) - refused, columns.rows))
         folded = time.perf_counter()
         result = Outputs()
         if outputs and states:
-            result.states = self._encode_states(out.touched, int(out.counts[TOUCHED]))
+            result.states = self._encode_states(self._states_to_tell(out))
         if outputs:
+            result.retired = self._tombstones(out)
             result.milestones = self._encode_milestones(out)
+            result.alerts = self._encode_alerts(out)
+            result.throughput = self._throughput.encode(self.table.arrays, out)
         encoded = time.perf_counter()
         result.refused = [(int(i), Reason(int(columns.status[i]))) for i in np.flatnonzero(columns.status)]
         result.scans = self._tally(out)
+        result.told = self._told(out)
         result.duplicates = int(out.counts[DUPLICATES])
         result.hub_time = self.table.hub_time
+        result.clocks = dict(zip(self._subjects, self.table.arrays.running.tolist(), strict=False))
         result.parcels_by_stage = self.parcels_by_stage()
         result.seconds = {"decode": decoded - started, "fold": folded - decoded, "encode": encoded - folded}
         return result
@@ -212,9 +153,9 @@ class ParcelStage:
 
     def snapshot(self) -> Iterator[RecordBlock]:
         """The states of all parcels, as `run` writes them."""
-        for first in range(0, len(self.table), _SNAPSHOT_ROWS):
-            rows = np.arange(first, min(first + _SNAPSHOT_ROWS, len(self.table)), dtype=np.int32)
-            yield self._encode_states(rows, len(rows))
+        for first in range(0, self.table.rows, _SNAPSHOT_ROWS):
+            rows = np.arange(first, min(first + _SNAPSHOT_ROWS, self.table.rows), dtype=np.int32)
+            yield self._encode_states(rows[self.table.arrays.rows["records"][rows] > 0])
 
     def restore(self, states: Sequence[bytes]) -> None:
         """Take values of parcel.state of this partition into the table, in the order of the topic.
@@ -222,18 +163,21 @@ class ParcelStage:
         Raises:
             StreamsError: one of them cannot be read; nobody but the worker writes there, so nothing is guessed.
         """
-        tools = _states()
+        tools = codecs.states()
         columns = tools.decoder.decode(states)
         bad = np.flatnonzero(columns.status)
         if len(bad):
             reason = Reason(int(columns.status[bad[0]])).name
             message = f"parcel.state [{self.partition}] holds {len(bad)} records that cannot be read ({reason})"
             raise StreamsError(message)
-        entries = columns.frames[tools.restored_frame]
+        root, entries, alerts = (
+            columns.frames[frame] for frame in (0, tools.restored_frame, tools.restored_alerts_frame)
+        )
         rows = len(states)
         chunks = entries.rows // CHUNK + rows
-        self.table.reserve(rows, entries.rows, chunks, _text_room(len(columns.buffer), entries.rows + rows))
-        root = columns.frames[0]
+        words = entries.rows + alerts.rows + rows
+        self.table.reserve(rows, entries.rows + alerts.rows, chunks, _text_room(len(columns.buffer), words))
+        self.table.reserve_told(alerts.rows)
         restore_rows(
             self.table.arrays,
             columns.buffer,
@@ -242,45 +186,84 @@ class ParcelStage:
             tools.root_parts,
             Frame(entries.values, entries.lengths),
             tools.entry_parts,
+            Frame(alerts.values, alerts.lengths),
+            tools.alert_parts,
         )
+
+    def restore_retired(self, keys: Sequence[bytes]) -> None:
+        """Take tombstones of parcel.state into the table: these parcels are not known any more."""
+        block = RecordBlock.of([(key, b"") for key in keys])
+        self.table.reserve(len(block), 0, 0, len(block.key_bytes))
+        retire_rows(self.table.arrays, block.key_bytes, block.key_ends)
 
     def restore_hub_time(self, hub_time: int | None) -> None:
         """Take over the largest Tick that the position record tells of."""
         self.table.set_hub_time(hub_time)
 
-    def _fold(self, columns: Columns, out: Folded, text_room: int) -> None:
+    def _fold(self, columns: Columns, text_room: int) -> Folded:
         records = columns.rows
         root = columns.frames[0]
+        batch = Batch(columns.buffer, root.values, root.lengths, columns.record, columns.status)
         self.table.reserve(records, records, records, text_room)
+        out = blank_folded(records, len(self.table.arrays.rows))
         self._batches += 1
-        fold(
-            self.table.arrays,
-            Batch(columns.buffer, root.values, root.lengths, columns.record, columns.status),
-            _scans().columns,
-            self.partition,
-            self.partitions,
-            self._batches,
-            self._change,
-            out,
-        )
+        done = 0
+        while done < records:
+            done = fold(
+                self.table.arrays,
+                batch,
+                codecs.scans().columns,
+                self._rules,
+                self.partition,
+                self.partitions,
+                self._batches,
+                done,
+                self._change,
+                self._story,
+                self._found,
+                out,
+            )
+            if done < records:
+                # A Tick may say more than there are records, an advice may count all scans of its parcel anew.
+                self.table.reserve_told(max(1024, ALERTS_PER_SUBJECT * len(self._subjects)))
+                out = with_room(out, ALERTS_PER_SUBJECT * len(self._subjects), 2 * RECORDS_PER_PARCEL + 2)
+        return out
 
-    def _encode_states(self, touched: NDArray[np.int32], count: int) -> RecordBlock:
+    def _tombstones(self, out: Folded) -> RecordBlock:
+        count = int(out.counts[LEFT])
+        keys, ends = self._keys(out.retired, count)
+        return RecordBlock(keys, ends, np.zeros(0, np.uint8), np.zeros(count + 1, np.int64))
+
+    def _states_to_tell(self, out: Folded) -> NDArray[np.int32]:
+        touched = out.touched[: out.counts[TOUCHED]]
+        if out.counts[LEFT]:
+            # Without those that retired; one that came back since is there twice.
+            touched = touched[self.table.arrays.rows["records"][touched] > 0]
+            touched = touched[np.sort(np.unique(touched, return_index=True)[1])]
+        return touched
+
+    def _encode_states(self, touched: NDArray[np.int32]) -> RecordBlock:
         return RecordBlock.joined(
             [
-                self._encode_rows(touched[first : min(first + _STATES_AT_A_TIME, count)])
-                for first in range(0, count, _STATES_AT_A_TIME)
+                self._encode_rows(touched[first : first + _STATES_AT_A_TIME])
+                for first in range(0, len(touched), _STATES_AT_A_TIME)
             ]
         )
 
     def _encode_rows(self, rows: NDArray[np.int32]) -> RecordBlock:
-        tools = _states()
-        table = self.table.arrays
         count = len(rows)
-        records = count_records(table, rows, count)
+        tools = codecs.states()
+        table = self.table.arrays
+        records, told = count_records(table, rows, count), count_told(table, rows, count)
         frames = [blank_frame(tools.widths[0], count)] * len(tools.widths)
-        frames[tools.kinds_frame] = blank_frame(tools.widths[tools.kinds_frame], count * len(KINDS))
-        frames[tools.entries_frame] = blank_frame(tools.widths[tools.entries_frame], records)
-        identities = np.empty(records * IDENTITY_BYTES, np.uint8)
+        for frame, room in (
+            (tools.kinds_frame, count * len(KINDS)),
+            (tools.entries_frame, records),
+            (tools.clocks_frame, count * len(self.promises.promises)),
+            (tools.standing_frame, told),
+        ):
+            frames[frame] = blank_frame(tools.widths[frame], room)
+        identities = np.empty((records + told) * IDENTITY_BYTES, np.uint8)
         emit_states(
             table,
             rows,
@@ -294,6 +277,22 @@ class ParcelStage:
             identities,
             self._facts,
             self._times,
+        )
+        emit_watched(
+            table,
+            self._rules,
+            rows,
+            count,
+            records,
+            frames[0],
+            tools.watched,
+            frames[tools.clocks_frame],
+            tools.clocks,
+            frames[tools.standing_frame],
+            tools.standing,
+            identities,
+            self._story,
+            self._found,
         )
         return RecordBlock(*self._keys(rows, count), *tools.encoder.encode(count, frames, (table.heap, identities)))
 
@@ -309,7 +308,7 @@ class ParcelStage:
         )
 
     def _encode_some(self, out: Folded) -> RecordBlock:
-        tools = _milestones()
+        tools = codecs.milestones()
         count = len(out.milestones)
         frame = blank_frame(tools.width, count)
         identities = np.empty(count * 2 * IDENTITY_BYTES, np.uint8)
@@ -318,6 +317,22 @@ class ParcelStage:
             *self._keys(np.ascontiguousarray(out.milestones["row"]), count),
             *tools.encoder.encode(count, [frame], (self.table.arrays.heap, identities)),
         )
+
+    def _encode_alerts(self, out: Folded) -> RecordBlock:
+        count = int(out.counts[ALERTS])
+        tools = codecs.alerts()
+        frame, evidence = blank_frame(tools.widths[0], count), blank_frame(tools.widths[1], 2 * count)
+        identities = np.empty(count * IDENTITIES_PER_ALERT * IDENTITY_BYTES, np.uint8)
+        emit_alerts(self.table.arrays, out, count, frame, tools.columns, evidence, identities)
+        return RecordBlock(
+            *self._keys(np.ascontiguousarray(out.alerts["row"][:count]), count),
+            *tools.encoder.encode(count, [frame, evidence], (self.table.arrays.heap, identities)),
+        )
+
+    def _told(self, out: Folded) -> dict[tuple[str, str], int]:
+        alerts = out.alerts[: out.counts[ALERTS]]
+        counted = Counter(zip(alerts["type"].tolist(), alerts["subject"].tolist(), strict=True))
+        return {(ALERT_TYPES[kind], self._subjects[subject]): number for (kind, subject), number in counted.items()}
 
     def _keys(self, rows: NDArray[np.int32], count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         table = self.table.arrays

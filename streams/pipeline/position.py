@@ -30,13 +30,17 @@ class Position:
 
     next_offset: int
     hub_time: int | None
+    # Digest of the promises that were in force; None in records of a time without any.
+    promises: str | None = None
 
     def encoded(self) -> bytes:
         """The value of the position record."""
         schemas = load_schemas()
         body = io.BytesIO()
         fastavro.schemaless_writer(
-            body, schemas.current("Position"), {"next_offset": self.next_offset, "hub_time": self.hub_time}
+            body,
+            schemas.current("Position"),
+            {"next_offset": self.next_offset, "hub_time": self.hub_time, "promises": self.promises},
         )
         return schemas.frame("Position", body.getvalue())
 
@@ -55,7 +59,7 @@ class Position:
             dict[str, Any],
             fastavro.schemaless_reader(io.BytesIO(value[_HEADER_BYTES:]), writer, load_schemas().current("Position")),
         )
-        return cls(read["next_offset"], _milliseconds(read["hub_time"]))
+        return cls(read["next_offset"], _milliseconds(read["hub_time"]), read["promises"])
 
 
 @cache

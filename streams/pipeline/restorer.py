@@ -6,6 +6,7 @@ from typing import Final, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
+from streams.domain.promises import Promises
 from streams.errors import Retry
 from streams.pipeline.clients import PARTITION_END, consumer
 from streams.pipeline.crashpoints import crash_point
@@ -29,7 +30,9 @@ class Restored:
     seconds: float
 
 
-def restore(settings: Settings, partition: int, partitions: int, claim: Claim, writer: PartitionWriter) -> Restored:
+def restore(
+    settings: Settings, partition: int, partitions: int, promises: Promises, claim: Claim, writer: PartitionWriter
+) -> Restored:
     """Fence the partition and read its states and position.
 
     Raises:
@@ -39,7 +42,7 @@ def restore(settings: Settings, partition: int, partitions: int, claim: Claim, w
     """
     started = time.monotonic()
     writer.fence()
-    stage = ParcelStage(partition, partitions)
+    stage = ParcelStage(partition, partitions, promises)
     position: Position | None = None
     records = 0
     topic = settings.prefix + STATE
@@ -101,12 +104,16 @@ def _reached(messages: list[Message], end: int) -> bool:
 
 def _take(stage: ParcelStage, messages: list[Message]) -> Position | None:
     position: Position | None = None
-    states: list[bytes] = []
+    # Of each parcel the last word counts.
+    newest: dict[bytes, bytes | None] = {}
     for message in messages:
-        if message.key() == POSITION_KEY:
+        key = cast(bytes, message.key())
+        if key == POSITION_KEY:
             position = Position.decoded(cast(bytes, message.value()))
         else:
-            states.append(cast(bytes, message.value()))
-    if states:
+            newest[key] = message.value()
+    if retired := [key for key, value in newest.items() if value is None]:
+        stage.restore_retired(retired)
+    if states := [value for value in newest.values() if value is not None]:
         stage.restore(states)
     return position

@@ -16,6 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Message
 from numpy.typing import NDArray
 
 from streams.domain.happenings import BatchCommitted, PartitionRestored, Watcher
+from streams.domain.promises import Promises
 from streams.domain.reasons import Reason
 from streams.errors import PartitionLost, Retry
 from streams.pipeline.background import in_background
@@ -26,6 +27,7 @@ from streams.pipeline.parcel_stage import Outputs, ParcelStage
 from streams.pipeline.position import Position
 from streams.pipeline.restorer import Restored, restore
 from streams.pipeline.settings import Settings
+from streams.pipeline.topics import ALERTS, MILESTONES, STATE, THROUGHPUT
 from streams.pipeline.transaction import Claim, DeadLetter, Moved, PartitionWriter, Prepared
 
 LARGEST_BATCH: Final = 50_000
@@ -90,6 +92,7 @@ class PartitionTask:
         watcher: Watcher,
         tally: Tally,
         dry: bool,
+        promises: Promises,
     ) -> None:
         """`dry`: fold from the beginning of the log and write nothing."""
         self.partition = partition
@@ -107,7 +110,9 @@ class PartitionTask:
         self._writer = PartitionWriter(settings, partition, self._claim, watcher)
         self._restoring: Future[Restored] | None = None
         self._retry_at = 0.0
-        self._stage = ParcelStage(partition, partitions)
+        self._promises = promises
+        self._digest = promises.digest()
+        self._stage = ParcelStage(partition, partitions, promises)
         self._recorded: int | None = None
         # Every record below this is folded already.
         self._next = 0
@@ -203,7 +208,13 @@ class PartitionTask:
             if time.monotonic() >= self._retry_at:
                 self._writer.beat = time.monotonic()
                 self._restoring = in_background(
-                    restore, self._settings, self.partition, self._partitions, self._claim, self._writer
+                    restore,
+                    self._settings,
+                    self.partition,
+                    self._partitions,
+                    self._promises,
+                    self._claim,
+                    self._writer,
                 )
             return
         if not self._restoring.done():
@@ -255,9 +266,14 @@ class PartitionTask:
         crash_point("after_fold")
         prepared = Prepared(
             start=self._recorded if self._written is None else self._written.prepared.end.next_offset,
-            end=Position(next_offset, outputs.hub_time),
-            states=outputs.states,
-            milestones=outputs.milestones,
+            end=Position(next_offset, outputs.hub_time, self._digest),
+            blocks=[
+                (STATE, outputs.retired),
+                (STATE, outputs.states),
+                (MILESTONES, outputs.milestones),
+                (ALERTS, outputs.alerts),
+                (THROUGHPUT, outputs.throughput),
+            ],
             dead_letters=[self._dead_letter(messages[i], reason) for i, reason in outputs.refused],
         )
         stride = max(1, len(messages) // _LATENCY_SAMPLES)
@@ -348,5 +364,8 @@ class PartitionTask:
                 lag_seconds=max(0.0, now - folded.newest_ms / 1000) if unread else 0.0,
                 parcels_by_stage=outputs.parcels_by_stage,
                 hub_time=outputs.hub_time,
+                alerts=outputs.told,
+                retired=len(outputs.retired),
+                clocks=outputs.clocks,
             )
         )

@@ -26,6 +26,8 @@ from streams.pipeline.settings import Settings
 SCANS: Final = "hub.scans"
 STATE: Final = "parcel.state"
 MILESTONES: Final = "parcel.milestones"
+ALERTS: Final = "parcel.alerts"
+THROUGHPUT: Final = "hub.throughput"
 DEAD_LETTERS: Final = "hub.scans.dlq"
 
 # The key of a partition's position record in parcel.state. No parcel_id holds a NUL byte, so readers of states skip
@@ -89,7 +91,8 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
     ),
     Topic(
         name=STATE,
-        purpose="The newest state of every parcel, and in each partition how far hub.scans has been folded into it.",
+        purpose="The newest state of every parcel until it retires, and in each partition how far hub.scans has been "
+        "folded into it.",
         key="parcel_id; a NUL byte and the word position for the position record",
         schemas=("ParcelState", "Position"),
         cleanup="compact",
@@ -121,6 +124,32 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
         config=_PRODUCER_TIME,
         reasons={
             "retention.ms": "As long as the log that proves them.",
+            "message.timestamp.type": _PRODUCER_TIME_REASON,
+        },
+    ),
+    Topic(
+        name=ALERTS,
+        purpose="A promise to a parcel is at risk or broken, something about it is odd, or one of these is withdrawn.",
+        key="parcel_id",
+        schemas=("Alert",),
+        cleanup="delete",
+        retention_ms=90 * _DAY_MS,
+        config=_PRODUCER_TIME,
+        reasons={
+            "retention.ms": "As long as the log that proves them.",
+            "message.timestamp.type": _PRODUCER_TIME_REASON,
+        },
+    ),
+    Topic(
+        name=THROUGHPUT,
+        purpose="By how much the count of scans changed, of each station, kind, direction and minute.",
+        key="site, a slash and station; in the partition of the scans",
+        schemas=("ThroughputDelta",),
+        cleanup="delete",
+        retention_ms=90 * _DAY_MS,
+        config=_PRODUCER_TIME,
+        reasons={
+            "retention.ms": "As long as the log that proves them: the sum of all is the count.",
             "message.timestamp.type": _PRODUCER_TIME_REASON,
         },
     ),

@@ -22,7 +22,7 @@ from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.position import Position, read_position
 from streams.pipeline.record_block import RecordBlock
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import DEAD_LETTERS, MILESTONES, POSITION_KEY, STATE
+from streams.pipeline.topics import DEAD_LETTERS, POSITION_KEY, STATE
 from streams.pipeline.transactional_producer import TransactionalProducer
 
 _COMMIT_SECONDS: Final = 10.0
@@ -44,8 +44,8 @@ class Prepared:
     # Position before the batch; None when nothing was ever folded.
     start: int | None
     end: Position
-    states: RecordBlock
-    milestones: RecordBlock
+    # Topic (without the prefix) -> records, in the order in which they are sent.
+    blocks: list[tuple[str, RecordBlock]]
     dead_letters: list[DeadLetter]
 
 
@@ -169,7 +169,7 @@ class PartitionWriter:
     def _produce(self, to: TransactionalProducer, batch: Prepared) -> None:
         prefix = self._settings.prefix
         queued = 0
-        for topic, block in ((STATE, batch.states), (MILESTONES, batch.milestones)):
+        for topic, block in batch.blocks:
             for first, end in parts_of(block):
                 queued = self._make_room(to, queued, _bytes_of(block, first, end))
                 to.produce_block(prefix + topic, self._partition, block, first, end)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -24,6 +24,7 @@ from streams.domain.happenings import (
     WorkerStarted,
     WorkerStopped,
 )
+from streams.domain.promises import Promises
 from streams.errors import WorkerDead
 from streams.pipeline.clients import ALL_BROKERS_DOWN, OFFSET_GONE, consumer, is_fatal
 from streams.pipeline.crashpoints import crash_point
@@ -58,6 +59,8 @@ class Options:
     until_idle: float | None = None
     # Fold from the beginning of the log and write nothing: a measure of the fold, not of the pipeline.
     dry: bool = False
+    # What is watched about parcels.
+    promises: Promises = field(default_factory=Promises.default)
 
 
 class Worker:
@@ -306,6 +309,7 @@ class Worker:
                 watcher=self._watcher,
                 tally=self.tally,
                 dry=self._options.dry,
+                promises=self._options.promises,
             )
         # From the beginning, explicitly: what comes before the seek is then older than the position, never newer.
         assigned = [TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in numbers]

@@ -43,11 +43,11 @@ def digest(values):
             stage = ParcelStage(partition=1, partitions=2)
             # In two goes, so that the second finds chunks to take back.
             for part in (log[: len(log) // 2], log[len(log) // 2 :]):
-                stage.restore([value for _, value in part])
+                stage.restore([value for _, value in part if value])
             stage.restore_hub_time(made.hub_time)
         first += size
-        log += made.states
-        for key, value in (*made.states, *made.milestones):
+        log += [*made.retired, *made.states]
+        for key, value in (*made.retired, *made.states, *made.milestones, *made.alerts, *made.throughput):
             said.update(b"%d %d " % (len(key), len(value)) + key + value)
         figures = (
             [(place, int(reason)) for place, reason in made.refused],
@@ -55,6 +55,8 @@ def digest(values):
             made.duplicates,
             made.parcels_by_stage,
             made.hub_time,
+            sorted(made.told.items()),
+            made.clocks,
         )
         said.update(repr(figures).encode())
     return said.hexdigest()

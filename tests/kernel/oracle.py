@@ -9,7 +9,9 @@ from collections import Counter
 import mmh3
 
 from streams.domain import kinds
+from streams.domain.account import Record, Teller, look
 from streams.domain.kinds import KINDS, MILESTONE_TYPES
+from streams.domain.promises import Promises
 from tests.kernel.records import type_of
 
 NEVER = -(2**63)
@@ -59,9 +61,28 @@ class Known:
 class Parcel:
     """The distinct records of one parcel."""
 
-    def __init__(self, parcel_id):
+    def __init__(self, parcel_id, promises):
         self.parcel_id = parcel_id
         self.known = {}
+        self.teller = Teller(parcel_id, promises, hashed)
+
+    def records(self):
+        """For streams/domain/account.py."""
+        return [
+            Record(
+                identity=known.identity,
+                kind=known.kind,
+                time=known.time,
+                site=known["site"] or "",
+                station=known["station"] or "",
+                lane=known["lane"],
+                reason=known["reason"],
+                voids=known.target,
+                plan=plan_of(known) if known.is_advice else None,
+                promised_at=known["promised_at"],
+            )
+            for known in self.known.values()
+        ]
 
     def ordered(self):
         return sorted(self.known.values(), key=lambda known: known.key)
@@ -84,7 +105,30 @@ class Parcel:
         latest = self.last_advice()
         return "UNKNOWN" if latest is None else latest["direction"]
 
-    def state(self):
+    def watched(self, hub_time):
+        """What ParcelState says of clocks and alerts."""
+        looked = look(self.teller.promises, self.records(), hub_time)
+        return {
+            "journeys": looked.journeys,
+            "clocks": [
+                {
+                    "promise": name,
+                    "standing": clock.standing,
+                    "since": clock.start.time,
+                    "deadline": clock.deadline,
+                    "left_ms": clock.left if clock.standing == "PAUSED" else None,
+                    "stopped": clock.stop and clock.stop.time,
+                }
+                for name, clock in looked.clocks.items()
+            ],
+            # The newest first.
+            "alerts": [
+                {"about": about, "type": told.type, "since": told.since, "alert_id": told.alert_id}
+                for about, told in reversed(self.teller.told.items())
+            ],
+        }
+
+    def state(self, hub_time):
         """ParcelState as fastavro reads it, times as numbers."""
         live = self.live()
         scans = [known for known in live if not known.is_advice]
@@ -121,6 +165,7 @@ class Parcel:
                 if kind in times
             ],
             "scans": self.entries(),
+            **self.watched(hub_time),
         }
 
     def entries(self):
@@ -201,9 +246,14 @@ def plan_of(known):
 class Oracle:
     """All parcels of a log."""
 
-    def __init__(self, records=()):
+    def __init__(self, records=(), promises=None):
+        self.promises = promises or Promises.default()
         self.parcels = {}
         self.milestones = []
+        self.alerts = []
+        # Parcels whose state is to be told, until somebody clears it, and parcels that left.
+        self.changed = set()
+        self.retired = []
         self.duplicates = 0
         # (site, kind, direction) of each distinct scan, with the direction that is known when it is folded.
         self.scans = Counter()
@@ -214,23 +264,50 @@ class Oracle:
     def add(self, record):
         """Take the next record of the log."""
         if type_of(record) == "Tick":
-            self.hub_time = max(record["hub_time"], self.hub_time or record["hub_time"])
+            self.tick(record["hub_time"])
             return
-        parcel = self.parcels.setdefault(record["parcel_id"], Parcel(record["parcel_id"]))
+        parcel_id = record["parcel_id"]
+        parcel = self.parcels.setdefault(parcel_id, Parcel(parcel_id, self.promises))
         told = parcel.add(record)
         if told is None:
             self.duplicates += 1
             return
         assert len(told) <= 1
+        self.changed.add(parcel_id)
         self.milestones += told
         if type_of(record) == "Scan":
             self.scans[record["site"], record["kind"], parcel.direction()] += 1
 
+    def tick(self, hub_time):
+        """Look at every parcel, due or not, unless the time does not go on."""
+        if self.hub_time is not None and hub_time <= self.hub_time:
+            return
+        self.hub_time = hub_time
+        for parcel_id, parcel in list(self.parcels.items()):
+            before = dict(parcel.teller.told)
+            said, looked = parcel.teller.tick(parcel.records(), hub_time)
+            self.alerts += said
+            if looked.retires is not None and hub_time > looked.retires:
+                del self.parcels[parcel_id]
+                self.retired.append(parcel_id)
+                self.changed.discard(parcel_id)
+            elif said or parcel.teller.told != before:
+                self.changed.add(parcel_id)
+
     def states(self):
         """parcel_id -> its state."""
-        return {parcel_id: parcel.state() for parcel_id, parcel in self.parcels.items()}
+        return {parcel_id: parcel.state(self.hub_time) for parcel_id, parcel in self.parcels.items()}
+
+    def counted(self):
+        """(site, station, kind, direction, minute) -> scans that no VOID declares wrong, of all parcels still known."""
+        return Counter(
+            (known["site"], known["station"], known.kind, parcel.direction(), known.time // 60_000 * 60_000)
+            for parcel in self.parcels.values()
+            for known in parcel.live()
+            if not known.is_advice
+        )
 
     def parcels_by_stage(self):
         """How many parcels are at each stage in the hub."""
-        stages = Counter(parcel.state()["stage"] for parcel in self.parcels.values())
+        stages = Counter(parcel.state(self.hub_time)["stage"] for parcel in self.parcels.values())
         return {kind: stages[kind] for kind in KINDS if kind in IN_HUB}

@@ -32,8 +32,10 @@ class Run:
 
     def __init__(self, stage=None):
         self.stage = stage or ParcelStage(partition=0, partitions=1)
-        self.log = []  # all states, as the topic holds them
+        self.log = []  # all states and tombstones, as the topic holds them
         self.milestones = []
+        self.alerts = []
+        self.throughput = Counter()
         self.scans = Counter()
         self.duplicates = 0
         self.last = None
@@ -41,8 +43,15 @@ class Run:
     def batch(self, values):
         self.last = self.stage.run(values)
         assert self.last.refused == []
-        self.log += self.last.states
+        self.log += [*self.last.retired, *self.last.states]
         self.milestones += self.last.milestones
+        self.alerts += self.last.alerts
+        for _, value in self.last.throughput:
+            told = read("ThroughputDelta", value)
+            assert told["count"] != 0
+            self.throughput[tuple(told[name] for name in ("site", "station", "kind", "direction", "minute"))] += told[
+                "count"
+            ]
         self.scans.update(self.last.scans)
         self.duplicates += self.last.duplicates
         return self.last
@@ -50,7 +59,7 @@ class Run:
     @property
     def states(self):
         """parcel_id -> bytes of the latest state: what a compacted topic holds."""
-        return dict(self.log)
+        return {key: value for key, value in dict(self.log).items() if value}
 
     def read_states(self):
         return {key.decode(): read("ParcelState", value) for key, value in self.states.items()}
@@ -60,9 +69,14 @@ class Run:
         assert [key.decode() for key, _ in self.milestones] == [milestone["parcel_id"] for milestone in told]
         return told
 
+    def read_alerts(self):
+        told = [read("Alert", value) for _, value in self.alerts]
+        assert [key.decode() for key, _ in self.alerts] == [alert["parcel_id"] for alert in told]
+        return told
 
-def folded(records, cuts=()):
-    run = Run()
+
+def folded(records, cuts=(), promises=None):
+    run = Run(ParcelStage(0, 1, promises))
     for batch in batches_of([framed(record) for record in records], cuts):
         run.batch(batch)
     return run
@@ -104,18 +118,19 @@ class TestAgainstTheOracle:
         run, oracle = Run(), Oracle()
         first = 0
         for batch in batches_of([framed(record) for record in history], cuts):
-            known = {parcel_id: len(parcel.known) for parcel_id, parcel in oracle.parcels.items()}
+            oracle.changed.clear()
             for record in history[first : first + len(batch)]:
                 oracle.add(record)
             first += len(batch)
             said = run.batch(batch)
             # A batch tells the state of just those parcels that it changed, once each.
-            changed = {name for name, parcel in oracle.parcels.items() if len(parcel.known) != known.get(name)}
+            changed = oracle.changed
             assert sorted(key.decode() for key, _ in said.states) == sorted(changed)
             states = oracle.states()
             assert {key.decode(): read("ParcelState", value) for key, value in said.states} == {
                 name: states[name] for name in changed
             }
+            # A parcel that retired is not counted any more, and every other one under its stage.
             assert said.parcels_by_stage == oracle.parcels_by_stage()
         assert run.read_states() == oracle.states()
         assert run.read_milestones() == oracle.milestones

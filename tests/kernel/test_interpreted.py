@@ -16,6 +16,7 @@ from tests.kernel.fold_digest import digest, load, write
 from tests.kernel.records import advice, framed, scan, tick, void
 from tests.kernel.test_bounds import rubbish
 from tests.kernel.test_fold import long_history
+from tests.kernel.test_watch import days
 
 MODES = {"interpreted": {"NUMBA_DISABLE_JIT": "1"}, "bounds": {"NUMBA_BOUNDSCHECK": "1"}}
 LONGEST = "x" * 255
@@ -33,12 +34,12 @@ def dirty_log(seed, size):
         history.append(void("v" * 1024, f"L{number}", "e" * 1024, time, **texts))
         plan = dict.fromkeys(("service", "origin", "destination", "planned_lane", "owner"), LONGEST)
         history.append(advice("a" * 1024, f"L{number}", time, promised_at=time, **plan))
-        history.append(tick(time))
     values = [framed(record) for record in history]
     small = [value for value in map(rubbish, range(size // 2)) if value is None or len(value) < 1000]
     values += small
     dice.shuffle(values)
-    return values
+    # Some days with their ticks, in order; in the end everything retires.
+    return values + [framed(record) for record in (*days(seed, size), *(tick(time) for time in ENDS))]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,8 @@ def test_the_log_is_dirty_enough(history):
         Reason.WRONG_PARTITION,
     }
     assert len(values) - len(said.refused) > 100
-    assert said.duplicates > 5 and len(said.milestones) > 20 and len(said.states) > 5
+    assert said.duplicates > 3 and len(said.milestones) > 20 and len(said.retired) > 5
+    assert {what for what, _ in said.told} == {"AT_RISK", "BREACHED", "WITHDRAWN", "ANOMALY"}
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -31,7 +31,7 @@ ENOUGH_SCRAPES = 6
 
 def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
     """Metrics of a worker, and what makes everything happen to it once more."""
-    metrics = WorkerMetrics(sites=["LGG"], log=structlog.wrap_logger(structlog.ReturnLogger()))
+    metrics = WorkerMetrics(sites=["LGG"], promises=["door"], log=structlog.wrap_logger(structlog.ReturnLogger()))
     metrics(told.WorkerStarted("127.0.0.1:9092", "parcels", "a"))
     metrics(told.PartitionsAssigned((0, 1)))
 
@@ -54,6 +54,9 @@ def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
                     lag_seconds=0.2,
                     parcels_by_stage={"SORTED": 70, "LOADED": 10},
                     hub_time=1_772_337_600_000,
+                    alerts={("AT_RISK", "door"): 2},
+                    retired=1,
+                    clocks={"door": 12},
                 )
             )
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from streams.domain.promises import Promises
 from streams.errors import PartitionLost
 from streams.pipeline.background import in_background
 from streams.pipeline.instance import Instance
@@ -31,7 +32,15 @@ class Message:
 def task(monkeypatch):
     monkeypatch.setattr("streams.pipeline.task.Message", Message)
     made = PartitionTask(
-        Settings(), "hub.scans", 0, 1, turns=lambda: 0, watcher=lambda _: None, tally=Tally(), dry=True
+        Settings(),
+        "hub.scans",
+        0,
+        1,
+        turns=lambda: 0,
+        watcher=lambda _: None,
+        tally=Tally(),
+        dry=True,
+        promises=Promises.default(),
     )
     made.step()
     return made

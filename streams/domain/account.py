@@ -1,0 +1,439 @@
+"""The rules of clocks and alerts once more, in plain Python, one parcel at a time: slow, and easy to read.
+
+`parcels promises explain`, the truth files of the simulator and the tests are made of this; the worker runs
+`streams/domain/clocks.py`. The two share no code beside the names of things, so that they can contradict each other.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+from streams.domain.kinds import KINDS
+from streams.domain.promises import Promise, Promises
+
+NO_TIME: Final = -(1 << 63)
+_RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
+_TYPE: Final = {"AT_RISK": 1, "BREACHED": 2, "WITHDRAWN": 3, "ANOMALY": 4}
+_ENDS: Final = ("DELIVERED", "RETURNED")
+_BEGINS: Final = ("ADVISED", "ARRIVED")
+_MOVES: Final = frozenset(
+    {
+        "ARRIVED", "UNLOADED", "UNPACKED", "INDUCTED", "SORTED", "PACKED", "LOADED", "DISPATCHED", "DELIVERED",
+        "RETURNED", "LOST",
+    }
+)  # fmt: skip
+
+
+class Record(NamedTuple):
+    """One distinct record of a parcel; times in ms since 1970."""
+
+    identity: bytes
+    kind: str  # ADVISED for an advice
+    time: int
+    site: str = ""
+    station: str = ""
+    lane: str | None = None
+    reason: str | None = None
+    voids: bytes | None = None  # identity of what a VOID declares wrong
+    # Of an advice: direction, service, planned_lane.
+    plan: Mapping[str, str | None] | None = None
+    promised_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How the clock of a promise stands; `deadline` and `risk` are None while it stands still before they come."""
+
+    promise: Promise
+    start: Record
+    stop: Record | None
+    limit: int
+    deadline: int | None
+    left: int
+    level: str | None  # what there is to tell: AT_RISK, BREACHED or None
+    standing: str
+    pauses: tuple[tuple[int, int | None], ...]
+    # The next instant after which it stands otherwise, without any further record.
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """An anomaly that is there."""
+
+    since: int
+    limit: int | None
+    evidence: tuple[Record, ...]
+    deadline: int | None = None
+
+
+@dataclass(slots=True)
+class Looked:
+    """What is to say of a parcel at one time."""
+
+    live: list[Record]
+    journey: list[Record]
+    journeys: int
+    clocks: dict[str, Clock]
+    oddities: dict[str, Oddity]
+    # None: nobody knows.
+    retires: int | None
+    # When to look again, if no further record comes.
+    next: int | None
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """By event time, kind and identity."""
+    return sorted(records, key=lambda record: (record.time, _RANK[record.kind], record.identity))
+
+
+def look(promises: Promises, records: Iterable[Record], now: int | None) -> Looked:
+    """All clocks and anomalies of the parcel with these distinct records; `now`: hub time, None before a Tick."""
+    known = in_order(records)
+    wrong = {record.voids for record in known if record.kind == "VOID"}
+    live = [record for record in known if record.kind != "VOID" and record.identity not in wrong]
+    journeys = _journeys(live, promises.anomalies.reused)
+    journey = journeys[-1]
+    advice = next((record for record in reversed(journey) if record.plan is not None), None)
+    clocks = {}
+    for promise in promises.promises:
+        if _applies(promise, advice) and (clock := _clock(promise, journey, advice, now)) is not None:
+            clocks[promise.name] = clock
+    oddities, due = _oddities(promises, journeys, advice, now)
+    heard = [record.time for record in known if now is not None and record.time <= now]
+    stage = next((record.kind for record in reversed(journey) if record.kind in _MOVES), None)
+    finished = stage in (*_ENDS, "LOST")
+    after = promises.retirement.finished if finished else promises.retirement.unfinished
+    retires = None if after is None or not heard else max(heard) + after
+    nexts = [instant for instant in (*(clock.next for clock in clocks.values()), due, retires) if instant is not None]
+    return Looked(live, journey, len(journeys), clocks, oddities, retires, min(nexts, default=None))
+
+
+def _journeys(live: Sequence[Record], reused: int | None) -> list[list[Record]]:
+    journeys: list[list[Record]] = [[]]
+    ended: int | None = None
+    for record in live:
+        again = record.kind in _BEGINS and ended is not None and reused is not None and record.time - ended > reused
+        if again:
+            journeys.append([])
+            ended = None
+        journeys[-1].append(record)
+        if record.kind in _ENDS:
+            ended = record.time
+    return journeys
+
+
+def _applies(promise: Promise, advice: Record | None) -> bool:
+    plan = (advice.plan if advice else None) or {"direction": "UNKNOWN", "service": None, "planned_lane": None}
+    return (
+        (promise.directions is None or plan["direction"] in promise.directions)
+        and (promise.services is None or plan["service"] in promise.services)
+        and (promise.lanes is None or plan["planned_lane"] in promise.lanes)
+    )
+
+
+def _pauses(journey: Sequence[Record]) -> list[tuple[int, int | None]]:
+    """From a hold with a reason to the next release; None while there is none."""
+    pauses: list[tuple[int, int | None]] = []
+    since: int | None = None
+    for record in journey:
+        if record.kind == "CUSTOMS_HELD" and record.reason and since is None:
+            since = record.time
+        elif record.kind == "CUSTOMS_RELEASED" and since is not None:
+            pauses.append((since, record.time))
+            since = None
+    return pauses if since is None else [*pauses, (since, None)]
+
+
+def _used_up(start: int, budget: int, pauses: Sequence[tuple[int, int | None]]) -> tuple[int | None, int]:
+    """When a clock has run for `budget`, and 0; None and what is left when it stands still before that."""
+    at, left = start, budget
+    for since, until in pauses:
+        since = max(since, start)
+        if until is not None and until <= since:
+            continue
+        if since - at >= left:
+            break
+        left -= since - at
+        if until is None:
+            return None, left
+        at = until
+    return at + left, 0
+
+
+def _clock(promise: Promise, journey: Sequence[Record], advice: Record | None, now: int | None) -> Clock | None:
+    starts = [record for record in journey if record.kind in promise.starts]
+    stops = [record for record in journey if record.kind in promise.stops]
+    if not starts:
+        return None
+    start = starts[0]
+    if promise.restarts:
+        start = starts[-1]
+        after = journey[journey.index(start) :]
+        stops = [record for record in after if record.kind in promise.stops]
+    stop = stops[0] if stops else None
+    if promise.limit == "promised_at":
+        if advice is None or advice.promised_at is None:
+            return None
+        limit = advice.promised_at - start.time
+    else:
+        limit = promise.limit
+    pauses = _pauses(journey) if promise.pauses else []
+    deadline, left = _used_up(start.time, limit, pauses)
+    risk, _ = _used_up(start.time, limit * _risk_parts(promise) // 10_000, pauses)
+    stopped = stop is not None and now is not None and stop.time <= now
+    ran_until = stop.time if stop is not None and stopped else now
+    level = _level(promise, ran_until, risk, deadline)
+    if _past(stop.time if stop else now, deadline):
+        standing = "BROKEN"
+    elif stop is not None:
+        standing = "KEPT"
+    else:
+        standing = "PAUSED" if deadline is None else "RUNNING"
+    upcoming = None
+    if not stopped and level != "BREACHED":
+        upcoming = deadline
+        if level is None and promise.at_risk is not None and risk is not None and deadline is not None:
+            upcoming = min(risk, deadline)
+        elif level is None and promise.at_risk is not None:
+            upcoming = risk
+    return Clock(promise, start, stop, limit, deadline, left, level, standing, tuple(pauses), upcoming)
+
+
+def _risk_parts(promise: Promise) -> int:
+    return round((promise.at_risk or 0) * 10_000)
+
+
+def _past(instant: int | None, limit: int | None) -> bool:
+    return instant is not None and limit is not None and instant > limit
+
+
+def _level(promise: Promise, ran_until: int | None, risk: int | None, deadline: int | None) -> str | None:
+    if _past(ran_until, deadline):
+        return "BREACHED"
+    return "AT_RISK" if promise.at_risk is not None and _past(ran_until, risk) else None
+
+
+def _oddities(
+    promises: Promises,
+    journeys: Sequence[Sequence[Record]],
+    advice: Record | None,
+    now: int | None,
+) -> tuple[dict[str, Oddity], int | None]:
+    odd, journey = promises.anomalies, journeys[-1]
+    scans = [record for record in journey if record.plan is None]
+    found: dict[str, Oddity] = {}
+    due: int | None = None
+    planned = advice.plan["planned_lane"] if advice is not None and advice.plan is not None else None
+    if odd.misrouted and planned is not None and advice is not None:
+        for record in scans:
+            if record.kind in ("SORTED", "LOADED") and record.lane is not None and record.lane != planned:
+                found["MISROUTED"] = Oddity(record.time, None, (record, advice))
+                break
+    for name, kind, most in (
+        ("REPEATED_NO_READ", "NO_READ", odd.no_reads),
+        ("RECIRCULATING", "RECIRCULATED", odd.recirculations),
+    ):
+        those = [record for record in scans if record.kind == kind]
+        if most is not None and len(those) >= most:
+            found[name] = Oddity(those[0].time, most, (those[0], those[most - 1]))
+    if odd.unreleased is not None:
+        direction = advice.plan["direction"] if advice is not None and advice.plan is not None else "UNKNOWN"
+        step = None
+        for record in scans:
+            if record.kind.startswith("CUSTOMS_"):
+                step = record.kind
+            elif record.kind == "DISPATCHED" and step != "CUSTOMS_RELEASED" and (step or direction in odd.unreleased):
+                found["NOT_RELEASED"] = Oddity(record.time, None, (record,))
+                break
+    if odd.held_too_long is not None:
+        for hold, answer in _holds(scans):
+            ends = hold.time + odd.held_too_long
+            if answer is not None and answer.time <= ends:
+                continue
+            if _past(now, ends):
+                proofs = (hold,) if answer is None else (hold, answer)
+                found["HELD_TOO_LONG"] = Oddity(hold.time, odd.held_too_long, proofs, ends)
+            else:
+                due = ends
+            break
+    if odd.future is not None and now is not None:
+        ahead = [record for record in scans if record.time > now + odd.future]
+        if ahead:
+            found["FROM_THE_FUTURE"] = Oddity(ahead[0].time, odd.future, (ahead[0],))
+    if len(journeys) > 1:
+        found["NUMBER_REUSED"] = Oddity(journey[0].time, odd.reused, (journey[0],))
+    return found, due
+
+
+def _holds(scans: Sequence[Record]) -> list[tuple[Record, Record | None]]:
+    """Every hold, whatever its reason, with the release or refusal that answers it."""
+    holds: list[tuple[Record, Record | None]] = []
+    held: Record | None = None
+    for record in scans:
+        if record.kind == "CUSTOMS_HELD" and held is None:
+            held = record
+        elif record.kind in ("CUSTOMS_RELEASED", "CUSTOMS_REFUSED") and held is not None:
+            holds.append((held, record))
+            held = None
+    return holds if held is None else [*holds, (held, None)]
+
+
+@dataclass(slots=True)
+class Told:
+    """An alert that stands."""
+
+    type: str
+    since: int
+    alert_id: bytes
+
+
+# Kinds of scan that an anomaly rests on.
+_RESTS_ON: Final[Mapping[str, tuple[str, ...]]] = {
+    "MISROUTED": ("SORTED", "LOADED"),
+    "REPEATED_NO_READ": ("NO_READ",),
+    "RECIRCULATING": ("RECIRCULATED",),
+    "NOT_RELEASED": ("DISPATCHED",),
+    "HELD_TOO_LONG": ("CUSTOMS_HELD",),
+    "FROM_THE_FUTURE": KINDS,
+    "NUMBER_REUSED": _BEGINS,
+}
+_LEVELS: Final = {None: 0, "AT_RISK": 1, "BREACHED": 2, "ANOMALY": 3}
+
+
+@dataclass
+class Teller:
+    """What is told of one parcel, Tick by Tick."""
+
+    parcel_id: str
+    promises: Promises
+    hashed: Callable[[bytes], bytes]
+    told: dict[str, Told] = field(default_factory=dict)
+
+    def tick(self, records: Sequence[Record], now: int) -> tuple[list[dict[str, Any]], Looked]:
+        """The alerts of a Tick, as parcel.alerts has them; the parcel has these distinct records."""
+        looked = look(self.promises, records, now)
+        said: list[dict[str, Any]] = []
+        if _past(now, looked.retires):
+            self.told.clear()
+            return said, looked
+        for about in (*(promise.name for promise in self.promises.promises), *_RESTS_ON):
+            self._subject(about, records, now, looked, said)
+        return said, looked
+
+    def _subject(
+        self, about: str, records: Sequence[Record], now: int, looked: Looked, said: list[dict[str, Any]]
+    ) -> None:
+        clock, oddity = looked.clocks.get(about), looked.oddities.get(about)
+        level = clock.level if clock else "ANOMALY" if oddity else None
+        since = clock.start.time if clock else oddity.since if oddity else None
+        told = self.told.get(about)
+        if told is not None:
+            still, over = self._still(about, told, level, since, looked, now)
+            if not still:
+                said.append(self._alert("WITHDRAWN", about, told.since, records, now, looked, told.alert_id))
+            if over or not still:
+                del self.told[about]
+                told = None
+        if level is None or since is None or _LEVELS[level] <= _LEVELS[told.type if told else None]:
+            return
+        # Nobody has to be told that a promise was at risk when it is known to be kept.
+        if level == "AT_RISK" and clock is not None and clock.stop is not None and clock.stop.time <= now:
+            return
+        alert = self._alert(level, about, since, records, now, looked, None)
+        said.append(alert)
+        self.told[about] = Told(level, since, alert["alert_id"])
+
+    def _still(
+        self, about: str, told: Told, level: str | None, since: int | None, looked: Looked, now: int
+    ) -> tuple[bool, bool]:
+        """Is what was told still so? And is it over, so that it may be told again?"""
+        if about == "FROM_THE_FUTURE":
+            return any(each.time == told.since and each.plan is None for each in looked.live), False
+        if about != "NUMBER_REUSED" and looked.journeys > 1 and told.since < looked.journey[0].time:
+            return True, True
+        promise = next((each for each in self.promises.promises if each.name == about), None)
+        if promise is not None and promise.restarts and told.since != since:
+            return _LEVELS[self._run(promise, told.since, looked, now)] >= _LEVELS[told.type], True
+        if about == "NUMBER_REUSED" and level is not None and told.since != since:
+            return True, True
+        return _LEVELS[level] >= _LEVELS[told.type], False
+
+    @staticmethod
+    def _run(promise: Promise, since: int, looked: Looked, now: int) -> str | None:
+        """What an earlier run of a clock that restarts came to."""
+        if not any(each.time == since and each.kind in promise.starts for each in looked.live):
+            return None
+        assert isinstance(promise.limit, int)
+        pauses = _pauses(looked.journey) if promise.pauses else []
+        ends = [each.time for each in looked.live if each.time > since and each.kind in promise.starts + promise.stops]
+        deadline, _ = _used_up(since, promise.limit, pauses)
+        risk, _ = _used_up(since, promise.limit * _risk_parts(promise) // 10_000, pauses)
+        return _level(promise, min([*ends, now]), risk, deadline)
+
+    def _alert(
+        self,
+        type_: str,
+        about: str,
+        since: int,
+        records: Sequence[Record],
+        now: int,
+        looked: Looked,
+        withdraws: bytes | None,
+    ) -> dict[str, Any]:
+        clock, oddity = looked.clocks.get(about), looked.oddities.get(about)
+        evidence: tuple[Record, ...] = ()
+        if clock is not None:
+            evidence = (clock.start,) if clock.stop is None else (clock.start, clock.stop)
+        elif oddity is not None:
+            evidence = oddity.evidence
+        else:
+            evidence = self._why_withdrawn(about, records, looked)
+        place = next((each for each in reversed(evidence) if each.plan is None), None)
+        advice = next((each for each in reversed(looked.live) if each.plan is not None), None)
+        alert = {
+            "parcel_id": self.parcel_id,
+            "version": len(records),
+            "type": type_,
+            "about": about,
+            "hub_time": now,
+            "since": since,
+            "deadline": clock.deadline if clock else oddity.deadline if oddity else None,
+            "limit": clock.limit if clock else oddity.limit if oddity else None,
+            "stopped": clock.stop.time if clock and clock.stop else None,
+            "withdraws": withdraws,
+            "evidence": [each.identity for each in evidence],
+            "site": place.site if place else "",
+            "station": place.station if place else "",
+            "direction": advice.plan["direction"] if advice and advice.plan else "UNKNOWN",
+        }
+        return {"alert_id": self.hashed(said_by(alert)), **alert}
+
+    def _why_withdrawn(self, about: str, records: Sequence[Record], looked: Looked) -> tuple[Record, ...]:
+        if about in ("NOT_RELEASED", "HELD_TOO_LONG"):
+            for record in looked.journey:
+                if record.kind == "CUSTOMS_RELEASED":
+                    return (record,)
+        starts = {promise.name: promise.starts for promise in self.promises.promises}
+        kinds = starts.get(about) or _RESTS_ON[about]
+        alive = set(map(attrgetter("identity"), looked.live))
+        for record in in_order(records):
+            if record.kind in kinds and record.kind != "VOID" and record.identity not in alive:
+                return (record,)
+        return next(((each,) for each in reversed(looked.journey) if each.plan is not None), ())
+
+
+def said_by(alert: Mapping[str, Any]) -> bytes:
+    """The bytes whose identity is the id of an alert: see alert_id in schemas/Alert.avsc."""
+    one, other = [*alert["evidence"], bytes(16), bytes(16)][:2]
+    times = [
+        NO_TIME if alert[name] is None else alert[name]
+        for name in ("hub_time", "since", "deadline", "limit", "stopped")
+    ]
+    head = f"{alert['parcel_id']}\0{alert['about']}\0".encode()
+    numbers = struct.pack(">BBi5q", _TYPE[alert["type"]], len(alert["evidence"]), alert["version"], *times)
+    taken: bytes = alert["withdraws"] or bytes(16)
+    said: bytes = head + numbers + one + other + taken
+    return said

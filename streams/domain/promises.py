@@ -1,0 +1,220 @@
+"""What is promised about parcels, and what is odd about them: `promises.yaml`, typed and checked.
+
+`promises.yaml` beside this file is the default; `streams.config.load_promises` reads another. What each line means is
+told in `streams/domain/clocks.py`, where the clocks run.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from streams.domain.kinds import DIRECTIONS, KINDS, VOID
+from streams.errors import Misconfigured
+
+LARGEST_NUMBER: Final = 16
+# Anomalies by their numbers: the position of a word in the Avro enum `Anomaly`.
+ANOMALIES: Final = (
+    "OTHER",
+    "MISROUTED",
+    "REPEATED_NO_READ",
+    "RECIRCULATING",
+    "NOT_RELEASED",
+    "HELD_TOO_LONG",
+    "FROM_THE_FUTURE",
+    "NUMBER_REUSED",
+)
+(
+    _,
+    MISROUTED,
+    REPEATED_NO_READ,
+    RECIRCULATING,
+    NOT_RELEASED,
+    HELD_TOO_LONG,
+    FROM_THE_FUTURE,
+    NUMBER_REUSED,
+) = range(len(ANOMALIES))
+
+_UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_PARTS: Final = re.compile(r"(\d+)(ms|s|m|h|d)")
+_WHOLE: Final = re.compile(r"(?:\d+(?:ms|s|m|h|d))+")
+_LONGEST_MS: Final = 3660 * _UNITS["d"]
+
+
+def milliseconds(text: Any) -> Any:
+    """A duration like 90s, 12h or 1d12h in ms."""
+    if not isinstance(text, str) or not _WHOLE.fullmatch(text):
+        raise ValueError(f"a duration is a number with ms, s, m, h or d, for example 90m or 1d12h; not {text!r}")
+    duration = sum(int(number) * _UNITS[unit] for number, unit in _PARTS.findall(text))
+    if not 0 < duration <= _LONGEST_MS:
+        raise ValueError("a duration is longer than nothing and shorter than ten years")
+    return duration
+
+
+def duration(ms: int) -> str:
+    """The same the other way: 129,600,000 is 1d12h."""
+    parts = []
+    for unit in ("d", "h", "m", "s", "ms"):
+        number, ms = divmod(ms, _UNITS[unit])
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts) or "0s"
+
+
+def _no_void(kind: str) -> str:
+    if kind not in KINDS or kind in (KINDS[0], KINDS[VOID]):
+        raise ValueError(f"{kind!r} is not a kind of scan; there are {', '.join(KINDS[1:VOID])}")
+    return kind
+
+
+Duration = Annotated[int, BeforeValidator(milliseconds), PlainSerializer(duration)]
+Kind = Annotated[str, BeforeValidator(_no_void)]
+Kinds = Annotated[tuple[Kind, ...], Field(min_length=1)]
+Direction = Literal["UNKNOWN", "IMPORT", "EXPORT", "TRANSIT"]
+Word = Annotated[str, Field(min_length=1, max_length=63)]
+assert set(DIRECTIONS) == {"UNKNOWN", "IMPORT", "EXPORT", "TRANSIT"}
+
+
+def _duration_or_promised(value: Any) -> Any:
+    return value if value == "promised_at" else milliseconds(value)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Promise(_Part):
+    """One promise: between two scans of a parcel passes no more than so much time."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+    # Which parcels, by their latest advice; all of them where nothing is said.
+    directions: tuple[Direction, ...] | None = Field(default=None, min_length=1)
+    services: tuple[Word, ...] | None = Field(default=None, min_length=1)
+    lanes: tuple[Word, ...] | None = Field(default=None, min_length=1)
+    starts: Kinds
+    stops: Kinds
+    # True: every scan of `starts` starts the clock anew.
+    restarts: bool = False
+    # ms, or the instant that the advice promises.
+    limit: Annotated[
+        int | Literal["promised_at"],
+        BeforeValidator(_duration_or_promised),
+        PlainSerializer(lambda limit: limit if limit == "promised_at" else duration(limit)),
+    ]
+    # Part of the limit after which the promise is at risk; None: there is no such alert.
+    at_risk: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = 0.8
+    pauses: tuple[Literal["CUSTOMS_HELD"], ...] = ()
+
+    @model_validator(mode="after")
+    def _something_is_measured(self) -> Self:
+        if both := sorted(set(self.starts) & set(self.stops)):
+            raise ValueError(f"{', '.join(both)} cannot both start and stop the clock")
+        if self.restarts and self.limit == "promised_at":
+            raise ValueError("a clock that every scan starts anew needs a duration as its limit, not promised_at")
+        return self
+
+
+class Anomalies(_Part):
+    """When something about a parcel is odd; None: never told."""
+
+    misrouted: bool = True
+    no_reads: Annotated[int, Field(ge=1, le=1000)] | None = 3
+    recirculations: Annotated[int, Field(ge=1, le=1000)] | None = 3
+    unreleased: tuple[Direction, ...] | None = ("IMPORT", "EXPORT")
+    held_too_long: Duration | None = 72 * _UNITS["h"]
+    future: Duration | None = 10 * _UNITS["m"]
+    reused: Duration | None = 5 * _UNITS["d"]
+
+
+class Retirement(_Part):
+    """How long after its last record a parcel leaves the table and parcel.state; None: never."""
+
+    finished: Duration | None = 14 * _UNITS["d"]
+    unfinished: Duration | None = 60 * _UNITS["d"]
+
+
+class Promises(_Part):
+    """Everything that is watched about parcels.
+
+    Example:
+        >>> promises = Promises.default()
+        >>> [promise.name for promise in promises.promises]
+        ['unload', 'sort', 'customs', 'dispatch', 'door', 'silence']
+    """
+
+    promises: tuple[Promise, ...] = Field(default=(), max_length=LARGEST_NUMBER)
+    anomalies: Anomalies = Field(default_factory=Anomalies)
+    retirement: Retirement = Field(default_factory=Retirement)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        twice = sorted(name for name, count in Counter(each.name for each in self.promises).items() if count > 1)
+        if twice:
+            raise ValueError(f"promise {', '.join(twice)} is there more than once; names must differ")
+        return self
+
+    @classmethod
+    @cache
+    def default(cls) -> Self:
+        """The promises of `promises.yaml` beside this module."""
+        import yaml  # only whoever needs the default promises reads YAML
+
+        text = resources.files(__package__).joinpath("promises.yaml").read_text(encoding="utf-8")
+        return cls.parse(yaml.safe_load(text))
+
+    @classmethod
+    def nothing(cls) -> Self:
+        """No promise, no anomaly, and no parcel ever retires."""
+        anomalies = dict.fromkeys(Anomalies.model_fields, None) | {"misrouted": False}
+        return cls.parse({"anomalies": anomalies, "retirement": {"finished": None, "unfinished": None}})
+
+    @classmethod
+    def parse(cls, mapping: object) -> Self:
+        """Promises from plain lists and mappings, as YAML or JSON give them.
+
+        Raises:
+            Misconfigured: names every key that is wrong, its value, and what would be right.
+        """
+        try:
+            return cls.model_validate(mapping)
+        except ValidationError as error:
+            raise Misconfigured("the promises are wrong:\n" + "\n".join(_problems(error, mapping))) from None
+
+    def digest(self) -> str:
+        """SHA-256, in hex, of what is promised: two files that say the same in another way have the same."""
+        plain = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _problems(error: ValidationError, mapping: Any) -> list[str]:
+    """One line a problem: where, what is wrong, and the value where it is a short one."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        parts = [part for part in problem["loc"] if part in _FIELDS or isinstance(part, int)]
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
+        if problem["type"] == "extra_forbidden":
+            where = ".".join(filter(None, (where, str(problem["loc"][-1]))))
+        value = problem["input"]
+        shown = f" (here: {value!r})" if isinstance(value, str | int | float | None) else ""
+        lines.append(f"  {_named(where, mapping) or 'promises'}: {problem['msg'].removeprefix('Value error, ')}{shown}")
+    return lines
+
+
+_FIELDS: Final = frozenset(
+    field for model in (Promises, Promise, Anomalies, Retirement) for field in model.model_fields
+)
+
+
+def _named(where: str, mapping: Any) -> str:
+    """`promises[3].limit` with the promise's name, where it has one."""
+    found = re.match(r"promises\[(\d+)\]", where)
+    if found is None:
+        return where
+    name = mapping["promises"][int(found[1])]
+    name = name.get("name") if isinstance(name, dict) else None
+    return f"{where} ({name})" if isinstance(name, str) else where
