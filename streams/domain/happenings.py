@@ -107,6 +107,21 @@ class BrokerBack:
 
 
 @dataclass(frozen=True, slots=True)
+class TicksStopped:
+    """No Tick came into these partitions for so long, and some had come before. Told once until they come again."""
+
+    partitions: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TicksBack:
+    """Ticks come into every partition again."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class StillRunning:
     """Told once a minute in steady running: what the worker did since the last time."""
 
@@ -125,6 +140,8 @@ Happening = (
     | TransactionRefenced
     | BrokerAway
     | BrokerBack
+    | TicksStopped
+    | TicksBack
     | StillRunning
 )
 Watcher = Callable[[Happening], None]

@@ -284,6 +284,12 @@ BROKER_AWAY: Final = Metric(
     "",
     "1 while no Kafka broker answers this worker, else 0.",
 )
+TICKS_STOPPED: Final = Metric(
+    "parcel_ticks_stopped",
+    Type.GAUGE,
+    "",
+    "1 while a partition of this worker has had no Tick for 15 s after having had some, else 0: no deadline passes.",
+)
 BUILD: Final = Metric(
     "parcel_build_info",
     Type.GAUGE,
@@ -321,6 +327,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     RESTORED_PARCELS,
     REFENCES,
     BROKER_AWAY,
+    TICKS_STOPPED,
     BUILD,
 )
 

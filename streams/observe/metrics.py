@@ -71,6 +71,7 @@ class WorkerMetrics:
         self._restored_parcels = counter(catalogue.RESTORED_PARCELS, registry)
         self._refences = counters(catalogue.REFENCES, registry)
         self._broker_away = gauge(catalogue.BROKER_AWAY, registry)
+        self._ticks_stopped = gauge(catalogue.TICKS_STOPPED, registry)
         gauge(catalogue.BUILD, registry).labels(*versions()).set(1)
 
         self._started = self._stopped = self._away = False
@@ -118,6 +119,16 @@ class WorkerMetrics:
                     self._went_away(happening)
                 case told.BrokerBack():
                     self._came_back(happening)
+                case told.TicksStopped():
+                    self._ticks_stopped.set(1)
+                    self._log.warning(
+                        "parcels.worker.ticks_stopped",
+                        partitions=_list(happening.partitions),
+                        seconds=happening.seconds,
+                    )
+                case told.TicksBack():
+                    self._ticks_stopped.set(0)
+                    self._log.info("parcels.worker.ticks_back", seconds=happening.seconds)
                 case told.StillRunning():
                     self._running(happening)
                 case _:

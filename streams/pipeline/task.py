@@ -140,6 +140,11 @@ class PartitionTask:
         return self._writing
 
     @property
+    def hub_time(self) -> int | None:
+        """Largest Tick folded, ms since 1970; None before the first, and while restoring."""
+        return self._stage.table.hub_time if self.ready else None
+
+    @property
     def overfull(self) -> bool:
         """Should no more be fetched for this partition until it gets on?"""
         return not self.ready or self.seek_to is not None or self._waiting > _LARGEST_BACKLOG

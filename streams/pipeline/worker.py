@@ -20,12 +20,15 @@ from streams.domain.happenings import (
     PartitionsAssigned,
     PartitionsRevoked,
     StillRunning,
+    TicksBack,
+    TicksStopped,
     Watcher,
     WorkerStarted,
     WorkerStopped,
 )
 from streams.domain.promises import Promises
 from streams.errors import WorkerDead
+from streams.pipeline.background import in_background
 from streams.pipeline.clients import ALL_BROKERS_DOWN, OFFSET_GONE, consumer, is_fatal
 from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.settings import Settings
@@ -42,7 +45,10 @@ _HUNG_SECONDS: Final = 20.0
 # A thread of a partition tells that it lives at least this often; its calls to Kafka are all bounded below it.
 _SILENT_SECONDS: Final = 60.0
 _FINISH_SECONDS: Final = 10.0
+_LEAVE_SECONDS: Final = 5.0
 _MINUTE: Final = 60.0
+# Clocks tick every second; a worker that is behind still folds some ticks within this.
+_TICKLESS_SECONDS: Final = 15.0
 _OFFSETS_SECONDS: Final = 5.0
 _REJOIN_SECONDS: Final = 15.0
 _SESSION_MS: Final = 6_000
@@ -93,6 +99,10 @@ class Worker:
         self._told = time.monotonic()
         self._told_records = 0
         self._offsets_at = time.monotonic()
+        # Partition -> its hub time and since when it is that (time.monotonic); those that were told to stand still.
+        self._ticks: dict[int, tuple[int, float]] = {}
+        self._still: frozenset[int] = frozenset()
+        self._still_since = 0.0
         self._consumer = self._new_consumer()
 
     def stop(self, why: str = "signal") -> None:
@@ -210,6 +220,7 @@ class Worker:
             self._watcher(StillRunning(records, now - self._told, tuple(sorted(self._tasks))))
             self._told, self._told_records = now, self.tally.records
             collect()
+        self._look_for_ticks(now)
         idle = self._options.until_idle
         if idle is not None and self._joined:
             if self._doubt is not None or any(task.busy for task in self._tasks.values()):
@@ -217,6 +228,25 @@ class Worker:
                 self._heard = now
             elif now - self._heard > idle:
                 self.stop("idle")
+
+    def _look_for_ticks(self, now: float) -> None:
+        if self._doubt is not None:
+            # Without a broker nothing comes, and that is told already.
+            self._ticks.clear()
+            return
+        times = {number: task.hub_time for number, task in self._tasks.items()}
+        self._ticks = {
+            number: before if (before := self._ticks.get(number)) and before[0] == time_ else (time_, now)
+            for number, time_ in times.items()
+            if time_ is not None
+        }
+        still = frozenset(number for number, (_, since) in self._ticks.items() if now - since > _TICKLESS_SECONDS)
+        if still and not self._still:
+            self._still_since = now - _TICKLESS_SECONDS
+            self._watcher(TicksStopped(tuple(sorted(still)), _TICKLESS_SECONDS))
+        elif self._still and not still:
+            self._watcher(TicksBack(now - self._still_since))
+        self._still = still
 
     def _see_end(self, task: PartitionTask) -> None:
         """Where the input partition ended when it was last fetched from: for the lag."""
@@ -350,10 +380,9 @@ class Worker:
             task.finish(deadline)
         self._tell_offsets()
         self._tasks.clear()
-        try:
-            self._consumer.close()
-        except KafkaException:
-            return
+        # It takes leave of its group, which may last while no broker answers; its partitions are let go already.
+        closing = in_background(self._consumer.close)
+        wait_for([closing], timeout=_LEAVE_SECONDS)
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:

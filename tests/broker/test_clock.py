@@ -11,6 +11,7 @@ import fastavro
 from streams.pipeline.clients import read_to_end
 from streams.pipeline.schemas import load_schemas
 from streams.pipeline.topics import SCANS, apply, plan
+from tests.faults.harness import Chronicle, Crew, Installation, positions, wait_until
 
 
 def ticks(settings):
@@ -56,6 +57,27 @@ def test_two_clocks_tick_into_every_partition_until_sigterm(settings):
             assert times == sorted(set(times))
             assert all(hub_time % 0.25 == 0 for hub_time in times)
             assert begun - 0.25 <= times[0] <= times[-1] <= time.time()
+
+
+def test_a_worker_says_when_the_clock_stops_and_when_it_goes_on(settings, tmp_path):
+    made = Installation(settings, tmp_path, Chronicle(1))
+    made.create_topics(2)
+    with Crew(made) as crew:
+        worker = crew.start("worker")
+        clock = made.start("clock", "--every", "0.2", name="first")
+        crew.wait_for("worker", "parcels.worker.restored")
+        wait_until(lambda: len(positions(settings)) == 2, "no tick was folded")
+        clock.signal(signal.SIGTERM)
+        assert clock.wait() == 0
+        assert not worker.said("parcels.worker.ticks_stopped")
+        crew.wait_for("worker", "parcels.worker.ticks_stopped")
+        clock = made.start("clock", "--every", "0.2", name="second")
+        crew.wait_for("worker", "parcels.worker.ticks_back")
+        clock.signal(signal.SIGTERM)
+        assert clock.wait() == 0
+        crew.stop()
+    assert worker.said("parcels.worker.ticks_stopped")[0]["partitions"] == "0,1"
+    assert len(worker.said("parcels.worker.ticks_stopped")) == 1
 
 
 def test_without_topics_it_says_what_to_do(settings, parcels):

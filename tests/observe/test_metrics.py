@@ -261,6 +261,7 @@ class TestLogLines:
             told.PartitionsRevoked((1,), lost=True),
             told.TransactionRefenced(1, "sent_again", "timed out"),
             told.BrokerAway("all brokers down"),
+            told.TicksStopped((1,), 16.0),
         ):
             log.clear()
             metrics(happening)
@@ -281,6 +282,8 @@ class TestLogLines:
             told.TransactionRefenced(2, "committed", "?"),
             told.BrokerAway("?"),
             told.BrokerBack(1.0),
+            told.TicksStopped((2,), 15.0),
+            told.TicksBack(20.0),
             told.StillRunning(1, 60.0),
             told.PartitionsRevoked((2,), lost=False),
             told.WorkerStopped("signal"),
