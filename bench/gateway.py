@@ -5,7 +5,6 @@ the disk of the checkout.
 """
 
 import asyncio
-import json
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from bench.common import REPOSITORY, Cluster, cluster, console
+from rich.table import Table
+
+from bench.common import REPOSITORY, Cluster, console
 from streams.capture.spool import Spool
 from streams.capture.spool_files import Entry, encode_frame, identity
 from streams.errors import StreamsError
@@ -173,10 +174,17 @@ def measure(given: Cluster, seconds: float) -> dict[str, Any]:
     return result
 
 
-def main(arguments: list[str]) -> int:
-    """Measure the gateway and print what came out."""
-    seconds = 3.0 if "--quick" in arguments else 10.0
-    with cluster() as given:
-        result = measure(given, seconds)
-    console.print_json(json.dumps(result))
-    return 0
+def show(result: dict[str, Any]) -> None:
+    """Print the figures."""
+    table = Table(title="The gateway on one core, every answer after the sync of the disk")
+    for name in ("", "requests/s", "records/s", "p50 ms at half", "p99 ms at half"):
+        table.add_column(name, justify="left" if not name else "right")
+    for title, name in (("gateway", "gateway"), ("the same server, spool off", "without_spool")):
+        for kind, records in (("batches", _BATCH), ("single", 1)):
+            found = result[name][kind]
+            half = found["at_half_rate"]
+            figures = (found["requests_per_second"], found["records_per_second"], half["p50_ms"], half["p99_ms"])
+            table.add_row(f"{title}, {records} a request", *(f"{figure:,.1f}" for figure in figures))
+    alone = result["spool_alone"]
+    table.add_row("the spool alone", f"{alone['syncs_per_second']:,.1f} syncs", f"{alone['records_per_second']:,.1f}")
+    console.print(table)
