@@ -25,6 +25,8 @@ from streams.pipeline import topics
 
 _CONNECTIONS = 64
 _BATCH = 100
+# Requests a second that the gateway promises, by their records: 10,000 records in batches, 1,000 alone.
+_PROMISED = {_BATCH: 100, 1: 1_000}
 
 
 @dataclass
@@ -129,10 +131,9 @@ async def _press(port: int, records: int, seconds: float, rate: float | None, fi
 def _both(server: Server, records: int, seconds: float, first: int) -> dict[str, Any]:
     asyncio.run(_press(server.port, records, 1.0, None, first))
     full = asyncio.run(_press(server.port, records, seconds, None, first + 10_000_000))
-    most = full.requests / full.seconds
-    half = asyncio.run(_press(server.port, records, seconds, most / 2, first + 20_000_000))
+    half = asyncio.run(_press(server.port, records, seconds, _PROMISED[records] / 2, first + 20_000_000))
     figures = full.figures(records)
-    return {**figures, "at_half_rate": half.figures(records)}
+    return {**figures, "at_half_of_the_promise": half.figures(records)}
 
 
 def _spool_alone(folder: Path, seconds: float) -> dict[str, float]:
@@ -176,13 +177,13 @@ def measure(given: Cluster, seconds: float) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Print the figures."""
-    table = Table(title="The gateway on one core, every answer after the sync of the disk")
-    for name in ("", "requests/s", "records/s", "p50 ms at half", "p99 ms at half"):
+    table = Table(title="The gateway on one core; times at 5,000 records/s in batches, 500/s alone")
+    for name in ("", "requests/s", "records/s", "p50 ms", "p99 ms"):
         table.add_column(name, justify="left" if not name else "right")
     for title, name in (("gateway", "gateway"), ("the same server, spool off", "without_spool")):
         for kind, records in (("batches", _BATCH), ("single", 1)):
             found = result[name][kind]
-            half = found["at_half_rate"]
+            half = found["at_half_of_the_promise"]
             figures = (found["requests_per_second"], found["records_per_second"], half["p50_ms"], half["p99_ms"])
             table.add_row(f"{title}, {records} a request", *(f"{figure:,.1f}" for figure in figures))
     alone = result["spool_alone"]

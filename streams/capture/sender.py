@@ -135,7 +135,7 @@ class Sender:
         while client.flush(_FLUSH_SECONDS) and not self._failure:
             if self._stopping.is_set():
                 deadline = deadline or time.monotonic() + _STOP_SECONDS
-                if time.monotonic() > deadline:
+                if self.away or time.monotonic() > deadline:
                     return False
         return not self._failure
 
