@@ -182,7 +182,7 @@ async def _serve(
                 limit_concurrency=options.bounds.concurrent,
                 h11_max_incomplete_event_size=32 << 10,
                 timeout_keep_alive=65,
-                timeout_graceful_shutdown=10,
+                timeout_graceful_shutdown=3,
                 ssl_certfile=options.certificate,
                 ssl_keyfile=options.key,
             )
