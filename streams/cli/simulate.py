@@ -31,8 +31,11 @@ def simulate(
     ] = 48,
     tick_seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Simulated time between ticks.")] = 60,
     hub: Annotated[Path | None, typer.Option(metavar="FILE", help="Another hub (YAML) instead of the default.")] = None,
+    promises: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Promises (YAML) for the truth, instead of the default.")
+    ] = None,
     truth: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what the state of every parcel must be.")
+        Path | None, typer.Option(metavar="FILE", help="Write what the state and the alerts of every parcel must be.")
     ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write newline-delimited JSON instead; - is stdout.")
@@ -90,7 +93,7 @@ def simulate(
       parcels simulate --parcels 5000 --via http --gateway http://127.0.0.1:8080
       parcels simulate --parcels 100 --out day.ndjson --clean
     """
-    from streams.config import load_hub
+    from streams.config import load_hub, load_promises
     from streams.domain.hub import Hub
     from streams.simulate.day import Scenario, Simulation
     from streams.simulate.truth import TruthFile
@@ -101,8 +104,9 @@ def simulate(
     scenario = Scenario(
         parcels, seed, days, _instant(start), after_hours, tick_seconds, _dirt(dirt or [], clean), described
     )
+    watched = load_promises(promises)
     with ExitStack() as stack:
-        file = None if truth is None else stack.enter_context(TruthFile(truth, seed))
+        file = None if truth is None else stack.enter_context(TruthFile(truth, scenario, watched))
         simulation = Simulation(scenario, file)
         progress = stack.enter_context(_progress(scenario))
         if out is None:

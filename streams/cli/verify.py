@@ -21,7 +21,7 @@ def verify(
     prefix: Prefix = None,
     as_json: Json = False,
 ) -> None:
-    """Compare states, milestones and dead letters with a truth file; exit 1 when anything differs.
+    """Compare states, milestones, alerts and dead letters with a truth file; exit 1 when anything differs.
 
     It reads the topics with a decoder of its own, not with the worker's. What it names "milestones missing" must have
     been written and is not there: after a crash of the broker itself, Kafka may have kept only a part of a transaction.
@@ -56,7 +56,8 @@ def _print(report: "Report", seconds: float) -> None:
         where = ", ".join(f"{count} in partition {partition}" for partition, count in sorted(report.behind.items()))
         print(f'hub.scans has records that no worker has folded yet: {where}. "parcels run --until-idle 5" folds them')
     words = ", ".join(f"{count} {reason}" for reason, count in sorted(report.dead_letters.items())) or "none"
-    print(f"{report.parcels} parcels, {report.milestones} milestones, dead letters: {words}; {seconds:.1f} s")
+    counts = f"{report.parcels} parcels, {report.milestones} milestones, {report.alerts} alerts"
+    print(f"{counts}, dead letters: {words}; {seconds:.1f} s")
     print("everything is as the truth says" if report.ok else "NOT as the truth says")
 
 
@@ -76,6 +77,12 @@ def _for_programs(report: "Report", seconds: float) -> dict[str, Any]:
             "doubled": rows(report.doubled_milestones),
             "wrong": rows(report.wrong_milestones),
             "missing": rows(report.missing_milestones),
+        },
+        "alerts": {
+            "count": report.alerts,
+            "doubled": rows(report.doubled_alerts),
+            "wrong": rows(report.wrong_alerts),
+            "missing": rows(report.missing_alerts),
         },
         "dead_letters": {
             "by_reason": dict(sorted(report.dead_letters.items())),

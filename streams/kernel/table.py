@@ -138,6 +138,11 @@ class ParcelTable:
         return int(self.arrays.counts[ROWS] - self.arrays.counts[RETIRED])
 
     @property
+    def rows(self) -> int:
+        """Number of rows, those of parcels that retired among them."""
+        return int(self.arrays.counts[ROWS])
+
+    @property
     def hub_time(self) -> int | None:
         """Largest Tick folded, ms since 1970; None before the first."""
         time = int(self.arrays.counts[HUB_TIME])

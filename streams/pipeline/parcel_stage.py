@@ -129,9 +129,9 @@ class ParcelStage:
         folded = time.perf_counter()
         result = Outputs()
         if outputs and states:
-            result.retired = self._tombstones(out)
             result.states = self._encode_states(self._states_to_tell(out))
         if outputs:
+            result.retired = self._tombstones(out)
             result.milestones = self._encode_milestones(out)
             result.alerts = self._encode_alerts(out)
             result.throughput = self._throughput.encode(self.table.arrays, out)
@@ -153,10 +153,9 @@ class ParcelStage:
 
     def snapshot(self) -> Iterator[RecordBlock]:
         """The states of all parcels, as `run` writes them."""
-        # Rows beyond the last parcel have no records, nor have those of parcels that retired.
-        rows = np.flatnonzero(self.table.arrays.rows["records"] > 0).astype(np.int32)
-        for first in range(0, len(rows), _SNAPSHOT_ROWS):
-            yield self._encode_states(rows[first : first + _SNAPSHOT_ROWS])
+        for first in range(0, self.table.rows, _SNAPSHOT_ROWS):
+            rows = np.arange(first, min(first + _SNAPSHOT_ROWS, self.table.rows), dtype=np.int32)
+            yield self._encode_states(rows[self.table.arrays.rows["records"][rows] > 0])
 
     def restore(self, states: Sequence[bytes]) -> None:
         """Take values of parcel.state of this partition into the table, in the order of the topic.
@@ -243,27 +242,31 @@ class ParcelStage:
             touched = touched[np.sort(np.unique(touched, return_index=True)[1])]
         return touched
 
-    def _encode_states(self, rows: NDArray[np.int32]) -> RecordBlock:
-        parts = range(0, len(rows), _STATES_AT_A_TIME)
-        return RecordBlock.joined([self._encode_rows(rows[first : first + _STATES_AT_A_TIME]) for first in parts])
+    def _encode_states(self, touched: NDArray[np.int32]) -> RecordBlock:
+        return RecordBlock.joined(
+            [
+                self._encode_rows(touched[first : first + _STATES_AT_A_TIME])
+                for first in range(0, len(touched), _STATES_AT_A_TIME)
+            ]
+        )
 
-    def _encode_rows(self, touched: NDArray[np.int32]) -> RecordBlock:
-        count = len(touched)
+    def _encode_rows(self, rows: NDArray[np.int32]) -> RecordBlock:
+        count = len(rows)
         tools = codecs.states()
         table = self.table.arrays
-        records, told = count_records(table, touched, count), count_told(table, touched, count)
+        records, told = count_records(table, rows, count), count_told(table, rows, count)
         frames = [blank_frame(tools.widths[0], count)] * len(tools.widths)
-        for frame, rows in (
+        for frame, room in (
             (tools.kinds_frame, count * len(KINDS)),
             (tools.entries_frame, records),
             (tools.clocks_frame, count * len(self.promises.promises)),
             (tools.standing_frame, told),
         ):
-            frames[frame] = blank_frame(tools.widths[frame], rows)
+            frames[frame] = blank_frame(tools.widths[frame], room)
         identities = np.empty((records + told) * IDENTITY_BYTES, np.uint8)
         emit_states(
             table,
-            touched,
+            rows,
             count,
             frames[0],
             tools.root,
@@ -278,7 +281,7 @@ class ParcelStage:
         emit_watched(
             table,
             self._rules,
-            touched,
+            rows,
             count,
             records,
             frames[0],
@@ -291,18 +294,22 @@ class ParcelStage:
             self._story,
             self._found,
         )
-        return RecordBlock(*self._keys(touched, count), *tools.encoder.encode(count, frames, (table.heap, identities)))
+        return RecordBlock(*self._keys(rows, count), *tools.encoder.encode(count, frames, (table.heap, identities)))
 
     def _encode_milestones(self, out: Folded) -> RecordBlock:
-        told = out.milestones[: out.counts[MILESTONES]]
-        parts = range(0, len(told), _MILESTONES_AT_A_TIME)
+        count = int(out.counts[MILESTONES])
         return RecordBlock.joined(
-            [self._encode_some(out._replace(milestones=told[first : first + _MILESTONES_AT_A_TIME])) for first in parts]
+            [
+                self._encode_some(
+                    out._replace(milestones=out.milestones[first : min(first + _MILESTONES_AT_A_TIME, count)])
+                )
+                for first in range(0, count, _MILESTONES_AT_A_TIME)
+            ]
         )
 
     def _encode_some(self, out: Folded) -> RecordBlock:
-        count = len(out.milestones)
         tools = codecs.milestones()
+        count = len(out.milestones)
         frame = blank_frame(tools.width, count)
         identities = np.empty(count * 2 * IDENTITY_BYTES, np.uint8)
         emit_milestones(self.table.arrays, out, count, frame, tools.columns, identities)

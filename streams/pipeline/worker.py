@@ -88,6 +88,8 @@ class Worker:
         self._looked = 0.0
         self._dead: str | None = None
         self._heard = time.monotonic()
+        # Whether the group has answered: it may have nothing for this worker, where there are more than partitions.
+        self._joined = False
         self._told = time.monotonic()
         self._told_records = 0
         self._offsets_at = time.monotonic()
@@ -209,7 +211,7 @@ class Worker:
             self._told, self._told_records = now, self.tally.records
             collect()
         idle = self._options.until_idle
-        if idle is not None and self._tasks:
+        if idle is not None and self._joined:
             if self._doubt is not None or any(task.busy for task in self._tasks.values()):
                 # Idle is who could have got something: not while restoring, writing, or without a broker.
                 self._heard = now
@@ -295,6 +297,7 @@ class Worker:
         )
 
     def _on_assign(self, source: Consumer, partitions: list[TopicPartition]) -> None:
+        self._joined, self._heard = True, time.monotonic()
         numbers = tuple(sorted(partition.partition for partition in partitions))
         for number in numbers:
             old = self._tasks.pop(number, None)

@@ -3,10 +3,10 @@
 It shares no code with the compiled kernel: fastavro, dicts and mmh3. The checks are functions over iterables of
 records, so that a test can plant any fault; `streams/replay/verify_topics.py` feeds them from Kafka.
 
-Three things are compared with the truth file of a simulation: the newest state of every parcel, the last milestone of
-every parcel and stage, and the dead letters by reason. Beside the truth, what must hold of any log is checked:
-positions and versions never go back; every milestone is there once, says what its id says, and follows from a record
-of its parcel.
+Four things are compared with the truth file of a simulation: the newest state of every parcel, the last milestone of
+every parcel and stage, every alert (streams/replay/verify_alerts.py), and the dead letters by reason. Beside the truth,
+what must hold of any log is checked: positions and versions never go back; every milestone is there once, says what its
+id says, and follows from a record of its parcel.
 """
 
 import json
@@ -27,7 +27,7 @@ from streams.pipeline.deadletters import DeadLetter
 from streams.pipeline.plain_decoder import Decoder, Undecodable
 from streams.pipeline.topics import POSITION_KEY, partition_of
 
-TRUTH_FORMAT: Final = "parcel-streams truth 1"
+TRUTH_FORMAT: Final = "parcel-streams truth 2"
 
 # Key, value, partition, offset.
 Record = tuple[bytes | None, bytes | None, int, int]
@@ -71,6 +71,13 @@ class Report:
     # A milestone that must have been written and is not there. Kafka's own crash recovery may take a part of a
     # transaction; whoever kills brokers judges these on their own.
     missing_milestones: list[Difference] = field(default_factory=list)
+    alerts: int = 0
+    # An alert with an id that was there before.
+    doubled_alerts: list[Difference] = field(default_factory=list)
+    # An alert that contradicts itself, or that must not have been told.
+    wrong_alerts: list[Difference] = field(default_factory=list)
+    # An alert that must have been told and is not there.
+    missing_alerts: list[Difference] = field(default_factory=list)
     dead_letters: Counter[str] = field(default_factory=Counter)
     dead_letter_differences: list[Difference] = field(default_factory=list)
     # Partition -> records of hub.scans that no position covers yet.
@@ -88,6 +95,9 @@ class Report:
             "milestones doubled": self.doubled_milestones,
             "milestones wrong": self.wrong_milestones,
             "milestones missing": self.missing_milestones,
+            "alerts doubled": self.doubled_alerts,
+            "alerts wrong": self.wrong_alerts,
+            "alerts missing": self.missing_alerts,
             "dead letters": self.dead_letter_differences,
         }
 
@@ -117,6 +127,8 @@ class States:
 
     def __init__(self, partitions: int) -> None:
         self.newest: dict[bytes, bytes] = {}
+        # Parcels of which there was a tombstone.
+        self.retired: set[bytes] = set()
         self.positions: dict[int, int] = {}
         self.differences: list[Difference] = []
         self._partitions = partitions
@@ -131,6 +143,8 @@ class States:
         for key, value, partition, offset in records:
             if key == POSITION_KEY:
                 self._add_position(value, partition, offset)
+            elif key is not None and value is None and not key.startswith(b"\0"):
+                self._retire(key, partition, offset)
             elif key is None or value is None:
                 self._differ(f"{partition}:{offset}", "record", "a key and a value", (key, value))
             elif not key.startswith(b"\0"):
@@ -160,6 +174,14 @@ class States:
             elif now is not None:
                 known[partition] = now
 
+    def _retire(self, key: bytes, partition: int, offset: int) -> None:
+        # Compaction may have taken the state before it.
+        self.newest.pop(key, None)
+        self._versions.pop(key, None)
+        if partition_of(key, self._partitions) != partition:
+            self._differ(_text(key), f"tombstone at offset {offset}", partition_of(key, self._partitions), partition)
+        self.retired.add(key)
+
     def _add_state(self, key: bytes, value: bytes, partition: int, offset: int) -> None:
         try:
             head = self._head(value)
@@ -186,6 +208,15 @@ class Evidence:
     def __init__(self) -> None:
         self._known: set[int] = set()
         self._versions: dict[str, int] = {}
+        self._retired: set[str] = set()
+
+    def retire(self, keys: Iterable[bytes]) -> None:
+        """Of these parcels nobody knows any more what their records were."""
+        self._retired.update(_text(key) for key in keys)
+
+    def retired(self, parcel_id: str) -> bool:
+        """Is it one of those?"""
+        return parcel_id in self._retired
 
     def add(self, state: Parcel) -> None:
         """Take in the records of a parcel."""
@@ -200,7 +231,9 @@ class Evidence:
                 self._known.add(hash(said))
 
     def proves(self, milestone: Mapping[str, Any]) -> bool:
-        """Whether a milestone follows from a record of its parcel."""
+        """Whether a milestone follows from a record of its parcel; of one that retired nobody can say."""
+        if milestone["parcel_id"] in self._retired:
+            return True
         if milestone["version"] > self._versions.get(milestone["parcel_id"], 0):
             return False
         if milestone["type"] == "LOST":
@@ -218,14 +251,18 @@ def compare_states(truth: Mapping[str, Parcel], states: Iterable[Parcel], eviden
         differences += _disorder(state)
         unseen.pop(parcel_id, None)
         expected = truth.get(parcel_id)
-        if expected is None:
+        if expected is None or "version" not in expected:
             differences.append(Difference(parcel_id, "parcel", "not in the truth", f"version {state['version']}"))
             continue
         for name, wanted in expected.items():
+            if name in _NOT_IN_STATES:
+                continue
             found = _SHORT[name](state) if name in _SHORT else state.get(name)
             if found != wanted:
                 differences.append(Difference(parcel_id, name, wanted, found))
     for parcel_id in unseen:
+        if "version" not in truth[parcel_id]:
+            continue
         differences.append(Difference(parcel_id, "parcel", f"version {truth[parcel_id].get('version')}", "no state"))
     return differences
 
@@ -239,7 +276,10 @@ def _digest(state: Parcel) -> str:
 _SHORT: Final[Mapping[str, Callable[[Parcel], Any]]] = {
     "kinds": lambda state: {each["kind"]: [each["first"], each["last"], each["count"]] for each in state["kinds"]},
     "entries": _digest,
+    "standing": lambda state: {each["about"]: each["type"] for each in state["alerts"]},
 }
+# What the truth says of a parcel beside its state.
+_NOT_IN_STATES: Final = frozenset({"told", "retired"})
 
 
 def _disorder(state: Parcel) -> list[Difference]:
@@ -290,13 +330,15 @@ class Milestones:
     def compare(self, truth: Mapping[str, Parcel]) -> None:
         """The last milestone of each parcel and stage must be the first time that the truth has for it."""
         for parcel_id, parcel in truth.items():
+            if "retired" in parcel:
+                continue
             for stage, (first, _, _) in parcel["kinds"].items():
                 if stage in _WITH_MILESTONES:
                     told = self._told.pop((parcel_id, stage), None)
                     if told != first:
                         self._missing(parcel_id, stage, first, told)
         for (parcel_id, stage), told in self._told.items():
-            if told is not None:
+            if told is not None and "retired" not in truth.get(parcel_id, ()):
                 self._missing(parcel_id, stage, None, told)
 
     def _check(self, milestone: Mapping[str, Any], where: tuple[int, int]) -> None:
@@ -306,7 +348,8 @@ class Milestones:
             self._wrong(milestone, where, f"the id {milestone_id(milestone).hex()}", said)
         if not self._evidence.proves(milestone):
             self._wrong(milestone, where, "a record of the parcel that says so", milestone["evidence"].hex())
-        version = self._versions.get(parcel_id, 0)
+        # A parcel that retired may come again, with few records.
+        version = 0 if self._evidence.retired(parcel_id) else self._versions.get(parcel_id, 0)
         # One record changes the first time of at most one kind.
         if milestone["version"] <= version:
             self._wrong(milestone, where, f"a version above {version}", milestone["version"])
@@ -314,7 +357,7 @@ class Milestones:
         before = self._told.get((parcel_id, stage))
         if kind not in _BELIEVED or stage not in _WITH_MILESTONES:
             self._wrong(milestone, where, "a type and a stage that milestones have", f"{kind} {stage}")
-        elif before != _BELIEVED[kind](milestone):
+        elif before != _BELIEVED[kind](milestone) and not self._evidence.retired(parcel_id):
             self._missing(parcel_id, f"{stage} before {_name(milestone, where)}", _BELIEVED[kind](milestone), before)
         self._told[parcel_id, stage] = None if kind == "LOST" else milestone["event_time"]
 

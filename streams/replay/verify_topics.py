@@ -8,8 +8,9 @@ from confluent_kafka import Message, TopicPartition
 from streams.pipeline.clients import consumer, read_to_end
 from streams.pipeline.deadletters import read_dead_letters
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import MILESTONES, SCANS, STATE, check
+from streams.pipeline.topics import ALERTS, MILESTONES, SCANS, STATE, check
 from streams.replay.verify import Evidence, Milestones, Record, Report, States, compare_dead_letters, compare_states
+from streams.replay.verify_alerts import Alerts
 
 
 def verify(settings: Settings, truth: Mapping[str, Any]) -> Report:
@@ -24,12 +25,16 @@ def verify(settings: Settings, truth: Mapping[str, Any]) -> Report:
     states = States(partitions)
     states.add(_records(read_to_end(settings, settings.prefix + STATE)))
     evidence = Evidence()
+    evidence.retire(states.retired)
     report.differences = compare_states(truth["parcels"], states.decoded(), evidence)
     report.differences += states.differences
     report.parcels = len(states.newest)
     milestones = Milestones(report, evidence)
     milestones.add(_records(read_to_end(settings, settings.prefix + MILESTONES)))
     milestones.compare(truth["parcels"])
+    alerts = Alerts(report)
+    alerts.add(_records(read_to_end(settings, settings.prefix + ALERTS)))
+    alerts.compare(truth["parcels"])
     compare_dead_letters(truth["dead_letters"], read_dead_letters(settings), report)
     report.behind = _behind(settings, states.positions, partitions)
     return report

@@ -63,6 +63,11 @@ class Scenario:
                 raise Misconfigured(message)
 
     @property
+    def tick_ms(self) -> int:
+        """Time between ticks; the first one is at `start_ms`, the last one before `end_ms`."""
+        return max(1, int(self.tick_seconds * SECOND))
+
+    @property
     def end_ms(self) -> int:
         """Nothing enters the log after this."""
         return self.start_ms + self.days * DAY + int(self.after_hours * HOUR)
@@ -103,6 +108,11 @@ class Simulation:
                 part = ticked[first : first + _BATCH]
                 self._count(part)
                 yield self._names.columns(part)
+        # The clock goes on to the end.
+        for first in range(0, len(rest := self._ticks(self.scenario.end_ms - 1)), _BATCH):
+            part = rest[first : first + _BATCH]
+            self._count(part)
+            yield self._names.columns(part)
 
     def _hours(self) -> Iterator[Rows]:
         """What enters the log, hour by hour, in order."""
@@ -190,15 +200,20 @@ class Simulation:
 
     def _with_ticks(self, rows: Rows) -> Rows:
         """The same with the clock's ticks between them: a tick comes before what enters the log at its instant."""
-        step = max(1, int(self.scenario.tick_seconds * SECOND))
         times = _log_times(rows)
-        due = np.arange(self._next_tick, int(times[-1]) + 1, step, dtype=np.int64)
+        ticks = self._ticks(int(times[-1]))
+        both = joined([ticks, rows])
+        return both.take(np.argsort(np.concatenate([ticks["arrival"], times]), kind="stable"))
+
+    def _ticks(self, until: int) -> Rows:
+        """The next ones."""
+        step = self.scenario.tick_ms
+        due = np.arange(self._next_tick, until + 1, step, dtype=np.int64)
         self._next_tick += len(due) * step
         ticks = np.zeros(len(due), ROW)
         ticks["type"], ticks["time"], ticks["arrival"] = RecordType.TICK, due, due
         ticks["lane"] = ticks["reason"] = ticks["device"] = -1
-        both = joined([ticks, rows])
-        return both.take(np.argsort(np.concatenate([due, times]), kind="stable"))
+        return ticks
 
     def _count(self, rows: Rows) -> None:
         types = rows["type"]

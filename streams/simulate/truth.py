@@ -5,6 +5,8 @@ It shares no code with the worker, so that the two can be held against each othe
 - A record is known by the 128-bit MurmurHash3 of its event_id (a VOID: of the event_id, a NUL byte and its event_time).
 - A parcel's records are in the order of event_time, kind and identity, whatever the order of their arrival.
 - A record that a VOID of the same parcel names counts for nothing but `version` and `entries`.
+
+Clocks and alerts are in `streams/simulate/watched.py`.
 """
 
 import json
@@ -19,12 +21,15 @@ from typing import Any, Final, NamedTuple, Self
 import mmh3
 import numpy as np
 
+from streams.domain.account import Record
 from streams.domain.kinds import DIRECTIONS, KINDS
+from streams.domain.promises import Promises
 from streams.domain.records import RecordColumns, RecordType
 from streams.errors import Misconfigured
-from streams.simulate.day import Counts
+from streams.simulate.day import Counts, Scenario
+from streams.simulate.watched import Ticks, watch
 
-FORMAT: Final = "parcel-streams truth 1"
+FORMAT: Final = "parcel-streams truth 2"
 
 # Written out here, not taken from the bit sets that the worker uses.
 _STAGES: Final = frozenset(
@@ -58,6 +63,21 @@ class Said(NamedTuple):
         """By which it is known."""
         name = self.event_id.encode()
         return _hash(name + b"\0" + struct.pack(">q", self.event_time) if self.kind == "VOID" else name)
+
+    def record(self) -> Record:
+        """The same for `streams/domain/account.py`."""
+        return Record(
+            self.identity(),
+            self.kind,
+            self.event_time,
+            self.site,
+            self.station,
+            self.lane,
+            self.reason,
+            None if self.voids is None else _hash(self.voids.encode()),
+            self.plan,
+            self.promised_at,
+        )
 
 
 def state_of(records: Iterable[Said]) -> dict[str, Any]:
@@ -120,11 +140,19 @@ class TruthFile:
     """Written while the simulation runs, parcel by parcel; there under its name once it is complete.
 
     A context manager and a witness of `Simulation`:
-    {"format", "seed", "parcels": {parcel_id: state_of(...)}, "records", "duplicates", "dead_letters": {reason: count}}
+    {"format", "seed", "promises": digest, "parcels": {parcel_id: state_of(...) and three more},
+    "records", "duplicates", "dead_letters": {reason: count}}
+
+    The three: "clocks" as in ParcelState, "standing": {about: type} of what was told and stands, and "told":
+    [[type, about, hub_time, alert_id in hex]] of all that must ever be told. A parcel that retired has "retired", and
+    no state if nothing came of it since.
     """
 
-    def __init__(self, path: Path, seed: int) -> None:
-        self._path, self._part, self._seed = path, path.with_name(path.name + ".part"), seed
+    def __init__(self, path: Path, scenario: Scenario, promises: Promises | None = None) -> None:
+        """`promises`: those that the worker keeps; None for the default ones."""
+        self._path, self._part, self._seed = path, path.with_name(path.name + ".part"), scenario.seed
+        self._promises = promises or Promises.default()
+        self._ticks = Ticks(scenario.start_ms, scenario.tick_ms, scenario.end_ms)
         self._complete = False
 
     def __enter__(self) -> Self:
@@ -137,7 +165,8 @@ class TruthFile:
             self._file = self._part.open("w", encoding="utf-8")
         except OSError as error:
             raise Misconfigured(f"the truth file cannot be written: {error}") from error
-        self._file.write(f'{{"format": {json.dumps(FORMAT)},\n"seed": {self._seed},\n"parcels": {{')
+        self._file.write(f'{{"format": {json.dumps(FORMAT)},\n"seed": {self._seed},\n')
+        self._file.write(f'"promises": "{self._promises.digest()}",\n"parcels": {{')
         self._separator = "\n"
         return self
 
@@ -152,12 +181,29 @@ class TruthFile:
 
     def __call__(self, columns: RecordColumns) -> None:
         """Take in all records of some parcels."""
-        parcels: dict[str, list[Said]] = {}
-        for parcel_id, said in records(columns):
-            parcels.setdefault(parcel_id, []).append(said)
-        for parcel_id, said_of_it in parcels.items():
-            self._file.write(f"{self._separator}{json.dumps(parcel_id)}: {json.dumps(state_of(said_of_it))}")
+        parcels: dict[str, list[tuple[int, Said]]] = {}
+        for time, (parcel_id, said) in zip(_log_times(columns), records(columns), strict=True):
+            parcels.setdefault(parcel_id, []).append((time, said))
+        for parcel_id, arrived in parcels.items():
+            self._file.write(
+                f"{self._separator}{json.dumps(parcel_id)}: {json.dumps(self._parcel(parcel_id, arrived))}"
+            )
             self._separator = ",\n"
+
+    def _parcel(self, parcel_id: str, arrived: list[tuple[int, Said]]) -> dict[str, Any]:
+        arrived.sort(key=itemgetter(0))
+        said_by = {said.identity(): said for _, said in arrived}
+        watched = watch(
+            parcel_id, [(time, said.record()) for time, said in arrived], self._ticks, self._promises, _hash
+        )
+        told = [[alert["type"], alert["about"], alert["hub_time"], alert["alert_id"].hex()] for alert in watched.alerts]
+        parcel: dict[str, Any] = {"told": told}
+        if watched.retired:
+            parcel["retired"] = True
+        if watched.known:
+            state = state_of(said_by[record.identity] for record in watched.known)
+            parcel = {**state, "clocks": watched.clocks, "standing": watched.standing, **parcel}
+        return parcel
 
     def complete(self, counts: Counts) -> None:
         """Add what the whole log holds; afterwards the file stays."""
@@ -168,6 +214,13 @@ class TruthFile:
         }
         self._file.write("\n},\n" + json.dumps(rest).removeprefix("{") + "\n")
         self._complete = True
+
+
+def _log_times(columns: RecordColumns) -> list[int]:
+    """When each scan and advice entered the log."""
+    kept = (columns.types == RecordType.SCAN) | (columns.types == RecordType.ADVICE)
+    times: list[int] = columns.log_times[kept].tolist()
+    return times
 
 
 def records(columns: RecordColumns) -> Iterable[tuple[str, Said]]:

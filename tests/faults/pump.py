@@ -29,8 +29,9 @@ class Day:
         """With the simulator's ordinary dirt, and a tick an hour."""
         day = cls(truth)
         encoder = ColumnsEncoder()
-        with TruthFile(truth, seed) as file:
-            simulation = Simulation(Scenario(parcels, seed, tick_seconds=3_600), file)
+        scenario = Scenario(parcels, seed, tick_seconds=3_600)
+        with TruthFile(truth, scenario) as file:
+            simulation = Simulation(scenario, file)
             for columns in simulation.batches():
                 encoded = encoder.encode(columns)
                 day.ticks += [index + len(day.values) for index in encoded.everywhere]

@@ -66,6 +66,9 @@ def test_kills_of_one_and_of_two_workers_leave_everything_as_the_truth_says(sett
         crew.stop()
     installation.fold_the_rest()
     assert_exact(installation.verify(day.truth))
+    # And the log, folded again in one go, leads to what was told between the kills: nothing less, nothing else.
+    again = installation.parcels("reconcile", "--json")
+    assert again.returncode == 0, again.stdout + again.stderr
 
 
 @pytest.mark.faults

@@ -66,6 +66,21 @@ def test_sigterm_finishes_the_batch_and_leaves_the_group(
     assert_exact(installation.verify(day.truth))
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_idle_workers_end_also_when_there_are_more_than_partitions(
+    installation: Installation, protocol: str, tmp_path: Path
+) -> None:
+    day = Day.simulated(200, tmp_path / "truth.json", SEED)
+    with Pump(installation.settings, day, rate=100_000) as pump:
+        pump.open()
+        pump.finish()
+    with Crew(installation, "--protocol", protocol, "--until-idle", "3") as crew:
+        workers = [crew.start(name) for name in ("one", "two", "three")]
+        assert [worker.wait() for worker in workers] == [0, 0, 0]
+        assert [worker.said("parcels.worker.stopped")[0]["why"] for worker in workers] == ["idle"] * 3
+    assert_exact(installation.verify(day.truth))
+
+
 def _members(settings: Settings) -> int:
     group = settings.prefix + GROUP
     client = AdminClient({"bootstrap.servers": settings.bootstrap})

@@ -140,6 +140,7 @@ class Log:
                 *self.extra_states,
             ]
         )
+        evidence.retire(states.retired)
         report.differences = compare_states(self.truth, states.decoded(), evidence) + states.differences
         report.parcels = len(states.newest)
         milestones = Milestones(report, evidence)

@@ -36,7 +36,7 @@ def simulated(folder, encoder, scenario):
     """The truth of a scenario, and the values of its log."""
     path = folder / "truth.json"
     log = []
-    with TruthFile(path, scenario.seed) as file:
+    with TruthFile(path, scenario) as file:
         simulation = Simulation(scenario, file)
         for columns in simulation.batches():
             encoded = encoder.encode(columns)
@@ -113,7 +113,13 @@ def test_the_truth_is_what_a_plain_reader_of_the_log_finds(tmp_path_factory, enc
         known = parcels.setdefault(said["parcel_id"], {})
         repeats += known_by in known
         known.setdefault(known_by, said)
-    assert truth["parcels"] == {parcel_id: naive_state(known) for parcel_id, known in parcels.items()}
+    # Clocks and alerts: tests/simulate/test_watched.py.
+    beside = ("clocks", "standing", "told")
+    states = {
+        parcel_id: {name: value for name, value in parcel.items() if name not in beside}
+        for parcel_id, parcel in truth["parcels"].items()
+    }
+    assert states == {parcel_id: naive_state(known) for parcel_id, known in parcels.items()}
     assert truth["format"] == FORMAT
     assert truth["records"] == sum(len(known) for known in parcels.values())
     assert truth["duplicates"] == repeats
@@ -170,7 +176,7 @@ class TestTheFile:
         path = tmp_path / "truth.json"
 
         def fail():
-            with TruthFile(path, 1) as file:
+            with TruthFile(path, Scenario(1)) as file:
                 for columns in Simulation(Scenario(10), file).batches():
                     raise RuntimeError(columns.rows)
 
@@ -180,4 +186,4 @@ class TestTheFile:
 
     def test_that_cannot_be_written_is_said_at_once(self, tmp_path):
         with pytest.raises(Misconfigured, match="the truth file cannot be written"):
-            TruthFile(tmp_path / "nowhere" / "truth.json", 1).__enter__()
+            TruthFile(tmp_path / "nowhere" / "truth.json", Scenario(1)).__enter__()

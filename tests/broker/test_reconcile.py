@@ -1,0 +1,96 @@
+"""What a broker's crash took away is found by folding the log again, and sent again with the same bytes."""
+
+import json
+
+import pytest
+
+from streams.pipeline.clients import producer, read_to_end
+from streams.pipeline.parcel_stage import ParcelStage
+from streams.pipeline.position import Position
+from streams.pipeline.record_block import RecordBlock
+from streams.pipeline.topics import ALERTS, MILESTONES, POSITION_KEY, SCANS, STATE, apply, partition_of, plan
+from tests.pipeline.avro import framed, scan
+
+HOUR = 3_600_000
+MORNING = 1_772_355_600_000
+PARCELS = [f"P{number}" for number in range(40)]
+
+
+def values_of(partition):
+    """Scans of a partition: every parcel arrives, and is not unloaded in time."""
+    own = [parcel for parcel in PARCELS if partition_of(parcel.encode(), 4) == partition]
+    arrived = [framed("Scan", scan(f"{parcel}-1", parcel, "ARRIVED", event_time=MORNING)) for parcel in own]
+    late = [framed("Scan", scan(f"{parcel}-2", parcel, "UNLOADED", event_time=MORNING + 5 * HOUR)) for parcel in own]
+    ticks = [framed("Tick", {"hub_time": MORNING + hour * HOUR, "clock": "c"}) for hour in (1, 4)]
+    return [*arrived, *ticks, *late]
+
+
+@pytest.fixture
+def told(settings):
+    """A log and what a worker makes of it, without one milestone and two alerts; returns those."""
+    apply(settings, plan(settings))
+    sender = producer(settings)
+    lost = {MILESTONES: [], ALERTS: []}
+    for partition in range(4):
+        values = values_of(partition)
+        for value in values:
+            sender.produce(settings.prefix + SCANS, value, partition=partition)
+        stage = ParcelStage(partition, 4)
+        made = stage.run(values)
+        position = Position(len(values), stage.table.hub_time, stage.promises.digest())
+        dropped = {MILESTONES: {3} if partition == 1 else set(), ALERTS: {0, 2} if partition == 2 else set()}
+        for topic, block in ((STATE, made.states), (MILESTONES, made.milestones), (ALERTS, made.alerts)):
+            for number, record in enumerate(block):
+                if number in dropped.get(topic, ()):
+                    lost[topic].append(record)
+                else:
+                    sender.produce(settings.prefix + topic, record[1], record[0], partition)
+        sender.produce(settings.prefix + STATE, position.encoded(), POSITION_KEY, partition)
+    assert sender.flush(30) == 0
+    assert [len(records) for records in lost.values()] == [1, 2]
+    return lost
+
+
+def reconciled(parcels, *options):
+    said = parcels("reconcile", "--json", *options)
+    assert said.returncode in (0, 1), said.stderr
+    return said.returncode, json.loads(said.stdout)
+
+
+def test_what_is_missing_is_found_and_sent(told, settings, parcels):
+    code, report = reconciled(parcels)
+    assert (code, report["ok"], report["sent"]) == (1, False, 0)
+    counts = {topic: (each["missing"], each["extra"], each["doubled"]) for topic, each in report["topics"].items()}
+    assert counts == {MILESTONES: (1, 0, 0), ALERTS: (2, 0, 0)}
+    assert report["topics"][MILESTONES]["expected"] == 2 * len(PARCELS)
+    code, report = reconciled(parcels, "--send")
+    assert (code, report["ok"], report["sent"]) == (0, True, 3)
+    code, report = reconciled(parcels)
+    assert (code, report["ok"]) == (0, True)
+    for topic, records in told.items():
+        held = [(message.key(), message.value()) for message in read_to_end(settings, settings.prefix + topic)]
+        assert all(held.count(record) == 1 for record in records)
+
+
+def test_what_is_doubled_or_told_without_a_reason_is_found(told, settings, parcels):
+    reconciled(parcels, "--send")
+    messages = list(read_to_end(settings, settings.prefix + ALERTS))
+    sender = producer(settings)
+    topic = settings.prefix + ALERTS
+    sender.produce(topic, messages[0].value(), messages[0].key(), messages[0].partition())
+    invented = RecordBlock.of([(messages[1].key(), messages[1].value()[:5] + bytes(16) + messages[1].value()[21:])])
+    sender.produce(topic, invented[0][1], invented[0][0], messages[1].partition())
+    assert sender.flush(30) == 0
+    code, report = reconciled(parcels)
+    assert code == 1
+    alerts = report["topics"][ALERTS]
+    assert (alerts["missing"], alerts["extra"], alerts["doubled"]) == (0, 1, 1)
+    assert "1 extra, 1 doubled" in parcels("reconcile").stdout
+
+
+def test_other_promises_are_refused(told, parcels, tmp_path):
+    path = tmp_path / "other.yaml"
+    path.write_text("promises: []\n")
+    said = parcels("reconcile", "--promises", str(path))
+    assert said.returncode == 2
+    assert "watches other promises" in said.stderr

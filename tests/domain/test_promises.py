@@ -1,0 +1,97 @@
+"""The promises: the default holds, a wrong file is refused with a message that helps, durations are what they say."""
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.config import load_promises
+from streams.domain.promises import LARGEST_NUMBER, Promises, duration, milliseconds
+from streams.domain.rules import rules_of
+from streams.errors import Misconfigured
+
+GOOD = {"name": "sort", "starts": ["UNLOADED"], "stops": ["SORTED"], "limit": "6h"}
+
+
+class TestTheDefaultPromises:
+    def test_are_those_of_a_hub(self):
+        names = [promise.name for promise in Promises.default().promises]
+        assert names == ["unload", "sort", "customs", "dispatch", "door", "silence"]
+
+    def test_say_the_same_when_they_are_written_and_read_again(self):
+        default = Promises.default()
+        again = Promises.parse(yaml.safe_load(yaml.safe_dump(default.model_dump(mode="json"))))
+        assert (again, again.digest()) == (default, default.digest())
+
+    def test_another_way_to_say_them_has_the_same_digest(self):
+        plain = Promises.default().model_dump(mode="json")
+        plain["promises"][0]["limit"] = "180m"
+        assert Promises.parse(plain).digest() == Promises.default().digest()
+        plain["promises"][0]["limit"] = "181m"
+        assert Promises.parse(plain).digest() != Promises.default().digest()
+
+
+class TestAWrongFile:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"starts": ["UNLODED"]}, r"promises\[0\].starts\[0\] \(sort\): 'UNLODED' is not a kind of scan"),
+            ({"starts": ["VOID"]}, "'VOID' is not a kind of scan"),
+            ({"starts": []}, r"promises\[0\].starts \(sort\)"),
+            ({"stops": ["UNLOADED"]}, "UNLOADED cannot both start and stop"),
+            ({"limit": "6"}, r"limit \(sort\): a duration is a number with ms, s, m, h or d.*here: '6'"),
+            ({"limit": 6}, "a duration is a number"),
+            ({"limit": "0h"}, "longer than nothing"),
+            ({"limit": "4000d"}, "shorter than ten years"),
+            ({"at_risk": 1.0}, r"at_risk \(sort\).*less than 1"),
+            ({"pauses": ["CUSTOMS_PRESENTED"]}, r"pauses\[0\] \(sort\).*CUSTOMS_HELD"),
+            ({"directions": ["INBOUND"]}, r"directions\[0\] \(sort\).*IMPORT"),
+            ({"directions": []}, r"directions \(sort\)"),
+            ({"restarts": True, "limit": "promised_at"}, "needs a duration as its limit"),
+            ({"name": "Sort"}, r"promises\[0\].name \(Sort\)"),
+            ({"limits": "6h"}, r"promises\[0\].limits \(sort\)"),
+        ],
+    )
+    def test_is_refused_with_the_key_and_what_would_be_right(self, change, message):
+        with pytest.raises(Misconfigured, match=message):
+            Promises.parse({"promises": [GOOD | change]})
+
+    def test_two_promises_of_a_name(self):
+        with pytest.raises(Misconfigured, match="promise sort is there more than once"):
+            Promises.parse({"promises": [GOOD, GOOD]})
+
+    def test_too_many(self):
+        with pytest.raises(Misconfigured, match="at most 16"):
+            Promises.parse({"promises": [GOOD | {"name": f"p{number}"} for number in range(LARGEST_NUMBER + 1)]})
+
+    def test_the_file_is_named(self, tmp_path):
+        for content, message in (
+            ("promises: [", "is not YAML"),
+            ("promises: 7", "promises"),
+            ("", "promises are wrong"),
+        ):
+            path = tmp_path / "mine.yaml"
+            path.write_text(content)
+            with pytest.raises(Misconfigured, match=message) as caught:
+                load_promises(path)
+            assert "mine.yaml" in str(caught.value)
+        with pytest.raises(Misconfigured, match="cannot be read"):
+            load_promises(tmp_path / "none.yaml")
+
+
+class TestDurations:
+    @given(st.integers(1, 3660 * 86_400_000))
+    def test_are_read_as_they_are_written(self, ms):
+        assert milliseconds(duration(ms)) == ms
+
+    def test_in_several_units(self):
+        assert milliseconds("1d12h30m5s7ms") == 131_405_007
+
+
+def test_rules_have_a_row_for_each_promise_and_the_words_of_its_lists():
+    promises = Promises.parse({"promises": [GOOD | {"services": ["é", "X"], "lanes": ["N"]}, GOOD | {"name": "b"}]})
+    rules = rules_of(promises)
+    assert rules.services.tolist() == [[0, 2], [3, 3]]
+    assert rules.lanes.tolist() == [[2, 3], [3, 3]]
+    assert rules.text.tobytes() == "éXN\0".encode()
+    assert rules.text_at.tolist() == [0, 2, 3, 4]
