@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import latency, memory, recovery, report, throughput, workload
+from bench import gateway, latency, memory, recovery, report, throughput, workload
 from bench.common import RESULTS, cluster, console, machine
 from bench.programs import KafkaStreams, Mode
 from streams.errors import Misconfigured, StreamsError
 
-_MEASUREMENTS = ("live", "replay", "latency")
+_MEASUREMENTS = ("live", "replay", "latency", "gateway")
 _MODES: tuple[Mode, ...] = ("live", "replay")
 
 
@@ -23,21 +23,30 @@ def main() -> int:
         return memory.main(sys.argv[2:])
     options = _options()
     started = time.monotonic()
-    KafkaStreams.build()
+    beside_peer = set(options.only) - {"gateway"}
+    if beside_peer:
+        KafkaStreams.build()
     result: dict[str, Any] = {
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": workload.commit(),
         "machine": machine(),
-        "kafka_streams": KafkaStreams.settings(),
+        "kafka_streams": KafkaStreams.settings() if beside_peer else None,
     }
     with cluster() as given:
-        records = workload.produce(given, options.records)
+        records = workload.produce(given, options.records) if beside_peer else None
         for mode in _MODES:
-            if mode in options.only:
+            if mode in options.only and records is not None:
                 result[mode] = throughput.measure(given, records, mode, options.repeat)
         if "latency" in options.only:
             seconds, warm_up = (5, 5) if options.quick else (30, 15)
             result["latency"] = latency.measure(given, options.rate, seconds, warm_up, min(options.repeat, 2))
+        if "gateway" in options.only:
+            result["gateway"] = gateway.measure(given.with_prefix("gateway"), 3 if options.quick else 10)
+    if "gateway" in result:
+        gateway.show(result["gateway"])
+    if not beside_peer:
+        report.write(result, options.results / "gateway", time.strftime("%Y-%m-%d-%H%M%S"))
+        return 0
     result["phases"] = {mode: result[mode]["ours"].get("phases") for mode in _MODES if result.get(mode)}
     report.show(result)
     report.write(result, options.results, time.strftime("%Y-%m-%d-%H%M%S") + ("-quick" if options.quick else ""))

@@ -136,7 +136,7 @@ class Doors:
 
 def sender_of(device: Device | None) -> Sender:
     """How records see whoever sends them."""
-    return Sender("", _anywhere) if device is None else Sender(device.name, device.may_speak_for)
+    return Sender("", _anywhere, may_tick=True) if device is None else Sender(device.name, device.may_speak_for)
 
 
 def _anywhere(_: str, __: str) -> bool:

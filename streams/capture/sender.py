@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from streams.capture.spool import Spool
 from streams.capture.spool_files import Position, Target
 from streams.domain.capture_happenings import KafkaAway, KafkaBack, Watcher
+from streams.errors import StreamsError
 from streams.pipeline import clients
 from streams.pipeline.settings import Settings
 from streams.pipeline.topics import SCANS
@@ -81,7 +82,7 @@ class Sender:
             )
             try:
                 self._send_all(client)
-            except (KafkaException, BufferError) as error:
+            except (KafkaException, BufferError, StreamsError) as error:
                 self._failure = str(error)
             finally:
                 _let_go(client)
@@ -128,16 +129,28 @@ class Sender:
     def _delivered(self, client: Producer, messages: Mapping[str, list[dict[str, Any]]]) -> bool:
         """Are all of these acknowledged?"""
         for topic, batch in messages.items():
-            if client.produce_batch(topic, batch, on_delivery=self._not_delivered) != len(batch):
-                self._failure = next(str(message["_error"]) for message in batch if "_error" in message)
+            begin, partitions = 0, 0
+            # A record without a key is a tick: it goes to every partition, behind what came before it.
+            for tick in [place for place, message in enumerate(batch) if message["key"] is None]:
+                self._hand_over(client, topic, batch[begin:tick])
+                partitions = partitions or clients.partitions_of(client, topic)
+                for partition in range(partitions):
+                    client.produce(topic, batch[tick]["value"], partition=partition, on_delivery=self._not_delivered)
+                begin = tick + 1
+            self._hand_over(client, topic, batch[begin:])
+            if self._failure:
                 return False
         deadline = None
         while client.flush(_FLUSH_SECONDS) and not self._failure:
             if self._stopping.is_set():
                 deadline = deadline or time.monotonic() + _STOP_SECONDS
-                if time.monotonic() > deadline:
+                if self.away or time.monotonic() > deadline:
                     return False
         return not self._failure
+
+    def _hand_over(self, client: Producer, topic: str, batch: list[dict[str, Any]]) -> None:
+        if client.produce_batch(topic, batch, on_delivery=self._not_delivered) != len(batch):
+            self._failure = next(str(message["_error"]) for message in batch if "_error" in message)
 
     def _not_delivered(self, error: KafkaError | None, _: Any) -> None:
         if error is not None:

@@ -38,7 +38,6 @@ from streams.pipeline.settings import Settings
 REGISTRY: Final = "devices.json"
 SPOOL: Final = "spool"
 _TURN_SECONDS: Final = 0.0005
-_HEADER_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 1.0
 _FORGET_SECONDS: Final = 600.0
 
@@ -58,12 +57,15 @@ class Options:
     bounds: Bounds = field(default_factory=Bounds)
     # Behind a proxy that ends TLS on this machine.
     tokens_without_tls: bool = False
+    # How long the head of a request may take.
+    head_seconds: float = 10.0
     without_spool: bool = False
 
 
 class _Protocol(H11Protocol):
     """HTTP/1.1 by a strict parser; a client has so many seconds for the head of its request, however it drips."""
 
+    head_seconds = 10.0
     _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -82,7 +84,7 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
-        self._head = self.loop.call_later(_HEADER_SECONDS, self._too_slow)
+        self._head = self.loop.call_later(self.head_seconds, self._too_slow)
 
     def _head_is_there(self) -> None:
         if self._head is not None:
@@ -170,7 +172,7 @@ async def _serve(
         server = _Server(
             uvicorn.Config(
                 application(gateway),
-                http=_Protocol,
+                http=type("Protocol", (_Protocol,), {"head_seconds": options.head_seconds}),
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -180,7 +182,7 @@ async def _serve(
                 limit_concurrency=options.bounds.concurrent,
                 h11_max_incomplete_event_size=32 << 10,
                 timeout_keep_alive=65,
-                timeout_graceful_shutdown=10,
+                timeout_graceful_shutdown=3,
                 ssl_certfile=options.certificate,
                 ssl_keyfile=options.key,
             )

@@ -37,6 +37,9 @@ def gateway(
         float, typer.Option(metavar="N", min=0, help="Days to keep what is in Kafka, for parcels spool resend.")
     ] = 7.0,
     body_mib: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="MiB that a request has at most.")] = 8,
+    head_seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="How long the head of a request may take.")
+    ] = 10.0,
     without_spool: Annotated[
         bool, typer.Option("--without-spool", hidden=True, help="Store nothing: for measurements.")
     ] = False,
@@ -72,6 +75,7 @@ def gateway(
         Limits(waiting_mib << 20, keep_days),
         Bounds(body_bytes=body_mib << 20, inflated_bytes=4 * (body_mib << 20)),
         tokens_behind_proxy,
+        head_seconds,
         without_spool,
     )
     run(options, where, metrics, metrics.exposition, ready=lambda address: print(address, flush=True))

@@ -1,6 +1,7 @@
-"""A simulated hub's records through a gateway: scans and advices by HTTP, as its scanners would send them.
+"""A simulated hub's records through a gateway, as its scanners would send them.
 
-Ticks are the clock's, and values that nobody can read are somebody else's: both go to Kafka as ever.
+Ticks go the same way, which a gateway allows where it lets everybody in: they must not overtake the scans before them.
+Values that nobody can read go to Kafka as ever; no gateway would take them.
 """
 
 import time
@@ -37,7 +38,7 @@ class HttpFeed:
         from streams.simulate.lines import lines
 
         written = list(lines(columns))
-        by_http = (columns.types == RecordType.SCAN) | (columns.types == RecordType.ADVICE)
+        by_http = columns.types != RecordType.RAW
         encoded = self._encoder.encode(columns) if not by_http.all() else None
         first = 0
         while first < len(written):
@@ -53,10 +54,7 @@ class HttpFeed:
                 self.flush()
             rest = [row for row in range(first, last) if not by_http[row]]
             if rest and encoded is not None:
-                ticks = [place for place, row in enumerate(rest) if columns.types[row] == RecordType.TICK]
-                self._direct.send(
-                    Encoded([encoded.keys[row] for row in rest], [encoded.values[row] for row in rest], ticks)
-                )
+                self._direct.send(Encoded([encoded.keys[row] for row in rest], [encoded.values[row] for row in rest]))
             self.sent += last - first
             first = last
 

@@ -53,7 +53,7 @@ def simulate(
     clean: Annotated[bool, typer.Option("--clean", help="Nothing goes wrong, but for what --dirt says.")] = False,
     via: Annotated[
         Literal["kafka", "http"],
-        typer.Option(help="http: scans and advices go through a gateway, as scanners send them."),
+        typer.Option(help="http: through a gateway, as scanners send their scans."),
     ] = "kafka",
     gateway: Annotated[
         str, typer.Option(metavar="URL", envvar="PARCELS_GATEWAY", help="The gateway of --via http.")

@@ -103,7 +103,8 @@ def resend(
             if frame.accepted_ms < begin:
                 continue
             scans: list[Entry] = [entry for entry in frame.entries if entry.target == Target.SCANS]
-            feed.send(Encoded([entry.key for entry in scans], [entry.value for entry in scans]))
+            ticks = [place for place, entry in enumerate(scans) if entry.key is None]
+            feed.send(Encoded([entry.key for entry in scans], [entry.value for entry in scans], ticks))
             sent += len(scans)
     if as_json:
         print(json.dumps({"sent": sent, "since": shown(begin)}))

@@ -155,6 +155,12 @@ def test_a_device_speaks_for_its_own_stations_only(enrolled: Enrolled) -> None:
     assert len(enrolled.gateway.kept()) == 2
 
 
+def test_no_device_moves_the_clock_of_the_log(enrolled: Enrolled) -> None:
+    body = b'{"type": "tick", "hub_time": 1772337600000}'
+    answer = enrolled.gateway.request("POST", "/scans", content=body, headers=enrolled.signed(body))
+    assert answer.json()["refused"] == 1 and enrolled.gateway.kept() == []
+
+
 def test_a_job_is_shown_to_its_owner_only(enrolled: Enrolled) -> None:
     whole = json.dumps(document({**SCAN, "readPoint": {"id": "urn:parcels:place:LGG:SRT-07"}})).encode()
     kind = {"content-type": "application/json"}

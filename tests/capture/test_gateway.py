@@ -70,7 +70,7 @@ class TestScans:
             "accepted",
         ]
 
-    def test_advices_are_taken_and_ticks_and_raw_bytes_are_not(self, gateway: Running) -> None:
+    def test_advices_are_taken_and_raw_bytes_are_not(self, gateway: Running) -> None:
         advice = {
             "type": "advice",
             "event_id": "v1",
@@ -81,9 +81,13 @@ class TestScans:
             "origin": "CN",
             "destination": "DE",
         }
-        tick, raw = {"type": "tick", "hub_time": 1}, {"type": "raw", "key": "x", "value_base64": ""}
-        said = gateway.scans(advice, tick, raw).json()
-        assert [each["status"] for each in said["results"]] == ["accepted", "refused", "refused"]
+        said = gateway.scans(advice, {"type": "raw", "key": "x", "value_base64": ""}).json()
+        assert [each["status"] for each in said["results"]] == ["accepted", "refused"]
+
+    def test_ticks_are_taken_where_everybody_is_let_in(self, gateway: Running) -> None:
+        said = gateway.scans({"type": "tick", "hub_time": 1}, {"type": "tick", "hub_time": "noon"}).json()
+        assert [each["status"] for each in said["results"]] == ["accepted", "refused"]
+        assert [entry.key for entry in gateway.kept()] == [None]
 
     def test_the_time_of_acceptance_is_the_gateways(self, gateway: Running) -> None:
         gateway.scans(scan(record_time="1999-01-01T00:00:00Z"))

@@ -1,0 +1,67 @@
+"""A gateway's metrics and log lines: counted, said once, and never with what a sender sent."""
+
+import io
+import json
+from pathlib import Path
+
+import structlog
+
+from streams.domain import capture_happenings as told
+from streams.observe import logs
+from streams.observe.gateway import GatewayMetrics
+from streams.observe.gateway_catalogue import CATALOGUE
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "capture.md"
+
+
+def samples(metrics: GatewayMetrics) -> dict[str, float]:
+    lines = [line for line in metrics.exposition().decode().splitlines() if line and line[0] != "#"]
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+def test_what_happens_is_counted() -> None:
+    metrics = GatewayMetrics(log=structlog.get_logger())
+    metrics(told.RequestAnswered("scans", 200, 0.004, accepted=9, duplicates=2, refused=1))
+    metrics(told.RequestAnswered("look", 404, 0.001))
+    metrics(told.GatewayState(1_000, 5, 3, 7, 0.5))
+    metrics(told.GatewayState(500, 9, 4, 9, 0.75))
+    found = samples(metrics)
+    assert found['parcel_gateway_requests_total{route="scans",status="200"}'] == 1
+    assert found['parcel_gateway_records_total{result="accepted"}'] == 9
+    assert found['parcel_gateway_answer_seconds_bucket{le="0.005"}'] == 1
+    assert found["parcel_gateway_spool_waiting_bytes"] == 500
+    assert found["parcel_gateway_spool_syncs_total"] == 4
+    assert found["parcel_gateway_sent_records_total"] == 9
+
+
+def test_every_denial_is_counted_and_logged_without_what_was_sent() -> None:
+    stream = io.StringIO()
+    logs.set_up(stream)
+    try:
+        metrics = GatewayMetrics(log=structlog.get_logger())
+        for reason in told.DENIALS:
+            metrics(told.RequestDenied(reason, "S7"))
+    finally:
+        structlog.reset_defaults()
+    found = samples(metrics)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["reason"] for line in lines] == list(told.DENIALS)
+    assert all(set(line) == {"timestamp", "level", "event", "reason", "device"} for line in lines)
+    assert all(found[f'parcel_gateway_denied_total{{reason="{reason}"}}'] == 1 for reason in told.DENIALS)
+
+
+def test_trouble_is_shown_while_it_lasts() -> None:
+    metrics = GatewayMetrics(log=structlog.get_logger())
+    metrics(told.SpoolStopped("disk", "no space left"))
+    metrics(told.KafkaAway("refused"))
+    assert samples(metrics)["parcel_gateway_spool_stopped"] == samples(metrics)["parcel_gateway_kafka_away"] == 1
+    metrics(told.SpoolWorks(1.0))
+    metrics(told.KafkaBack(1.0))
+    assert samples(metrics)["parcel_gateway_spool_stopped"] == samples(metrics)["parcel_gateway_kafka_away"] == 0
+
+
+def test_the_reference_page_has_every_metric() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for metric in CATALOGUE:
+        labels = f" by {', '.join(label.name for label in metric.labels)}" if metric.labels else ""
+        assert f"| `{metric.name}`{labels} | {metric.help} |" in page
