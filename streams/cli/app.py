@@ -30,6 +30,7 @@ COMMANDS = {
     "devices": "Enrol and revoke the devices and partners that may send.",
     "run": "Run a worker: scans in, the state of every parcel out, exactly once.",
     "show": "Show the timeline of one parcel.",
+    "promises": "Check a file of promises; explain the clocks of one parcel.",
     "follow": "Watch milestones as they happen.",
     "fold": "Fold files of records without a broker: states, milestones, a digest.",
     "check": "Validate EPCIS documents without sending them.",

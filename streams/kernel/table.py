@@ -143,6 +143,11 @@ class ParcelTable:
         return int(self.arrays.counts[ROWS])
 
     @property
+    def retired(self) -> int:
+        """Number of rows whose parcel retired."""
+        return int(self.arrays.counts[RETIRED])
+
+    @property
     def hub_time(self) -> int | None:
         """Largest Tick folded, ms since 1970; None before the first."""
         time = int(self.arrays.counts[HUB_TIME])

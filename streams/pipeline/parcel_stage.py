@@ -46,6 +46,7 @@ from streams.kernel.folded import (
 from streams.kernel.insert import blank_change
 from streams.kernel.places import SITE, text_in
 from streams.kernel.restore import restore_rows, retire_rows
+from streams.kernel.sweep import sweep
 from streams.kernel.table import CHUNK, ParcelTable
 from streams.kernel.watch import ALERTS_PER_SUBJECT
 from streams.pipeline import codecs
@@ -55,6 +56,9 @@ from streams.pipeline.throughput import Throughput
 # Bytes that an encoded Where or Plan needs beside its texts, and an identity or a time that became a word.
 _WORD_OVERHEAD: Final = 64
 _SNAPSHOT_ROWS: Final = 20_000
+# When an eighth of the rows, and so many, are those of parcels that retired, the table is swept.
+_SWEEP_SHARE: Final = 8
+SWEEP_ROWS = 4096
 # As many as fit, with their columns, into a core's cache: a third faster than a whole batch at once.
 _STATES_AT_A_TIME: Final = 500
 _MILESTONES_AT_A_TIME: Final = 2_000
@@ -204,6 +208,8 @@ class ParcelStage:
         records = columns.rows
         root = columns.frames[0]
         batch = Batch(columns.buffer, root.values, root.lengths, columns.record, columns.status)
+        if self.table.retired * _SWEEP_SHARE > self.table.rows and self.table.retired >= SWEEP_ROWS:
+            self._sweep()
         self.table.reserve(records, records, records, text_room)
         out = blank_folded(records, len(self.table.arrays.rows))
         self._batches += 1
@@ -228,6 +234,12 @@ class ParcelStage:
                 self.table.reserve_told(max(1024, ALERTS_PER_SUBJECT * len(self._subjects)))
                 out = with_room(out, ALERTS_PER_SUBJECT * len(self._subjects), 2 * RECORDS_PER_PARCEL + 2)
         return out
+
+    def _sweep(self) -> None:
+        sweep(self.table)
+        # Words have other numbers now.
+        self._sites.clear()
+        self._throughput.forget_words()
 
     def _tombstones(self, out: Folded) -> RecordBlock:
         count = int(out.counts[LEFT])

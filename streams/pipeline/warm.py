@@ -10,11 +10,13 @@ from typing import Any
 
 import fastavro
 
+from streams.kernel.sweep import sweep
 from streams.pipeline.parcel_stage import ParcelStage
 from streams.pipeline.schemas import load_schemas
 
 _SCAN = {"event_id": "warm", "parcel_id": "WARM", "kind": "UNLOADED", "event_time": 0, "record_time": 0}
 _PLACE = {"site": "LGG", "station": "UNL-01"}
+_DAY_MS = 24 * 3_600_000
 _ADVICE = {
     "event_id": "warm advice",
     "parcel_id": "WARM",
@@ -41,10 +43,17 @@ def warm() -> float:
             _record("Scan", {**_SCAN, **_PLACE}),
             _record("Scan", {**_SCAN, **_PLACE, "kind": "VOID", "voids": "warm"}),
             _record("Advice", _ADVICE),
-            _record("Tick", {"hub_time": 0}),
+            _record("Scan", {**_SCAN, **_PLACE, "event_id": "arrival", "kind": "ARRIVED"}),
+            _record("Tick", {"hub_time": _DAY_MS}),
         ]
     )
-    ParcelStage(partition=0, partitions=1).restore([value for _, value in made.states])
+    assert made.told
+    restored = ParcelStage(partition=0, partitions=1)
+    restored.restore([value for _, value in made.states])
+    restored.restore_retired([b"WARM"])
+    # Everything retires in the end, and what is left of it is swept away.
+    assert stage.run([_record("Tick", {"hub_time": 1_000 * _DAY_MS})]).retired
+    sweep(stage.table)
     # Tables that outgrow their first arrays enter everything anew.
     stage.table.reserve(1 << 12, 1 << 12, 1 << 12, 1 << 12)
     return time.monotonic() - started

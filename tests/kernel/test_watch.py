@@ -2,10 +2,12 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain.promises import Promises
+from streams.pipeline import parcel_stage
 from streams.pipeline.parcel_stage import ParcelStage
 from tests.kernel.oracle import Oracle
 from tests.kernel.records import CUTS, MORNING, advice, batches_of, framed, scan, tick, void
@@ -138,7 +140,7 @@ def order(alert):
 
 
 class TestAgainstTheAccount:
-    @given(seed=SEEDS, size=st.integers(5, 200), cuts=CUTS)
+    @given(seed=SEEDS, size=st.integers(5, 120), cuts=CUTS)
     def test_alerts_states_and_who_retires(self, seed, size, cuts):
         compare(days(seed, size), cuts)
 
@@ -233,6 +235,43 @@ class TestTheSameAgain:
                 assert standing.pop(about)["alert_id"] == alert["withdraws"]
             else:
                 standing[about] = alert
+
+
+class TestRetirement:
+    @given(seed=SEEDS, cuts=CUTS)
+    def test_a_swept_table_goes_on_as_if_nothing_had_happened(self, seed, cuts):
+        # Every time that there is anything to sweep.
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(parcel_stage, "SWEEP_ROWS", 1)
+            run, _ = compare(days(seed, 200, 400), [*cuts, *range(0, 200, 9)])
+            assert run.stage.table.retired <= 8
+
+    def test_memory_stays_flat_over_a_month(self):
+        stage, day, sizes = ParcelStage(0, 1, PROMISES), 24 * HOUR, []
+        for today in range(40):
+            now = MORNING + today * day
+            log = []
+            for number in range(3_000):
+                parcel = f"P{today}-{number}"
+                log += [
+                    advice(f"a{parcel}", parcel, now, promised_at=now + number, owner=parcel),
+                    *(scan(f"{parcel} {n}", parcel, "SORTED", now + n, container_id=f"BAG {parcel}") for n in range(5)),
+                    void(f"v{parcel}", parcel, f"{parcel} 0", now),
+                ]
+            stage.run([framed(record) for record in log])
+            stage.run([framed(tick(now + day // 2))])
+            sizes.append(stage.table.nbytes)
+        # Those of four days, and an eighth that waits to be swept.
+        assert len(stage.table) == 4 * 3_000
+        assert sizes[39] < 1.02 * sizes[10]
+
+    def test_a_late_scan_of_a_parcel_that_left_begins_it_anew(self):
+        gone = [scan("a", "P", "DELIVERED"), tick(MORNING + 1), tick(MORNING + 49 * HOUR)]
+        run, oracle = compare([*gone, scan("b", "P", "SORTED", MORNING - 9)])
+        assert oracle.retired == ["P"]
+        assert run.read_states()["P"]["version"] == 1
+        # In one batch or in two, the tombstone comes before the new state.
+        assert [bool(value) for _, value in run.log] == [False, True]
 
 
 class TestThroughput:

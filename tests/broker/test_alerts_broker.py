@@ -1,0 +1,70 @@
+"""Alerts through a real broker: told once, over restarts, and just those of the truth."""
+
+import json
+
+import pytest
+
+from streams.pipeline.clients import read_to_end
+from streams.pipeline.plain_decoder import Decoder
+from streams.pipeline.topics import ALERTS, STATE, THROUGHPUT
+
+HASTY = """
+promises:
+  - {name: sort, starts: [UNLOADED], stops: [SORTED], limit: 1h}
+  - {name: door, starts: [ARRIVED], stops: [DELIVERED], limit: 1d, pauses: [CUSTOMS_HELD]}
+retirement: {finished: 1d, unfinished: 60d}
+"""
+
+
+@pytest.fixture
+def promises(tmp_path):
+    path = tmp_path / "promises.yaml"
+    path.write_text(HASTY)
+    return str(path)
+
+
+def test_alerts_and_who_retires_are_those_of_the_truth(parcels, settings, promises, tmp_path):
+    truth, days = str(tmp_path / "truth.json"), ("--parcels", "300", "--seed", "5", "--after-hours", "120")
+    parcels("topics", "apply", "--partitions", "2", check=True)
+    parcels("simulate", *days, "--promises", promises, "--truth", truth, check=True)
+    for _ in range(2):
+        # The second one finds everything told.
+        parcels("run", "--until-idle", "2", "--promises", promises, check=True)
+    verified = parcels("verify", truth, "--json")
+    assert verified.returncode == 0, verified.stdout[-3000:]
+    alerts = list(read_to_end(settings, settings.prefix + ALERTS))
+    assert json.loads(verified.stdout)["alerts"]["count"] == len(alerts) > 100
+    tombstones = [record for record in read_to_end(settings, settings.prefix + STATE) if record.value() is None]
+    assert len(tombstones) > 10
+    decode = Decoder("ThroughputDelta")
+    counted = sum(decode(record.value())["count"] for record in read_to_end(settings, settings.prefix + THROUGHPUT))
+    assert counted > 1_000
+
+    late = next(
+        name for name, parcel in json.loads((tmp_path / "truth.json").read_text())["parcels"].items()
+        if parcel.get("standing", {}).get("door") == "BREACHED"
+    )  # fmt: skip
+    explained = parcels("promises", "explain", promises, late)
+    assert explained.returncode == 0, explained.stderr
+    assert "BROKEN, the last instant is" in explained.stdout
+    assert "told BREACHED" in explained.stdout
+    assert parcels("promises", "explain", promises, "nobody").returncode == 1
+
+
+def test_other_promises_repeat_nothing_of_those_that_stay(parcels, settings, promises, tmp_path):
+    parcels("topics", "apply", "--partitions", "1", check=True)
+    parcels("simulate", "--parcels", "100", "--seed", "6", check=True)
+    parcels("run", "--until-idle", "2", "--promises", promises, check=True)
+    before = len(list(read_to_end(settings, settings.prefix + ALERTS)))
+    other = tmp_path / "other.yaml"
+    other.write_text(HASTY.replace("name: sort", "name: sorting") + "anomalies: {no_reads: 1}\n")
+    # One tick more: everything is looked at again.
+    parcels("simulate", "--parcels", "1", "--start", "2026-04-01T00:00Z", "--after-hours", "0", check=True)
+    parcels("run", "--until-idle", "2", "--promises", str(other), check=True)
+    decode = Decoder("Alert")
+    told = [decode(record.value()) for record in read_to_end(settings, settings.prefix + ALERTS)][before:]
+    doors = [alert for alert in told if alert["about"] == "door" and alert["hub_time"] > 0]
+    breached = {(a["parcel_id"], a["since"]) for a in doors if a["type"] == "BREACHED"}
+    assert len(breached) == sum(alert["type"] == "BREACHED" for alert in doors)
+    assert {alert["about"] for alert in told} >= {"sorting"}
+    assert not any(alert["about"] == "sort" for alert in told)
