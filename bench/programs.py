@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from bench.common import REPOSITORY, Cluster, UnsupportedError, Watched, console, start
+from streams.domain.promises import Promises
 from streams.errors import Misconfigured
 
-# live: states and milestones are written, exactly once. replay: the log is folded, nothing is written.
-Mode = Literal["live", "replay"]
+# live: states, milestones and the alerts of the promises are written, exactly once. live_plain: the same without
+# promises. replay: the log is folded and the promises are watched, nothing is written.
+Mode = Literal["live", "live_plain", "replay"]
 PEERS = REPOSITORY / "bench" / "peers"
 THREADS = 2
 COMMIT_MILLIS = 100
@@ -53,12 +55,18 @@ class Ours:
             command += ["--until-idle", str(_IDLE_SECONDS)]
         if mode == "replay":
             command += ["--dry"]
+        if mode == "live_plain":
+            folder.mkdir(parents=True, exist_ok=True)
+            # JSON is YAML.
+            nothing = folder / "promises.yaml"
+            nothing.write_text(Promises.nothing().model_dump_json())
+            command += ["--promises", str(nothing)]
         return start(self.title, command, folder)
 
 
 @dataclass(frozen=True)
 class KafkaStreams:
-    """The same work in Kafka Streams."""
+    """The same work in Kafka Streams, without anomalies, retirement, hub.throughput and dead letters."""
 
     key: str = "kafka_streams"
     title: str = "Kafka Streams"
@@ -74,6 +82,8 @@ class KafkaStreams:
         command += ["--threads", str(THREADS), "--commit-ms", str(COMMIT_MILLIS), "--records", str(records or 0)]
         if mode == "replay":
             command += ["--no-outputs"]
+        if mode != "live_plain":
+            command += ["--promises"]
         return start(self.title, command, folder)
 
     @staticmethod
@@ -86,6 +96,8 @@ class KafkaStreams:
             "commit_interval_ms": COMMIT_MILLIS,
             "processing_guarantee": "exactly_once_v2",
             "store": "RocksDB",
+            "promises": "timers in a RocksDB store, read at every Tick",
+            "left_out": ["anomalies", "retirement", "hub.throughput", "hub.scans.dlq"],
             "java_options": _JVM,
         }
 

@@ -10,7 +10,13 @@ from bench.common import REPOSITORY, console
 
 _BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
 _TITLES = {"ours": "this worker", "kafka_streams": "Kafka Streams"}
-_MODES = {"live": "states and milestones written, exactly once", "replay": "folded only, nothing written"}
+_MODES = {
+    "live": "six promises watched; states, milestones and alerts written, exactly once",
+    "live_plain": "the same without promises",
+    "replay": "promises watched, nothing written",
+}
+# What this worker does in all of it, and the other program does not.
+_LESS = "Kafka Streams does less: no anomalies, no retirement, no counts for hub.throughput, no dead letters"
 
 
 def rows(result: dict[str, Any]) -> list[list[str]]:
@@ -25,6 +31,9 @@ def rows(result: dict[str, Any]) -> list[list[str]]:
                 _line("CPU seconds per million scans", ours, peer, "cpu_seconds_per_million", ".1f"),
                 _line("largest memory, MB", ours, peer, "peak_megabytes", ",.0f"),
             ]
+    if result.get("live") and result.get("live_plain"):
+        cost = promises_cost(result)
+        table.append(["with promises, share of the rate without", *(f"{cost[key]:.0%}" for key in _TITLES), ""])
     measured = result.get("latency")
     if measured:
         ours, peer = (measured[key] for key in _TITLES)
@@ -32,6 +41,11 @@ def rows(result: dict[str, Any]) -> list[list[str]]:
             name = f"scan to readable state at {measured['rate']:,} scans/s, {figure}, ms"
             table.append(_line(name, ours, peer, f"{figure}_ms", ".0f"))
     return table
+
+
+def promises_cost(result: dict[str, Any]) -> dict[str, float]:
+    """Rate with promises as a share of the rate without, by program."""
+    return {key: round(result["live"][key]["rate"] / result["live_plain"][key]["rate"], 2) for key in _TITLES}
 
 
 def phase_rows(result: dict[str, Any]) -> list[list[str]]:
@@ -55,6 +69,8 @@ def show(result: dict[str, Any]) -> None:
             for row in table[1:]:
                 shown.add_row(*row)
             console.print(shown)
+    if any(result.get(mode) for mode in _MODES):
+        console.print(_LESS)
 
 
 def write(result: dict[str, Any], folder: Path, name: str) -> None:
@@ -82,11 +98,11 @@ def _markdown(result: dict[str, Any]) -> str:
     table = rows(result)
     lines = ["| " + " | ".join(row) + " |" for row in table]
     lines.insert(1, "|---|" + "---:|" * (len(table[0]) - 1))
-    machine, scans = result["machine"], (result.get("live") or result.get("replay") or {}).get("records")
+    machine, scans = result["machine"], next((result[mode]["records"] for mode in _MODES if result.get(mode)), None)
     about = f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']} GiB, the broker on the same machine"
     if scans:
         about = f"The same {scans:,} records, medians of interleaved runs; {about}"
-    return "\n".join(lines) + f"\n\n{about}.\n"
+    return "\n".join(lines) + f"\n\n{about}. {_LESS}.\n"
 
 
 def _line(name: str, ours: dict[str, Any], peer: dict[str, Any], figure: str, form: str) -> list[str]:

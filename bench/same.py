@@ -1,8 +1,12 @@
-"""Proof that two programs did the same work: their states and milestones are equal."""
+"""Proof that two programs did the same work: their states, milestones and alerts of promises are equal.
+
+Anomalies are told by this worker alone: they are left out, of parcel.alerts and of the alerts that stand in a state.
+"""
 
 import io
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import fastavro
@@ -14,7 +18,7 @@ from streams.errors import StreamsError
 from streams.pipeline.clients import read_to_end
 from streams.pipeline.schemas import load_schemas
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import MILESTONES, STATE
+from streams.pipeline.topics import ALERTS, MILESTONES, STATE
 
 _FRAME = 5
 _IDENTITY = 16
@@ -28,16 +32,23 @@ class Outcome:
     states: dict[bytes, bytes]
     # The ids of all milestones, sorted; an id is a hash of everything a milestone says.
     milestones: NDArray[np.uint64]
+    # (parcel_id, about, type, deadline) of the alerts of promises -> how many.
+    alerts: Counter[tuple[str, str, str, Any]] = field(default_factory=Counter)
+    # The ids of these alerts; an id is a hash of everything that the alert says.
+    alert_ids: Counter[bytes] = field(default_factory=Counter)
 
 
 def outcome(cluster: Cluster) -> Outcome:
     """Read the outputs of the program that ran last."""
     settings = cluster.settings
-    with console.status("reading its states and milestones"):
+    with console.status("reading its states, milestones and alerts"):
         states = {key: value for key, value in _records(settings, STATE) if not key.startswith(b"\0")}
         ids = b"".join(value[_FRAME : _FRAME + _IDENTITY] for _, value in _records(settings, MILESTONES))
+        told = [alert for _, value in _records(settings, ALERTS) if _of_promise(alert := _decoded(value, "Alert"))]
     halves = np.frombuffer(ids, ">u8").reshape(-1, 2).astype(np.uint64)
-    return Outcome(states, halves[np.lexsort((halves[:, 1], halves[:, 0]))])
+    alerts = Counter((alert["parcel_id"], alert["about"], alert["type"], alert["deadline"]) for alert in told)
+    alert_ids = Counter(alert["alert_id"] for alert in told)
+    return Outcome(states, halves[np.lexsort((halves[:, 1], halves[:, 0]))], alerts, alert_ids)
 
 
 def compare(one: Outcome, other: Outcome) -> dict[str, Any]:
@@ -51,7 +62,7 @@ def compare(one: Outcome, other: Outcome) -> dict[str, Any]:
         raise StreamsError(f"the programs do not know the same parcels: {odd.decode()} is in one of them only")
     differing = [key for key, state in one.states.items() if state != other.states[key]]
     for key in differing:
-        left, right = _decoded(one.states[key]), _decoded(other.states[key])
+        left, right = (_without_anomalies(_decoded(each.states[key], "ParcelState")) for each in (one, other))
         if left != right:
             fields = [name for name in left if left[name] != right[name]]
             told = "; ".join(f"{name}: {left[name]!r} and {right[name]!r}" for name in fields)
@@ -60,11 +71,37 @@ def compare(one: Outcome, other: Outcome) -> dict[str, Any]:
         raise StreamsError(
             f"the programs do not tell the same milestones: {len(one.milestones):,} and {len(other.milestones):,}"
         )
+    if one.alerts != other.alerts:
+        said = min((one.alerts - other.alerts) | (other.alerts - one.alerts), key=repr)
+        raise StreamsError(
+            f"the programs do not tell the same alerts: {_by_type(one)} and {_by_type(other)}; the first difference "
+            f"is {said!r}, told {one.alerts[said]} and {other.alerts[said]} times"
+        )
     return {
         "parcels": len(one.states),
         "identical_bytes": len(one.states) - len(differing),
         "milestones": len(one.milestones),
+        "alerts": _by_type(one),
+        "identical_alert_ids": (one.alert_ids & other.alert_ids).total(),
     }
+
+
+def _by_type(outcome: Outcome) -> dict[str, int]:
+    """Number of alerts by promise and type."""
+    numbers: Counter[str] = Counter()
+    for (_, about, type_, _), number in outcome.alerts.items():
+        numbers[f"{about} {type_}"] += number
+    return dict(sorted(numbers.items()))
+
+
+def _of_promise(alert: dict[str, Any]) -> bool:
+    """Is it about a promise? Their names are in lower case, those of anomalies in upper case."""
+    return bool(alert["about"].islower())
+
+
+def _without_anomalies(state: dict[str, Any]) -> dict[str, Any]:
+    standing = [alert for alert in state["alerts"] if _of_promise(alert)]
+    return state | {"alerts": sorted(standing, key=lambda alert: str(alert["about"]))}
 
 
 def _records(settings: Settings, topic: str) -> Iterator[tuple[bytes, bytes]]:
@@ -73,6 +110,6 @@ def _records(settings: Settings, topic: str) -> Iterator[tuple[bytes, bytes]]:
         yield cast(bytes, record.key()), cast(bytes, record.value())
 
 
-def _decoded(state: bytes) -> dict[str, Any]:
-    decoded: Any = fastavro.schemaless_reader(io.BytesIO(state[_FRAME:]), load_schemas().current("ParcelState"), None)
+def _decoded(value: bytes, name: str) -> dict[str, Any]:
+    decoded: Any = fastavro.schemaless_reader(io.BytesIO(value[_FRAME:]), load_schemas().current(name), None)
     return dict(decoded)

@@ -38,7 +38,7 @@ def measure(cluster: Cluster, records: int, mode: Mode, repeat: int) -> dict[str
             console.print(
                 f"{doing}: {run['rate']:,.0f} scans/s, {run['cpu_seconds_per_million']:.1f} CPU seconds per million"
             )
-            if mode == "live" and turn == 0:
+            if mode != "replay" and turn == 0:
                 outcomes[program.key] = same.outcome(cluster)
     result: dict[str, Any] = {key: _summary(taken) for key, taken in runs.items()}
     result["ratio"] = round(result["ours"]["rate"] / result["kafka_streams"]["rate"], 2)
@@ -48,8 +48,9 @@ def measure(cluster: Cluster, records: int, mode: Mode, repeat: int) -> dict[str
         with console.status("comparing the outcomes"):
             result["same_outcome"] = same.compare(outcomes["ours"], outcomes["kafka_streams"])
         console.print(
-            f"both programs hold the same {result['same_outcome']['parcels']:,} states "
-            f"and told the same {result['same_outcome']['milestones']:,} milestones"
+            f"both programs hold the same {result['same_outcome']['parcels']:,} states and told the same "
+            f"{result['same_outcome']['milestones']:,} milestones and "
+            f"{sum(result['same_outcome']['alerts'].values()):,} alerts of promises"
         )
     return result
 

@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import fastavro
 import numpy as np
 import pytest
 
-from bench import latency, report, same
+from bench import latency, report, same, ticks
 from streams.errors import StreamsError
 from streams.pipeline.schemas import load_schemas
 
@@ -86,12 +87,17 @@ class TestLatency:
 
 
 class TestSameOutcome:
-    def outcome(self, states, milestones=((1, 2),)):
-        return same.Outcome(states, np.array(milestones, np.uint64).reshape(-1, 2))
+    ALERT = (PARCEL.decode(), "sort", "BREACHED", 9)
+
+    def outcome(self, states, milestones=((1, 2),), alerts=()):
+        return same.Outcome(states, np.array(milestones, np.uint64).reshape(-1, 2), Counter(alerts), Counter([b"id"]))
 
     def test_equal_outcomes(self):
-        one = self.outcome({PARCEL: state(1)})
-        assert same.compare(one, one) == {"parcels": 1, "identical_bytes": 1, "milestones": 1}
+        one = self.outcome({PARCEL: state(1)}, alerts=[self.ALERT])
+        assert same.compare(one, one) == {
+            "parcels": 1, "identical_bytes": 1, "milestones": 1, "alerts": {"sort BREACHED": 1},
+            "identical_alert_ids": 1,
+        }  # fmt: skip
 
     def test_the_first_difference_is_told(self):
         one, other = self.outcome({PARCEL: state(1)}), self.outcome({PARCEL: state(1, no_reads=2)})
@@ -105,6 +111,21 @@ class TestSameOutcome:
     def test_other_milestones(self):
         with pytest.raises(StreamsError, match="do not tell the same milestones"):
             same.compare(self.outcome({}), self.outcome({}, ((1, 3),)))
+
+    def test_an_alert_that_was_told_twice(self):
+        one, other = self.outcome({}, alerts=[self.ALERT]), self.outcome({}, alerts=[self.ALERT, self.ALERT])
+        with pytest.raises(StreamsError, match=r"do not tell the same alerts.*'sort', 'BREACHED', 9.*told 1 and 2"):
+            same.compare(one, other)
+
+    def test_anomalies_are_told_by_this_worker_alone(self):
+        def standing(about, type_):
+            return {"about": about, "type": type_, "since": 0, "alert_id": bytes(16)}
+
+        broken = standing("sort", "BREACHED")
+        one = self.outcome({PARCEL: state(1, alerts=[standing("MISROUTED", "ANOMALY"), broken])})
+        assert same.compare(one, self.outcome({PARCEL: state(1, alerts=[broken])}))["parcels"] == 1
+        with pytest.raises(StreamsError, match="alerts:"):
+            same.compare(one, self.outcome({PARCEL: state(1)}))
 
 
 RESULT = {
@@ -120,6 +141,12 @@ RESULT = {
         "ratio": 4.0,
         "records": 2_000_000,
     },
+    "live_plain": {
+        "ours": {"rate": 250_000, "cpu_seconds_per_million": 4.0, "peak_megabytes": 500},
+        "kafka_streams": {"rate": 100_000, "cpu_seconds_per_million": 30.0, "peak_megabytes": 900},
+        "ratio": 2.5,
+        "records": 2_000_000,
+    },
     "replay": None,
     "latency": {
         "ours": {"p50_ms": 40.0, "p99_ms": 100.0},
@@ -129,11 +156,24 @@ RESULT = {
 }  # fmt: skip
 
 
+class TestTicks:
+    def test_a_tick_costs_one_comparison_a_block_when_nothing_is_due(self):
+        result = ticks.measure(parcels=2_000, ticks=60)
+        assert result["parcels"] == 2_000
+        assert result["comparisons_per_tick_with_nothing_due"] == 2
+        assert result["day_with_nothing_due"]["alerts"] == 0
+
+
 class TestReport:
     def test_what_could_not_be_measured_is_left_out(self):
         names = [row[0] for row in report.rows(RESULT)]
-        assert any("states and milestones written" in name for name in names)
+        assert any("states, milestones and alerts written" in name for name in names)
         assert not any("nothing written" in name for name in names)
+
+    def test_what_promises_cost_each_program(self):
+        assert ["with promises, share of the rate without", "80%", "50%", ""] in report.rows(RESULT)
+        without = {name: measured for name, measured in RESULT.items() if name != "live_plain"}
+        assert not any("share of the rate" in row[0] for row in report.rows(without))
 
     def test_phases_have_shares_the_largest_first(self):
         assert report.phase_rows(RESULT)[1:] == [["fold", "live", "3.00", "75%"], ["send", "live", "1.00", "25%"]]
@@ -165,7 +205,8 @@ def test_a_quick_bench_measures_everything(broker, tmp_path):
         env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": broker},
     )
     result = json.loads((tmp_path / "latest.json").read_text())
-    for mode in ("live", "replay", "latency"):
+    for mode in ("live", "live_plain", "replay", "latency"):
         assert result[mode]["ours"]
         assert result[mode]["kafka_streams"]
     assert result["live"]["same_outcome"]["parcels"] > 10_000
+    assert result["live"]["same_outcome"]["identical_alert_ids"] > 1_000

@@ -51,7 +51,13 @@ final class AvroCodec<T extends SpecificRecordBase> {
      * @throws IOException the body is cut off or has bytes behind its last field
      */
     T read(byte[] value) throws IOException {
-        decoder = DecoderFactory.get().binaryDecoder(value, FRAME_BYTES, value.length - FRAME_BYTES, decoder);
+        return read(value, 0);
+    }
+
+    /** The same of a framed value that begins at {@code at}. */
+    T read(byte[] value, int at) throws IOException {
+        int body = at + FRAME_BYTES;
+        decoder = DecoderFactory.get().binaryDecoder(value, body, value.length - body, decoder);
         T record = reader.read(null, decoder);
         if (!decoder.isEnd()) {
             throw new IOException("bytes follow the last field");

@@ -119,7 +119,7 @@ final class HubRecords {
         return text == null || text.getByteLength() <= WORD_BYTES && isText(text);
     }
 
-    private static boolean inBounds(long time) {
+    static boolean inBounds(long time) {
         return time >= EARLIEST_MS && time < LATEST_MS;
     }
 

@@ -9,21 +9,26 @@ import java.util.Map;
  * @param application application.id after the prefix, also the consumer group's name; a new one begins at the beginning
  * @param records stop after this many records of hub.scans and report; 0 runs until SIGTERM
  * @param memory keep the store in memory instead of RocksDB
- * @param outputs write parcel.state, parcel.milestones and the store's changelog
+ * @param outputs write parcel.state, parcel.milestones, parcel.alerts and the stores' changelogs
+ * @param promises watch {@link Promise#DEFAULT}
  */
 record Options(
         String bootstrap, String prefix, String application, String stateDir, int threads, int commitMillis, int cacheMegabytes,
-        long records, boolean memory, boolean outputs) {
+        long records, boolean memory, boolean outputs, boolean promises) {
     static final String USAGE = """
             usage: --bootstrap HOST:PORT --prefix PREFIX --state-dir DIR [--application NAME] [--records N]
-                   [--threads 2] [--store rocks|memory] [--commit-ms 100] [--cache-mb 256] [--no-outputs]""";
+                   [--threads 2] [--store rocks|memory] [--commit-ms 100] [--cache-mb 256] [--no-outputs]
+                   [--promises]""";
 
     static Options parse(String[] arguments) {
         Map<String, String> given = new HashMap<>();
         boolean outputs = true;
+        boolean promises = false;
         for (int i = 0; i < arguments.length; i++) {
             if (arguments[i].equals("--no-outputs")) {
                 outputs = false;
+            } else if (arguments[i].equals("--promises")) {
+                promises = true;
             } else if (arguments[i].startsWith("--") && i + 1 < arguments.length) {
                 given.put(arguments[i].substring(2), arguments[++i]);
             } else {
@@ -39,7 +44,7 @@ record Options(
                 take(given, "state-dir", null),
                 Integer.parseInt(take(given, "threads", "2")), Integer.parseInt(take(given, "commit-ms", "100")),
                 Integer.parseInt(take(given, "cache-mb", "256")), Long.parseLong(take(given, "records", "0")),
-                store.equals("memory"), outputs);
+                store.equals("memory"), outputs, promises);
         if (!given.isEmpty()) {
             throw new IllegalArgumentException("unknown: --" + String.join(", --", given.keySet()));
         }

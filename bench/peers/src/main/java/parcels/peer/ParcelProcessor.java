@@ -1,32 +1,42 @@
 package parcels.peer;
 
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Optional;
+import org.apache.avro.AvroRuntimeException;
 import org.apache.avro.util.Utf8;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.processor.api.Processor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueStore;
+import parcels.hub.Alert;
 import parcels.hub.Milestone;
 import parcels.hub.ParcelState;
+import parcels.hub.Tick;
 import parcels.peer.HubRecords.Observation;
 import parcels.peer.ParcelFold.Change;
 
 /**
- * One task's work: record in, state and milestone out.
+ * One task's work: record in, state, milestone and, where promises are watched, alerts out.
  *
  * <p>The store holds the framed bytes of parcel.state, so that a state is encoded once for the store, its changelog and
- * the output.
+ * the output. With promises an instant stands before them: when a timer of the parcel was set for. A change that moves
+ * the parcel's next instant away leaves the timer as it is; it comes too early then, finds nothing, and is set anew.
+ * Most changes move it away, so this costs fewer reads and writes than a timer that is always exact.
  */
 final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]> {
     static final String STORE = "parcels";
+    static final String TIMERS = "timers";
     static final String STATE_SINK = "state";
     static final String MILESTONE_SINK = "milestones";
-    private static final int STATE_ID = 4;
+    static final String ALERT_SINK = "alerts";
+    private static final int STATE_ID = 8;
     private static final int MILESTONE_ID = 5;
+    private static final int ALERT_ID = 7;
 
     private final Progress progress;
     private final boolean outputs;
@@ -34,24 +44,37 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
     private final ParcelFold fold = new ParcelFold();
     private final AvroCodec<ParcelState> states = new AvroCodec<>(ParcelState.class, STATE_ID);
     private final AvroCodec<Milestone> milestones = new AvroCodec<>(Milestone.class, MILESTONE_ID);
+    private final AvroCodec<Tick> ticks = new AvroCodec<>(Tick.class, HubRecords.TICK_ID);
+    private final AvroCodec<Alert> alerts = new AvroCodec<>(Alert.class, ALERT_ID);
+    private final List<Alert> said = new ArrayList<>();
+    // Null when no promises are watched.
+    private final Clocks clocks;
+    private Timers timers;
     private ProcessorContext<byte[], byte[]> context;
     private KeyValueStore<Bytes, byte[]> parcels;
 
-    ParcelProcessor(Progress progress, boolean outputs) {
+    ParcelProcessor(Progress progress, boolean outputs, boolean promises) {
         this.progress = progress;
         this.outputs = outputs;
+        this.clocks = promises ? new Clocks(Promise.DEFAULT) : null;
     }
 
     @Override
     public void init(ProcessorContext<byte[], byte[]> context) {
         this.context = context;
         this.parcels = context.getStateStore(STORE);
+        if (clocks != null) {
+            this.timers = new Timers(context.getStateStore(TIMERS));
+        }
     }
 
     @Override
     public void process(Record<byte[], byte[]> record) {
         progress.started();
         if (AvroCodec.schemaId(record.value()) == HubRecords.TICK_ID) {
+            if (clocks != null) {
+                tick(record.value(), record.timestamp());
+            }
             progress.ticked();
             return;
         }
@@ -67,13 +90,14 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
     private void fold(Observation observation, long timestamp) {
         byte[] key = bytes(observation.parcelId());
         Bytes storeKey = Bytes.wrap(key);
-        ParcelState parcel = load(storeKey, observation.parcelId());
+        byte[] stored = parcels.get(storeKey);
+        ParcelState parcel = stored == null ? unknown(observation.parcelId()) : read(stored);
         Optional<Change> change = fold.add(parcel, observation.entry());
         if (change.isEmpty()) {
             return;
         }
-        byte[] state = states.write(parcel);
-        parcels.put(storeKey, state);
+        long instant = clocks == null ? Clocks.OPEN : follow(parcel, key, stored);
+        byte[] state = keep(storeKey, parcel, instant);
         if (outputs) {
             context.forward(new Record<>(key, state, timestamp), STATE_SINK);
             Optional<Milestone> milestone = change.get().milestone();
@@ -83,19 +107,75 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
         }
     }
 
-    private ParcelState load(Bytes key, Utf8 parcelId) {
-        byte[] stored = parcels.get(key);
-        if (stored != null) {
-            try {
-                return states.read(stored);
-            } catch (IOException error) {
-                throw new IllegalStateException("the store holds bytes that this program did not write", error);
+    /** Derives the clocks and sets a timer, unless one is there that comes early enough; returns what it is set for. */
+    private long follow(ParcelState parcel, byte[] key, byte[] stored) {
+        long instant = clocks.follow(parcel, timers.hubTime());
+        long set = stored == null ? Clocks.OPEN : ByteBuffer.wrap(stored).getLong();
+        // A timer that has fired was set anew for an instant that stands nowhere: not known to be early enough.
+        if (set >= timers.hubTime() && set <= instant) {
+            return set;
+        }
+        if (instant != Clocks.OPEN) {
+            timers.set(instant, key);
+        }
+        return instant;
+    }
+
+    private void tick(byte[] value, long timestamp) {
+        long now;
+        try {
+            now = ticks.read(value).getHubTime();
+        } catch (IOException | AvroRuntimeException unreadable) {
+            return;
+        }
+        if (now <= timers.hubTime() || !HubRecords.inBounds(now)) {
+            return;
+        }
+        for (byte[] key : timers.advance(now)) {
+            Bytes storeKey = Bytes.wrap(key);
+            ParcelState parcel = read(parcels.get(storeKey));
+            boolean changed = clocks.tell(parcel, now, said);
+            long instant = clocks.due();
+            if (instant != Clocks.OPEN) {
+                timers.set(Math.max(instant, now), key);
+            }
+            if (changed) {
+                byte[] state = keep(storeKey, parcel, instant);
+                if (outputs) {
+                    context.forward(new Record<>(key, state, timestamp), STATE_SINK);
+                    for (Alert alert : said) {
+                        context.forward(new Record<>(key, alerts.write(alert), timestamp), ALERT_SINK);
+                    }
+                }
+                said.clear();
             }
         }
+    }
+
+    /** Puts the state into the store, with promises behind the instant; returns its bytes. */
+    private byte[] keep(Bytes storeKey, ParcelState parcel, long instant) {
+        byte[] state = states.write(parcel);
+        parcels.put(storeKey, clocks == null ? state
+                : ByteBuffer.allocate(Long.BYTES + state.length).putLong(instant).put(state).array());
+        return state;
+    }
+
+    private ParcelState read(byte[] stored) {
+        try {
+            return states.read(stored, clocks == null ? 0 : Long.BYTES);
+        } catch (IOException error) {
+            throw new IllegalStateException("the store holds bytes that this program did not write", error);
+        }
+    }
+
+    private static ParcelState unknown(Utf8 parcelId) {
         ParcelState parcel = new ParcelState();
         parcel.setParcelId(parcelId);
         parcel.setKinds(new ArrayList<>());
         parcel.setScans(new ArrayList<>());
+        parcel.setJourneys(1);
+        parcel.setClocks(new ArrayList<>());
+        parcel.setAlerts(new ArrayList<>());
         return parcel;
     }
 

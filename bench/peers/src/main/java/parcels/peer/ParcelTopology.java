@@ -26,8 +26,11 @@ final class ParcelTopology {
         Topology topology = new Topology();
         topology.addSource(
                 SOURCE, new ByteArrayDeserializer(), new ByteArrayDeserializer(), options.prefix() + "hub.scans");
-        topology.addProcessor(PROCESSOR, () -> new ParcelProcessor(progress, options.outputs()), SOURCE);
-        topology.addStateStore(store(options), PROCESSOR);
+        topology.addProcessor(PROCESSOR, () -> new ParcelProcessor(progress, options.outputs(), options.promises()), SOURCE);
+        topology.addStateStore(store(options, ParcelProcessor.STORE).withCachingEnabled(), PROCESSOR);
+        if (options.promises()) {
+            topology.addStateStore(store(options, ParcelProcessor.TIMERS), PROCESSOR);
+        }
         if (options.outputs()) {
             topology.addSink(
                     ParcelProcessor.STATE_SINK, options.prefix() + "parcel.state",
@@ -35,16 +38,20 @@ final class ParcelTopology {
             topology.addSink(
                     ParcelProcessor.MILESTONE_SINK, options.prefix() + "parcel.milestones",
                     new ByteArraySerializer(), new ByteArraySerializer(), PROCESSOR);
+            if (options.promises()) {
+                topology.addSink(
+                        ParcelProcessor.ALERT_SINK, options.prefix() + "parcel.alerts",
+                        new ByteArraySerializer(), new ByteArraySerializer(), PROCESSOR);
+            }
         }
         return topology;
     }
 
-    private static StoreBuilder<KeyValueStore<Bytes, byte[]>> store(Options options) {
-        KeyValueBytesStoreSupplier supplier = options.memory()
-                ? Stores.inMemoryKeyValueStore(ParcelProcessor.STORE)
-                : Stores.persistentKeyValueStore(ParcelProcessor.STORE);
+    private static StoreBuilder<KeyValueStore<Bytes, byte[]>> store(Options options, String name) {
+        KeyValueBytesStoreSupplier supplier =
+                options.memory() ? Stores.inMemoryKeyValueStore(name) : Stores.persistentKeyValueStore(name);
         StoreBuilder<KeyValueStore<Bytes, byte[]>> builder =
-                Stores.keyValueStoreBuilder(supplier, Serdes.Bytes(), Serdes.ByteArray()).withCachingEnabled();
+                Stores.keyValueStoreBuilder(supplier, Serdes.Bytes(), Serdes.ByteArray());
         return options.outputs() ? builder.withLoggingEnabled(Map.of()) : builder.withLoggingDisabled();
     }
 
