@@ -67,7 +67,12 @@ def test_every_service_comes_back_but_the_one_that_is_done():
     assert {name for name, service in SERVICES.items() if service["restart"] != "unless-stopped"} == {"init"}
 
 
-@pytest.mark.parametrize("name", ["init", "worker"])
+def test_the_spool_outlives_its_container():
+    assert SERVICES["gateway"]["volumes"] == ["spool:/var/lib/parcels"]
+    assert "spool" in COMPOSE["volumes"]
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name != "kafka"])
 def test_our_containers_may_do_little(name):
     service = SERVICES[name]
     assert service["cap_drop"] == ["ALL"]
