@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import latency, memory, recovery, report, throughput, workload
+from bench import latency, memory, promises, recovery, report, throughput, workload
 from bench.common import RESULTS, cluster, console, machine
 from bench.programs import KafkaStreams, Mode
 from streams.errors import Misconfigured, StreamsError
@@ -21,6 +21,8 @@ def main() -> int:
         return recovery.main(sys.argv[2:])
     if sys.argv[1:2] == ["memory"]:
         return memory.main(sys.argv[2:])
+    if sys.argv[1:2] == ["promises"]:
+        return promises.main(sys.argv[2:])
     options = _options()
     started = time.monotonic()
     KafkaStreams.build()
@@ -52,7 +54,8 @@ def _options() -> argparse.Namespace:
         prog="python -m bench",
         description="This worker beside Kafka Streams: the same scans, the same broker, in turn. Uses the cluster of "
         "KAFKA_BOOTSTRAP_SERVERS, else starts a broker of its own. `python -m bench recovery` measures how soon a "
-        "killed worker's work goes on, `python -m bench memory` what a parcel costs in memory.",
+        "killed worker's work goes on, `python -m bench memory` what a parcel costs in memory, `python -m bench "
+        "promises` what promises and ticks cost.",
     )
     parser.add_argument("--records", type=int, default=2_000_000, help="scans to fold (default: %(default)s)")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each program and mode (default: %(default)s)")

@@ -12,7 +12,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +85,10 @@ class _Words:
 
 
 class History:
-    """Payloads of hub.scans: an advice and 12 scans of every parcel, a block of parcels at a time."""
+    """Payloads of hub.scans: an advice and `scans` of every parcel, a block of parcels at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, scans: Sequence[int] = SCANS) -> None:
+        self._scans_made = scans
         schemas = load_schemas()
         self._encoders = {name: Encoder(schemas.current(name), schemas.id(name)) for name in ("Scan", "Advice", "Tick")}
 
@@ -96,11 +97,16 @@ class History:
         for first in range(0, parcels, _BLOCK):
             numbers = np.arange(first, min(first + _BLOCK, parcels), dtype=np.int64)
             yield self._advices(numbers)
-            for place, kind in enumerate(SCANS):
+            for place, kind in enumerate(self._scans_made):
                 yield self._scans(numbers, place, kind)
-            yield [self._tick(_START + int(numbers[-1]) * 7 + len(SCANS) * 17 * _MINUTE)]
+            yield [self.tick(self.ends(int(numbers[-1])))]
 
-    def _tick(self, hub_time: int) -> bytes:
+    def ends(self, parcel: int) -> int:
+        """After the last scan of a parcel, ms since 1970."""
+        return _START + parcel * 7 + len(self._scans_made) * 17 * _MINUTE
+
+    def tick(self, hub_time: int) -> bytes:
+        """The value of a Tick."""
         encoder = self._encoders["Tick"]
         values, lengths = np.zeros((2, 1), np.int64), np.zeros((2, 1), np.int32)
         values[encoder.layout.column("hub_time")] = hub_time
