@@ -311,9 +311,20 @@ def first_of(story: Story, kinds: Integers, promise: int) -> tuple[int, int]:
 MOST_FOUND: Final = LARGEST_NUMBER + len(ANOMALIES)
 
 
+def blank_found() -> Integers:
+    """Room for what is found of one parcel after the other."""
+    found = np.zeros((MOST_FOUND, FOUND), np.int64)
+    for which in range(MOST_FOUND):
+        found[which, LEVEL] = ODD
+        nothing_found(found, which)
+    return found
+
+
 @inlined
 def nothing_found(found: Integers, which: int) -> None:
     """The clock has not started, or the anomaly is not there."""
+    if found[which, STANDING] == NOT_STARTED and found[which, LEVEL] == NOTHING and found[which, NEXT] == OPEN:
+        return
     found[which, LEVEL] = NOTHING
     found[which, FIRES] = 0
     found[which, SINCE] = NEVER
@@ -337,7 +348,6 @@ def judge_promise(story: Story, rules: Rules, promise: int, promised_at: int, no
         now: the hub's time, NEVER before the first Tick.
         found: its row `promise` is filled.
     """
-    nothing_found(found, promise)
     if rules.restarts[promise]:
         start = story.runs[promise, RUN_AT]
         stop = story.runs[promise, RUN_STOP]
@@ -348,6 +358,7 @@ def judge_promise(story: Story, rules: Rules, promise: int, promised_at: int, no
         stop, stop_slot = first_of(story, rules.stop_kinds, promise)
     limit = rules.limit[promise]
     if start == NEVER or (limit == PROMISED_AT and promised_at == NEVER):
+        nothing_found(found, promise)
         return
     if limit == PROMISED_AT:
         limit = promised_at - start
@@ -373,6 +384,8 @@ def judge_promise(story: Story, rules: Rules, promise: int, promised_at: int, no
     found[promise, STOPPED] = stop
     found[promise, ONE] = start_slot
     found[promise, OTHER] = stop_slot
+    found[promise, LEFT] = 0
+    found[promise, NEXT] = OPEN
     if stop > end or now > end:
         found[promise, STANDING] = BROKEN if stop == NEVER or stop > end else KEPT
     elif stop != NEVER:

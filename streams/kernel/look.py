@@ -30,7 +30,7 @@ from streams.domain.clocks import (
     tell,
     tell_advice,
 )
-from streams.domain.compiled import compiled, inlined, int64
+from streams.domain.compiled import inlined, int64
 from streams.domain.identity import get_big_endian
 from streams.domain.kinds import CUSTOMS_HELD, LANE, LOADED, NO_READ, RECIRCULATED, SORTED, VOID
 from streams.domain.promises import (
@@ -49,7 +49,7 @@ from streams.kernel.stamp import ADVICE, VOIDED, kind_of, time_of
 from streams.kernel.table import CHUNK, NO_WORD, Arrays
 
 
-@compiled
+@inlined
 def look(a: Arrays, rules: Rules, row: int, now: int, story: Story, found: Integers) -> None:
     """Fill `story` and `found` with what is to say of a parcel at the hub's time `now`."""
     _read(a, rules, row, now, story)

@@ -121,7 +121,7 @@ class ParcelTable:
             due_blocks=np.full(1024 // BLOCK, NOT_DUE, np.int64),
             changed=np.zeros(1024, np.int32),
             told=np.zeros(64, TOLD),
-            running=np.zeros(LARGEST_NUMBER, np.int64),
+            running=np.zeros(min(len(subjects), LARGEST_NUMBER), np.int64),
             subjects=np.zeros(len(subjects), np.int32),
             counts=counts,
             stages=np.zeros(len(KINDS), np.int64),

@@ -58,14 +58,13 @@ from streams.domain.promises import (
     ANOMALIES,
     FROM_THE_FUTURE,
     HELD_TOO_LONG,
-    LARGEST_NUMBER,
     MISROUTED,
     NOT_RELEASED,
     NUMBER_REUSED,
     RECIRCULATING,
     REPEATED_NO_READ,
 )
-from streams.kernel.due import set_due
+from streams.kernel.due import mark_changed, set_due
 from streams.kernel.folded import ALERTS, LEFT, Folded, touch
 from streams.kernel.look import look
 from streams.kernel.stamp import ADVICE, VOIDED, kind_of, time_of
@@ -109,7 +108,19 @@ def tick(a: Arrays, rules: Rules, hub_time: int, number: int, story: Story, foun
         False when there is no room for what it may say: call again with more (`ParcelTable.reserve_told`,
         `folded.with_room`), nothing is said twice.
     """
-    # 1. What changed since the last Tick.
+    # 1. What became due by the time alone joins what changed since the last Tick.
+    rows = a.counts[ROWS]
+    for block in range((rows + BLOCK - 1) // BLOCK):
+        if a.due_blocks[block] >= hub_time:
+            continue
+        least = int64(NOT_DUE)
+        for row in range(block * BLOCK, min(rows, (block + 1) * BLOCK)):
+            if a.due[row] >= hub_time:
+                least = min(least, a.due[row])
+            else:
+                mark_changed(a, row)
+        a.due_blocks[block] = least
+    # 2. Look at all of them.
     while a.counts[CHANGED_DONE] < a.counts[CHANGED]:
         if not _has_room(a, out):
             return False
@@ -118,19 +129,6 @@ def tick(a: Arrays, rules: Rules, hub_time: int, number: int, story: Story, foun
         _watch(a, rules, row, hub_time, number, story, found, out)
     a.counts[CHANGED] = 0
     a.counts[CHANGED_DONE] = 0
-    # 2. What became due by the time alone.
-    rows = a.counts[ROWS]
-    for block in range((rows + BLOCK - 1) // BLOCK):
-        if a.due_blocks[block] >= hub_time:
-            continue
-        least = int64(NOT_DUE)
-        for row in range(block * BLOCK, min(rows, (block + 1) * BLOCK)):
-            if a.due[row] < hub_time:
-                if not _has_room(a, out):
-                    return False
-                _watch(a, rules, row, hub_time, number, story, found, out)
-            least = min(least, a.due[row])
-        a.due_blocks[block] = least
     a.counts[HUB_TIME] = hub_time
     return True
 
@@ -141,7 +139,7 @@ def _has_room(a: Arrays, out: Folded) -> bool:
     return len(out.alerts) - out.counts[ALERTS] >= most and room_for_told(a) >= most
 
 
-@compiled
+@inlined
 def _watch(
     a: Arrays, rules: Rules, row: int, now: int, number: int, story: Story, found: Integers, out: Folded
 ) -> None:
@@ -174,7 +172,7 @@ def _count_running(a: Arrays, rules: Rules, row: int, found: Integers) -> None:
 
 @inlined
 def _set_running(a: Arrays, row: int, before: int, now: int) -> None:
-    for promise in range(LARGEST_NUMBER):
+    for promise in range(len(a.running)):
         a.running[promise] += ((now >> promise) & 1) - ((before >> promise) & 1)
     a.rows[row]["running"] = now
 

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.clocks import ALERT_TYPES, FOUND, MOST_FOUND, blank_story
+from streams.domain.clocks import ALERT_TYPES, blank_found, blank_story
 from streams.domain.kinds import DIRECTIONS, IN_HUB, KINDS
 from streams.domain.limits import RECORDS_PER_PARCEL
 from streams.domain.parcel import blank
@@ -111,7 +111,7 @@ class ParcelStage:
         self._batches = 0
         self._change = blank_change()
         self._facts, self._times = blank()
-        self._story, self._found = blank_story(), np.zeros((MOST_FOUND, FOUND), np.int64)
+        self._story, self._found = blank_story(), blank_found()
         # Word of a place -> its site.
         self._sites: dict[int, str] = {}
         self._throughput = Throughput()
