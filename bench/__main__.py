@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import gateway, latency, memory, promises, recovery, report, throughput, workload
+from bench import gateway, latency, memory, promises, recovery, report, throughput, ticks, workload
 from bench.common import RESULTS, cluster, console, machine
 from bench.programs import KafkaStreams, Mode
 from streams.errors import Misconfigured, StreamsError
@@ -23,6 +23,8 @@ def main() -> int:
         return recovery.main(sys.argv[2:])
     if sys.argv[1:2] == ["memory"]:
         return memory.main(sys.argv[2:])
+    if sys.argv[1:2] == ["ticks"]:
+        return ticks.main(sys.argv[2:])
     if sys.argv[1:2] == ["promises"]:
         return promises.main(sys.argv[2:])
     options = _options()
@@ -71,7 +73,8 @@ def _options() -> argparse.Namespace:
         "KAFKA_BOOTSTRAP_SERVERS, else starts a broker of its own. Both watch the six promises that are shipped, but "
         "in live_plain. Kafka Streams does less: no anomalies, no retirement, no hub.throughput, no dead letters. "
         "`python -m bench recovery` measures how soon a killed worker's work goes on, `python -m bench memory` what a "
-        "parcel costs in memory, `python -m bench promises` what promises and ticks cost.",
+        "parcel costs in memory, `python -m bench ticks` what a Tick costs, `python -m bench promises` what promises "
+        "cost the fold.",
     )
     parser.add_argument("--records", type=int, default=2_000_000, help="scans to fold (default: %(default)s)")
     parser.add_argument(

@@ -85,10 +85,11 @@ class _Words:
 
 
 class History:
-    """Payloads of hub.scans: an advice and `scans` of every parcel, a block of parcels at a time."""
+    """Payloads of hub.scans: an advice and the scans of every parcel, a block of parcels at a time, and Ticks."""
 
-    def __init__(self, scans: Sequence[int] = SCANS) -> None:
-        self._scans_made = scans
+    def __init__(self, kinds: Sequence[int] = SCANS) -> None:
+        """`kinds`: of the scans of each parcel, 17 minutes apart."""
+        self._kinds = kinds
         schemas = load_schemas()
         self._encoders = {name: Encoder(schemas.current(name), schemas.id(name)) for name in ("Scan", "Advice", "Tick")}
 
@@ -97,21 +98,22 @@ class History:
         for first in range(0, parcels, _BLOCK):
             numbers = np.arange(first, min(first + _BLOCK, parcels), dtype=np.int64)
             yield self._advices(numbers)
-            for place, kind in enumerate(self._scans_made):
+            for place, kind in enumerate(self._kinds):
                 yield self._scans(numbers, place, kind)
-            yield [self.tick(self.ends(int(numbers[-1])))]
+            yield self.ticks([self.end(int(numbers[-1]))])
 
-    def ends(self, parcel: int) -> int:
-        """After the last scan of a parcel, ms since 1970."""
-        return _START + parcel * 7 + len(self._scans_made) * 17 * _MINUTE
+    def end(self, parcel: int) -> int:
+        """A while after the last scan of a parcel, ms since 1970."""
+        return _START + parcel * 7 + len(self._kinds) * 17 * _MINUTE
 
-    def tick(self, hub_time: int) -> bytes:
-        """The value of a Tick."""
+    def ticks(self, hub_times: Sequence[int]) -> list[bytes]:
+        """Ticks of these times."""
         encoder = self._encoders["Tick"]
-        values, lengths = np.zeros((2, 1), np.int64), np.zeros((2, 1), np.int32)
-        values[encoder.layout.column("hub_time")] = hub_time
-        blob, ends = encoder.encode(1, [(values, lengths)], (b"",))
-        return blob[ends[0] : ends[1]].tobytes()
+        count = len(hub_times)
+        values, lengths = np.zeros((2, count), np.int64), np.zeros((2, count), np.int32)
+        values[encoder.layout.column("hub_time")] = hub_times
+        blob, ends = encoder.encode(count, [(values, lengths)], (b"",))
+        return [blob[begin:end].tobytes() for begin, end in itertools.pairwise(ends)]
 
     def _advices(self, parcels: _Column) -> list[bytes]:
         words = _Words()

@@ -12,7 +12,7 @@ import fastavro
 import numpy as np
 import pytest
 
-from bench import latency, promises, report, same
+from bench import latency, report, same, ticks
 from streams.errors import StreamsError
 from streams.pipeline.schemas import load_schemas
 
@@ -156,10 +156,12 @@ RESULT = {
 }  # fmt: skip
 
 
-def test_ticks_fire_all_clocks_of_what_got_stuck_and_none_of_what_is_done():
-    result = promises.measure_ticks(parcels=500)
-    assert result["nothing_due_alerts"] == 0
-    assert result["everything_fires_alerts"] >= 500
+class TestTicks:
+    def test_a_tick_costs_one_comparison_a_block_when_nothing_is_due(self):
+        result = ticks.measure(parcels=2_000, ticks=60)
+        assert result["parcels"] == 2_000
+        assert result["comparisons_per_tick_with_nothing_due"] == 2
+        assert result["day_with_nothing_due"]["alerts"] == 0
 
 
 class TestReport:

@@ -1,0 +1,90 @@
+"""`python -m bench ticks`: what a day of one-second Ticks costs over a table of a million parcels.
+
+Every parcel has an advice and was unloaded and sorted shortly before the day. The day then brings alerts: every parcel
+is silent for too long once, and its dispatch comes to be at risk and broken. Days later the same table knows another
+day at which nothing becomes due. Ticks come in batches, as from the log; nothing is encoded.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.common import RESULTS, console, machine
+from bench.memory import History
+from bench.workload import commit
+from streams.domain.kinds import ARRIVED, SORTED, UNLOADED
+from streams.kernel.table import BLOCK
+from streams.pipeline.parcel_stage import ParcelStage
+
+TICKS = 86_400
+_BATCH = 1_000
+_DAY = 86_400_000
+# All alerts are told by then, and no parcel retires yet.
+_QUIET_AFTER = 8 * _DAY
+
+
+def measure(parcels: int, ticks: int) -> dict[str, Any]:
+    """Fold `ticks` one-second Ticks over a table of so many parcels, once with alerts and once without."""
+    history = History((ARRIVED, UNLOADED, SORTED))
+    # Compiled code is there before the measurement.
+    ParcelStage(partition=0, partitions=1).run(history.ticks([0, 1]), outputs=False)
+    stage = ParcelStage(partition=0, partitions=1)
+    with console.status(f"folding the scans of {parcels:,} parcels"):
+        for batch in history.batches(parcels):
+            stage.run(batch, outputs=False)
+    begin = history.end(parcels)
+    with console.status(f"{ticks:,} Ticks"):
+        busy = _fold(stage, history, begin, ticks)
+        stage.run(history.ticks([begin + _QUIET_AFTER]), outputs=False)
+        quiet = _fold(stage, history, begin + _QUIET_AFTER + 1_000, ticks)
+    assert not quiet["alerts"], quiet
+    return {
+        "parcels": len(stage.table),
+        "ticks": ticks,
+        "day_with_alerts": busy,
+        "day_with_nothing_due": quiet,
+        "comparisons_per_tick_with_nothing_due": -(-len(stage.table) // BLOCK),
+    }
+
+
+def _fold(stage: ParcelStage, history: History, begin: int, ticks: int) -> dict[str, Any]:
+    seconds, ticking, alerts = 0.0, 0.0, 0
+    for first in range(0, ticks, _BATCH):
+        batch = history.ticks([begin + number * 1_000 for number in range(first, min(first + _BATCH, ticks))])
+        started = time.perf_counter()
+        said = stage.run(batch, outputs=False)
+        seconds += time.perf_counter() - started
+        ticking += said.seconds["fold"]
+        alerts += sum(said.told.values())
+    return {
+        "seconds": round(seconds, 2),
+        "microseconds_per_tick": round(ticking / ticks * 1e6, 2),
+        "alerts": alerts,
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Print the figures and write them down."""
+    parser = argparse.ArgumentParser(prog="python -m bench ticks", description=__doc__)
+    parser.add_argument("--parcels", type=int, default=1_000_000, help="default: %(default)s")
+    parser.add_argument("--ticks", type=int, default=TICKS, help="one a second; default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="figures as JSON")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results (default: bench/results)")
+    options = parser.parse_args(arguments)
+    result = measure(options.parcels, options.ticks)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        busy, quiet = result["day_with_alerts"], result["day_with_nothing_due"]
+        print(f"{result['parcels']:,} parcels, {result['ticks']:,} Ticks of a second")
+        print(f"a day with {busy['alerts']:,} alerts: {busy['seconds']:.1f} s in all")
+        print(
+            f"a day with nothing due: {quiet['seconds']:.1f} s in all; a Tick costs "
+            f"{result['comparisons_per_tick_with_nothing_due']:,} comparisons, {quiet['microseconds_per_tick']:.1f} µs"
+        )
+    about = {"measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": commit()}
+    options.results.mkdir(parents=True, exist_ok=True)
+    (options.results / "ticks.json").write_text(json.dumps(about | {"machine": machine()} | result, indent=2) + "\n")
+    return 0
