@@ -24,9 +24,9 @@ import parcels.peer.ParcelFold.Change;
  * One task's work: record in, state, milestone and, where promises are watched, alerts out.
  *
  * <p>The store holds the framed bytes of parcel.state, so that a state is encoded once for the store, its changelog and
- * the output. With promises an instant stands before them: when a timer of the parcel was set for. A change that moves
- * the parcel's next instant away leaves the timer as it is; it comes too early then, finds nothing, and is set anew.
- * Most changes move it away, so this costs fewer reads and writes than a timer that is always exact.
+ * the output. With promises the instant for which the parcel's timer was set stands before them, so that a change knows
+ * which timer to take away. A Tick that finds nothing to tell sets the next timer and leaves the state as it is; that
+ * timer is not known then, and at worst looks at the parcel once too often.
  */
 final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]> {
     static final String STORE = "parcels";
@@ -107,13 +107,16 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
         }
     }
 
-    /** Derives the clocks and sets a timer, unless one is there that comes early enough; returns what it is set for. */
+    /** Derives the clocks and moves the parcel's timer; returns what it is set for. */
     private long follow(ParcelState parcel, byte[] key, byte[] stored) {
         long instant = clocks.follow(parcel, timers.hubTime());
         long set = stored == null ? Clocks.OPEN : ByteBuffer.wrap(stored).getLong();
-        // A timer that has fired was set anew for an instant that stands nowhere: not known to be early enough.
-        if (set >= timers.hubTime() && set <= instant) {
-            return set;
+        boolean waits = set >= timers.hubTime() && set != Clocks.OPEN;
+        if (waits && set == instant) {
+            return instant;
+        }
+        if (waits) {
+            timers.cancel(set, key);
         }
         if (instant != Clocks.OPEN) {
             timers.set(instant, key);

@@ -29,6 +29,7 @@ final class ParcelTopology {
         topology.addProcessor(PROCESSOR, () -> new ParcelProcessor(progress, options.outputs(), options.promises()), SOURCE);
         topology.addStateStore(store(options, ParcelProcessor.STORE).withCachingEnabled(), PROCESSOR);
         if (options.promises()) {
+            // Without a cache: a timer is written once and read once. With one the same log took an eighth more CPU at least.
             topology.addStateStore(store(options, ParcelProcessor.TIMERS), PROCESSOR);
         }
         if (options.outputs()) {

@@ -11,7 +11,9 @@ import org.apache.kafka.streams.state.KeyValueStore;
 /**
  * Which parcels a Tick has to look at: a store whose keys are an instant and a parcel_id, in the order of time.
  *
- * <p>A Tick reads the keys between the last Tick and itself. Older keys are deleted and never read again: a range that
+ * <p>Read when a Tick passes, neither at wall-clock nor at stream-time punctuation: the Tick is in the log at the same
+ * place for everybody, so the same alerts come out of every run, and no punctuator looks at the store in between. A Tick
+ * reads the keys between the last Tick and itself. Older keys are deleted and never read again: a range that
  * began before them would wade through their tombstones. The store also keeps the hub's time, so that a task that is
  * restored elsewhere goes on where it stood.
  */
@@ -40,6 +42,11 @@ final class Timers {
     void set(long instant, byte[] parcelId) {
         store.put(key(instant, parcelId), SET);
         earliest = Math.min(earliest, instant);
+    }
+
+    /** No Tick has to look at the parcel because of that instant. */
+    void cancel(long instant, byte[] parcelId) {
+        store.delete(key(instant, parcelId));
     }
 
     /** The hub's time goes on to {@code now}: takes and returns the ids of the parcels that were due before it. */
