@@ -42,7 +42,7 @@ def main() -> int:
                 repeat = options.repeat if mode == "live" else beside
                 result[mode] = throughput.measure(given, records, mode, repeat)
         if "latency" in options.only:
-            seconds, warm_up = (5, 5) if options.quick else (30, 15)
+            seconds, warm_up = (5, 5) if options.quick else (20, 15)
             result["latency"] = latency.measure(given, options.rate, seconds, warm_up, beside)
     if result.get("live") and result.get("live_plain"):
         result["promises_cost"] = report.promises_cost(result)
