@@ -46,7 +46,7 @@ def main() -> int:
                 repeat = options.repeat if mode == "live" else beside
                 result[mode] = throughput.measure(given, records, mode, repeat)
         if "latency" in options.only:
-            seconds, warm_up = (5, 5) if options.quick else (30, 15)
+            seconds, warm_up = (5, 5) if options.quick else (20, 15)
             result["latency"] = latency.measure(given, options.rate, seconds, warm_up, beside)
         if "gateway" in options.only:
             result["gateway"] = gateway.measure(given.with_prefix("gateway"), 3 if options.quick else 10)

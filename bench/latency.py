@@ -68,7 +68,7 @@ def measure(cluster: Cluster, rate: int, seconds: float, warm_up_seconds: float,
         key: {figure: round(float(np.median([run[figure] for run in taken])), 1) for figure in taken[0]}
         for key, taken in runs.items()
     }
-    result["p99_ratio"] = round(result["ours"]["p99_ms"] / result["kafka_streams"]["p99_ms"], 2)
+    result["ratio"] = round(result["ours"]["p99_ms"] / result["kafka_streams"]["p99_ms"], 2)
     return result | {"rate": rate, "seconds": seconds, "runs": runs}
 
 
