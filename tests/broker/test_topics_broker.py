@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from streams.errors import Misconfigured
-from streams.pipeline.topics import CATALOGUE, MILESTONES, SCANS, STATE, _configs, apply, check, plan
+from streams.pipeline.topics import CATALOGUE, DEAD_LETTERS, SCANS, STATE, _configs, apply, check, plan
 
 
 def create(settings, name, partitions, **config):
@@ -77,9 +77,9 @@ class TestAWorkerDoesNotStart:
             check(settings)
 
     def test_without_one_topic(self, settings):
-        create(settings, STATE, 2, **{"cleanup.policy": "compact"})
-        create(settings, SCANS, 2)
-        create(settings, MILESTONES, 2)
+        for topic in CATALOGUE:
+            if topic.name != DEAD_LETTERS:
+                create(settings, topic.name, 2, **{"cleanup.policy": topic.cleanup})
         with pytest.raises(Misconfigured, match=r"hub\.scans\.dlq does not exist"):
             check(settings)
 

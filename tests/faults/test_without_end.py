@@ -8,6 +8,7 @@ import time
 import pytest
 from confluent_kafka import Producer
 
+from streams.domain.promises import Promises
 from streams.pipeline import topics
 from streams.pipeline.clients import producer
 from streams.pipeline.parcel_stage import ParcelStage
@@ -47,7 +48,7 @@ class Fenced(PartitionWriter):
 
 def parcels_restored(settings: Settings) -> tuple[int, int | None]:
     claim = Claim(lambda: 0)
-    restored = restore(settings, 0, 1, claim, Fenced(settings, 0, claim, lambda _: None))
+    restored = restore(settings, 0, 1, Promises.default(), claim, Fenced(settings, 0, claim, lambda _: None))
     return len(restored.stage.table), restored.position and restored.position.next_offset
 
 
