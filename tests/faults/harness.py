@@ -143,6 +143,13 @@ class Member:
                     lines.append(found)
         return lines
 
+    @property
+    def holds(self) -> set[int]:
+        """Partitions that it believes to hold, as it last said."""
+        told = [line for word in ("assigned", "revoked", "lost") for line in self.said(f"parcels.worker.{word}")]
+        last = max(told, key=lambda line: line["timestamp"], default={"holds": ""})
+        return {int(number) for number in last["holds"].split(",") if number}
+
     def memory_megabytes(self) -> float:
         """Memory that it holds now."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
