@@ -5,6 +5,8 @@ Of a token only its hash is kept, of a key pair only the public half; whoever re
 
 import base64
 import binascii
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -12,7 +14,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -99,10 +101,10 @@ class Registry:
         """
         if _NAME.fullmatch(device.name) is None:
             raise Misconfigured(f"{device.name!r} is no name: letters, digits and . _ / - , at most 127 characters")
-        self._refresh()
-        if device.name in self._devices and not replace:
-            raise Misconfigured(f"{device.name} is enrolled already; revoke it, or give --replace")
-        self._write([*(each for each in self.everybody() if each.name != device.name), device])
+        with self._alone():
+            if self.find(device.name) is not None and not replace:
+                raise Misconfigured(f"{device.name} is enrolled already; revoke it, or give --replace")
+            self._write([*(each for each in self.everybody() if each.name != device.name), device])
 
     def revoke(self, name: str) -> None:
         """Take its rights away, and keep its name so that nobody gets it by mistake.
@@ -110,11 +112,26 @@ class Registry:
         Raises:
             Misconfigured: there is no such device.
         """
-        device = self.find(name)
-        if device is None:
-            raise Misconfigured(f"there is no device {name}; parcels devices list names them")
-        gone = Device(device.name, device.sites, device.stations, device.rate, revoked=True, added=device.added)
-        self._write([*(each for each in self.everybody() if each.name != name), gone])
+        with self._alone():
+            device = self.find(name)
+            if device is None:
+                raise Misconfigured(f"there is no device {name}; parcels devices list names them")
+            gone = Device(device.name, device.sites, device.stations, device.rate, revoked=True, added=device.added)
+            self._write([*(each for each in self.everybody() if each.name != name), gone])
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other command between reading and writing: it would bring back whom this one revokes."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Misconfigured(f"{self.path} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _write(self, devices: Iterable[Device]) -> None:
         said = {}

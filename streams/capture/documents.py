@@ -1,7 +1,9 @@
 """EPCIS documents: read within limits, checked, and taken apart into events. Nothing they name is ever fetched."""
 
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,7 +54,7 @@ def parse(text: bytes, depth: int = DEPTH) -> Any:
         ValueError: what is wrong with it.
     """
     try:
-        value = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_distinct, parse_constant=_no_number)
+        value = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_distinct, **_NUMBERS)
     except RecursionError:
         raise TooDeepError(f"brackets are nested deeper than {depth}") from None
     except UnicodeDecodeError as error:
@@ -94,6 +96,9 @@ def check_one(event: Any, prefixes: Mapping[str, str], index: int, path: str = "
     check_event(checker, event, path)
     if checker.problems:
         return CheckedEvent(index, event, tuple(checker.problems), None, None, prefixes)
+    if "@context" in event:
+        # An event of a document may bring prefixes of its own.
+        prefixes = {**prefixes, **namespaces(event["@context"])}
     content = event_hash(event, prefixes)
     return CheckedEvent(index, event, (), event.get("eventID") or content, content, prefixes)
 
@@ -220,8 +225,8 @@ def _attribute(checker: Checker, path: str, attribute: Any) -> None:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        # Counted in one pass: a stranger's 100,000 keys must not be compared with each other.
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the key {shown(twice)} stands twice in one object: readers would differ about its value")
     return found
 
@@ -255,3 +260,14 @@ def _characters(text: str) -> None:
 
 def _no_number(word: str) -> Any:
     raise ValueError(f"{word} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        # It could not be written down again: the archive would hold what is no JSON.
+        raise ValueError(f"{shown(text)} is larger than any number that is kept here")
+    return number
+
+
+_NUMBERS: Final[Mapping[str, Any]] = {"parse_constant": _no_number, "parse_float": _finite}

@@ -7,7 +7,7 @@ from typing import Final
 
 from streams.capture.devices import Device, Registry
 from streams.capture.intake import Sender
-from streams.capture.signatures import WINDOW_SECONDS, Denied, Nonces, Request, check_digest, read_claim
+from streams.capture.signatures import WINDOW_SECONDS, Claim, Denied, Nonces, Request, check_digest, read_claim
 
 # One sentence for all three, so that nobody learns which names are enrolled.
 _NOT_SIGNED: Final = "nobody who is enrolled signed this request"
@@ -41,13 +41,21 @@ class Rates:
         Raises:
             RateLimitedError: it is empty.
         """
+        bucket = self._filled(name, rate, now)
+        if bucket.level <= 0:
+            raise RateLimitedError(max(1.0, (1.0 - bucket.level) / rate))
+        bucket.level -= records
+
+    def charge(self, name: str, rate: float, records: float, now: float | None = None) -> None:
+        """Take `records` that came in already, whatever the bucket holds: many requests at once are not free."""
+        self._filled(name, rate, now).level -= records
+
+    def _filled(self, name: str, rate: float, now: float | None) -> _Bucket:
         now = time.monotonic() if now is None else now
         bucket = self._buckets.setdefault(name, _Bucket(2 * rate, now))
         bucket.level = min(2 * rate, bucket.level + (now - bucket.at) * rate)
         bucket.at = now
-        if bucket.level <= 0:
-            raise RateLimitedError(max(1.0, (1.0 - bucket.level) / rate))
-        bucket.level -= records
+        return bucket
 
 
 class Doors:
@@ -73,14 +81,24 @@ class Doors:
         """Is everybody let in?"""
         return self.registry is None
 
-    def glance(self, request: Request) -> None:
-        """Before the content is read: does the request so much as claim to come from somebody?
+    def glance(self, request: Request, *, secure: bool, now: float | None = None) -> None:
+        """Before the content is read: is this somebody's request? A stranger's content is never held in memory.
 
         Raises:
-            Denied: it does not.
+            Denied: it is not.
+            RateLimitedError: it sends too fast.
         """
-        if self.registry is not None and not request.headers.keys() & {"signature-input", "authorization"}:
+        if self.registry is None:
+            return
+        if "signature-input" in request.headers or "signature" in request.headers:
+            length = request.headers.get("content-length", "0")
+            has_body = "transfer-encoding" in request.headers or length.strip("0") != ""
+            device = self._claimed(request, has_body, time.time() if now is None else now)[1]
+        elif "authorization" in request.headers:
+            device = self._by_token(request, secure=secure)
+        else:
             raise Denied("no_credentials", "sign the request (RFC 9421), or send a bearer token")
+        self.rates.take(device.name, device.rate, 0)
 
     def enter(self, request: Request, body: bytes, *, secure: bool, now: float | None = None) -> Device | None:
         """The device that sent this request; None where everybody is let in.
@@ -101,25 +119,30 @@ class Doors:
         return device
 
     def _signed(self, request: Request, body: bytes, now: float) -> Device:
-        assert self.registry is not None
         assert self._nonces is not None
-        claim = read_claim(request, bool(body))
+        claim, device = self._claimed(request, bool(body), now)
+        if body or "content-digest" in claim.covered:
+            check_digest(request.headers.get("content-digest", ""), body)
+        # Only now: whoever cannot sign cannot use up a nonce.
+        if not self._nonces.use(claim.key_id, claim.nonce, claim.created, now):
+            raise Denied("replayed", "this nonce was used before", device.name)
+        return device
+
+    def _claimed(self, request: Request, has_body: bool, now: float) -> tuple[Claim, Device]:
+        """Who signed, which needs no more of the content than its digest says."""
+        assert self.registry is not None
+        claim = read_claim(request, has_body)
         device = self.registry.find(claim.key_id)
         if device is None:
             raise Denied("unknown_device", _NOT_SIGNED)
         if device.revoked:
             raise Denied("revoked", _NOT_SIGNED, device.name)
-        if body or "content-digest" in claim.covered:
-            check_digest(request.headers.get("content-digest", ""), body)
         if not device.signed(claim.signature, claim.base):
             raise Denied("bad_signature", _NOT_SIGNED, device.name)
         late = abs(now - claim.created) > self._window or (claim.expires is not None and now > claim.expires)
         if late:
             raise Denied("outside_window", f"created must be within {self._window} s of now", device.name)
-        # Only now: whoever cannot sign cannot use up a nonce.
-        if not self._nonces.use(claim.key_id, claim.nonce, claim.created, now):
-            raise Denied("replayed", "this nonce was used before", device.name)
-        return device
+        return claim, device
 
     def _by_token(self, request: Request, *, secure: bool) -> Device:
         assert self.registry is not None

@@ -6,6 +6,7 @@ Nothing is answered with success before the spool says that it is on stable stor
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from streams.capture.problems import Refusal, later
 from streams.capture.signatures import Denied
 from streams.capture.signatures import Request as SignedRequest
 from streams.capture.spool import Done, Spool, SpoolUnavailable
-from streams.capture.spool_files import encode_frame
+from streams.capture.spool_files import LARGEST_FRAME, encode_frame
 from streams.domain.capture_happenings import RequestAnswered, RequestDenied, Watcher
 
 JSON: Final = ("application/json", "application/ld+json")
@@ -81,6 +82,9 @@ class Gateway:
         """
         if taken.entries and not self.without_spool:
             frame = encode_frame(int(time.time() * 1000), taken.entries)
+            if len(frame) > LARGEST_FRAME:
+                # It would be written, and never read again.
+                raise Refusal(413, "CaptureLimitExceededException", "the request becomes too many bytes of records")
             loop = asyncio.get_running_loop()
             stored: asyncio.Future[None] = loop.create_future()
 
@@ -137,13 +141,16 @@ class _Call:
         path = url.get("raw_path", b"").partition(b"?")[0].decode("latin-1") or url["path"]
         signed = SignedRequest(self.request.method, path, url["query_string"].decode("latin-1"), headers)
         try:
-            self.gateway.doors.glance(signed)
+            self.gateway.doors.glance(signed, secure=url["scheme"] == "https")
             self.body = await self._read(headers)
             self.device = self.gateway.doors.enter(signed, self.body, secure=url["scheme"] == "https")
         except Denied as denied:
             self.gateway.watch(RequestDenied(denied.reason, denied.device))
             scheme = {"WWW-Authenticate": 'Bearer realm="parcels"'}
             raise Refusal(401, "SecurityException", str(denied), headers=scheme) from None
+        except OSError as error:
+            # The nonce cannot be written down, so a restarted gateway would take the request twice.
+            raise later(503, f"the nonces cannot be written: {error.strerror or error}", 5) from None
         except RateLimitedError as error:
             self.gateway.watch(RequestDenied("rate", ""))
             raise later(429, str(error), error.seconds, "TooManyRequestsException") from None
@@ -151,8 +158,7 @@ class _Call:
     def charge(self, records: int) -> None:
         """Count records against the device's rate."""
         if self.device is not None and records:
-            with contextlib.suppress(RateLimitedError):
-                self.gateway.doors.rates.take(self.device.name, self.device.rate, records)
+            self.gateway.doors.rates.charge(self.device.name, self.device.rate, records)
 
     def count(self, taken: Taken) -> None:
         """Remember what became of the records, for the metrics."""
@@ -252,8 +258,19 @@ async def _capture(call: _Call) -> Response:
             problem = _problem_of(event.index, "ValidationException", 400, event.problems[0].message)
             errors.append({**problem, "errors": problems_for(event.problems)})
             taken.refused += 1
-        elif gateway.intake.event(event, sender, taken) == "refused":
+            continue
+        try:
+            result = gateway.intake.event(event, sender, taken)
+        except TooManyError as error:
+            gateway.jobs.forget(job)
+            raise Refusal(413, "CaptureLimitExceededException", str(error)) from None
+        except ValueError as error:
+            errors.append(_problem_of(event.index, "ValidationException", 400, str(error)))
+            taken.refused += 1
+            continue
+        if result == "refused":
             errors.append(_problem_of(event.index, "SecurityException", 403, "outside of what the sender speaks for"))
+    call.charge(taken.objects)
     if errors and behaviour == "rollback":
         taken = Taken(refused=len(checked.events), out_of_scope=taken.out_of_scope)
     try:
@@ -280,7 +297,12 @@ async def _events(call: _Call) -> Response:
         errors = problems_for(problems)
         raise Refusal(400, "ValidationException", "the event breaks rules of EPCIS", errors=errors)
     one, taken = checked.events[0], Taken()
-    result = gateway.intake.event(one, sender_of(call.device), taken)
+    try:
+        result = gateway.intake.event(one, sender_of(call.device), taken)
+    except TooManyError as error:
+        raise Refusal(413, "CaptureLimitExceededException", str(error)) from None
+    except ValueError as error:
+        raise Refusal(400, "ValidationException", str(error)) from None
     if result == "duplicate" and "errorDeclaration" not in event:
         call.count(taken)
         raise Refusal(
@@ -289,7 +311,7 @@ async def _events(call: _Call) -> Response:
     if result == "refused":
         call.count(taken)
         raise Refusal(403, "SecurityException", "the sender may not speak for this place")
-    call.charge(1)
+    call.charge(1 + taken.objects)
     await gateway.store(taken)
     call.count(taken)
     return Response(status_code=201, headers={"Location": f"/events/{quote(one.event_id or '', safe='')}", **_VERSIONS})
@@ -298,7 +320,7 @@ async def _events(call: _Call) -> Response:
 async def _jobs(call: _Call) -> Response:
     said = call.request.query_params
     size = said.get("perPage", "30")
-    if not size.isdigit() or not 1 <= int(size) <= 1000:
+    if re.fullmatch("[0-9]{1,4}", size) is None or not 1 <= int(size) <= 1000:
         raise Refusal(400, "ValidationException", "perPage is a number from 1 to 1000")
     try:
         jobs, following = call.gateway.jobs.page(

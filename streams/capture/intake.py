@@ -6,20 +6,26 @@ of a partner, and EPCIS documents.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from streams.capture import avro_bodies
 from streams.capture.checks import Problem, milliseconds, shown
+from streams.capture.devices import ANY
 from streams.capture.documents import CheckedEvent
 from streams.capture.event_hash import utc
-from streams.capture.mapping import map_event
+from streams.capture.mapping import map_event, places_of
 from streams.capture.spool_files import Entry, Target, identity
 from streams.pipeline.record_lines import Reader
 
 MAX_RECORDS: Final = 10_000
 LINE_BYTES: Final = 64 << 10
+# An EPCIS event of one line may name any number of objects, and each becomes a record with all of the event's words.
+MAX_OBJECTS: Final = 50_000
+# What one request may become; well below the largest frame that the spool reads back.
+MAX_BYTES: Final = 32 << 20
+_LISTS: Final = ("epcList", "childEPCs")
 
 
 def _no_number(word: str) -> Any:
@@ -30,6 +36,9 @@ def _no_number(word: str) -> Any:
 _DECODER: Final = json.JSONDecoder(parse_constant=_no_number)
 # Whether somebody may speak for a station of a site.
 Scope = Callable[[str, str], bool]
+# Site and station of a record. An advice is of no place, so whoever speaks for it speaks for all of them.
+Place = tuple[str, str]
+_EVERYWHERE: Final[Place] = (ANY, ANY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +57,14 @@ class Taken:
 
     results: list[dict[str, Any]] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    # Identities to remember once they are on disk.
-    identities: list[bytes] = field(default_factory=list)
+    # Identities to remember once they are on disk, and what place each speaks of, as far as it does.
+    identities: dict[bytes, Place | None] = field(default_factory=dict)
     accepted: int = 0
     duplicates: int = 0
     refused: int = 0
+    # Objects that its EPCIS events name, and bytes that these become.
+    objects: int = 0
+    bytes: int = 0
     # Records that were refused because of who sent them.
     out_of_scope: int = 0
 
@@ -62,7 +74,7 @@ class Known:
 
     def __init__(self, most: int = 300_000) -> None:
         self._most = most
-        self._seen: dict[bytes, None] = {}
+        self._seen: dict[bytes, Place | None] = {}
 
     def __contains__(self, same: bytes) -> bool:
         return same in self._seen
@@ -70,9 +82,13 @@ class Known:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def add(self, identities: Sequence[bytes]) -> None:
+    def place(self, same: bytes) -> Place | None:
+        """Of which place this record speaks; None where that is not known (any more)."""
+        return self._seen.get(same)
+
+    def add(self, identities: Iterable[bytes] | Mapping[bytes, Place | None]) -> None:
         """Remember these."""
-        self._seen.update(dict.fromkeys(identities))
+        self._seen.update(identities if isinstance(identities, Mapping) else dict.fromkeys(identities))
         surplus = len(self._seen) - self._most
         if surplus > 0:
             for same in [same for same, _ in zip(self._seen, range(surplus), strict=False)]:
@@ -117,10 +133,14 @@ class Intake:
                     taken.results.append({"index": index, "status": "duplicate", "event_id": record["event_id"]})
                     continue
                 line = self._reader(record)
-                if "site" in record and not sender.may_speak_for(record["site"], record["station"]):
+                place = (record["site"], record["station"]) if record["type"] == "scan" else _EVERYWHERE
+                if not sender.may_speak_for(*place):
                     taken.out_of_scope += 1
-                    place = f"{record['site']} {record['station']}"
-                    raise ValueError(f"{sender.name} may not speak for {shown(place)}")
+                    said_of = shown(" ".join(place)) if place is not _EVERYWHERE else "every place, as an advice does"
+                    raise ValueError(f"{sender.name} may not speak for {said_of}")
+                if not self._may_void(record, sender):
+                    taken.out_of_scope += 1
+                    raise ValueError(f"{sender.name} may not declare wrong what another place said")
             except ValueError as error:
                 taken.refused += 1
                 taken.results.append({"index": index, "status": "refused", "error": str(error)})
@@ -128,30 +148,38 @@ class Intake:
             fresh.add(same)
             assert line.value is not None
             taken.entries.append(Entry(Target.SCANS, same, line.key, line.value))
-            taken.identities.append(same)
+            taken.identities[same] = place
             taken.accepted += 1
             taken.results.append({"index": index, "status": "accepted", "event_id": record["event_id"]})
         return taken
 
     def event(self, event: CheckedEvent, sender: Sender, taken: Taken) -> str:
-        """Take one checked event without problems; "accepted", "duplicate" or "refused" (out of scope)."""
+        """Take one checked event without problems; "accepted", "duplicate" or "refused" (out of scope).
+
+        Raises:
+            TooManyError: all events of the request so far give more than the spool takes at once.
+            ValueError: the log cannot hold what it says of a parcel: a time before 1900, a control character.
+        """
         assert event.event_id is not None
         now = int(time.time() * 1000)
         same = event_identity(event.raw, event.event_id)
         if same in self.known or same in taken.identities:
             taken.duplicates += 1
             return "duplicate"
+        taken.objects += sum(len(event.raw[name]) for name in _LISTS if isinstance(event.raw.get(name), list))
+        if taken.objects > MAX_OBJECTS:
+            raise TooManyError(f"the events of a request name at most {MAX_OBJECTS:,} objects")
         mapped = map_event(event.raw, event.event_id, event.prefixes, now, sender.name)
-        for scan in mapped.scans:
-            if not sender.may_speak_for(scan["site"], scan["station"]):
-                taken.refused += 1
-                taken.out_of_scope += 1
-                return "refused"
-        for container in mapped.containers:
-            if not sender.may_speak_for(container.site, container.station):
-                taken.refused += 1
-                taken.out_of_scope += 1
-                return "refused"
+        places = {(scan["site"], scan["station"]) for scan in mapped.scans}
+        places |= {(container.site, container.station) for container in mapped.containers}
+        # What gives no scan is kept as well, and holds a claim about a place.
+        named = places_of(event.raw)
+        within = all(sender.may_speak_for(*place) for place in places | set(named))
+        voids = [{"event_id": event.event_id, "parcel_id": "", "voids": event.event_id}] if _declares(event.raw) else []
+        if not within or not all(self._may_void(void, sender) for void in [*voids, *mapped.scans]):
+            taken.refused += 1
+            taken.out_of_scope += 1
+            return "refused"
         entries = []
         for scan in mapped.scans:
             line = self._reader(scan)
@@ -165,10 +193,27 @@ class Intake:
         kept = {**event.raw, "eventID": event.event_id, "recordTime": _iso(now)}
         value = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
         entries.append(Entry(Target.ARCHIVE, same, sender.name.encode() or None, value))
+        taken.bytes += sum(len(entry.value) + len(entry.key or b"") for entry in entries)
+        if taken.bytes > MAX_BYTES:
+            raise TooManyError(f"the events of a request become at most {MAX_BYTES >> 20} MiB of records")
         taken.entries += entries
-        taken.identities.append(same)
+        taken.identities[same] = next(iter([*named, *places]), None)
         taken.accepted += 1
         return "accepted"
+
+    def _may_void(self, record: Mapping[str, Any], sender: Sender) -> bool:
+        """False where this declares wrong what came here from a place that the sender does not speak for."""
+        voids = record.get("voids")
+        if not isinstance(voids, str):
+            return True
+        # As a record of its own, and as an event of EPCIS.
+        about = (identity(voids, record["parcel_id"], ""), identity(voids, ""))
+        places = [self.known.place(same) for same in about]
+        return all(place is None or sender.may_speak_for(*place) for place in places)
+
+
+def _declares(event: Mapping[str, Any]) -> bool:
+    return event.get("errorDeclaration") is not None
 
 
 class TooManyError(ValueError):

@@ -7,13 +7,15 @@ themselves are in the spool; losing the file loses no event.
 import json
 import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 _KEPT: Final = 1_000
+# Of all that is wrong with a document: enough to mend it by, and little enough to keep a thousand jobs in memory.
+_PROBLEMS: Final = 200
 
 
 @dataclass(slots=True)
@@ -45,7 +47,11 @@ class Job:
 
     def finish(self, errors: list[dict[str, Any]]) -> None:
         """All is done."""
-        self.errors = errors[:100]
+        self.errors, left = [], _PROBLEMS
+        for error in errors[:100]:
+            listed = error.get("errors", [])[: max(left, 1)]
+            left -= len(listed)
+            self.errors.append({**error, "errors": listed} if listed else error)
         self.success = not errors
         self.running, self.finished = False, timestamp()
 
@@ -57,8 +63,11 @@ class Jobs:
         self._path = path
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         if path is not None and path.exists():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[-_KEPT:]:
+            with path.open(encoding="utf-8", errors="replace") as stream:
+                newest = deque(stream, maxlen=_KEPT)
+            for line in newest:
                 self._remember(line)
+            self._rewrite(path, newest)
 
     def begin(self, owner: str, behaviour: str) -> Job:
         """A job with an id that nobody can guess."""
@@ -101,6 +110,15 @@ class Jobs:
                 raise KeyError(after)
         shown = mine[start : start + size]
         return shown, shown[-1].capture_id if len(mine) > start + size else None
+
+    def _rewrite(self, path: Path, lines: Iterable[str]) -> None:
+        """Only what is still known: the file would grow for ever."""
+        temporary = path.with_suffix(".new")
+        try:
+            temporary.write_text("".join(lines), encoding="utf-8")
+            temporary.replace(path)
+        except OSError:
+            return
 
     def _remember(self, line: str) -> None:
         try:

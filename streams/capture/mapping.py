@@ -109,6 +109,19 @@ def object_of(uri: str) -> tuple[str, str]:
     return role, found.canonical
 
 
+def places_of(event: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every site of ours that an event names, whether or not it gives a scan, each with the station that it is seen at.
+
+    Where goods are is another station than where they were seen; it is no other site.
+    """
+    named = []
+    for name in ("readPoint", "bizLocation"):
+        place = event[name].get("id") if isinstance(event.get(name), Mapping) else None
+        if isinstance(place, str) and place.startswith(_PLACE):
+            named.append(_own_place(place))
+    return [(site, named[0][1]) for site, _ in named]
+
+
 def kind_of(event: Mapping[str, Any]) -> str | None:
     """The kind of scan that a business step and a disposition mean; None for those of no interest here."""
     step, disposition = event.get("bizStep"), event.get("disposition")
@@ -224,8 +237,7 @@ class _Mapper:
         location = self._event.get("bizLocation", {}).get("id")
         for place in (point, location):
             if isinstance(place, str) and place.startswith(_PLACE):
-                site, _, station = place.removeprefix(_PLACE).partition(":")
-                return unquote(site) or NOWHERE, unquote(station) or NOWHERE
+                return _own_place(place)
         site = object_of(location)[1] if location else object_of(point)[1] if point else NOWHERE
         return _cut(site), _cut(object_of(point)[1]) if point else NOWHERE
 
@@ -246,6 +258,11 @@ class _Mapper:
             if isinstance(device, str):
                 return _cut(device)
         return None
+
+
+def _own_place(uri: str) -> tuple[str, str]:
+    site, _, station = uri.removeprefix(_PLACE).partition(":")
+    return unquote(site) or NOWHERE, unquote(station) or NOWHERE
 
 
 def _cut(text: str) -> str:

@@ -153,9 +153,10 @@ async def _serve(
     listening: socket.socket,
 ) -> None:
     known = Known()
-    _remember(options.data / SPOOL, known)
+    # First the spool, which syncs what is there: only what is on disk may be called a duplicate.
     spool = Spool(options.data / SPOOL, options.limits, deliver_to(asyncio.get_running_loop()))
     try:
+        _remember(options.data / SPOOL, known)
         registry = None if options.insecure_local else Registry(options.registry or options.data / REGISTRY)
         doors = Doors(registry, options.data / "nonces", tokens_without_tls=options.tokens_without_tls)
         gateway = Gateway(

@@ -7,7 +7,9 @@ signature, plain components, nothing optional.
 
 import base64
 import binascii
+import errno
 import hashlib
+import os
 import re
 import secrets
 import threading
@@ -112,12 +114,17 @@ def read_claim(request: Request, has_body: bool) -> Claim:
         raise Denied("bad_signature", "the algorithm must be ed25519", device)
     needed = {"@method", "@path"} | ({"@query"} if request.query else set())
     needed |= {"content-digest"} if has_body else set()
+    # It changes what is done with the content, so nobody on the way may add it.
+    needed |= {"gs1-capture-error-behaviour"} & request.headers.keys()
     if not needed <= set(covered):
         raise Denied("not_covered", f"the signature must cover {', '.join(sorted(needed))}", device)
     try:
         signature = base64.b64decode(given[2], validate=True)
     except binascii.Error:
         raise Denied("bad_signature", "the signature is no base64", device) from None
+    if base64.b64encode(signature).decode() != given[2]:
+        # The last character holds bits that do not count; only one way to write them is taken.
+        raise Denied("bad_signature", "the signature is no base64", device)
     expires = known.get("expires", "")
     return Claim(
         device,
@@ -194,9 +201,13 @@ class Nonces:
                 self._rewrite()
             if name in self._until:
                 return False
-            self._until[name] = until
             if self._stream is not None:
-                self._stream.write(f"{until} {name}\n".encode())
+                line = f"{until} {name}\n".encode()
+                if self._stream.write(line) != len(line):
+                    # Its begin is in the file; the next line must not continue it.
+                    self._next_sweep = 0.0
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._until[name] = until
         return True
 
     def _rewrite(self) -> None:

@@ -114,6 +114,7 @@ class Spool:
         except OSError as error:
             raise Misconfigured(f"the spool {folder} cannot be used: {error.strerror}") from error
         found = segments(folder)
+        self._settle(found)
         self._segment = max([*found, read_sent(folder).segment, 0])
         self._descriptor: int | None = None
         self._size = 0
@@ -212,6 +213,21 @@ class Spool:
                 self._sizes.pop(number, None)
                 gone += 1
         return gone
+
+    def _settle(self, numbers: Sequence[int]) -> None:
+        """Sync what an earlier process left: a frame that it wrote and did not sync can be read, and is not on disk.
+
+        Whoever sends it again is told that it is known; that is true only behind this.
+        """
+        try:
+            for number in numbers:
+                descriptor = os.open(segment_path(self.folder, number), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    self._disk.sync(descriptor)
+                finally:
+                    os.close(descriptor)
+        except OSError as error:
+            raise Misconfigured(f"the spool {self.folder} cannot be synced: {error.strerror}") from error
 
     # The writer's thread.
 

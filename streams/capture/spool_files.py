@@ -21,7 +21,7 @@ MAGIC: Final = b"PSF1"
 _HEAD: Final = struct.Struct("<4sII")
 _BODY: Final = struct.Struct("<QI")
 _ENTRY: Final = struct.Struct("<B16siI")
-# A request is far smaller; a size beyond this is damage.
+# What is asked to be written is smaller (the gateway sees to it); a size beyond this is damage.
 LARGEST_FRAME: Final = 64 << 20
 
 

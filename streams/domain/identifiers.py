@@ -58,10 +58,11 @@ def identify(value: str) -> Identifier:
     if private is not None:
         inner = _plain(value, unquote(private[2]))
         return inner if inner.scheme == private[1].lower() else _unknown(value, f"it is no {private[1].lower()}")
-    if re.match(r"(?i)urn:epc:", text):
-        return _urn(value, text)
-    if re.match(r"(?i)https?://", text):
-        return _link(value, text)
+    # RFC 8141 and RFC 3986: the begin of a URN, the scheme of a link and its host are the same in capitals.
+    if (urn := re.match(r"(?i)urn:epc:[a-z]{2,5}:[a-z]{2,8}:|urn:epc:", text)) is not None:
+        return _urn(value, urn[0].lower() + text[urn.end() :])
+    if (link := re.match(r"(?i)https?://[^/?#]*", text)) is not None:
+        return _link(value, link[0].lower() + text[link.end() :])
     return _plain(value, text)
 
 

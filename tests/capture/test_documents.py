@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -359,3 +360,22 @@ def test_the_command_tells_of_every_file(tmp_path: Path) -> None:
     assert not third["ok"] and third["errors"]
     assert run_cli("check", str(good)).returncode == 0
     assert run_cli("check", str(tmp_path / "none")).returncode == 2
+
+
+def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
+    many = ",".join(f'"k{number}": 1' for number in range(200_000))
+    begun = time.process_time()
+    with pytest.raises(ValueError, match="'z' stands twice"):
+        parse(f'{{{many}, "z": 1, "z": 2}}'.encode())
+    assert time.process_time() - begun < 10
+
+
+def test_a_number_beyond_all_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match="larger than any number"):
+        parse(b'{"quantity": 1e999}')
+    assert parse(b'{"quantity": 1.5e30}') == {"quantity": 1.5e30}
+
+
+def test_an_event_of_a_document_may_bring_its_own_prefixes() -> None:
+    event = {**SCAN, "@context": {"own": "urn:parcels:voc:"}, "own:lane": "L1"}
+    assert check_document(document(event)).events[0].prefixes["own"] == "urn:parcels:voc:"

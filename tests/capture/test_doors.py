@@ -269,3 +269,109 @@ class TestRegistry:
     def test_open_gateways_listen_on_loopback_only(self, tmp_path: Path) -> None:
         done = run_cli("gateway", "--insecure-local", "--host", "0.0.0.0", "--data", str(tmp_path))
         assert done.returncode == 2 and "127.0.0.1" in done.stderr
+
+
+def test_a_disk_without_space_for_nonces_is_a_reason_to_come_again(enrolled: Enrolled) -> None:
+    assert enrolled.send(enrolled.signed(BODY), BODY) == 200
+    nonces = enrolled.gateway.gateway.doors._nonces
+    assert nonces is not None
+    written = nonces._stream
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        nonces._stream = full
+        answer = enrolled.gateway.request("POST", "/scans", content=BODY, headers=enrolled.signed(BODY))
+        assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
+    nonces._stream = written
+    assert enrolled.send(enrolled.signed(BODY), BODY) == 200
+
+
+def test_requests_at_once_are_all_counted() -> None:
+    rates = Rates()
+    for _ in range(3):
+        rates.take("S7", 10.0, 0, now=0.0)
+    for _ in range(3):
+        rates.charge("S7", 10.0, 100, now=0.0)
+    with pytest.raises(RateLimitedError):
+        rates.take("S7", 10.0, 0, now=27.0)
+    rates.take("S7", 10.0, 0, now=29.0)
+
+
+def test_a_scanner_speaks_for_no_other_place_in_any_way(enrolled: Enrolled) -> None:
+    def records(*said: dict[str, Any]) -> dict[str, Any]:
+        body = b"\n".join(json.dumps(each).encode() for each in said)
+        answer = enrolled.gateway.request("POST", "/scans", content=body, headers=enrolled.signed(body))
+        return answer.json()
+
+    def event(**changes: Any) -> int:
+        whole = json.dumps({"@context": document()["@context"], **SCAN, **changes}).encode()
+        kind = {"content-type": "application/ld+json"}
+        headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/events", "", kind), whole)}
+        return enrolled.send(headers, whole, "/events")
+
+    partner = {**KIND, "authorization": f"Bearer {enrolled.token}"}
+    others = [scan("other", parcel_id="P", station="DOCK-1"), scan("mine", parcel_id="P", station="SRT-07")]
+    advice = {"type": "advice", "event_id": "ad", "parcel_id": "P", "event_time": 1_772_337_600_000}
+    advice |= {"direction": "IMPORT", "service": "X", "origin": "CN", "destination": "DE"}
+    body = b"\n".join(json.dumps(each).encode() for each in (*others, advice))
+    assert enrolled.gateway.request("POST", "/scans", "https", content=body, headers=partner).json()["accepted"] == 3
+    # Advices, and VOIDs of what others said, are not a scanner's business; a VOID of its own place is.
+    assert records({**advice, "event_id": "ad2"})["refused"] == 1
+    assert records(scan("v1", parcel_id="P", kind="VOID", voids="other"))["refused"] == 1
+    assert records(scan("v2", parcel_id="P", kind="VOID", voids="ad"))["refused"] == 1
+    assert records(scan("v3", parcel_id="P", kind="VOID", voids="mine"))["accepted"] == 1
+    here, there = {"id": "urn:parcels:place:LGG:SRT-07"}, {"id": "urn:parcels:place:BRU:X"}
+    assert event(readPoint=here, bizLocation={"id": "urn:parcels:place:LGG"}) == 201
+    assert event(readPoint=here, bizLocation=there) == 403
+    assert event(readPoint=there, bizStep="other") == 403
+    declared = {"declarationTime": "2026-03-01T06:00:00Z"}
+    epcs = ["urn:parcels:parcel:P"]
+    assert event(readPoint=here, epcList=epcs, eventID="urn:x:new") == 201
+    assert event(readPoint=here, epcList=epcs, eventID="urn:x:new", errorDeclaration=declared) == 201
+
+
+def test_nobody_reads_what_a_stranger_sends(enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> None:
+    from streams.capture import gateway
+
+    async def read(*_: Any) -> bytes:
+        raise AssertionError("the content was read")
+
+    monkeypatch.setattr(gateway._Call, "_read", read)
+    stranger = Ed25519PrivateKey.generate()
+    forged = {**KIND, **sign(stranger, "S7", Request("POST", "/scans", "", KIND), BODY)}
+    late = enrolled.signed(BODY, created=int(time.time()) - 400)
+    for headers in (forged, late, enrolled.signed(BODY, name="S9")):
+        assert enrolled.send(headers, BODY) == 401
+    assert enrolled.send({**KIND, "authorization": "Bearer " + "x" * 43}, BODY, scheme="https") == 401
+
+
+def test_nobody_adds_what_a_document_does_on_errors(enrolled: Enrolled) -> None:
+    kind = {"content-type": "application/ld+json"}
+    whole = json.dumps(document(SCAN)).encode()
+    headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/capture", "", kind), whole)}
+    assert enrolled.send({**headers, "gs1-capture-error-behaviour": "proceed"}, whole, "/capture") == 401
+    assert enrolled.gateway.denied() == ["not_covered"]
+
+
+def test_two_who_change_the_registry_at_once_undo_nothing_of_each_other(tmp_path: Path) -> None:
+    import threading
+
+    path = tmp_path / "devices.json"
+    names = [f"S{number}" for number in range(12)]
+    adding = [
+        threading.Thread(target=Registry(path).add, args=(Device(name, ("LGG",), ("*",), 1.0),)) for name in names
+    ]
+    for each in adding:
+        each.start()
+    for each in adding:
+        each.join()
+    assert {each.name for each in Registry(path).everybody()} == set(names)
+
+
+def test_a_signature_is_written_in_one_way_only() -> None:
+    key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+    headers = sign(key, "S7", Request("POST", "/scans", "", {}), b"body", 1_700_000_000)
+    written = headers["signature"]
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = letters[letters.index(written[-4]) ^ 1]
+    headers["signature"] = written[:-4] + other + written[-3:]
+    with pytest.raises(Denied):
+        read_claim(Request("POST", "/scans", "", headers), has_body=True)

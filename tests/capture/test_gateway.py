@@ -388,3 +388,44 @@ class TestEverywhere:
             assert statuses[0] == 200 and statuses[-1] == 503
             gateway.gateway.spool.mark_sent(gateway.gateway.spool.durable)
             assert gateway.scans(scan("b")).status_code == 200
+
+
+@pytest.mark.parametrize("address", ["/events", "/capture"])
+def test_what_the_spool_could_not_read_back_is_not_acknowledged(gateway: Running, address: str) -> None:
+    parcels = [f"urn:parcels:parcel:{number}" for number in range(40_000)]
+    event = {**EVENT, "epcList": parcels, "eventID": "urn:x:" + "a" * 1000}
+    answer = gateway.post(address, event if address == "/events" else document(event))
+    assert answer.status_code == 413
+    assert answer.json()["type"] == "epcisException:CaptureLimitExceededException"
+    assert gateway.kept() == [] and gateway.request("GET", "/capture").json() == []
+
+
+UNFIT = [
+    {"eventTime": "1800-01-01T00:00:00Z"},
+    {"eventTime": "9999-12-31T23:59:59Z"},
+    {"epcList": ["urn:parcels:parcel:"]},
+    {"epcList": ["urn:parcels:parcel:a%0Ab"]},
+    {"readPoint": {"id": "urn:parcels:place:" + "L" * 300 + ":S"}},
+]
+
+
+@pytest.mark.parametrize("changes", UNFIT)
+def test_what_the_log_cannot_hold_is_refused_with_a_reason(gateway: Running, changes: dict[str, Any]) -> None:
+    answer = gateway.post("/events", {**EVENT, **changes})
+    assert (answer.status_code, answer.json()["type"]) == (400, "epcisException:ValidationException")
+    taken = gateway.post("/capture", document(SCAN, {**SCAN, **changes}), gs1_capture_error_behaviour="proceed")
+    job = gateway.request("GET", taken.headers["location"]).json()
+    assert not job["running"] and not job["success"] and [each["event"] for each in job["errors"]] == [1]
+    assert len(gateway.kept()) == 1
+
+
+@pytest.mark.parametrize("size", ["\u00b2", "\u0663", "9" * 5000])
+def test_a_page_of_no_number_is_refused(gateway: Running, size: str) -> None:
+    assert gateway.request("GET", "/capture", params={"perPage": size}).status_code == 400
+
+
+def test_a_document_of_errors_leaves_a_job_of_bounded_size(gateway: Running) -> None:
+    wrong = {**SCAN, "epcList": ["no uri " + "x" * 60] * 100}
+    taken = gateway.post("/capture", document(*[wrong] * 100))
+    job = gateway.request("GET", taken.headers["location"])
+    assert len(job.json()["errors"]) == 100 and len(job.content) < 200_000

@@ -19,6 +19,7 @@ from streams.capture.spool_files import (
     Damage,
     Entry,
     Position,
+    Target,
     encode_frame,
     identity,
     read_frames,
@@ -284,3 +285,19 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     finally:
         spool.close()
         subprocess.run(["umount", mount], check=True)
+
+
+def test_what_an_earlier_process_wrote_is_synced_before_it_counts(tmp_path: Path) -> None:
+    class Counting(Disk):
+        synced = 0
+
+        def sync(self, descriptor: int) -> None:
+            self.synced += 1
+            super().sync(descriptor)
+
+    frame = encode_frame(1, [Entry(Target.SCANS, identity("a"), b"k", b"v")])
+    segment_path(tmp_path, 1).write_bytes(frame)
+    disk = Counting()
+    spool = Spool(tmp_path, disk=disk)
+    assert disk.synced == 1
+    spool.close()

@@ -122,3 +122,8 @@ def test_the_command_prints_a_line_for_each() -> None:
     assert second["value"] == "nonsense" and not second["valid"] and second["canonical"] is None
     assert done.returncode == 1
     assert run_cli("id", "RB123456785GB").returncode == 0
+
+
+@pytest.mark.parametrize("value", ["URN:EPC:ID:SSCC:0614141.1234567890", "HTTPS://ID.GS1.ORG/00/106141412345678908"])
+def test_capitals_of_urns_and_links_are_understood_where_they_mean_nothing(value: str) -> None:
+    assert (identify(value).scheme, identify(value).canonical) == ("sscc", SSCC)
