@@ -25,11 +25,11 @@ class Day:
     ticks: list[int] = field(default_factory=list)
 
     @classmethod
-    def simulated(cls, parcels: int, truth: Path, seed: int) -> Self:
+    def simulated(cls, parcels: int, truth: Path, seed: int, days: int = 1) -> Self:
         """With the simulator's ordinary dirt, and a tick an hour."""
         day = cls(truth)
         encoder = ColumnsEncoder()
-        scenario = Scenario(parcels, seed, tick_seconds=3_600)
+        scenario = Scenario(parcels, seed, days=days, tick_seconds=3_600)
         with TruthFile(truth, scenario) as file:
             simulation = Simulation(scenario, file)
             for columns in simulation.batches():

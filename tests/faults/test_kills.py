@@ -2,13 +2,16 @@
 
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from streams.pipeline import topics
+from streams.pipeline.clients import read_to_end
 from streams.pipeline.crashpoints import POINTS
 from streams.pipeline.local_broker import free_port
 from streams.pipeline.settings import Settings
+from streams.replay.refold import Digest, Refold
 from tests.faults.harness import (
     BATCH_POINTS,
     SESSION_SECONDS,
@@ -49,11 +52,13 @@ def kill_at_random(crew: Crew, kills: int, pump: Pump) -> None:
         crew.keep_up()
 
 
-def test_kills_of_one_and_of_two_workers_leave_everything_as_the_truth_says(settings: Settings, tmp_path: Path) -> None:
+def test_a_dirty_week_with_kills_is_as_the_truth_says_and_folds_again_to_the_same_digest(
+    settings: Settings, tmp_path: Path
+) -> None:
     chronicle = Chronicle(SEED)
     installation = Installation(settings, tmp_path, chronicle)
     installation.create_topics(partitions=3)
-    day = Day.simulated(2_500, tmp_path / "truth.json", SEED)
+    day = Day.simulated(2_500, tmp_path / "truth.json", SEED, days=7)
     with Pump(settings, day, rate=1_000) as pump, Crew(installation) as crew:
         crash_everywhere(crew, "a", pump)
         crew.start("a")
@@ -69,6 +74,34 @@ def test_kills_of_one_and_of_two_workers_leave_everything_as_the_truth_says(sett
     # And the log, folded again in one go, leads to what was told between the kills: nothing less, nothing else.
     again = installation.parcels("reconcile", "--json")
     assert again.returncode == 0, again.stdout + again.stderr
+    told = digest_of_topics(settings)
+    for batch in (1, 7, 1_000, 100_000):
+        assert digest_of_fold(day.values, batch) == told, batch
+
+
+def digest_of_topics(settings: Settings) -> str:
+    """Of the states and alerts that were told live."""
+    digest, states = Digest(), dict[bytes, bytes]()
+    for record in read_to_end(settings, settings.prefix + topics.STATE):
+        if record.key() != topics.POSITION_KEY:
+            states[cast(bytes, record.key())] = record.value() or b""
+    for key, value in states.items():
+        if value:
+            digest.add(topics.STATE, key, value)
+    for record in read_to_end(settings, settings.prefix + topics.ALERTS):
+        digest.add(topics.ALERTS, cast(bytes, record.key()), cast(bytes, record.value()))
+    return digest.hexdigest()
+
+
+def digest_of_fold(values: list[bytes | None], batch: int) -> str:
+    """Of the same log, as one partition, in batches of this size."""
+    digest, refold = Digest(), Refold(batch=batch)
+    for made in refold.fold(values):
+        for key, value in made.alerts:
+            digest.add(topics.ALERTS, key, value)
+    for key, value in refold.states():
+        digest.add(topics.STATE, key, value)
+    return digest.hexdigest()
 
 
 @pytest.mark.faults
