@@ -244,8 +244,7 @@ class LocalBroker:
         logging.write_text(_LOG4J.format(folder=self.folder))
         command = [java, "-cp", f"{jars}/*", f"-Dlog4j2.configurationFile={logging}", "-Dlog4j2.disableJmx=true"]
         if not (self.folder / "log" / "meta.properties").is_file():
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+            tool = [*command, "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)]
             formatted = subprocess.run(tool, capture_output=True, text=True, check=False)
             if formatted.returncode != 0:
                 raise StreamsError(f"{self.folder} could not be formatted: {formatted.stdout}{formatted.stderr}")
@@ -268,6 +267,14 @@ class LocalBroker:
             with contextlib.suppress(FileNotFoundError):
                 found += (self.folder / name).read_text(errors="replace").splitlines()[-lines:]
         return "\n".join(found)
+
+
+def new_cluster_id() -> str:
+    """A random id as Kafka writes them; none that begins with a dash, which its tools would take for an option."""
+    while True:
+        made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not made.startswith("-"):
+            return made
 
 
 def is_free(port: int) -> bool:

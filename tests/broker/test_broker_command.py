@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.errors import Misconfigured
-from streams.pipeline.local_broker import LocalBroker, free_port, jars_folder, wait_for_answer
+from streams.pipeline.local_broker import LocalBroker, free_port, jars_folder, new_cluster_id, wait_for_answer
 from tests.conftest import run_cli
 
 needs_jars = pytest.mark.skipif(
@@ -166,3 +166,9 @@ def with_java(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> No
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(java.parent), prepend=os.pathsep)
     monkeypatch.setenv("PARCELS_KAFKA_LIBS", str(folder / "jars"))
+
+
+def test_no_cluster_id_looks_like_an_option():
+    made = {new_cluster_id() for _ in range(2_000)}
+    assert len(made) == 2_000
+    assert not any(each.startswith("-") for each in made)
