@@ -105,6 +105,8 @@ def record_of(entry: Mapping[str, Any]) -> "Record":
         entry["voids"],
         entry["plan"],
         entry["promised_at"],
+        entry["container_id"],
+        entry["inferred"],
     )
 
 

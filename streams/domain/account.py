@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
+from streams.domain.containment import Judged, judge
+from streams.domain.containment import Told as ToldOfContainer
 from streams.domain.kinds import KINDS
 from streams.domain.promises import Promise, Promises
 
@@ -40,6 +42,8 @@ class Record(NamedTuple):
     # Of an advice: direction, service, planned_lane.
     plan: Mapping[str, str | None] | None = None
     promised_at: int | None = None
+    container: str | None = None
+    inferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +93,29 @@ def in_order(records: Iterable[Record]) -> list[Record]:
     return sorted(records, key=lambda record: (record.time, _RANK[record.kind], record.identity))
 
 
+def live_of(records: Sequence[Record]) -> list[Record]:
+    """Those of the records, given in their order, that count: neither declared wrong nor set aside."""
+    said, judged = _judged(records)
+    aside = {record.identity for record, is_aside in zip(said, judged.aside, strict=True) if is_aside}
+    wrong = {record.voids for record in records if record.kind == "VOID"}
+    return [record for record in records if record.kind != "VOID" and record.identity not in wrong | aside]
+
+
+def _judged(records: Sequence[Record]) -> tuple[list[Record], Judged]:
+    """The scans among the records, and what they say of containers."""
+    wrong = {record.voids for record in records if record.kind == "VOID"}
+    scans = [record for record in records if record.kind != "VOID" and record.plan is None]
+    told = [
+        ToldOfContainer(each.kind, each.site, each.container, each.inferred, each.identity in wrong, each.reason)
+        for each in scans
+    ]
+    return scans, judge(told)
+
+
 def look(promises: Promises, records: Iterable[Record], now: int | None) -> Looked:
     """All clocks and anomalies of the parcel with these distinct records; `now`: hub time, None before a Tick."""
     known = in_order(records)
-    wrong = {record.voids for record in known if record.kind == "VOID"}
-    live = [record for record in known if record.kind != "VOID" and record.identity not in wrong]
+    live = live_of(known)
     journeys = _journeys(live, promises.anomalies.reused)
     journey = journeys[-1]
     advice = next((record for record in reversed(journey) if record.plan is not None), None)

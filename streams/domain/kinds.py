@@ -75,8 +75,8 @@ CUSTOMS: Final = _bits(CUSTOMS_PRESENTED, CUSTOMS_HELD, CUSTOMS_RELEASED, CUSTOM
 MILESTONES: Final = MOVES | CUSTOMS
 # Kinds that say nothing of the place.
 OFFICE: Final = CUSTOMS | _bits(OTHER, ADVISED, LOST, VOID)
-# After these the parcel travels on its own, or is gone: whatever container it was in, it is not in it any more.
-OUT_OF_CONTAINER: Final = _bits(UNPACKED, DELIVERED)
+# Done to a parcel on its own: whatever container it was in, it is not in it any more.
+LOOSE: Final = _bits(UNPACKED, INDUCTED, SORTED, NO_READ, RECIRCULATED, DELIVERED, RETURNED)
 # A parcel whose stage is one of these is in the hub.
 IN_HUB: Final = _bits(ARRIVED, UNLOADED, UNPACKED, INDUCTED, SORTED, PACKED, LOADED)
 # Kinds whose lane is the parcel's lane.

@@ -2,7 +2,7 @@
 
 Plain functions about one parcel, compiled where they run over millions of them. A parcel's state is a pure function
 of the set of its records: whoever tells them does so in the order of (event_time, kind, identity) and leaves out
-what a VOID declares wrong.
+what a VOID declares wrong and what is set aside. The rules of containers are told in `streams/domain/containment.py`.
 """
 
 from typing import Final
@@ -11,11 +11,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.domain.compiled import inlined
-from streams.domain.kinds import ADVISED, CUSTOMS, CUSTOMS_HELD, KINDS, LANE, MOVES, OFFICE, OUT_OF_CONTAINER
+from streams.domain.kinds import (
+    ADVISED,
+    CUSTOMS,
+    CUSTOMS_HELD,
+    DISPATCHED,
+    KINDS,
+    LANE,
+    LOOSE,
+    MOVES,
+    OFFICE,
+    PACKED,
+)
 
 # What is known of one parcel while its records are told, by position in `facts`. Places, plans, containers and
 # promises are numbers of words in the parcel table; 0 is none.
-STAGE, STAGE_TIME, CUSTOMS_STEP, CUSTOMS_AT, PLACE, CONTAINER, LANE_AT, PLAN, PROMISED, FACTS = range(10)
+(
+    STAGE,
+    STAGE_TIME,
+    CUSTOMS_STEP,
+    CUSTOMS_AT,
+    PLACE,
+    CONTAINER,  # the last one that was named
+    INSIDE,  # what it was packed into
+    INSIDE_AT,  # where that is; NOTHING where it is not known
+    LANE_AT,
+    PLAN,
+    PROMISED,
+    FACTS,
+) = range(12)
 NOTHING: Final = 0
 
 # Times of each kind, by position in `times`: rows of one number a kind.
@@ -40,8 +64,44 @@ def forget(facts: Facts, times: Times) -> None:
 
 
 @inlined
-def tell(facts: Facts, times: Times, kind: int, time: int, at: int, what: int, names_lane: bool) -> None:
-    """One scan that counts: `at` is where, `what` its container or NOTHING, `names_lane` whether `at` has a lane."""
+def may_be_apart(facts: Facts, kind: int, what: int, inferred: bool) -> bool:
+    """Would this scan, at another site than INSIDE_AT, say that the parcel is not in what it was packed into?"""
+    if facts[INSIDE_AT] == NOTHING or inferred or what == facts[INSIDE]:
+        return False
+    return not (OFFICE >> kind) & 1
+
+
+@inlined
+def box(facts: Facts, kind: int, at: int, what: int, elsewhere: bool) -> None:
+    """What the parcel is in after a scan that counts; `elsewhere`: it may be apart, and is at another site."""
+    bit = 1 << kind
+    if LOOSE & bit:
+        facts[INSIDE] = NOTHING
+        facts[INSIDE_AT] = NOTHING
+    elif what != NOTHING and kind == PACKED:
+        facts[INSIDE] = what
+        facts[INSIDE_AT] = at
+    elif what != NOTHING and what == facts[INSIDE]:
+        if kind == DISPATCHED:
+            facts[INSIDE_AT] = NOTHING
+        elif not OFFICE & bit:
+            facts[INSIDE_AT] = at
+    elif elsewhere:
+        facts[INSIDE] = NOTHING
+        facts[INSIDE_AT] = NOTHING
+
+
+@inlined
+def tell(
+    facts: Facts, times: Times, kind: int, time: int, at: int, what: int, names_lane: bool, elsewhere: bool
+) -> None:
+    """One scan that counts.
+
+    Args:
+        at, what: where, and its container or NOTHING.
+        names_lane: does `at` name a lane?
+        elsewhere: as for `box`.
+    """
     _count(times, kind, time)
     bit = 1 << kind
     if MOVES & bit:
@@ -51,10 +111,13 @@ def tell(facts: Facts, times: Times, kind: int, time: int, at: int, what: int, n
         facts[CUSTOMS_AT] = at
     if not OFFICE & bit:
         facts[PLACE] = at
-    if OUT_OF_CONTAINER & bit:
+    if LOOSE & bit:
         facts[CONTAINER] = NOTHING
     elif what != NOTHING:
         facts[CONTAINER] = what
+    elif elsewhere:
+        facts[CONTAINER] = NOTHING
+    box(facts, kind, at, what, elsewhere)
     if LANE & bit and names_lane:
         facts[LANE_AT] = at
 

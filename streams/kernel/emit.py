@@ -18,6 +18,7 @@ from streams.domain.parcel import (
     CUSTOMS_AT,
     CUSTOMS_STEP,
     FIRST,
+    INSIDE_AT,
     LANE_AT,
     LAST,
     NOTHING,
@@ -30,12 +31,13 @@ from streams.domain.parcel import (
     Times,
     forget,
     is_held,
+    may_be_apart,
     tell,
     tell_advice,
 )
 from streams.kernel.folded import Folded
 from streams.kernel.insert import NO_TIME
-from streams.kernel.places import ABSENT, REASON, SITE, STATION, text_in
+from streams.kernel.places import ABSENT, REASON, SITE, STATION, other_site, text_in
 from streams.kernel.places import LANE as LANE_TEXT
 from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, kind_of, offset_of, time_of
 from streams.kernel.table import CHUNK, KEY_ALIGN, NO_WORD, Arrays, Bytes
@@ -202,7 +204,10 @@ def _tell_slot(a: Arrays, slot: int, facts: Facts, times: Times) -> None:
     names_lane = False
     if (LANE >> kind) & 1:
         names_lane = text_in(a, at, LANE_TEXT)[1] != ABSENT
-    tell(facts, times, kind, time_of(stamp), at, what, names_lane)
+    elsewhere = False
+    if may_be_apart(facts, kind, what, stamp & INFERRED != 0):
+        elsewhere = other_site(a, at, facts[INSIDE_AT])
+    tell(facts, times, kind, time_of(stamp), at, what, names_lane, elsewhere)
 
 
 @inlined

@@ -24,11 +24,14 @@ from streams.domain.limits import (
     WORD_BYTES,
 )
 from streams.domain.reasons import Reason
+from streams.kernel.contained import MOST_MILESTONES, insert_among
 from streams.kernel.due import mark_changed
-from streams.kernel.folded import DELTAS, DUPLICATES, MILESTONES, SCANS, Folded, put_delta, touch
+from streams.kernel.folded import DELTAS, DUPLICATES, MILESTONES, SCANS, Folded, put_delta, put_milestone, touch
 from streams.kernel.insert import (
     AT,
+    CONCERNS_OTHERS,
     DUPLICATE,
+    INSERTED,
     PREVIOUS,
     SCAN_AT,
     SCAN_KIND,
@@ -46,6 +49,9 @@ from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, kind_of, stamp_of, ti
 from streams.kernel.table import CHUNK, GONE, HUB_TIME, NO_WORD, RETIRED, Arrays, Bytes, row_of, word_of
 from streams.kernel.watch import tick
 
+# What a record may bring at most for each of its parcel: one that counts anew or does not any more, and two for the
+# direction in which it was counted.
+DELTAS_PER_RECORD: Final = 3
 # Index of the record type in the decoder of hub.scans.
 SCAN, ADVICE_RECORD, TICK = range(3)
 
@@ -270,8 +276,11 @@ def fold(
         if a.rows[row]["records"] >= RECORDS_PER_PARCEL or (kind == VOID and a.rows[row]["voids"] >= VOIDS_PER_PARCEL):
             b.status[i] = _PARCEL_FULL
             continue
-        # An advice or a VOID may change the direction of every scan.
-        if len(out.delta_at) - out.counts[DELTAS] < 2 * a.rows[row]["records"] + 2:
+        # An advice or a VOID may change the direction of every scan, and a record what others count for.
+        if (
+            len(out.delta_at) - out.counts[DELTAS] < DELTAS_PER_RECORD * (a.rows[row]["records"] + 2)
+            or len(out.milestones) - out.counts[MILESTONES] < MOST_MILESTONES
+        ):
             return i
         # 2. Make a slot of it.
         at = int64(NO_WORD)
@@ -298,9 +307,12 @@ def fold(
         # 3. Insert it; what it changes goes to the outputs.
         stamp = stamp_of(b.values[c.event_time, i], kind, offset, flags)
         direction = int64(a.rows[row]["direction"])
-        if insert(a, row, high, low, stamp, at, what, change) == DUPLICATE:
+        outcome = insert(a, row, high, low, stamp, at, what, True, change)
+        if outcome == DUPLICATE:
             out.counts[DUPLICATES] += 1
             continue
+        if outcome == CONCERNS_OTHERS:
+            insert_among(a, row, high, low, stamp, at, what, change, out)
         if a.rows[row]["batch"] == GONE:
             a.counts[RETIRED] -= 1
         touch(a, row, number, out)
@@ -311,11 +323,8 @@ def fold(
             out.scan_kind[n] = kind
             out.scan_direction[n] = a.rows[row]["direction"]
             out.counts[SCANS] = n + 1
-        if change.numbers[TYPE] != 0:
-            _record_milestone(a, row, change, out)
-        if change.numbers[SCANS_BY] != 0:
-            numbers = change.numbers
-            put_delta(out, numbers[SCANS_BY], numbers[SCAN_AT], numbers[SCAN_KIND], numbers[SCAN_TIME], direction)
+        if outcome == INSERTED:
+            _tell_change(a, row, change, direction, out)
         if a.rows[row]["direction"] != direction:
             _turn(a, row, direction, out)
     return len(b.status)
@@ -340,16 +349,10 @@ def _turn(a: Arrays, row: int, before: int, out: Folded) -> None:
 
 
 @inlined
-def _record_milestone(a: Arrays, row: int, change: Change, out: Folded) -> None:
-    n = out.counts[MILESTONES]
-    out.milestones[n]["row"] = row
-    out.milestones[n]["version"] = a.rows[row]["records"]
-    out.milestones[n]["event_time"] = change.numbers[TIME]
-    out.milestones[n]["previous_time"] = change.numbers[PREVIOUS]
-    out.milestones[n]["high"] = change.evidence[0]
-    out.milestones[n]["low"] = change.evidence[1]
-    out.milestones[n]["at"] = change.numbers[AT]
-    out.milestones[n]["type"] = change.numbers[TYPE]
-    out.milestones[n]["stage"] = change.numbers[STAGE]
-    out.milestones[n]["direction"] = a.rows[row]["direction"]
-    out.counts[MILESTONES] = n + 1
+def _tell_change(a: Arrays, row: int, change: Change, direction: int, out: Folded) -> None:
+    n = change.numbers
+    if n[TYPE] != 0:
+        evidence = change.evidence
+        put_milestone(a, row, n[TYPE], n[STAGE], n[TIME], n[PREVIOUS], n[AT], evidence[0], evidence[1], out)
+    if n[SCANS_BY] != 0:
+        put_delta(out, n[SCANS_BY], n[SCAN_AT], n[SCAN_KIND], n[SCAN_TIME], direction)

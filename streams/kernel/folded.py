@@ -78,7 +78,7 @@ def blank_folded(records: int, rows: int) -> Folded:
     """Room for what a batch of `records` does to a table with room for `rows`."""
     return Folded(
         touched=np.empty(records + rows, np.int32),
-        milestones=np.empty(records, MILESTONE),
+        milestones=np.empty(records + 64, MILESTONE),
         scan_at=np.empty(records, np.int32),
         scan_kind=np.empty(records, np.uint8),
         scan_direction=np.empty(records, np.uint8),
@@ -90,8 +90,8 @@ def blank_folded(records: int, rows: int) -> Folded:
     )
 
 
-def with_room(out: Folded, alerts: int, deltas: int) -> Folded:
-    """The same with room for so many more alerts and deltas."""
+def with_room(out: Folded, alerts: int, deltas: int, milestones: int) -> Folded:
+    """The same with room for so many more alerts, deltas and milestones."""
     alerts += int(out.counts[ALERTS])
     if alerts > len(out.alerts):
         out = out._replace(alerts=np.resize(out.alerts, max(alerts, 2 * len(out.alerts))))
@@ -99,6 +99,9 @@ def with_room(out: Folded, alerts: int, deltas: int) -> Folded:
     if deltas > len(out.delta_at):
         size = max(deltas, 2 * len(out.delta_at))
         out = out._replace(delta_at=np.resize(out.delta_at, size), delta_code=np.resize(out.delta_code, size))
+    milestones += int(out.counts[MILESTONES])
+    if milestones > len(out.milestones):
+        out = out._replace(milestones=np.resize(out.milestones, max(milestones, 2 * len(out.milestones))))
     return out
 
 
@@ -123,3 +126,31 @@ def put_delta(out: Folded, by: int, at: int, kind: int, time: int, direction: in
         | (1 if by < 0 else 0)
     )
     out.counts[DELTAS] = n + 1
+
+
+@inlined
+def put_milestone(
+    a: Arrays,
+    row: int,
+    what: int,
+    stage: int,
+    time: int,
+    previous: int,
+    at: int,
+    high: np.uint64,
+    low: np.uint64,
+    out: Folded,
+) -> None:
+    """One milestone more: type, stage and times, word of the evidence's place and the evidence's identity."""
+    n = out.counts[MILESTONES]
+    out.milestones[n]["row"] = row
+    out.milestones[n]["version"] = a.rows[row]["records"]
+    out.milestones[n]["event_time"] = time
+    out.milestones[n]["previous_time"] = previous
+    out.milestones[n]["high"] = high
+    out.milestones[n]["low"] = low
+    out.milestones[n]["at"] = at
+    out.milestones[n]["type"] = what
+    out.milestones[n]["stage"] = stage
+    out.milestones[n]["direction"] = a.rows[row]["direction"]
+    out.counts[MILESTONES] = n + 1

@@ -7,14 +7,17 @@ from numpy.typing import NDArray
 
 from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import get_big_endian
-from streams.domain.kinds import MILESTONES, STAGE_CORRECTED, STAGE_LOST, STAGE_REACHED, VOID
+from streams.domain.kinds import KINDS, MILESTONES, PACKED, STAGE_CORRECTED, STAGE_LOST, STAGE_REACHED, VOID
+from streams.domain.parcel import Facts, blank
 from streams.kernel.places import direction_of
-from streams.kernel.stamp import ADVICE, VOIDED, kind_of, order_of, time_of
+from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, kind_of, order_of, time_of
 from streams.kernel.table import CHUNK, NO_WORD, NONE, Arrays, chunk_from
 
 # Outcome of an insertion.
 DUPLICATE: Final = 0
 INSERTED: Final = 1
+# Nothing was done, because more may change than the record itself: `contained.insert_among` does it.
+CONCERNS_OTHERS: Final = 2
 
 NO_TIME: Final = -(1 << 63)
 
@@ -27,14 +30,27 @@ class Change(NamedTuple):
     numbers: NDArray[np.int64]
     # identity of the evidence: high, low
     evidence: NDArray[np.uint64]
+    # Room for `contained.insert_among`: what is told of a parcel; [before or after, kind] the first record that counts,
+    # and its identity.
+    facts: Facts
+    firsts: NDArray[np.int64]
+    identities: NDArray[np.uint64]
 
 
 TYPE, STAGE, TIME, PREVIOUS, AT, SCANS, SCAN_KIND, SCAN_TIME, SCAN_AT, NUMBERS = range(10)
+# Of the first record of a kind: is there one, when, and where.
+THERE, FIRST_TIME, FIRST_AT, FIRST_PARTS = range(4)
 
 
 def blank_change() -> Change:
     """A change to be filled by `insert`."""
-    return Change(np.zeros(NUMBERS, np.int64), np.zeros(2, np.uint64))
+    return Change(
+        np.zeros(NUMBERS, np.int64),
+        np.zeros(2, np.uint64),
+        blank()[0],
+        np.zeros((2, len(KINDS), FIRST_PARTS), np.int64),
+        np.zeros((2, len(KINDS), 2), np.uint64),
+    )
 
 
 @inlined
@@ -64,16 +80,19 @@ def _put(a: Arrays, slot: int, high: np.uint64, low: np.uint64, stamp: int, at: 
 
 
 @compiled
-def insert(a: Arrays, row: int, high: np.uint64, low: np.uint64, stamp: int, at: int, what: int, change: Change) -> int:
+def insert(
+    a: Arrays, row: int, high: np.uint64, low: np.uint64, stamp: int, at: int, what: int, alone: bool, change: Change
+) -> int:
     """Insert a record into `row` and tell in `change` what it means for the first time of a stage.
 
     Args:
         high, low: identity of the record.
         stamp: see streams/kernel/stamp.py; without VOIDED, which is derived here.
         at, what: words, see `table.SLOT`.
+        alone: False puts the record in, whatever it may mean for records that are inferred from a container.
 
     Returns:
-        DUPLICATE or INSERTED.
+        DUPLICATE, INSERTED, or, where `alone`, CONCERNS_OTHERS.
     """
     kind = kind_of(stamp)
     order = order_of(stamp)
@@ -87,6 +106,8 @@ def insert(a: Arrays, row: int, high: np.uint64, low: np.uint64, stamp: int, at:
     place = int64(0)
     first = int64(NONE)
     seen = int64(0)
+    # Flags of the records that come after it; a VOID may concern any.
+    after = int64(0)
     while seen < records:
         base = chunk * CHUNK
         for slot in range(base, base + min(CHUNK, records - seen)):
@@ -101,9 +122,14 @@ def insert(a: Arrays, row: int, high: np.uint64, low: np.uint64, stamp: int, at:
             if place_chunk == NONE and _sorts_after(a, slot, order, high, low):
                 place_chunk = chunk
                 place = slot
+            if place_chunk != NONE or kind == VOID:
+                after |= other
         seen += CHUNK
         last = chunk
         chunk = int64(a.following[chunk])
+    is_inferred = stamp & INFERRED and what != NO_WORD and kind != VOID and kind != PACKED  # noqa: PLR1714
+    if alone and (after | (stamp if is_inferred else int64(0))) & INFERRED:
+        return CONCERNS_OTHERS
     # 2. Decide the milestone before slots move.
     if kind == VOID:
         _void(a, row, what, high, low, change)

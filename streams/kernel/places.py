@@ -153,3 +153,13 @@ def same_text(left: Bytes, left_at: int, left_size: int, right: Bytes, right_at:
         if left[left_at + i] != right[right_at + i]:
             return False
     return True
+
+
+@inlined
+def other_site(a: Arrays, one: int, other: int) -> bool:
+    """Are the two Where words of different sites?"""
+    if one == other:
+        return False
+    at, size = text_in(a, one, SITE)
+    other_at, other_size = text_in(a, other, SITE)
+    return not same_text(a.heap, at, size, a.heap, other_at, other_size)

@@ -21,6 +21,7 @@ from streams.domain.reasons import Reason
 from streams.domain.rules import rules_of
 from streams.errors import StreamsError
 from streams.kernel.avro_decode import Columns
+from streams.kernel.contained import MOST_MILESTONES
 from streams.kernel.emit import (
     IDENTITY_BYTES,
     Frame,
@@ -31,7 +32,7 @@ from streams.kernel.emit import (
     emit_states,
 )
 from streams.kernel.emit_clocks import IDENTITIES_PER_ALERT, count_told, emit_alerts, emit_watched
-from streams.kernel.fold import Batch, fold
+from streams.kernel.fold import DELTAS_PER_RECORD, Batch, fold
 from streams.kernel.folded import (
     ALERTS,
     DUPLICATES,
@@ -232,7 +233,12 @@ class ParcelStage:
             if done < records:
                 # A Tick may say more than there are records, an advice may count all scans of its parcel anew.
                 self.table.reserve_told(max(1024, ALERTS_PER_SUBJECT * len(self._subjects)))
-                out = with_room(out, ALERTS_PER_SUBJECT * len(self._subjects), 2 * RECORDS_PER_PARCEL + 2)
+                out = with_room(
+                    out,
+                    ALERTS_PER_SUBJECT * len(self._subjects),
+                    DELTAS_PER_RECORD * (RECORDS_PER_PARCEL + 2),
+                    MOST_MILESTONES,
+                )
         return out
 
     def _sweep(self) -> None:

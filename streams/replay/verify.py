@@ -224,9 +224,8 @@ class Evidence:
         self._versions[parcel_id] = state["version"]
         for entry in state["scans"]:
             at = entry["at"] or {"site": "", "station": ""}
-            if entry["kind"] == "VOID":
-                self._known.add(hash((parcel_id, entry["identity"])))
-            else:
+            self._known.add(hash((parcel_id, entry["identity"])))
+            if entry["kind"] != "VOID":
                 said = (parcel_id, entry["identity"], entry["kind"], entry["event_time"], at["site"], at["station"])
                 self._known.add(hash(said))
 
@@ -350,9 +349,9 @@ class Milestones:
             self._wrong(milestone, where, "a record of the parcel that says so", milestone["evidence"].hex())
         # A parcel that retired may come again, with few records.
         version = 0 if self._evidence.retired(parcel_id) else self._versions.get(parcel_id, 0)
-        # One record changes the first time of at most one kind.
-        if milestone["version"] <= version:
-            self._wrong(milestone, where, f"a version above {version}", milestone["version"])
+        # One record may change the first times of several kinds, when it says that the parcel was not in its container.
+        if milestone["version"] < version:
+            self._wrong(milestone, where, f"a version of at least {version}", milestone["version"])
         self._versions[parcel_id] = max(version, milestone["version"])
         before = self._told.get((parcel_id, stage))
         if kind not in _BELIEVED or stage not in _WITH_MILESTONES:

@@ -171,14 +171,9 @@ class Story:
         leaves = slot * every + _below(10 * MINUTE, trip)
         of_bag = mix(bag, 15)
         loaded = leaves - 5 * MINUTE - _below(25 * MINUTE, of_bag)
-        vehicle = np.where(
-            by_road,
-            names.container(names.TRUCK, 0, _below(10**7, trip)),
-            names.container(names.ULD, 0, _below(10**5, trip + of_bag % np.uint64(40))),
-        )
         for site, some in ((self.hub.hall, goes & by_road), (self.hub.air, goes & ~by_road)):
             for kind, time in ((kinds.LOADED, loaded), (kinds.DISPATCHED, leaves)):
-                self._scan(some, kind, time, site, StationKind.LOAD, lane=lane, container=vehicle, inferred=True)
+                self._scan(some, kind, time, site, StationKind.LOAD, lane=lane, container=bag, inferred=True)
         seen = goes & by_road & (chance.random(size) < _DELIVERY_SEEN)
         delivered = leaves + lognormal(chance, size, 8 * HOUR, 0.3) + lognormal(chance, size, 12 * HOUR, 0.6)
         for index, way in enumerate(self.hub.lanes):

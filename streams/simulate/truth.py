@@ -4,14 +4,15 @@ It shares no code with the worker, so that the two can be held against each othe
 
 - A record is known by the 128-bit MurmurHash3 of its event_id (a VOID: of the event_id, a NUL byte and its event_time).
 - A parcel's records are in the order of event_time, kind and identity, whatever the order of their arrival.
-- A record that a VOID of the same parcel names counts for nothing but `version` and `entries`.
+- A record that a VOID of the same parcel names counts for nothing but `version` and `entries`, and neither does one
+  that was inferred from a container in which the parcel was not (`streams/domain/containment.py`).
 
 Clocks and alerts are in `streams/simulate/watched.py`.
 """
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from operator import itemgetter
 from pathlib import Path
@@ -22,6 +23,7 @@ import mmh3
 import numpy as np
 
 from streams.domain.account import Record
+from streams.domain.containment import LOOSE, Told, judge
 from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.domain.promises import Promises
 from streams.domain.records import RecordColumns, RecordType
@@ -58,6 +60,7 @@ class Said(NamedTuple):
     # Of an Advice.
     plan: Mapping[str, str | None] | None = None
     promised_at: int | None = None
+    inferred: bool = False
 
     def identity(self) -> bytes:
         """By which it is known."""
@@ -77,6 +80,8 @@ class Said(NamedTuple):
             None if self.voids is None else _hash(self.voids.encode()),
             self.plan,
             self.promised_at,
+            self.container_id,
+            self.inferred,
         )
 
 
@@ -89,11 +94,11 @@ def state_of(records: Iterable[Said]) -> dict[str, Any]:
     named = sorted(
         ((said.event_time, _RANK[said.kind], said.identity(), said) for said in records), key=itemgetter(0, 1, 2)
     )
-    voided = {_hash(said.voids.encode()) for *_, said in named if said.kind == "VOID" and said.voids is not None}
+    gone, inside = _containers([(identity, said) for *_, identity, said in named])
     digest = sha256()
     for _, _, identity, said in named:
-        digest.update(identity + (b"\1" if said.kind != "VOID" and identity in voided else b"\0"))
-    live = [said for *_, identity, said in named if said.kind != "VOID" and identity not in voided]
+        digest.update(identity + (b"\1" if said.kind != "VOID" and identity in gone else b"\0"))
+    live = [(identity, said) for *_, identity, said in named if said.kind != "VOID" and identity not in gone]
     kinds: dict[str, list[int]] = {}
     state: dict[str, Any] = {
         **dict.fromkeys(
@@ -108,7 +113,8 @@ def state_of(records: Iterable[Said]) -> dict[str, Any]:
         "kinds": kinds,
         "entries": digest.hexdigest(),
     }
-    for said in live:
+    before: str | None = None
+    for identity, said in live:
         kind, time = said.kind, said.event_time
         seen = kinds.setdefault(kind, [time, time, 0])
         seen[1], seen[2] = time, seen[2] + 1
@@ -123,10 +129,12 @@ def state_of(records: Iterable[Said]) -> dict[str, Any]:
             state["hold_reason"] = said.reason if kind == "CUSTOMS_HELD" else None
         if kind not in _NO_PLACE:
             state["site"], state["station"] = said.site, said.station
-        if kind in ("UNPACKED", "DELIVERED"):
+        after = inside[identity]
+        if kind in LOOSE or (said.container_id is None and before is not None and after is None):
             state["container_id"] = None
         elif said.container_id is not None:
             state["container_id"] = said.container_id
+        before = after
         if kind in ("SORTED", "LOADED") and said.lane is not None:
             state["lane"] = said.lane
         state["damaged"] |= kind == "DAMAGED"
@@ -134,6 +142,20 @@ def state_of(records: Iterable[Said]) -> dict[str, Any]:
         state["recirculations"] += kind == "RECIRCULATED"
     state["kinds"] = dict(sorted(kinds.items(), key=lambda item: _RANK[item[0]]))
     return state
+
+
+def _containers(named: Sequence[tuple[bytes, Said]]) -> tuple[set[bytes], dict[bytes, str | None]]:
+    """Identities of the records that do not count; and of each scan that is no VOID, what the parcel is in after it."""
+    voided = {_hash(said.voids.encode()) for _, said in named if said.kind == "VOID" and said.voids is not None}
+    scans = [(identity, said) for identity, said in named if said.kind != "VOID" and said.plan is None]
+    judged = judge(
+        [
+            Told(said.kind, said.site, said.container_id, said.inferred, identity in voided, said.reason)
+            for identity, said in scans
+        ]
+    )
+    aside = {identity for (identity, _), is_aside in zip(scans, judged.aside, strict=True) if is_aside}
+    return voided | aside, {identity: held for (identity, _), held in zip(scans, judged.inside, strict=True)}
 
 
 class TruthFile:
@@ -244,14 +266,15 @@ def records(columns: RecordColumns) -> Iterable[tuple[str, Said]]:
     scanned = zip(*(texts(field) for field in scan_fields), strict=True)
     planned = zip(*(texts(field) for field in plan_fields), strict=True)
     promised = np.where(columns.columns["promised_at"][1] < 0, -1, columns.columns["promised_at"][0]).tolist()
-    for type_, parcel_id, event_id, kind, time, scan, plan, direction, promise in zip(
+    inferred_from = columns.columns["inferred_from"][1].tolist()
+    for type_, parcel_id, event_id, kind, time, scan, plan, direction, promise, length in zip(
         columns.types.tolist(), texts("parcel_id"), texts("event_id"), numbers("kind"), numbers("event_time"),
-        scanned, planned, numbers("direction"), promised, strict=True,
+        scanned, planned, numbers("direction"), promised, inferred_from, strict=True,
     ):  # fmt: skip
         if parcel_id is None or event_id is None:
             continue
         if type_ == RecordType.SCAN:
-            yield parcel_id, Said(event_id, KINDS[kind], time, *scan)
+            yield parcel_id, Said(event_id, KINDS[kind], time, *scan)._replace(inferred=length >= 0)
         elif type_ == RecordType.ADVICE:
             named = {"direction": DIRECTIONS[direction], **dict(zip(plan_fields, plan, strict=True))}
             yield parcel_id, Said(event_id, "ADVISED", time, plan=named, promised_at=None if promise < 0 else promise)

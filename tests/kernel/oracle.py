@@ -10,6 +10,7 @@ import mmh3
 
 from streams.domain import kinds
 from streams.domain.account import Record, Teller, look
+from streams.domain.containment import Told, judge
 from streams.domain.kinds import KINDS, MILESTONE_TYPES
 from streams.domain.promises import Promises
 from tests.kernel.records import type_of
@@ -24,7 +25,7 @@ def words(bits):
 
 
 MOVES, CUSTOMS, OFFICE = words(kinds.MOVES), words(kinds.CUSTOMS), words(kinds.OFFICE)
-MILESTONES, IN_HUB = words(kinds.MILESTONES), words(kinds.IN_HUB)
+MILESTONES, IN_HUB, LOOSE = words(kinds.MILESTONES), words(kinds.IN_HUB), words(kinds.LOOSE)
 
 
 def hashed(said):
@@ -80,6 +81,8 @@ class Parcel:
                 voids=known.target,
                 plan=plan_of(known) if known.is_advice else None,
                 promised_at=known["promised_at"],
+                container=known["container_id"],
+                inferred=known["inferred_from"] is not None,
             )
             for known in self.known.values()
         ]
@@ -91,8 +94,15 @@ class Parcel:
         return {known.target for known in self.known.values()}
 
     def live(self):
+        gone = self.uncounted()
+        return [known for known in self.ordered() if known.kind != "VOID" and known.identity not in gone]
+
+    def uncounted(self):
+        """Identities of what a VOID declares wrong, and of what is set aside."""
         targets = self.targets()
-        return [known for known in self.ordered() if known.kind != "VOID" and known.identity not in targets]
+        scans = [known for known in self.ordered() if known.kind != "VOID" and not known.is_advice]
+        aside = judge([told_of(known, targets) for known in scans]).aside
+        return targets | {known.identity for known, is_aside in zip(scans, aside, strict=True) if is_aside}
 
     def firsts(self):
         """kind -> the first live record of each kind whose first time is a milestone."""
@@ -152,7 +162,7 @@ class Parcel:
             "hold_reason": customs["reason"] if held else None,
             "site": place and place["site"],
             "station": place and place["station"],
-            "container_id": container_of(scans),
+            "container_id": container_of(scans, self.ordered(), self.targets()),
             "lane": lane and lane["lane"],
             "damaged": "DAMAGED" in times,
             "no_reads": len(times.get("NO_READ", ())),
@@ -169,14 +179,14 @@ class Parcel:
         }
 
     def entries(self):
-        targets = self.targets()
+        gone = self.uncounted()
         return [
             {
                 "identity": known.identity,
                 "kind": known.kind,
                 "event_time": known.time,
                 "utc_offset_minutes": known["utc_offset_minutes"] or 0,
-                "voided": known.kind != "VOID" and known.identity in targets,
+                "voided": known.kind != "VOID" and known.identity in gone,
                 "inferred": known["inferred_from"] is not None,
                 "at": None if known.is_advice else {field: known[field] for field in WHERE_FIELDS},
                 "container_id": None if known.kind == "VOID" else known["container_id"],
@@ -188,14 +198,14 @@ class Parcel:
         ]
 
     def add(self, record):
-        """Take a record in. Returns None for a duplicate, else the milestones that follow (one at most)."""
+        """Take a record in. Returns None for a duplicate, else the milestones that follow."""
         known = Known(record)
         if known.identity in self.known:
             return None
         before = self.firsts()
         self.known[known.identity] = known
         after = self.firsts()
-        told = [self.milestone(kind, before.get(kind), after.get(kind), known) for kind in MILESTONES]
+        told = [self.milestone(kind, before.get(kind), after.get(kind), known) for kind in KINDS]
         return [milestone for milestone in told if milestone]
 
     def milestone(self, kind, before, after, cause):
@@ -229,13 +239,30 @@ def last(among, condition):
     return next((known for known in reversed(among) if condition(known)), None)
 
 
-def container_of(scans):
-    container = None
-    for known in scans:
-        if known.kind in {"UNPACKED", "DELIVERED"}:
-            container = None
-        elif known["container_id"] is not None:
+def told_of(known, targets):
+    return Told(
+        known.kind,
+        known["site"],
+        known["container_id"],
+        known["inferred_from"] is not None,
+        known.identity in targets,
+        known["reason"],
+    )
+
+
+def container_of(live, ordered, targets):
+    """The last one that was named, unless the parcel left it since."""
+    scans = [known for known in ordered if known.kind != "VOID" and not known.is_advice]
+    inside = judge([told_of(known, targets) for known in scans]).inside
+    now_in = {known.identity: held for known, held in zip(scans, inside, strict=True)}
+    container = before = None
+    for known in live:
+        after = now_in[known.identity]
+        if known["container_id"] is not None and known.kind not in LOOSE:
             container = known["container_id"]
+        elif known.kind in LOOSE or (before is not None and after is None):
+            container = None
+        before = after
     return container
 
 
@@ -272,7 +299,6 @@ class Oracle:
         if told is None:
             self.duplicates += 1
             return
-        assert len(told) <= 1
         self.changed.add(parcel_id)
         self.milestones += told
         if type_of(record) == "Scan":

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.domain.containment import LOOSE, Told, judge
 from streams.domain.kinds import KINDS
 from streams.errors import Misconfigured
 from streams.pipeline.feed import ColumnsEncoder
@@ -49,10 +50,19 @@ def identity(name: bytes) -> bytes:
     return struct.pack(">QQ", *mmh3.hash64(name, 0, x64arch=True, signed=False))
 
 
+def told(said: dict, voided: bool) -> Told:
+    inferred = said["inferred_from"] is not None
+    return Told(said["kind"], said["site"], said["container_id"], inferred, voided, said["reason"])
+
+
 def naive_state(known: dict[bytes, dict]) -> dict:
     """The state, field by field, each from the whole set of records."""
     order = sorted(known, key=lambda each: (known[each]["event_time"], KINDS.index(known[each]["kind"]), each))
     wrong = {identity(said["voids"].encode()) for said in known.values() if said.get("voids")}
+    seen = [each for each in order if known[each]["kind"] != "VOID" and "site" in known[each]]
+    judged = judge([told(known[each], each in wrong) for each in seen])
+    wrong |= {each for each, aside in zip(seen, judged.aside, strict=True) if aside}
+    held_by = dict(zip(seen, judged.inside, strict=True))
     live = [known[each] for each in order if each not in wrong and known[each]["kind"] != "VOID"]
     scans = [said for said in live if "site" in said]
     advices = [said for said in live if "site" not in said]
@@ -67,8 +77,11 @@ def naive_state(known: dict[bytes, dict]) -> dict:
     place = last(
         [s for s in scans if not s["kind"].startswith("CUSTOMS") and s["kind"] not in ("OTHER", "ADVISED", "LOST")]
     )
-    out = max([n for n, said in enumerate(scans) if said["kind"] in ("UNPACKED", "DELIVERED")], default=-1)
-    inside = [said["container_id"] for said in scans[out + 1 :] if said["container_id"] is not None]
+    within = [held_by[each] for each in order if each in held_by and each not in wrong]
+    left = [n for n, said in enumerate(scans) if said["kind"] in LOOSE or (n and within[n - 1] and not within[n])]
+    inside = [said["container_id"] for said in scans[max(left, default=-1) + 1 :] if said["container_id"] is not None]
+    if left and scans[left[-1]]["kind"] not in LOOSE and scans[left[-1]]["container_id"] is not None:
+        inside = inside or [scans[left[-1]]["container_id"]]
     lanes = [said["lane"] for said in scans if said["kind"] in ("SORTED", "LOADED") and said["lane"] is not None]
     fields = ("direction", "service", "origin", "destination", "planned_lane", "owner")
     times = {kind: [said["event_time"] for said in live if said["kind"] == kind] for kind in KINDS}
