@@ -1,4 +1,4 @@
-"""`parcels load`: records from files into hub.scans."""
+"""`parcels load`: records from files into hub.scans and hub.containers."""
 
 import json as jsonlib
 import sys
@@ -34,7 +34,7 @@ def load(
     prefix: Prefix = None,
     json: Json = False,
 ) -> None:
-    """Send scans, advices and ticks from files to hub.scans.
+    """Send scans, container events, advices and ticks from files to hub.scans and hub.containers.
 
     A file is newline-delimited JSON or an Avro container; docs/files.md tells what a record says. A line that cannot
     be sent is reported with its number and copied to a side file (stdin.bad for stdin); the rest goes on. Exit code 1
@@ -82,7 +82,8 @@ def _hand_on(feed: "Feed", waiting: "list[Line]") -> int:
     from streams.pipeline.feed import Encoded
 
     everywhere = [index for index, line in enumerate(waiting) if line.everywhere]
-    feed.send(Encoded([line.key for line in waiting], [line.value for line in waiting], everywhere))
+    containers = [index for index, line in enumerate(waiting) if line.container]
+    feed.send(Encoded([line.key for line in waiting], [line.value for line in waiting], everywhere, containers))
     size = len(waiting)
     waiting.clear()
     return size

@@ -16,3 +16,11 @@ UTC_OFFSET_MINUTES: Final = 14 * 60  # EPCIS 2.0: up to 14:00 either way
 # A parcel has about 12 scans; a stuck reader may send thousands. The state of a parcel is one Kafka record.
 RECORDS_PER_PARCEL: Final = 10_000
 VOIDS_PER_PARCEL: Final = 1_000
+CONTAINER_ID_BYTES: Final = 128
+# One aggregation names every child of a ULD: some 50,000 at most.
+CONTAINER_RECORD_BYTES: Final = 1 << 20
+# A freighter is a container too; it holds ULDs, and bags may go into it directly.
+CHILDREN_PER_CONTAINER: Final = 100_000
+EVENTS_PER_CONTAINER: Final = 10_000
+# Parcel, bag, ULD, flight, and room for whatever partners nest.
+CONTAINERS_DEEP: Final = 8

@@ -26,14 +26,19 @@ class Reason(IntEnum):
     BAD_VOID = 14
     WRONG_PARTITION = 15
     PARCEL_FULL = 16
+    BAD_CONTAINER = 17
+    CONTAINER_FULL = 18
+    CYCLE = 19
+    TOO_DEEP = 20
 
 
 EXPLANATIONS: dict[Reason, str] = {
     Reason.OK: "the record was used",
-    Reason.NO_VALUE: "the record has no value (a tombstone); hub.scans takes only scans, advices and ticks",
+    Reason.NO_VALUE: "the record has no value (a tombstone); hub.scans takes only scans, advices and ticks, "
+    "hub.containers only events and ticks",
     Reason.BAD_FRAMING: "the value does not begin with a zero byte and a four-byte schema id",
     Reason.UNKNOWN_SCHEMA: "the schema id is not in schemas/ids.json, or not one of this topic",
-    Reason.TOO_LARGE: "the value is larger than 64 KiB",
+    Reason.TOO_LARGE: "the value is larger than 64 KiB (in hub.containers 1 MiB)",
     Reason.TRUNCATED: "the value ends in the middle of a field",
     Reason.BAD_NUMBER: "a number is longer than its type allows",
     Reason.BAD_LENGTH: "a length or a count is negative or beyond the value",
@@ -44,6 +49,12 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.BAD_PARCEL_ID: "the parcel_id is empty, longer than 128 bytes or holds control characters",
     Reason.OUT_OF_BOUNDS: "a time, an offset or a text is outside the bounds of streams/domain/limits.py",
     Reason.BAD_VOID: "a VOID names no event_id to void, or another kind names one",
-    Reason.WRONG_PARTITION: "the parcel_id belongs to another partition (murmur2): send it with the key parcel_id",
+    Reason.WRONG_PARTITION: "the parcel_id or container_id belongs to another partition (murmur2): send it with "
+    "that key",
     Reason.PARCEL_FULL: "the parcel already has 10,000 records or 1,000 voids",
+    Reason.BAD_CONTAINER: "a container_id is empty, longer than 128 bytes or holds control characters, or the event "
+    "names children or a parent where its kind has none",
+    Reason.CONTAINER_FULL: "the container already has 10,000 events, or would hold more than 100,000 children",
+    Reason.CYCLE: "the container is inside itself: it is its own child or parent, or the event came through it before",
+    Reason.TOO_DEEP: "the event came through more than 8 containers",
 }

@@ -1,4 +1,4 @@
-"""Dead letters: records of hub.scans that could not be used, kept as they came, with the reason in headers.
+"""Dead letters: records of the logs that could not be used, kept as they came, with the reason in headers.
 
 The worker writes them in the transaction of the batch (`dead_letter_headers`). Everything else here is for people: find
 them, look into them, send them again once the cause is gone, delete them.
@@ -12,14 +12,14 @@ from typing import Any, Final, cast
 import fastavro
 from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 
-from streams.domain.limits import RECORD_BYTES
+from streams.domain.limits import CONTAINER_RECORD_BYTES
 from streams.domain.reasons import EXPLANATIONS, Reason
 from streams.errors import BadRecord, StreamsError
 from streams.pipeline.clients import admin, producer, read_one, read_to_end
 from streams.pipeline.plain_decoder import without_logical_types
 from streams.pipeline.schemas import load_schemas
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import DEAD_LETTERS, SCANS, topic_named
+from streams.pipeline.topics import CONTAINERS, DEAD_LETTERS, SCANS, topic_named
 
 # As the client types it; what it hands over is bytes, or None for a header without a value.
 Header = tuple[str, str | bytes | None]
@@ -138,10 +138,10 @@ class Decoded:
 
 
 def decode_as_far_as_possible(value: bytes | None) -> Decoded | None:
-    """What a value of hub.scans says, field by field until it breaks; None where not even its schema is known."""
-    if value is None or len(value) < 5 or value[0] != 0 or len(value) > RECORD_BYTES:
+    """What a value of a log says, field by field until it breaks; None where not even its schema is known."""
+    if value is None or len(value) < 5 or value[0] != 0 or len(value) > CONTAINER_RECORD_BYTES:
         return None
-    writers = load_schemas().writers(*topic_named(SCANS).schemas)
+    writers = load_schemas().writers(*topic_named(SCANS).schemas, *topic_named(CONTAINERS).schemas)
     name, schema = writers.get(int.from_bytes(value[1:5], "big"), (None, None))
     if name is None or schema is None:
         return None
@@ -161,11 +161,11 @@ def decode_as_far_as_possible(value: bytes | None) -> Decoded | None:
 def redrive(settings: Settings, places: Collection[Place]) -> list[Place]:
     """Send the records of the dead letters at `places` again, to the topic that they came from, as they came.
 
-    A record that was in the wrong partition gets its parcel_id as its key; every other keeps its key. The dead letters
-    stay where they are.
+    A record that was in the wrong partition gets its parcel_id or container_id as its key; every other keeps its
+    key. The dead letters stay where they are.
 
     Returns:
-        the places of those that cannot be sent: nobody knows where they came from, or which parcel they are of.
+        the places of those that cannot be sent: nobody knows where they came from, or what they are of.
 
     Raises:
         StreamsError: the broker does not take them.
@@ -179,7 +179,7 @@ def redrive(settings: Settings, places: Collection[Place]) -> list[Place]:
             failed.append(error.str())
 
     for letter in read_dead_letters(settings, places=places):
-        key = _parcel_key(letter) if letter.reason == Reason.WRONG_PARTITION.name else letter.key
+        key = _own_key(letter) if letter.reason == Reason.WRONG_PARTITION.name else letter.key
         if letter.source is None or (key is None and letter.key is not None):
             left.append(letter.place)
             continue
@@ -219,10 +219,11 @@ def _text(word: str | bytes | None) -> str:
     return word.decode(errors="replace") if isinstance(word, bytes) else word or ""
 
 
-def _parcel_key(letter: DeadLetter) -> bytes | None:
+def _own_key(letter: DeadLetter) -> bytes | None:
     decoded = decode_as_far_as_possible(letter.value)
-    parcel_id = decoded.fields.get("parcel_id") if decoded else None
-    return parcel_id.encode() if parcel_id else None
+    fields = decoded.fields if decoded else {}
+    key = fields.get("parcel_id") or fields.get("container_id")
+    return key.encode() if key else None
 
 
 def _send(sender: Producer, letter: DeadLetter, key: bytes | None, delivered: Any) -> None:

@@ -1,4 +1,4 @@
-"""Records into `hub.scans`, many at a time: for the simulator and for files.
+"""Records into `hub.scans` and `hub.containers`, many at a time: for the simulator and for files.
 
 A producer by itself tells of a record that it could not deliver only through a callback; here leaving the `with`
 block raises when any record did not arrive.
@@ -22,7 +22,7 @@ from streams.kernel.avro_encode import Encoder
 from streams.pipeline import clients
 from streams.pipeline.schemas import load_schemas
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import SCANS
+from streams.pipeline.topics import CONTAINERS, SCANS
 
 # So many records wait for the broker at most; far below the producer's own queue, which therefore never overflows.
 _WAITING: Final = 200_000
@@ -36,8 +36,10 @@ class Encoded:
 
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
-    # Indexes of the records that go to every partition, ascending: ticks.
+    # Indexes of the records that go to every partition of both logs, ascending: ticks.
     everywhere: Sequence[int] = ()
+    # Indexes of the records of hub.containers, ascending; all others are of hub.scans.
+    containers: Sequence[int] = ()
 
 
 class ColumnsEncoder:
@@ -81,7 +83,7 @@ class ColumnsEncoder:
 
 
 class Feed:
-    """Sends records to `hub.scans`; a context manager.
+    """Sends records to `hub.scans` and `hub.containers`; a context manager.
 
     Example:
         with Feed(settings, rate=10_000) as feed:
@@ -91,8 +93,9 @@ class Feed:
     def __init__(self, settings: Settings, rate: float | None = None) -> None:
         """rate: records a second, spread evenly; None is as fast as it can."""
         self._settings, self._rate = settings, rate
-        self._topic = settings.prefix + SCANS
-        self.sent = 0  # records handed to the producer; a tick counts once for every partition
+        self._topic, self._containers = settings.prefix + SCANS, settings.prefix + CONTAINERS
+        # Records handed to the producer; a tick counts once for every partition of either log.
+        self.sent = 0
         self._paced = 0
         self._undelivered = 0
         self._first_error = ""
@@ -101,11 +104,13 @@ class Feed:
         """Connect.
 
         Raises:
-            Misconfigured: hub.scans does not exist.
+            Misconfigured: hub.scans or hub.containers does not exist.
             StreamsError: no broker answers.
         """
         self._producer = clients.producer(self._settings, delivery_report_only_error=True)
-        self._partitions = range(clients.partitions_of(self._producer, self._topic))
+        self._partitions = {
+            topic: range(clients.partitions_of(self._producer, topic)) for topic in (self._topic, self._containers)
+        }
         self._begun = time.monotonic()
         return self
 
@@ -152,27 +157,40 @@ class Feed:
             for index in records.everywhere[
                 bisect_left(records.everywhere, first) : bisect_left(records.everywhere, last)
             ]:
-                self._hand_over(messages[previous:index])
+                self._hand_on(messages, records.containers, previous, index)
                 self._to_every_partition(records.values[index])
                 previous = index + 1
-            self._hand_over(messages[previous:last])
+            self._hand_on(messages, records.containers, previous, last)
             first = last
 
     def _to_every_partition(self, value: bytes | None) -> None:
         # One by one: `produce_batch` of confluent-kafka 2.16 takes a message's own partition and does not heed it.
-        for partition in self._partitions:
-            self._producer.produce(self._topic, value, partition=partition, on_delivery=self._delivered)
-        self.sent += len(self._partitions)
+        for topic, partitions in self._partitions.items():
+            for partition in partitions:
+                self._producer.produce(topic, value, partition=partition, on_delivery=self._delivered)
+            self.sent += len(partitions)
 
-    def _hand_over(self, messages: list[dict[str, bytes | None]]) -> None:
+    def _hand_on(
+        self, messages: list[dict[str, bytes | None]], containers: Sequence[int], first: int, last: int
+    ) -> None:
+        """The records from `first` until `last`, each to its log."""
+        theirs = containers[bisect_left(containers, first) : bisect_left(containers, last)]
+        if not theirs:
+            self._hand_over(self._topic, messages[first:last])
+            return
+        among = frozenset(theirs)
+        self._hand_over(self._topic, [messages[index] for index in range(first, last) if index not in among])
+        self._hand_over(self._containers, [messages[index] for index in theirs])
+
+    def _hand_over(self, topic: str, messages: list[dict[str, bytes | None]]) -> None:
         for first in range(0, len(messages), _WAITING // 4):
             part: list[dict[str, Any]] = list(messages[first : first + _WAITING // 4])
             while len(self._producer) + len(part) > _WAITING:
                 self._producer.poll(0.05)
             # The queue has room, so what is refused is refused for another reason than a full queue.
-            if self._producer.produce_batch(self._topic, part, on_delivery=self._delivered) != len(part):
+            if self._producer.produce_batch(topic, part, on_delivery=self._delivered) != len(part):
                 error = next(message["_error"] for message in part if "_error" in message)
-                raise StreamsError(f"Kafka does not take a record of {self._topic}: {error.str()}")
+                raise StreamsError(f"Kafka does not take a record of {topic}: {error.str()}")
             self.sent += len(part)
             self._producer.poll(0)
             if self._undelivered:
@@ -184,4 +202,6 @@ class Feed:
             self._first_error = self._first_error or error.str()
 
     def _failure(self) -> StreamsError:
-        return StreamsError(f"{self._undelivered} records did not arrive in {self._topic}: {self._first_error}")
+        return StreamsError(
+            f"{self._undelivered} records did not arrive in {self._topic} or {self._containers}: {self._first_error}"
+        )

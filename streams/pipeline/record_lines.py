@@ -1,6 +1,7 @@
 """What a record of a file must say: checked field by field, with messages for whoever wrote the file.
 
-The format is in docs/files.md. A mapping with a "type" becomes a key and an Avro value of `hub.scans`.
+The format is in docs/files.md. A mapping with a "type" becomes a key and an Avro value of `hub.scans`, or of
+`hub.containers` where it tells of a container.
 """
 
 import difflib
@@ -15,6 +16,8 @@ import fastavro
 
 from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.domain.limits import (
+    CONTAINER_ID_BYTES,
+    CONTAINERS_DEEP,
     EARLIEST_MS,
     EVENT_ID_BYTES,
     LATEST_MS,
@@ -31,11 +34,13 @@ _EXAMPLE_TIME: Final = "2026-03-01T04:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One record ready to be sent; without a key and `everywhere` it is a tick for every partition."""
+    """One record ready to be sent; without a key and `everywhere` it is a tick for every partition of both logs."""
 
     key: bytes | None
     value: bytes | None
     everywhere: bool = False
+    # Whether it goes to hub.containers, not to hub.scans.
+    container: bool = False
 
 
 def _text(limit: int, least: int = 1) -> Callable[[str, Any], str]:
@@ -53,11 +58,29 @@ def _text(limit: int, least: int = 1) -> Callable[[str, Any], str]:
     return check
 
 
-def _parcel_id(name: str, value: Any) -> str:
-    checked = _text(PARCEL_ID_BYTES)(name, value)
-    if any(character < " " or character == "\x7f" for character in checked):
-        raise ValueError(f"{name} is {_shown(value)}; it must not hold control characters")
-    return checked
+def _id(limit: int) -> Callable[[str, Any], str]:
+    text = _text(limit)
+
+    def check(name: str, value: Any) -> str:
+        checked = text(name, value)
+        if any(character < " " or character == "\x7f" for character in checked):
+            raise ValueError(f"{name} is {_shown(value)}; it must not hold control characters")
+        return checked
+
+    return check
+
+
+def _ids(limit: int, most: int | None = None) -> Callable[[str, Any], list[str]]:
+    one = _id(limit)
+
+    def check(name: str, value: Any) -> list[str]:
+        if type(value) is not list:
+            raise ValueError(f"{name} is {_shown(value)}; it must be a list of texts")
+        if most is not None and len(value) > most:
+            raise ValueError(f"{name} has {len(value)} items; it must have {most} at most")
+        return [one(f"{name}, item {place}", each) for place, each in enumerate(value, 1)]
+
+    return check
 
 
 def _word(words: tuple[str, ...]) -> Callable[[str, Any], str]:
@@ -98,6 +121,8 @@ def _time(name: str, value: Any) -> int:
     return value
 
 
+_PARCEL_ID = _id(PARCEL_ID_BYTES)
+_CONTAINER_ID = _id(CONTAINER_ID_BYTES)
 _INT = 1 << 31
 _LONG = 1 << 63
 _PLACE = _text(WORD_BYTES)
@@ -107,7 +132,7 @@ _EVENT_ID = _text(EVENT_ID_BYTES)
 _FIELDS: Final[Mapping[str, Mapping[str, tuple[Callable[[str, Any], Any], bool]]]] = {
     "scan": {
         "event_id": (_EVENT_ID, True),
-        "parcel_id": (_parcel_id, True),
+        "parcel_id": (_PARCEL_ID, True),
         "kind": (_word(KINDS), True),
         "event_time": (_time, True),
         "utc_offset_minutes": (_number(-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES), False),
@@ -123,9 +148,29 @@ _FIELDS: Final[Mapping[str, Mapping[str, tuple[Callable[[str, Any], Any], bool]]
         "device_seq": (_number(-_LONG, _LONG - 1), False),
         "weight_g": (_number(-_INT, _INT - 1), False),
     },
+    "container": {
+        "event_id": (_EVENT_ID, True),
+        "container_id": (_CONTAINER_ID, True),
+        "kind": (_word(KINDS), True),
+        "event_time": (_time, True),
+        "utc_offset_minutes": (_number(-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES), False),
+        "record_time": (_time, False),
+        "site": (_PLACE, True),
+        "station": (_PLACE, True),
+        "lane": (_PLACE, False),
+        "reason": (_PLACE, False),
+        "parcels": (_ids(PARCEL_ID_BYTES), False),
+        "containers": (_ids(CONTAINER_ID_BYTES), False),
+        "parent_id": (_CONTAINER_ID, False),
+        "voids": (_EVENT_ID, False),
+        "inferred_from": (_EVENT_ID, False),
+        "path": (_ids(CONTAINER_ID_BYTES, CONTAINERS_DEEP), False),
+        "device_id": (_PLAIN, False),
+        "device_seq": (_number(-_LONG, _LONG - 1), False),
+    },
     "advice": {
         "event_id": (_EVENT_ID, True),
-        "parcel_id": (_parcel_id, True),
+        "parcel_id": (_PARCEL_ID, True),
         "event_time": (_time, True),
         "record_time": (_time, False),
         "direction": (_word(DIRECTIONS), True),
@@ -138,7 +183,7 @@ _FIELDS: Final[Mapping[str, Mapping[str, tuple[Callable[[str, Any], Any], bool]]
     },
     "tick": {"hub_time": (_time, True), "clock": (_PLAIN, False)},
 }
-_SCHEMA: Final = {"scan": "Scan", "advice": "Advice", "tick": "Tick"}
+_SCHEMA: Final = {"scan": "Scan", "container": "ContainerEvent", "advice": "Advice", "tick": "Tick"}
 _TYPES: Final = (*_FIELDS, "raw")
 
 
@@ -170,7 +215,11 @@ class Reader:
         body = io.BytesIO()
         fastavro.schemaless_writer(body, self._parsed[type_], record)
         value = self._schemas.frame(_SCHEMA[type_], body.getvalue())
-        return Line(None, value, everywhere=True) if type_ == "tick" else Line(record["parcel_id"].encode(), value)
+        if type_ == "tick":
+            return Line(None, value, everywhere=True)
+        if type_ == "container":
+            return Line(record["container_id"].encode(), value, container=True)
+        return Line(record["parcel_id"].encode(), value)
 
 
 def _checked(type_: str, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,14 +238,25 @@ def _checked(type_: str, said: Mapping[str, Any]) -> dict[str, Any]:
     missing = [name for name, (_, required) in fields.items() if required and name not in record]
     if missing:
         raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
-    if type_ == "scan":
+    if type_ in ("scan", "container"):
         if (record["kind"] == "VOID") != ("voids" in record):
-            raise ValueError('"voids" names the event_id that a scan of kind VOID declares wrong: both or neither')
+            raise ValueError('"voids" names the event_id that a record of kind VOID declares wrong: both or neither')
+        if type_ == "container":
+            _check_children(record)
         if "utc_offset_minutes" not in record:
             record["utc_offset_minutes"] = _own_offset(said["event_time"])
     if type_ != "tick" and "record_time" not in record:
         record["record_time"] = (datetime.now(UTC) - _EPOCH) // _MS
     return record
+
+
+def _check_children(record: Mapping[str, Any]) -> None:
+    """Children and a parent are for the kinds that put in and take out."""
+    children = bool(record.get("parcels") or record.get("containers"))
+    if children and (record["kind"] not in ("PACKED", "UNPACKED") or "parent_id" in record):
+        raise ValueError('"parcels" and "containers" are for kinds PACKED and UNPACKED without "parent_id"')
+    if record["kind"] == "PACKED" and not children and "parent_id" not in record:
+        raise ValueError('kind PACKED needs children in "parcels" or "containers", or a "parent_id"')
 
 
 def _own_offset(time: Any) -> int:

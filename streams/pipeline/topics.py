@@ -1,7 +1,8 @@
 """The topic catalogue: every topic of the system, what it holds and how the cluster must keep it.
 
-All topics that are keyed by parcel have the same number of partitions, and every client the Java partitioner, so that
-partition N of each holds the same parcels: that is what lets one transaction hold a batch and all that follows from it.
+All topics have the same number of partitions, and every client the Java partitioner, so that partition N of each topic
+keyed by parcel holds the same parcels, and of each keyed by container the same containers: that is what lets one
+transaction hold a batch and all that follows from it.
 """
 
 import time
@@ -28,10 +29,12 @@ STATE: Final = "parcel.state"
 MILESTONES: Final = "parcel.milestones"
 ALERTS: Final = "parcel.alerts"
 THROUGHPUT: Final = "hub.throughput"
+CONTAINERS: Final = "hub.containers"
+CONTAINER_STATE: Final = "container.state"
 DEAD_LETTERS: Final = "hub.scans.dlq"
 
-# The key of a partition's position record in parcel.state. No parcel_id holds a NUL byte, so readers of states skip
-# every key that begins with one.
+# The key of a partition's position record in a topic of states. No parcel_id and no container_id holds a NUL byte, so
+# readers of states skip every key that begins with one.
 POSITION_KEY: Final = b"\0position"
 
 # One partition is one core's work at most; four leave room to add workers, and cost nothing while there is only one.
@@ -66,6 +69,20 @@ class Topic:
         return {"cleanup.policy": self.cleanup, **retention, **self.config}
 
 
+_COMPACTED = {
+    "min.cleanable.dirty.ratio": "0.1",
+    "max.compaction.lag.ms": str(3600 * 1000),
+    "delete.retention.ms": str(_DAY_MS),
+    "segment.bytes": str(64 << 20),
+    "segment.ms": str(3600 * 1000),
+}
+_COMPACTED_REASONS = {
+    "min.cleanable.dirty.ratio": "Restoring a partition reads all of it: compact while a tenth is outdated.",
+    "max.compaction.lag.ms": "However slow the traffic, an outdated state is gone after about an hour.",
+    "delete.retention.ms": "A reader that was away for less than a day still sees what was deleted.",
+    "segment.bytes": "The segment being written is never compacted; 64 MiB keep that part small.",
+    "segment.ms": "The same, when traffic is slow.",
+}
 _LARGE = {"max.message.bytes": str(_LARGEST_RECORD)}
 _PRODUCER_TIME = {"message.timestamp.type": "CreateTime"}
 _PRODUCER_TIME_REASON = (
@@ -97,21 +114,41 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
         schemas=("ParcelState", "Position"),
         cleanup="compact",
         retention_ms=None,
-        config={
-            **_LARGE,
-            "min.cleanable.dirty.ratio": "0.1",
-            "max.compaction.lag.ms": str(3600 * 1000),
-            "delete.retention.ms": str(_DAY_MS),
-            "segment.bytes": str(64 << 20),
-            "segment.ms": str(3600 * 1000),
-        },
+        config={**_LARGE, **_COMPACTED},
         reasons={
             "max.message.bytes": "A state with the most entries a parcel may have (10,000) is one record.",
-            "min.cleanable.dirty.ratio": "Restoring a partition reads all of it: compact while a tenth is outdated.",
-            "max.compaction.lag.ms": "However slow the traffic, an outdated state is gone after about an hour.",
-            "delete.retention.ms": "A reader that was away for less than a day still sees what was deleted.",
-            "segment.bytes": "The segment being written is never compacted; 64 MiB keep that part small.",
-            "segment.ms": "The same, when traffic is slow.",
+            **_COMPACTED_REASONS,
+        },
+    ),
+    Topic(
+        name=CONTAINERS,
+        purpose="The log of containers: what was put into them and taken out, where they were seen, what follows for "
+        "the containers inside, and the ticks of the clock.",
+        key="container_id; none for a Tick, which is written to every partition",
+        schemas=("ContainerEvent", "Tick"),
+        cleanup="delete",
+        retention_ms=90 * _DAY_MS,
+        config={**_LARGE, **_PRODUCER_TIME},
+        reasons={
+            "retention.ms": "As long as the log of scans, to which it belongs.",
+            "max.message.bytes": "Larger than any valid record (1 MiB), so that what is too large is seen as a dead "
+            "letter here instead of being lost at a sender.",
+            "message.timestamp.type": _PRODUCER_TIME_REASON,
+        },
+    ),
+    Topic(
+        name=CONTAINER_STATE,
+        purpose="The events of every container until it retires, its children one by one, and in each partition how "
+        "far hub.containers has been folded into it.",
+        key="container_id; with a NUL byte and child_id for a child; a NUL byte and the word position for the position "
+        "record",
+        schemas=("ContainerState", "Membership", "Position"),
+        cleanup="compact",
+        retention_ms=None,
+        config={**_LARGE, **_COMPACTED},
+        reasons={
+            "max.message.bytes": "A container with the most events it may have (10,000) is one record.",
+            **_COMPACTED_REASONS,
         },
     ),
     Topic(
@@ -155,7 +192,8 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
     ),
     Topic(
         name=DEAD_LETTERS,
-        purpose="Records of hub.scans that could not be used: key, value and headers untouched, the reason in headers.",
+        purpose="Records of hub.scans and hub.containers that could not be used: key, value and headers untouched, the "
+        "reason and where they were in headers.",
         key="as it came",
         schemas=(),
         cleanup="delete",
@@ -163,7 +201,7 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
         config={"max.message.bytes": str(_LARGEST_RECORD + (1 << 20)), **_PRODUCER_TIME},
         reasons={
             "retention.ms": "30 days to look at them and send them again.",
-            "max.message.bytes": "The largest record of hub.scans, and the headers that say why it is here.",
+            "max.message.bytes": "The largest record of either log, and the headers that say why it is here.",
             "message.timestamp.type": _PRODUCER_TIME_REASON,
         },
     ),
@@ -271,7 +309,7 @@ def check(settings: Settings) -> int:
     """How many partitions every topic has, if the topics are fit for a worker.
 
     Raises:
-        Misconfigured: a topic is missing, the numbers of partitions differ, or parcel.state would lose states.
+        Misconfigured: a topic is missing, the numbers of partitions differ, or a topic of states would lose some.
         StreamsError: no broker answers.
     """
     client = admin(settings)
@@ -282,11 +320,10 @@ def check(settings: Settings) -> int:
         verb = "does not exist" if len(missing) == 1 else "do not exist"
         message = f'{", ".join(missing)} {verb} on {settings.bootstrap}: run "parcels topics apply"'
         raise Misconfigured(message)
-    state = settings.prefix + STATE
-    cleanup = _configs(client, [state])[state].get("cleanup.policy")
-    if cleanup != "compact":
-        message = f'{state} has cleanup.policy={cleanup} and would lose states; run "parcels topics apply"'
-        raise Misconfigured(message)
+    for state, config in _configs(client, [settings.prefix + name for name in (STATE, CONTAINER_STATE)]).items():
+        if (cleanup := config.get("cleanup.policy")) != "compact":
+            message = f'{state} has cleanup.policy={cleanup} and would lose states; run "parcels topics apply"'
+            raise Misconfigured(message)
     return partitions
 
 

@@ -12,19 +12,19 @@ from streams.pipeline import topics
 from streams.pipeline.clients import read_to_end
 from streams.pipeline.feed import ColumnsEncoder, Encoded, Feed
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import SCANS, partition_of
+from streams.pipeline.topics import CONTAINERS, SCANS, partition_of
 from streams.simulate.day import Scenario, Simulation
 
 
 @pytest.fixture
 def log(settings):
     topics.apply(settings, topics.plan(settings, 3))
-    return lambda: list(read_to_end(settings, settings.prefix + SCANS))
+    return lambda topic=SCANS: list(read_to_end(settings, settings.prefix + topic))
 
 
-def numbered(count: int, everywhere=()) -> Encoded:
+def numbered(count: int, everywhere=(), containers=()) -> Encoded:
     keys = [None if n in everywhere else b"P%d" % (n % 7) for n in range(count)]
-    return Encoded(keys, [b"%d" % n for n in range(count)], everywhere)
+    return Encoded(keys, [b"%d" % n for n in range(count)], everywhere, containers)
 
 
 class TestTheFeed:
@@ -39,9 +39,20 @@ class TestTheFeed:
                     sent += [pair] * (3 if n in ticks else 1)
         found = log()
         assert Counter((message.key(), message.value()) for message in found) == Counter(sent)
-        assert feed.sent == len(found)
+        assert feed.sent == len(found) + len(log(CONTAINERS))
         for message in found:
             assert message.key() is None or message.partition() == partition_of(message.key(), 3)
+
+    def test_puts_containers_and_ticks_into_their_own_log(self, settings, log):
+        with Feed(settings) as feed:
+            feed.send(numbered(100, everywhere=[0, 50], containers=[7, 8, 60, 99]))
+        found = Counter(int(message.value()) for message in log(CONTAINERS))
+        assert found == {0: 3, 50: 3, 7: 1, 8: 1, 60: 1, 99: 1}
+        assert Counter(int(message.value()) for message in log()) == {
+            0: 3,
+            50: 3,
+            **{n: 1 for n in range(100) if n not in found},
+        }
 
     def test_keeps_the_order_within_a_partition_and_sends_ticks_to_each(self, settings, log):
         with Feed(settings) as feed:
@@ -91,11 +102,12 @@ class TestTheCommands:
         options = ("simulate", "--parcels", "200", "--seed", "7", "--json")
         direct = json.loads(parcels(*options, "--truth", str(tmp_path / "a.json"), check=True).stdout)
         whole = Counter((message.key(), message.value()) for message in log())
+        ticks = len(log(CONTAINERS))
         out = tmp_path / "log.ndjson"
         parcels(*options, "--truth", str(tmp_path / "b.json"), "--out", str(out), check=True)
         loaded = json.loads(parcels("load", str(out), "--json", check=True).stdout)
         assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-        assert direct["sent"] == whole.total()
+        assert direct["sent"] == whole.total() + ticks
         assert loaded["files"][0]["bad"] == 0
         assert Counter((message.key(), message.value()) for message in log()) == whole + whole
 

@@ -76,6 +76,31 @@ class TestALine:
         assert (record["container_id"], record["device_id"], record["device_seq"]) == (None, "", 7)
         assert record["record_time"] > NINE
 
+    def test_of_a_container_becomes_its_record_under_the_key_of_the_container(self):
+        (line,) = read(scan(type="container", kind="PACKED", container_id="B1", parcel_id=..., parcels=["LP1", "LP2"]))
+        record = decoded(line, "ContainerEvent")
+        assert (line.key, line.container, line.everywhere) == (b"B1", True, False)
+        assert (record["kind"], record["parcels"], record["containers"], record["path"]) == (
+            "PACKED",
+            ["LP1", "LP2"],
+            [],
+            [],
+        )
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"kind": "ARRIVED", "parcels": ["LP1"]}, "are for kinds PACKED and UNPACKED"),
+            ({"kind": "UNPACKED", "containers": ["B2"], "parent_id": "U1"}, 'without "parent_id"'),
+            ({"kind": "PACKED"}, "kind PACKED needs children"),
+            ({"kind": "PACKED", "parcels": "LP1"}, "it must be a list of texts"),
+            ({"kind": "PACKED", "parcels": ["LP1", "L\n2"]}, "parcels, item 2 is"),
+            ({"kind": "LOADED", "path": ["A"] * 9}, "path has 9 items; it must have 8 at most"),
+        ],
+    )
+    def test_of_a_container_is_checked(self, changes, said):
+        assert said in message(scan(type="container", container_id="B1", parcel_id=..., **changes))
+
     def test_of_an_advice_becomes_its_record(self):
         (line,) = read(ADVICE | {"promised_at": "2026-03-01T10:00:00+01:00"})
         record = decoded(line, "Advice")

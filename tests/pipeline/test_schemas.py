@@ -54,9 +54,9 @@ def test_writers_are_every_version_of_the_named_schemas(folder):
     assert {schema_id: name for schema_id, (name, _) in schemas.writers("Tick", "Scan").items()} == {
         1: "Scan",
         3: "Tick",
-        11: "Tick",
+        len(read_lock(folder)): "Tick",
     }
-    assert schemas.id("Tick") == 11
+    assert schemas.id("Tick") == len(read_lock(folder))
     assert schemas.current("Tick")["fields"][-1]["name"] == "n"
 
 
@@ -72,7 +72,7 @@ class TestEdits:
         new = {"name": "height_mm", "type": ["null", "int"], "default": None, "doc": "Height."}
         edit(folder, "Scan", lambda schema: schema["fields"].append(new))
         (added,) = lock_folder(folder)
-        assert (added.name, added.number, added.id) == ("Scan", 2, 11)
+        assert (added.name, added.number, added.id) == ("Scan", 2, len(read_lock(folder)))
         assert check_folder(folder) == []
         assert lock_folder(folder) == []
 
