@@ -71,6 +71,19 @@ class PartitionsRevoked:
 
 
 @dataclass(frozen=True, slots=True)
+class MembershipLost:
+    """The worker's place in the group is gone, and it asks for a new one.
+
+    `reason`: "fenced", somebody came under its name (it may be itself, after it stood still for longer than its
+    session); "held", its name is still a predecessor's, and it waits until that one's session ends; "unknown", the
+    group has forgotten it.
+    """
+
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionRestored:
     """The table of a partition is back from parcel.state; folding goes on at `position`."""
 
@@ -136,6 +149,7 @@ Happening = (
     | WorkerStopped
     | PartitionsAssigned
     | PartitionsRevoked
+    | MembershipLost
     | PartitionRestored
     | TransactionRefenced
     | BrokerAway

@@ -89,6 +89,11 @@ CHANGE: Final = Label(
     ("assigned", "revoked", "lost"),
     "Given to this worker, taken from it in order, or found to be another's already.",
 )
+LOSS: Final = Label(
+    "loss",
+    ("fenced", "held", "unknown"),
+    "Another came under its name, the name is a predecessor's until its session ends, or the group forgot the worker.",
+)
 ALERT: Final = Label(
     "alert",
     ALERT_TYPES[1:],
@@ -258,6 +263,13 @@ REBALANCES: Final = Metric(
     "Times that the group gave partitions to this worker or took them.",
     (CHANGE,),
 )
+MEMBERSHIPS_LOST: Final = Metric(
+    "parcel_memberships_lost_total",
+    Type.COUNTER,
+    "times",
+    "Times that this worker lost its place in the group and asked for a new one.",
+    (LOSS,),
+)
 RESTORE_SECONDS: Final = Metric(
     "parcel_restore_seconds",
     Type.HISTOGRAM,
@@ -323,6 +335,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     HUB_TIME,
     PARTITIONS,
     REBALANCES,
+    MEMBERSHIPS_LOST,
     RESTORE_SECONDS,
     RESTORED_PARCELS,
     REFENCES,

@@ -235,7 +235,10 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 "Rebalances",
                 catalogue.REBALANCES.help,
                 "cps",
-                [(_rate(catalogue.REBALANCES, "change"), "{{change}}")],
+                [
+                    (_rate(catalogue.REBALANCES, "change"), "{{change}}"),
+                    (_rate(catalogue.MEMBERSHIPS_LOST, "loss"), "place lost: {{loss}}"),
+                ],
             ),
             Panel(
                 "Transactions of unknown outcome",

@@ -67,6 +67,7 @@ class WorkerMetrics:
         self._hub_time = gauge(catalogue.HUB_TIME, registry)
         self._partitions = gauge(catalogue.PARTITIONS, registry)
         self._rebalances = counters(catalogue.REBALANCES, registry)
+        self._memberships_lost = counters(catalogue.MEMBERSHIPS_LOST, registry)
         self._restore_seconds = Histogram(catalogue.RESTORE_SECONDS, registry)
         self._restored_parcels = counter(catalogue.RESTORED_PARCELS, registry)
         self._refences = counters(catalogue.REFENCES, registry)
@@ -111,6 +112,9 @@ class WorkerMetrics:
                     self._assigned(happening)
                 case told.PartitionsRevoked():
                     self._revoked(happening)
+                case told.MembershipLost():
+                    self._memberships_lost[happening.reason].inc()
+                    self._log.warning("parcels.worker.rejoining", reason=happening.reason, error=happening.error)
                 case told.PartitionRestored():
                     self._restored(happening)
                 case told.TransactionRefenced():

@@ -123,11 +123,18 @@ class PartitionTask:
         self._written: _Folded | None = None
         # Set by the worker: offset after the newest record in the input partition, as far as its consumer knows.
         self.log_end = 0
+        # And where the consumer last found nothing more to fetch.
+        self.seen_end = -1
 
     @property
     def busy(self) -> bool:
         """Is anything of this partition folded, waiting or on its way?"""
         return bool(not self.ready or self._waiting or self._folded or self._writing)
+
+    @property
+    def at_end(self) -> bool:
+        """Has everything of the input partition been taken, as far as the broker has said?"""
+        return self.ready and self.seen_end >= self._next
 
     @property
     def waiting(self) -> int:

@@ -4,6 +4,7 @@ The group decides who gets which partition, for progress only: a worker that wro
 fenced by the rightful one and can write nothing.
 """
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streams.domain.happenings import (
     BrokerAway,
     BrokerBack,
+    MembershipLost,
     PartitionsAssigned,
     PartitionsRevoked,
     StillRunning,
@@ -29,8 +31,9 @@ from streams.domain.happenings import (
 from streams.domain.promises import Promises
 from streams.errors import WorkerDead
 from streams.pipeline.background import in_background
-from streams.pipeline.clients import ALL_BROKERS_DOWN, OFFSET_GONE, consumer, is_fatal
+from streams.pipeline.clients import ALL_BROKERS_DOWN, OFFSET_GONE, PARTITION_END, consumer, is_fatal
 from streams.pipeline.crashpoints import crash_point
+from streams.pipeline.membership import Membership
 from streams.pipeline.settings import Settings
 from streams.pipeline.task import PartitionTask, Tally
 from streams.pipeline.topics import SCANS, check
@@ -92,9 +95,11 @@ class Worker:
         self._doubt: str | None = None
         self._away_since: float | None = None
         self._looked = 0.0
-        self._dead: str | None = None
+        # The error that broke the consumer.
+        self._fatal: KafkaError | None = None
+        self._membership = Membership(options.instance)
         self._heard = time.monotonic()
-        # Whether the group has answered: it may have nothing for this worker, where there are more than partitions.
+        # Whether this worker has a place in the group: with nothing to do, where there are more than partitions.
         self._joined = False
         self._told = time.monotonic()
         self._told_records = 0
@@ -103,6 +108,7 @@ class Worker:
         self._ticks: dict[int, tuple[int, float]] = {}
         self._still: frozenset[int] = frozenset()
         self._still_since = 0.0
+        self._made = 0
         self._consumer = self._new_consumer()
 
     def stop(self, why: str = "signal") -> None:
@@ -119,9 +125,7 @@ class Worker:
         watchdog = Watchdog(_HUNG_SECONDS)
         group = self._settings.prefix + GROUP
         self._watcher(WorkerStarted(self._settings.bootstrap, group, self._options.instance or ""))
-        self._consumer.subscribe(
-            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+        self._subscribe()
         why = "error"
         try:
             while self._stop is None:
@@ -160,13 +164,14 @@ class Worker:
         return [] if first is None else [first, *self._consumer.consume(_AT_A_TIME - 1, 0)]
 
     def _accept(self, messages: list[Message]) -> None:
-        self._heard = time.monotonic()
         by_partition: dict[int, list[Message]] = {}
         for message in messages:
             if message.error() is not None:
                 self._on_message_error(cast(KafkaError, message.error()), message)
                 continue
             by_partition.setdefault(cast(int, message.partition()), []).append(message)
+        if by_partition:
+            self._heard = time.monotonic()
         for partition, own in by_partition.items():
             task = self._tasks.get(partition)
             # A partition may have been revoked while consume ran; one that is not restored yet is read again then. And
@@ -176,15 +181,18 @@ class Worker:
                 self._see_end(task)
 
     def _on_message_error(self, error: KafkaError, message: Message) -> None:
-        if error.code() == OFFSET_GONE:
+        if error.code() == PARTITION_END:
+            task = self._tasks.get(cast(int, message.partition()))
+            if task is not None and task.ready and task.seek_to is None:
+                task.seen_end = cast(int, message.offset())
+        elif error.code() == OFFSET_GONE:
             text = (
                 f"{self._topic} [{message.partition()}] does not hold the offset at which to go on ({error.str()}): "
                 "records that were not folded yet are gone, or the topic is another one than before"
             )
             raise WorkerDead(text)
-        if is_fatal(error):
-            text = f"the consumer is broken: {error.str()}"
-            raise WorkerDead(text)
+        elif is_fatal(error):
+            self._fatal = self._fatal or error
 
     def _hold(self, task: PartitionTask) -> None:
         """Pause what cannot be taken, resume what can: by name, because a pause survives loss and reassignment."""
@@ -208,8 +216,8 @@ class Worker:
 
     def _regularly(self) -> None:
         now = time.monotonic()
-        if self._dead is not None:
-            raise WorkerDead(self._dead)
+        if self._fatal is not None:
+            self._rejoin(self._fatal, now)
         if self._doubt is not None:
             self._look_for_broker(now)
         if now - self._offsets_at > _OFFSETS_SECONDS:
@@ -223,8 +231,9 @@ class Worker:
         self._look_for_ticks(now)
         idle = self._options.until_idle
         if idle is not None and self._joined:
-            if self._doubt is not None or any(task.busy for task in self._tasks.values()):
-                # Idle is who could have got something: not while restoring, writing, or without a broker.
+            if self._doubt is not None or any(task.busy or not task.at_end for task in self._tasks.values()):
+                # Idle is who could have got something: not while restoring, writing, or while the broker is away or
+                # stands still.
                 self._heard = now
             elif now - self._heard > idle:
                 self.stop("idle")
@@ -278,7 +287,7 @@ class Worker:
             # Such news may be old, for it waits in a queue until the next poll: whether it is true is asked.
             self._doubt = self._doubt or error.str()
         elif is_fatal(error):
-            self._dead = f"the consumer is broken: {error.str()}"
+            self._fatal = self._fatal or error
 
     def _look_for_broker(self, now: float) -> None:
         if now - self._looked < 1:
@@ -315,10 +324,14 @@ class Worker:
             }
         else:
             extra["group_protocol"] = "consumer"
+        self._made += 1
+        made = self._made
         return consumer(
             self._settings,
             group,
-            error_cb=self._on_client_error,
+            # What is left of a consumer before says nothing of this one.
+            error_cb=lambda error: self._on_client_error(error) if made == self._made else None,
+            enable_partition_eof=True,
             max_poll_interval_ms=60_000,
             fetch_wait_max_ms=50,
             queued_min_messages=200_000,
@@ -326,8 +339,34 @@ class Worker:
             **extra,
         )
 
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def _rejoin(self, error: KafkaError, now: float) -> None:
+        """The place in the group is gone: what it gave is given up, and a new consumer asks for a new one.
+
+        Raises:
+            WorkerDead: joining again would not help.
+        """
+        again = self._membership.lost(error, now)
+        if again.news:
+            self._watcher(MembershipLost(again.reason, error.str()))
+        gone, tasks = self._consumer, list(self._tasks.values())
+        self._drop(gone, [TopicPartition(self._topic, task.partition) for task in tasks], lost=True)
+        time.sleep(again.wait_seconds)
+        self._consumer = self._new_consumer()
+        self._fatal = None
+        self._offsets_at = time.monotonic() + _REJOIN_SECONDS
+        self._subscribe()
+        in_background(gone.close)
+
     def _on_assign(self, source: Consumer, partitions: list[TopicPartition]) -> None:
+        if source is not self._consumer:
+            return
         self._joined, self._heard = True, time.monotonic()
+        self._membership.joined()
         numbers = tuple(sorted(partition.partition for partition in partitions))
         for number in numbers:
             old = self._tasks.pop(number, None)
@@ -358,6 +397,8 @@ class Worker:
         self._drop(source, partitions, lost=True)
 
     def _drop(self, source: Consumer, partitions: list[TopicPartition], *, lost: bool) -> None:
+        if source is not self._consumer:
+            return  # one that was given up, in its last moments
         numbers = tuple(sorted(partition.partition for partition in partitions))
         deadline = time.monotonic() + _FINISH_SECONDS / 4
         for number in numbers:
@@ -369,7 +410,10 @@ class Worker:
             else:
                 # Nobody has it yet: what is on its way may arrive, so that the next owner need not do it again.
                 task.finish(deadline)
-        source.incremental_unassign(partitions)
+        # Without a partition, that nothing comes says nothing until the group has answered again.
+        self._joined = self._joined and bool(self._tasks)
+        with contextlib.suppress(KafkaException):  # a broken consumer has let go of them already
+            source.incremental_unassign(partitions)
         if numbers:
             self._watcher(PartitionsRevoked(numbers, lost))
 

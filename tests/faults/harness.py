@@ -359,6 +359,11 @@ class Broker:
         assert running is not None
         os.kill(running.pid, signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        running = self._node.running()
+        assert running is not None
+        os.kill(running.pid, signal.SIGCONT)
+
     def down(self) -> None:
         self._node.down()
         self._chronicle.tell("broker down")

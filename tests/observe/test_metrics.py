@@ -260,6 +260,7 @@ class TestLogLines:
         for happening in (
             told.PartitionsRevoked((1,), lost=True),
             told.TransactionRefenced(1, "sent_again", "timed out"),
+            told.MembershipLost("fenced", "another one"),
             told.BrokerAway("all brokers down"),
             told.TicksStopped((1,), 16.0),
         ):
@@ -278,6 +279,7 @@ class TestLogLines:
         happened = [
             told.WorkerStarted("b", "g", "i"),
             told.PartitionsAssigned((2,)),
+            told.MembershipLost("held", "?"),
             told.PartitionRestored(2, 1, 1, 0.1, 0),
             told.TransactionRefenced(2, "committed", "?"),
             told.BrokerAway("?"),

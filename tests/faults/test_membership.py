@@ -1,0 +1,158 @@
+"""A worker whose place in the group is gone takes another; two of one name do not fight for it for ever."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.errors import Misconfigured
+from streams.pipeline import topics
+from streams.pipeline.clients import consumer
+from streams.pipeline.local_broker import free_port
+from streams.pipeline.settings import Settings
+from streams.pipeline.worker import GROUP
+from tests.faults.harness import (
+    DEAD,
+    SESSION_SECONDS,
+    Broker,
+    Chronicle,
+    Crew,
+    Installation,
+    assert_exact,
+    behind,
+    positions,
+    wait_until,
+)
+from tests.faults.pump import Day, Pump
+
+SEED = 20_260_305
+
+
+@pytest.fixture
+def installation(settings: Settings, tmp_path: Path) -> Installation:
+    made = Installation(settings, tmp_path, Chronicle(SEED))
+    made.create_topics(2)
+    return made
+
+
+def test_a_worker_that_was_fenced_by_nobody_who_lives_joins_again(installation: Installation, tmp_path: Path) -> None:
+    """As after a stall: the group took an answer of its own for a second member, and fenced the first."""
+    settings = installation.settings
+    day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
+    with Pump(settings, day, rate=500) as pump, Crew(installation) as crew:
+        worker = crew.start("worker")
+        crew.wait_for("worker", "parcels.worker.restored")
+        pump.open()
+        wait_until(lambda: positions(settings), "nothing was folded")
+        _come_and_go(settings, "worker")
+        told = crew.wait_for("worker", "parcels.worker.rejoining")
+        assert told["reason"] == "fenced"
+        wait_until(lambda: len(worker.said("parcels.worker.restored")) >= 4, "the worker did not come back")
+        pump.finish()
+        wait_until(lambda: not behind(settings), "the worker does not get to the end of the log")
+        assert worker.code is None
+        crew.stop()
+        assert not [line for line in worker.err.splitlines() if '"level": "error"' in line]
+    assert_exact(installation.verify(day.truth))
+
+
+def _come_and_go(settings: Settings, name: str) -> None:
+    """A member of this name joins and is gone."""
+    joined = threading.Event()
+    rival = consumer(
+        settings,
+        GROUP,
+        group_instance_id=name,
+        partition_assignment_strategy="cooperative-sticky",
+        session_timeout_ms=int(SESSION_SECONDS * 1000),
+    )
+    rival.subscribe([settings.prefix + topics.SCANS], on_assign=lambda *_: joined.set())
+    wait_until(lambda: rival.poll(0.05) or joined.is_set(), "the rival did not join")
+    rival.close()
+
+
+def test_of_two_workers_of_one_name_one_ends_and_says_why(installation: Installation, tmp_path: Path) -> None:
+    settings = installation.settings
+    day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
+    with Pump(settings, day, rate=500) as pump, Crew(installation) as crew:
+        workers = [crew.start("twin")]
+        crew.wait_for("twin", "parcels.worker.restored")
+        pump.open()
+        wait_until(lambda: positions(settings), "nothing was folded")
+        workers.append(crew.start("twin"))
+        wait_until(lambda: [each for each in workers if each.code is not None], "they fight for ever")
+        pump.finish()
+        wait_until(lambda: not behind(settings), "the other one does not get to the end of the log")
+        ended = [each for each in workers if each.code is not None]
+        assert [each.code for each in ended] == [DEAD]
+        assert "another one runs under the same name" in ended[0].err
+        assert '"twin"' in ended[0].err
+        left = next(each for each in workers if each.code is None)
+        left.signal(signal.SIGTERM)
+        assert left.wait() == 0, left.err
+    assert_exact(installation.verify(day.truth))
+
+
+def test_under_the_new_protocol_a_restarted_worker_waits_for_its_name(
+    installation: Installation, tmp_path: Path
+) -> None:
+    settings = installation.settings
+    day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
+    with (
+        Pump(settings, day, rate=500) as pump,
+        Crew(installation, "--protocol", "consumer", "--instance", "named") as crew,
+    ):
+        crew.start("first")
+        crew.wait_for("first", "parcels.worker.restored")
+        pump.open()
+        wait_until(lambda: positions(settings), "nothing was folded")
+        crew.kill("first")
+        second = crew.start("second")
+        crew.wait_for("second", "parcels.worker.restored")
+        assert [line["reason"] for line in second.said("parcels.worker.rejoining")] == ["held"]
+        pump.finish()
+        wait_until(lambda: not behind(settings), "the second worker does not get to the end of the log")
+        del crew.members["first"]
+        crew.stop()
+    assert_exact(installation.verify(day.truth))
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[tuple[Installation, Broker]]:
+    chronicle = Chronicle(SEED)
+    try:
+        broker = Broker(tmp_path / "broker", free_port(), chronicle)
+    except Misconfigured as error:
+        pytest.skip(f"no broker that can be stopped: {error}")
+    try:
+        made = Installation(Settings(bootstrap=broker.bootstrap), tmp_path, chronicle)
+        made.create_topics(2)
+        yield made, broker
+    finally:
+        broker.close()
+
+
+def test_a_worker_is_not_idle_while_its_broker_stands_still(
+    own_broker: tuple[Installation, Broker], tmp_path: Path
+) -> None:
+    """Longer than its session, and than it would wait for records: it lost its partitions, and comes back for them."""
+    made, broker = own_broker
+    day = Day.simulated(60_000, tmp_path / "truth.json", SEED)
+    with Pump(made.settings, day, rate=100_000) as pump:
+        pump.open()
+        pump.finish()
+    with Crew(made, "--until-idle", "3") as crew:
+        worker = crew.start("worker")
+        wait_until(lambda: positions(made.settings), "nothing was folded")
+        broker.freeze()
+        made.chronicle.tell("frozen")
+        threading.Event().wait(SESSION_SECONDS * 1.6)
+        assert worker.code is None, worker.err
+        broker.thaw()
+        assert worker.wait() == 0, worker.err
+        assert worker.said("parcels.worker.stopped")[0]["why"] == "idle"
+        assert len(worker.said("parcels.worker.restored")) > 2, "it finished before the broker stood still"
+    assert not behind(made.settings)
+    assert_exact(made.verify(day.truth))
