@@ -21,7 +21,7 @@ def verify(
     prefix: Prefix = None,
     as_json: Json = False,
 ) -> None:
-    """Compare states, milestones, alerts and dead letters with a truth file; exit 1 when anything differs.
+    """Compare states, milestones, alerts, throughput and dead letters with a truth file; exit 1 when anything differs.
 
     It reads the topics with a decoder of its own, not with the worker's. What it names "milestones missing" must have
     been written and is not there: after a crash of the broker itself, Kafka may have kept only a part of a transaction.
@@ -56,7 +56,7 @@ def _print(report: "Report", seconds: float) -> None:
         where = ", ".join(f"{count} in partition {partition}" for partition, count in sorted(report.behind.items()))
         print(f'hub.scans has records that no worker has folded yet: {where}. "parcels run --until-idle 5" folds them')
     words = ", ".join(f"{count} {reason}" for reason, count in sorted(report.dead_letters.items())) or "none"
-    counts = f"{report.parcels} parcels, {report.milestones} milestones, {report.alerts} alerts"
+    counts = f"{report.parcels} parcels, {report.milestones} milestones, {report.alerts} alerts, {report.deltas} deltas"
     print(f"{counts}, dead letters: {words}; {seconds:.1f} s")
     print("everything is as the truth says" if report.ok else "NOT as the truth says")
 
@@ -84,6 +84,7 @@ def _for_programs(report: "Report", seconds: float) -> dict[str, Any]:
             "wrong": rows(report.wrong_alerts),
             "missing": rows(report.missing_alerts),
         },
+        "throughput": {"count": report.deltas, "differences": rows(report.throughput_differences)},
         "dead_letters": {
             "by_reason": dict(sorted(report.dead_letters.items())),
             "differences": rows(report.dead_letter_differences),

@@ -3,10 +3,11 @@
 It shares no code with the compiled kernel: fastavro, dicts and mmh3. The checks are functions over iterables of
 records, so that a test can plant any fault; `streams/replay/verify_topics.py` feeds them from Kafka.
 
-Four things are compared with the truth file of a simulation: the newest state of every parcel, the last milestone of
-every parcel and stage, every alert (streams/replay/verify_alerts.py), and the dead letters by reason. Beside the truth,
-what must hold of any log is checked: positions and versions never go back; every milestone is there once, says what its
-id says, and follows from a record of its parcel.
+Five things are compared with the truth file of a simulation: the newest state of every parcel, the last milestone of
+every parcel and stage, every alert (streams/replay/verify_alerts.py), the sums of the throughput
+(streams/replay/verify_throughput.py), and the dead letters by reason. Beside the truth, what must hold of any log is
+checked: positions and versions never go back; every milestone is there once, says what its id says, and follows from a
+record of its parcel.
 """
 
 import json
@@ -78,6 +79,9 @@ class Report:
     wrong_alerts: list[Difference] = field(default_factory=list)
     # An alert that must have been told and is not there.
     missing_alerts: list[Difference] = field(default_factory=list)
+    deltas: int = 0
+    # A delta that contradicts itself, or a sum that is not as it must be.
+    throughput_differences: list[Difference] = field(default_factory=list)
     dead_letters: Counter[str] = field(default_factory=Counter)
     dead_letter_differences: list[Difference] = field(default_factory=list)
     # Partition -> records of hub.scans that no position covers yet.
@@ -98,6 +102,7 @@ class Report:
             "alerts doubled": self.doubled_alerts,
             "alerts wrong": self.wrong_alerts,
             "alerts missing": self.missing_alerts,
+            "throughput": self.throughput_differences,
             "dead letters": self.dead_letter_differences,
         }
 

@@ -8,9 +8,10 @@ from confluent_kafka import Message, TopicPartition
 from streams.pipeline.clients import consumer, read_to_end
 from streams.pipeline.deadletters import read_dead_letters
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import ALERTS, MILESTONES, SCANS, STATE, check
+from streams.pipeline.topics import ALERTS, MILESTONES, SCANS, STATE, THROUGHPUT, check
 from streams.replay.verify import Evidence, Milestones, Record, Report, States, compare_dead_letters, compare_states
 from streams.replay.verify_alerts import Alerts
+from streams.replay.verify_throughput import Throughput
 
 
 def verify(settings: Settings, truth: Mapping[str, Any]) -> Report:
@@ -35,6 +36,11 @@ def verify(settings: Settings, truth: Mapping[str, Any]) -> Report:
     alerts = Alerts(report)
     alerts.add(_records(read_to_end(settings, settings.prefix + ALERTS)))
     alerts.compare(truth["parcels"])
+    # A truth file of a time before it had this says nothing of it.
+    if "throughput" in truth:
+        throughput = Throughput(report)
+        throughput.add(_records(read_to_end(settings, settings.prefix + THROUGHPUT)))
+        throughput.compare(truth["throughput"])
     compare_dead_letters(truth["dead_letters"], read_dead_letters(settings), report)
     report.behind = _behind(settings, states.positions, partitions)
     return report

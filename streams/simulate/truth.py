@@ -28,6 +28,7 @@ from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.domain.promises import Promises
 from streams.domain.records import RecordColumns, RecordType
 from streams.errors import Misconfigured
+from streams.simulate.counted import Counted
 from streams.simulate.day import Counts, Scenario
 from streams.simulate.watched import Ticks, watch
 
@@ -163,7 +164,8 @@ class TruthFile:
 
     A context manager and a witness of `Simulation`:
     {"format", "seed", "promises": digest, "parcels": {parcel_id: state_of(...) and three more},
-    "records", "duplicates", "dead_letters": {reason: count}}
+    "records", "duplicates", "dead_letters": {reason: count},
+    "throughput": {site: {station: {kind: {direction: {minute since 1970: scans}}}}}}
 
     The three: "clocks" as in ParcelState, "standing": {about: type} of what was told and stands, and "told":
     [[type, about, hub_time, alert_id in hex]] of all that must ever be told. A parcel that retired has "retired", and
@@ -175,6 +177,7 @@ class TruthFile:
         self._path, self._part, self._seed = path, path.with_name(path.name + ".part"), scenario.seed
         self._promises = promises or Promises.default()
         self._ticks = Ticks(scenario.start_ms, scenario.tick_ms, scenario.end_ms)
+        self._counted = Counted()
         self._complete = False
 
     def __enter__(self) -> Self:
@@ -218,6 +221,8 @@ class TruthFile:
         watched = watch(
             parcel_id, [(time, said.record()) for time, said in arrived], self._ticks, self._promises, _hash
         )
+        for known in (*watched.past, watched.known):
+            self._counted.add(known)
         told = [[alert["type"], alert["about"], alert["hub_time"], alert["alert_id"].hex()] for alert in watched.alerts]
         parcel: dict[str, Any] = {"told": told}
         if watched.retired:
@@ -233,6 +238,7 @@ class TruthFile:
             "records": counts.records,
             "duplicates": counts.duplicates,
             "dead_letters": dict(sorted(counts.dead_letters.items())),
+            "throughput": self._counted.nested(),
         }
         self._file.write("\n},\n" + json.dumps(rest).removeprefix("{") + "\n")
         self._complete = True

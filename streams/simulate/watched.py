@@ -39,6 +39,8 @@ class Watched:
     alerts: list[dict[str, Any]] = field(default_factory=list)
     # Its distinct records at the end; none when it retired.
     known: list[Record] = field(default_factory=list)
+    # What was known each time that it retired.
+    past: list[list[Record]] = field(default_factory=list)
     # Did it leave parcel.state, if only for a while?
     retired: bool = False
     clocks: list[dict[str, Any]] = field(default_factory=list)
@@ -77,6 +79,7 @@ def watch(
         made.alerts += said
         due = looked.next
         if looked.retires is not None and tick > looked.retires:
+            made.past.append(made.known)
             made.known, made.retired, due = [], True, None
     made.known += [record for _, record in arrived[place:]]
     if made.known:

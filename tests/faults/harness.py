@@ -426,5 +426,7 @@ def assert_exact(report: dict[str, Any], *, broker_crashed: bool = False) -> Non
     assert report["behind"] == {}
     if broker_crashed:
         print(f"milestones that the broker's own crash took: {len(report['milestones']['missing'])}")
+        print(f"cells of the throughput that it changed: {len(report['throughput']['differences'])}")
     else:
         assert report["milestones"]["missing"] == []
+        assert report["throughput"]["differences"] == []
