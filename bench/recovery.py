@@ -135,7 +135,7 @@ def _worker(given: Cluster, way: Way, number: int) -> Watched:
 @contextmanager
 def _scans_flow(given: Cluster, rate: int) -> Iterator[None]:
     # More parcels than anybody waits for: it is stopped at the end.
-    command = _command("simulate", given, "--seed", str(SEED), "--parcels", "300000", "--rate", str(rate))
+    command = _command("simulate", given, "--seed", str(SEED), "--parcels", "300000", "--rate", str(rate), "--expanded")
     simulator = start("parcels simulate", command, given.scratch / f"{given.settings.prefix}simulate")
     try:
         yield
@@ -187,7 +187,7 @@ def _restore(given: Cluster, parcels: int) -> dict[str, Any]:
     patience = 600 + parcels / 500
     simulator = start(
         "parcels simulate",
-        _command("simulate", given, "--seed", str(SEED), "--parcels", str(parcels), "--clean"),
+        _command("simulate", given, "--seed", str(SEED), "--parcels", str(parcels), "--clean", "--expanded"),
         given.scratch / "restore-simulate",
     )
     simulator.wait(patience, f"simulating {parcels:,} parcels")

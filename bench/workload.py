@@ -8,7 +8,7 @@ from streams.errors import StreamsError
 from streams.pipeline import topics
 
 # A simulated parcel has about this many records, duplicates included.
-RECORDS_PER_PARCEL = 10.84
+RECORDS_PER_PARCEL = 11.92
 SEED = 7
 _SECONDS = 300
 
@@ -20,7 +20,7 @@ def produce(cluster: Cluster, records: int) -> int:
         StreamsError: the simulator failed.
     """
     topics.apply(cluster.settings, topics.plan(cluster.settings))
-    command = [sys.executable, "-m", "streams.cli", "simulate", "--seed", str(SEED)]
+    command = [sys.executable, "-m", "streams.cli", "simulate", "--expanded", "--seed", str(SEED)]
     command += ["--parcels", str(round(records / RECORDS_PER_PARCEL))]
     command += ["--bootstrap", cluster.settings.bootstrap, "--prefix", cluster.settings.prefix]
     simulator = start("parcels simulate", command, cluster.scratch / "simulate")

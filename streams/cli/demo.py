@@ -86,7 +86,16 @@ def demo(
         speed = round((24 + _AFTER_HOURS) * 3600 / seconds)
         hub = running.start(
             where,
-            *("simulate", "--parcels", str(parcels), "--seed", str(_SEED), "--after-hours", str(_AFTER_HOURS)),
+            *(
+                "simulate",
+                "--expanded",
+                "--parcels",
+                str(parcels),
+                "--seed",
+                str(_SEED),
+                "--after-hours",
+                str(_AFTER_HOURS),
+            ),
             *("--speed", str(speed), "--truth", _path(truth)),
             *("--via", "http", "--gateway", f"http://127.0.0.1:{gateway_port}"),
         )

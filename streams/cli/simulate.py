@@ -51,6 +51,13 @@ def simulate(
         typer.Option("--dirt", metavar="WHAT=SHARE", help="Set one share of what goes wrong (below); repeatable."),
     ] = None,
     clean: Annotated[bool, typer.Option("--clean", help="Nothing goes wrong, but for what --dirt says.")] = False,
+    expanded: Annotated[
+        bool,
+        typer.Option(
+            "--expanded",
+            help="Instead of events of containers, the scans that follow from them: hub.scans alone holds the days.",
+        ),
+    ] = False,
     via: Annotated[
         Literal["kafka", "http"],
         typer.Option(help="http: through a gateway, as scanners send their scans."),
@@ -62,10 +69,11 @@ def simulate(
     prefix: Prefix = None,
     json: Json = False,
 ) -> None:
-    """Play the days of a hub: scans, advices and ticks into hub.scans, in the order of their arrival.
+    """Play the days of a hub: scans, container events, advices and ticks, in the order of their arrival.
 
     Aircraft and trucks arrive in two waves a day; their parcels are unloaded, unpacked, sorted, cleared by customs,
-    packed, loaded and dispatched, and some are seen to be delivered. All times are simulated.
+    packed, loaded and dispatched, and some are seen to be delivered. All times are simulated. What happens to bags,
+    ULDs and trucks goes to hub.containers, and only what is scanned of the parcels themselves to hub.scans.
 
     What goes wrong, as shares of the scans if nothing else is said (--dirt duplicates=0.05):
       duplicates=0.01      sent again within a minute, to the byte
@@ -86,6 +94,9 @@ def simulate(
       damaged=0.0005       of the parcels
       lost=0.0002          of the parcels
       unadvised=0.015      of the parcels: no advice
+      extra=0.001          of the parcels: in a bag and not on its manifest
+      absent=0.001         of the parcels: on the manifest of a bag and not in it
+      moved=0.01           of the bags that come: moved to another ULD before it left
 
     Examples:
       parcels simulate --parcels 20000 --seed 7 --truth truth.json
@@ -102,7 +113,7 @@ def simulate(
         raise Misconfigured("--rate and --speed contradict each other: give one of them")
     described = Hub.default() if hub is None else load_hub(hub)
     scenario = Scenario(
-        parcels, seed, days, _instant(start), after_hours, tick_seconds, _dirt(dirt or [], clean), described
+        parcels, seed, days, _instant(start), after_hours, tick_seconds, _dirt(dirt or [], clean), described, expanded
     )
     watched = load_promises(promises)
     with ExitStack() as stack:
@@ -123,6 +134,7 @@ def simulate(
         "parcels": parcels,
         "seed": seed,
         "records": counts.records,
+        "containers": counts.containers,
         "duplicates": counts.duplicates,
         "ticks": counts.ticks,
         "dead_letters": dict(counts.dead_letters),
@@ -137,7 +149,8 @@ def _report(result: dict[str, Any], json: bool, stream: Any) -> None:
         return
     broken = sum(result["dead_letters"].values())
     print(
-        f"{result['records']:,} records of {result['parcels']:,} parcels, {result['duplicates']:,} duplicates, "
+        f"{result['records']:,} records of {result['parcels']:,} parcels, {result['containers']:,} events of "
+        f"containers, {result['duplicates']:,} duplicates, "
         f"{broken:,} that nobody can use and {result['ticks']:,} ticks into {result['to']} "
         f"in {result['seconds']:.1f} s ({result['per_second']:,.0f} a second)",
         file=stream,

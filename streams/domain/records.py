@@ -1,4 +1,6 @@
-"""A run of records of `hub.scans` as columns, before they are encoded: what a producer of many records hands on.
+"""A run of records of `hub.scans` and `hub.containers` as columns, before they are encoded.
+
+It is what a producer of many records hands on.
 
 The convention of a column is that of the Avro kernel: an int64 value and an int32 length per row. Numbers, enums and
 booleans: the number, and 0. Texts: the position in `text`, and the bytes. Null: anything, and -1.
@@ -21,14 +23,16 @@ class RecordType(IntEnum):
     ADVICE = 1
     TICK = 2  # goes to every partition
     RAW = 3  # bytes to be sent as they are
+    CONTAINER = 4  # for hub.containers
 
 
 @dataclass(frozen=True, slots=True)
 class RecordColumns:
     """Records in the order in which they enter the log.
 
-    `columns` has the fields of Scan, Advice and Tick by their names in the schemas, each with a row for every record;
-    only the rows of the types that have the field mean anything.
+    `columns` has the fields of Scan, Advice, Tick and ContainerEvent by their names in the schemas, each with a row for
+    every record; only the rows of the types that have the field mean anything. `lists` has the fields that are lists of
+    texts: how many items each record has, and the items of all records one after the other.
     """
 
     types: NDArray[np.uint8]  # RecordType of each row
@@ -36,6 +40,7 @@ class RecordColumns:
     text: NDArray[np.uint8]
     keys: Column  # the record's key; null for ticks
     columns: Mapping[str, Column]
+    lists: Mapping[str, tuple[NDArray[np.int64], Column]]
     raw: Sequence[bytes | None]  # values of the RAW rows, in order; None is a record without a value
 
     @property

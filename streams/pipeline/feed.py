@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from streams.domain.records import RecordColumns, RecordType
 from streams.errors import StreamsError
 from streams.kernel.avro_encode import Encoder
+from streams.kernel.avro_layout import Frame
 from streams.pipeline import clients
 from streams.pipeline.schemas import load_schemas
 from streams.pipeline.settings import Settings
@@ -43,17 +44,19 @@ class Encoded:
 
 
 class ColumnsEncoder:
-    """Turns the columns of a simulation into the bytes of the log."""
+    """Turns the columns of a simulation into the bytes of the logs."""
 
     def __init__(self) -> None:
         schemas = load_schemas()
         self._encoders = [
             (int(type_), Encoder(schemas.current(name), schemas.id(name)))
-            for type_, name in ((RecordType.SCAN, "Scan"), (RecordType.ADVICE, "Advice"), (RecordType.TICK, "Tick"))
+            for type_, name in (
+                (RecordType.SCAN, "Scan"),
+                (RecordType.ADVICE, "Advice"),
+                (RecordType.TICK, "Tick"),
+                (RecordType.CONTAINER, "ContainerEvent"),
+            )
         ]
-        self._fields = {
-            type_: [column.path for column in encoder.layout.frames[0].columns] for type_, encoder in self._encoders
-        }
 
     def encode(self, columns: RecordColumns) -> Encoded:
         """Keys and values of all records."""
@@ -61,13 +64,8 @@ class ColumnsEncoder:
         values: list[bytes | None] = [None] * rows
         for type_, encoder in self._encoders:
             which = np.flatnonzero(columns.types == type_)
-            numbers = np.empty((len(self._fields[type_]), len(which)), np.int64)
-            lengths = np.empty(numbers.shape, np.int32)
-            for place, path in enumerate(self._fields[type_]):
-                number, length = columns.columns[path]
-                number.take(which, out=numbers[place])
-                length.take(which, out=lengths[place])
-            blob, ends = encoder.encode(len(which), [(numbers, lengths)], (columns.text,))
+            frames = [_table(columns, frame, which) for frame in encoder.layout.frames]
+            blob, ends = encoder.encode(len(which), frames, (columns.text,))
             octets = blob.tobytes()
             for row, (begin, end) in zip(which.tolist(), pairwise(ends.tolist()), strict=True):
                 values[row] = octets[begin:end]
@@ -79,7 +77,29 @@ class ColumnsEncoder:
             None if length < 0 else text[begin : begin + length]
             for begin, length in zip(at.tolist(), size.tolist(), strict=True)
         ]
-        return Encoded(keys, values, np.flatnonzero(columns.types == RecordType.TICK).tolist())
+        ticks, containers = (
+            np.flatnonzero(columns.types == type_).tolist() for type_ in (RecordType.TICK, RecordType.CONTAINER)
+        )
+        return Encoded(keys, values, ticks, containers)
+
+
+def _table(columns: RecordColumns, frame: Frame, which: NDArray[np.int64]) -> tuple[Any, Any]:
+    """The columns of the rows `which`, or of all items of a list, as the encoder takes them."""
+    if frame.path:
+        _, (items, lengths) = columns.lists[frame.path.removesuffix("[]")]
+        return items.reshape(1, -1), lengths.reshape(1, -1)
+    numbers = np.empty((len(frame.columns), len(which)), np.int64)
+    lengths = np.empty(numbers.shape, np.int32)
+    for place, column in enumerate(frame.columns):
+        if column.type == "array":
+            counts, _ = columns.lists[column.path]
+            (np.cumsum(counts) - counts).take(which, out=numbers[place])
+            lengths[place] = counts[which]
+        else:
+            number, length = columns.columns[column.path]
+            number.take(which, out=numbers[place])
+            length.take(which, out=lengths[place])
+    return numbers, lengths
 
 
 class Feed:

@@ -255,20 +255,40 @@ def compare_states(truth: Mapping[str, Parcel], states: Iterable[Parcel], eviden
         differences += _disorder(state)
         unseen.pop(parcel_id, None)
         expected = truth.get(parcel_id)
-        if expected is None or "version" not in expected:
+        if expected is None or "kinds" not in expected:
             differences.append(Difference(parcel_id, "parcel", "not in the truth", f"version {state['version']}"))
             continue
         for name, wanted in expected.items():
             if name in _NOT_IN_STATES:
                 continue
+            if name == "standing" and "perhaps" in expected:
+                differences += _standing(parcel_id, expected, _SHORT[name](state))
+                continue
             found = _SHORT[name](state) if name in _SHORT else state.get(name)
             if found != wanted:
                 differences.append(Difference(parcel_id, name, wanted, found))
     for parcel_id in unseen:
-        if "version" not in truth[parcel_id]:
+        if "kinds" not in truth[parcel_id]:
             continue
         differences.append(Difference(parcel_id, "parcel", f"version {truth[parcel_id].get('version')}", "no state"))
     return differences
+
+
+def _standing(parcel_id: str, expected: Parcel, found: Mapping[str, str]) -> list[Difference]:
+    """Alerts that stand and should not, or the other way round; of some the truth does not know."""
+    wanted = expected["standing"]
+    return [
+        Difference(parcel_id, f"standing {about}", wanted.get(about), found.get(about))
+        for about in sorted(wanted.keys() | found.keys())
+        if wanted.get(about) != found.get(about)
+        and (about not in expected["perhaps"] or found.get(about) not in ("AT_RISK", "ANOMALY"))
+    ]
+
+
+def _live(state: Parcel) -> str:
+    """SHA-256 of the identities of the records that count, in their order."""
+    live = (e["identity"] for e in state["scans"] if not e["voided"] and e["kind"] != "VOID")
+    return sha256(b"".join(live)).hexdigest()
 
 
 def _digest(state: Parcel) -> str:
@@ -280,10 +300,11 @@ def _digest(state: Parcel) -> str:
 _SHORT: Final[Mapping[str, Callable[[Parcel], Any]]] = {
     "kinds": lambda state: {each["kind"]: [each["first"], each["last"], each["count"]] for each in state["kinds"]},
     "entries": _digest,
+    "live": _live,
     "standing": lambda state: {each["about"]: each["type"] for each in state["alerts"]},
 }
 # What the truth says of a parcel beside its state.
-_NOT_IN_STATES: Final = frozenset({"told", "retired"})
+_NOT_IN_STATES: Final = frozenset({"told", "retired", "perhaps"})
 
 
 def _disorder(state: Parcel) -> list[Difference]:

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from streams.domain.containment import EMPTIED
 from streams.domain.hub import Hub, StationKind
 from streams.domain.reasons import Reason
 from streams.domain.records import RecordColumns, RecordType
@@ -18,6 +19,7 @@ from streams.errors import Misconfigured
 from streams.simulate import dirt as dirts
 from streams.simulate.broken import CASES
 from streams.simulate.dirt import Dirt
+from streams.simulate.inferred import inferred
 from streams.simulate.manifest import ADVICE_LEAD, VOID_REASONS, Convoy, Desk, Manifest
 from streams.simulate.names import DEVICES_PER_STATION, Ints, Names
 from streams.simulate.rows import DAY, HOUR, ROW, SECOND, Rows, Shelf, chosen, joined
@@ -45,6 +47,8 @@ class Scenario:
     tick_seconds: float = 60.0
     dirt: Dirt = field(default_factory=Dirt)
     hub: Hub = field(default_factory=Hub.default)
+    # Instead of the events of containers, the scans of parcels that follow from them.
+    expanded: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated."""
@@ -72,12 +76,18 @@ class Scenario:
         """Nothing enters the log after this."""
         return self.start_ms + self.days * DAY + int(self.after_hours * HOUR)
 
+    @property
+    def settled_ms(self) -> int:
+        """The first tick that the log does not hold any more: by then everything is known, however it arrived."""
+        return self.start_ms - (self.start_ms - self.end_ms) // self.tick_ms * self.tick_ms
+
 
 @dataclass(slots=True)
 class Counts:
     """What entered the log so far."""
 
-    records: int = 0  # distinct scans, voids and advices
+    records: int = 0  # distinct scans, voids and advices of parcels
+    containers: int = 0  # distinct events of containers
     duplicates: int = 0
     ticks: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
@@ -91,10 +101,11 @@ class Simulation:
         self._witness = witness
         self._chance = np.random.Generator(np.random.PCG64(scenario.seed))
         self._names = Names(scenario.hub, scenario.seed, scenario.start_ms, scenario.end_ms + DAY)
-        per_day = scenario.parcels / scenario.days
-        self._desk = Desk(scenario.hub, self._names, scenario.dirt, self._chance, scenario.start_ms, per_day)
+        self._desk = Desk(scenario.hub, self._names, scenario.dirt, self._chance, scenario.start_ms)
+        self._emptied = self._names.words(EMPTIED)
         stations = self._names.stations
-        self._handheld = np.array([station.kind in _HANDHELD for _, station in stations])
+        handheld = [station.kind in _HANDHELD for _, station in stations]
+        self._handheld = np.array(handheld + [False] * len(self._names.partners))
         self._skews = dirts.device_skews(len(stations), scenario.dirt, self._chance)
         self._scans_of_device = np.zeros(len(stations) * DEVICES_PER_STATION, np.int64)
         self._happens, self._arrives = Shelf(), Shelf()
@@ -107,12 +118,15 @@ class Simulation:
             for first in range(0, len(ticked), _BATCH):
                 part = ticked[first : first + _BATCH]
                 self._count(part)
-                yield self._names.columns(part)
+                yield self._columns(part)
         # The clock goes on to the end.
         for first in range(0, len(rest := self._ticks(self.scenario.end_ms - 1)), _BATCH):
             part = rest[first : first + _BATCH]
             self._count(part)
-            yield self._names.columns(part)
+            yield self._columns(part)
+
+    def _columns(self, rows: Rows) -> RecordColumns:
+        return self._names.columns(rows, self._desk.lists)
 
     def _hours(self) -> Iterator[Rows]:
         """What enters the log, hour by hour, in order."""
@@ -122,13 +136,13 @@ class Simulation:
             yield from self._until(max(time, scenario.start_ms))
             if convoy is not None:
                 manifest = self._desk.manifest(convoy)
-                waiting[number] = manifest, self._enter(manifest.advices)
+                waiting[number] = manifest, self._enter(manifest.advices, time)
                 continue
             manifest, advices = waiting.pop(number)
-            scans = self._enter(dirts.miss(Story(self._desk, manifest).tell(), scenario.dirt, self._chance))
+            told = self._enter(dirts.miss(Story(self._desk, manifest).tell(), scenario.dirt, self._chance), time)
             if self._witness is not None:
-                seen = joined([advices, scans])
-                self._witness(self._names.columns(chosen(seen, seen["arrival"] < scenario.end_ms)))
+                seen = joined([advices, told])
+                self._witness(self._columns(chosen(seen, seen["arrival"] < scenario.end_ms)))
         yield from self._until(scenario.end_ms + 400 * DAY)
 
     def _schedule(self) -> list[tuple[int, int, Convoy | None]]:
@@ -161,16 +175,36 @@ class Simulation:
                     yield Convoy(by_air, first + part.start, vehicle[part], arrives[part])
                 first += size
 
-    def _enter(self, rows: Rows) -> Rows:
-        """Send `rows` on their way into the log, with the VOIDs that follow them; all of them, as they arrive."""
+    def _enter(self, rows: Rows, now: int) -> Rows:
+        """Send `rows` on their way into the log, with the VOIDs that follow them.
+
+        Returns:
+            All records of their parcels, those that are inferred among them.
+        """
         desk, dirt, chance = self._desk, self.scenario.dirt, self._chance
         more, overtaken = dirts.add_voids(rows, dirt, chance, desk.serial, desk.reasons(VOID_REASONS, len(rows)))
         desk.serial += 2 * len(more)
         entered = joined([rows, more])
         dirts.wrong_clocks(entered, self._handheld, self._skews, dirt, chance)
         dirts.arrive(entered, overtaken, dirt, chance)
-        self._happens.put(entered, entered["time"])
-        return entered
+        of_container = entered["type"] == RecordType.CONTAINER
+        if not of_container.any():
+            self._send(entered, now)
+            return entered
+        own, events = chosen(entered, ~of_container), chosen(entered, of_container)
+        desk.lists.keep(events["parcel"], events["arrival"])
+        # What comes after the end of the log nobody knows.
+        known = chosen(events, events["arrival"] < self.scenario.end_ms)
+        if self._witness is not None or self.scenario.expanded:
+            follows = inferred(known, desk.lists, self._names.site_of_station, self._emptied)
+        else:
+            follows = known[:0]
+        self._send(joined([own, follows if self.scenario.expanded else events]), now)
+        return joined([own, follows])
+
+    def _send(self, rows: Rows, now: int) -> None:
+        # What happened long before it was told here, as a manifest says, is in nobody's way.
+        self._happens.put(rows, np.maximum(rows["time"], max(now, self.scenario.start_ms)))
 
     def _until(self, time: int) -> Iterator[Rows]:
         """Everything that enters the log in the hours that end by `time`."""
@@ -186,6 +220,7 @@ class Simulation:
             rows = chosen(rows, _log_times(rows) < self.scenario.end_ms)
             if len(rows):
                 yield rows.take(np.lexsort((rows["again"], _log_times(rows))))
+        self._desk.lists.forget(time)
 
     def _number_devices(self, rows: Rows) -> None:
         """Give each scan the running number of its device; `rows` are in the order in which they happened."""
@@ -225,7 +260,9 @@ class Simulation:
         repeats = int(((rows["again"] > 0) & ~broken).sum())
         self.counts.ticks += ticks
         self.counts.duplicates += repeats
-        self.counts.records += len(rows) - ticks - repeats - int(broken.sum())
+        containers = int(((types == RecordType.CONTAINER) & (rows["again"] == 0)).sum())
+        self.counts.containers += containers
+        self.counts.records += len(rows) - ticks - repeats - containers - int(broken.sum())
 
 
 def _log_times(rows: Rows) -> Ints:

@@ -41,6 +41,9 @@ class Dirt:
     damaged: float = 0.0005  # of the parcels
     lost: float = 0.0002  # of the parcels
     unadvised: float = 0.015  # of the parcels: no Advice
+    extra: float = 0.001  # of the parcels: in a bag and not on its manifest
+    absent: float = 0.001  # of the parcels: on the manifest of a bag and not in it
+    moved: float = 0.01  # of the bags that come: moved to another ULD after these were packed
 
     def __post_init__(self) -> None:
         """Refuse what is not a share."""
@@ -68,8 +71,8 @@ _OVERTAKES: Final = 0.2
 
 
 def miss(rows: Rows, dirt: Dirt, chance: Generator) -> Rows:
-    """Leave out scans that were never made; advices are not scans."""
-    kept = (chance.random(len(rows)) >= dirt.missed) | (rows["type"] != RecordType.SCAN) | (rows["kind"] == LOST)
+    """Leave out scans that were never made, of parcels and of containers; advices are not scans."""
+    kept = (chance.random(len(rows)) >= dirt.missed) | (rows["type"] == RecordType.ADVICE) | (rows["kind"] == LOST)
     return chosen(rows, kept)
 
 
@@ -83,11 +86,13 @@ def add_voids(rows: Rows, dirt: Dirt, chance: Generator, serial: int, reasons: N
     wrong = np.flatnonzero(chance.random(len(rows)) < dirt.voids)
     targets = rows.take(wrong)
     voids = targets.copy()
-    voids["type"], voids["kind"] = RecordType.SCAN, VOID
+    of_container = targets["type"] == RecordType.CONTAINER
+    voids["type"], voids["kind"] = np.where(of_container, RecordType.CONTAINER, RecordType.SCAN), VOID
     voids["other"] = targets["serial"]
     voids["time"] += lognormal(chance, len(targets), 6 * MINUTE, 1.0)
     voids["reason"] = reasons[wrong]
-    voids["lane"], voids["container"], voids["weight"] = -1, 0, 0
+    voids["lane"], voids["weight"] = -1, 0
+    voids["container"][~of_container], voids["parcel"][of_container] = 0, 0
     voids["serial"] = np.where(
         chance.random(len(targets)) < _SAME_ID, targets["serial"], serial + np.arange(len(targets))
     )
@@ -104,7 +109,7 @@ def wrong_clocks(
     rows: Rows, handheld: NDArray[np.bool_], skews: NDArray[np.int64], dirt: Dirt, chance: Generator
 ) -> None:
     """Set by how much each scan's clock was wrong. `handheld`: by station; `skews`: ms by device."""
-    scans = rows["type"] == RecordType.SCAN
+    scans = rows["type"] != RecordType.ADVICE
     own = scans & (rows["other"] == NONE) & handheld[rows["station"]] & (rows["device"] >= 0)
     rows["skew"] = np.where(own, skews[rows["device"]], 0)
     wrong = scans & (chance.random(len(rows)) < dirt.wrong_clock)
@@ -118,18 +123,20 @@ def device_skews(stations: int, dirt: Dirt, chance: Generator) -> NDArray[np.int
 
 
 def arrive(rows: Rows, overtaken: Rows, dirt: Dirt, chance: Generator) -> None:
-    """Set when each record is accepted into the log."""
+    """Set when each record is accepted into the log: soon after it happened, or after the time set so far."""
     drawn = chance.random(len(rows))
     prompt = np.minimum(lognormal(chance, len(rows), 250, 0.8), 2 * SECOND)
     late = _between(chance, len(rows), MINUTE, 4 * HOUR)
     very_late = _between(chance, len(rows), HOUR, 48 * HOUR)
     is_late = (drawn < dirt.late) | np.isin(rows["serial"], overtaken) & (rows["kind"] != VOID)
     is_very_late = ~is_late & (drawn < dirt.late + dirt.very_late)
-    rows["arrival"] = rows["time"] + np.where(is_late, late, np.where(is_very_late, very_late, prompt))
+    told = np.where(rows["arrival"] != 0, np.maximum(rows["arrival"], rows["time"]), rows["time"])
+    rows["arrival"] = told + np.where(is_late, late, np.where(is_very_late, very_late, prompt))
 
 
 def repeat(rows: Rows, dirt: Dirt, chance: Generator) -> Rows:
-    """Exact copies of some of `rows`, which enter the log after them."""
+    """Exact copies of some of `rows`, which enter the log after them; what is inferred is sent once."""
+    rows = chosen(rows, rows["via"] == 0)
     once = chosen(rows, chance.random(len(rows)) < dirt.duplicates)
     once["again"] = 1 + np.minimum(lognormal(chance, len(once), 5 * SECOND, 1.2), MINUTE)
     seen = np.flatnonzero(chance.random(len(rows)) < dirt.bursts)
@@ -140,7 +147,8 @@ def repeat(rows: Rows, dirt: Dirt, chance: Generator) -> Rows:
 
 def breakages(rows: Rows, dirt: Dirt, chance: Generator, serial: int) -> Rows:
     """Values that nobody can use, sent in the place of good ones."""
-    broken = chosen(rows, chance.random(len(rows)) < dirt.broken)
+    own = (rows["type"] != RecordType.CONTAINER) & (rows["via"] == 0)
+    broken = chosen(rows, own & (chance.random(len(rows)) < dirt.broken))
     broken["type"] = RecordType.RAW
     broken["other"] = chance.integers(0, len(CASES), len(broken))
     broken["serial"] = serial + np.arange(len(broken))

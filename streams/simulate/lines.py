@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from streams.domain.kinds import DIRECTIONS, KINDS
-from streams.domain.records import RecordColumns, RecordType
+from streams.domain.records import Column, RecordColumns, RecordType
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SCAN: Final = (
@@ -18,7 +18,16 @@ _ADVICE: Final = (
     "event_id", "parcel_id", "event_time", "record_time", "direction", "service", "origin", "destination",
     "planned_lane", "owner", "promised_at",
 )  # fmt: skip
-_FIELDS: Final = {RecordType.SCAN: _SCAN, RecordType.ADVICE: _ADVICE, RecordType.TICK: ("hub_time", "clock")}
+_CONTAINER: Final = (
+    "event_id", "container_id", "kind", "event_time", "utc_offset_minutes", "record_time", "site", "station", "lane",
+    "reason", "voids", "device_id", "device_seq",
+)  # fmt: skip
+_FIELDS: Final = {
+    RecordType.SCAN: _SCAN,
+    RecordType.ADVICE: _ADVICE,
+    RecordType.TICK: ("hub_time", "clock"),
+    RecordType.CONTAINER: _CONTAINER,
+}
 _TIMES: Final = frozenset({"event_time", "record_time", "promised_at", "hub_time"})
 _NUMBERS: Final = frozenset({"utc_offset_minutes", "device_seq", "weight_g"})
 _WORDS: Final = {"kind": KINDS, "direction": DIRECTIONS}
@@ -30,6 +39,8 @@ def lines(columns: RecordColumns) -> Iterator[str]:
     listed = {field: (at.tolist(), size.tolist()) for field, (at, size) in columns.columns.items()}
     key_at, key_size = (part.tolist() for part in columns.keys)
     raw = iter(columns.raw)
+    lists = {name: _texts(text, items) for name, (_, items) in columns.lists.items()}
+    counts = {name: counts.tolist() for name, (counts, _) in columns.lists.items()}
     for row, type_ in enumerate(columns.types.tolist()):
         if type_ == RecordType.RAW:
             value = next(raw)
@@ -51,7 +62,15 @@ def lines(columns: RecordColumns) -> Iterator[str]:
                 record[field] = number
             elif length:
                 record[field] = text[number : number + length].decode()
+        if type_ == RecordType.CONTAINER:
+            record |= {name: [next(items) for _ in range(counts[name][row])] for name, items in lists.items()}
+            record = {name: value for name, value in record.items() if value != []}
         yield json.dumps(record)
+
+
+def _texts(text: bytes, column: Column) -> Iterator[str]:
+    for at, size in zip(*(part.tolist() for part in column), strict=True):
+        yield text[at : at + size].decode()
 
 
 def iso(time_ms: int) -> str:

@@ -1,5 +1,6 @@
 """What is known of some vehicles before they come: their parcels, where these go, and the advices about them."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ from streams.domain import kinds
 from streams.domain.hub import Hub, LaneMode
 from streams.domain.records import RecordType
 from streams.simulate.dirt import Dirt, lognormal
+from streams.simulate.lists import Lists
 from streams.simulate.names import Ints, Names
 from streams.simulate.rows import HOUR, MINUTE, NONE, ROW, Rows, chosen
 
@@ -54,12 +56,13 @@ class Manifest:
 class Desk:
     """What all convoys of one simulated log share: words, lanes, chance, and `serial`, the next free record number."""
 
-    def __init__(
-        self, hub: Hub, words: Names, dirt: Dirt, chance: Generator, begin_ms: int, parcels_per_day: float
-    ) -> None:
+    def __init__(self, hub: Hub, words: Names, dirt: Dirt, chance: Generator, begin_ms: int) -> None:
         self.begin_ms = begin_ms
         self.hub, self.names, self.dirt, self.chance = hub, words, dirt, chance
         self.serial = 1
+        # What the events of containers name, and how many containers of each sort there are so far.
+        self.lists = Lists()
+        self._containers: Counter[int] = Counter()
         self.lane_words = np.array([words.words(lane.code) for lane in hub.lanes], np.int64)
         self.by_road = np.array([lane.mode is LaneMode.ROAD for lane in hub.lanes])
         shares = np.array([lane.share for lane in hub.lanes])
@@ -73,8 +76,6 @@ class Desk:
         self._reasons: dict[tuple[str, ...], NDArray[np.int16]] = {}
         for group in (NO_READS, CHUTE_FULL, MIS_SORTED, HOLDS, REFUSALS, VOID_REASONS):
             self._reasons[group] = np.array([words.words(word) for word in group], np.int16)
-        # So many bags are open at once on a lane that a bag takes in about fifty parcels in its 20 minutes.
-        self.open_bags = max(1, int(parcels_per_day / 72 / len(hub.lanes) / 50))
 
     def reasons(self, group: tuple[str, ...], size: int) -> NDArray[np.int16]:
         """A reason of a group for each of `size` records, as words."""
@@ -91,12 +92,15 @@ class Desk:
             road = (direction == kinds.IMPORT) | (chance.random(size) < 0.4)  # of the transit parcels
             countries = np.array([word(code) for code in plan.air_origins])
             weights = np.array(list(plan.air_origins.values()))
-            origin = chance.choice(countries, size, p=weights / weights.sum())
+            weights = weights / weights.sum()
         else:
             direction = np.full(size, kinds.EXPORT)
             road = np.zeros(size, np.bool_)
             countries = np.array([word(site.country) for site in self.hub.sites])
-            origin = chance.choice(countries, size)
+            weights = np.full(len(countries), 1 / len(countries))
+        # What comes in one vehicle comes from one country.
+        _, of_vehicle = np.unique(convoy.vehicle, return_inverse=True)
+        origin = chance.choice(countries, int(of_vehicle[-1]) + 1, p=weights)[of_vehicle]
         lane = np.where(road, self._draw_lanes(size, road=True), self._draw_lanes(size, road=False))
         advices = np.zeros(size, ROW)
         advices["type"], advices["kind"] = RecordType.ADVICE, kinds.ADVISED
@@ -125,6 +129,12 @@ class Desk:
         return Manifest(
             convoy, parcels, direction.astype(np.int8), lane, origin.astype(np.int64), chosen(advices, told)
         )
+
+    def numbers(self, sort: int, size: int) -> Ints:
+        """Numbers for `size` new containers of a sort (names.ULD, BAG, TRUCK)."""
+        first = self._containers[sort]
+        self._containers[sort] += size
+        return first + np.arange(size, dtype=np.int64)
 
     def _draw_lanes(self, size: int, *, road: bool) -> Ints:
         return self.chance.choice(len(self.hub.lanes), size, p=self._lane_chances[road])

@@ -1,6 +1,6 @@
 """From the simulator's numbers to the texts of the log: ids of events, parcels and containers, and the hub's words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.domain.hub import Hub, Site, Station, StationKind
+from streams.domain.inferred import ID_BYTES, put_inferred_ids
 from streams.domain.kinds import VOID
 from streams.domain.records import Column, RecordColumns, RecordType
 from streams.simulate.broken import broken_value
+from streams.simulate.lists import Lists
 from streams.simulate.rows import HOUR, NONE, Rows
 
 DEVICES_PER_STATION: Final = 4
@@ -20,6 +22,16 @@ ULD, BAG, TRUCK = 1, 2, 3
 _S10_WEIGHTS: Final = np.array([8, 6, 4, 2, 3, 5, 9, 7])
 # Parcel numbers walk through all 14-digit numbers in steps of this (it has no factor in common with 10).
 _STRIDE: Final = 61_803_398_893
+# Ten types and ten owners of ULDs, each with a number of five digits: as many as the others have with seven.
+_ULDS: Final = (b"AKE", b"AKH", b"AKN", b"AAP", b"AMJ", b"ALF", b"PMC", b"PAG", b"PLA", b"PGA")
+_OWNERS: Final = (b"CV", b"3V", b"FX", b"QR", b"ET", b"5X", b"K4", b"RU", b"SQ", b"TK")
+_CONTAINERS: Final = 10**7
+# No two numbers of containers of a sort are the same, as this has no factor in common with 10.
+_CONTAINER_STRIDE: Final = 6_180_339
+# Room for a cause and a child.
+_ID_ROOM: Final = 256
+# An office of exchange of a country, and the place in it where parcels are packed.
+_OFFICE, _PACKS = "AAAA", "OUT-01"
 _EVENT_ID, _PARCEL, _CONTAINER = 32, 16, 29
 
 _HEX = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
@@ -65,8 +77,12 @@ class Names:
     def __init__(self, hub: Hub, seed: int, first_ms: int, last_ms: int) -> None:
         self.words = Words()
         self.stations: list[tuple[Site, Station]] = [(site, station) for site in hub.sites for station in site.stations]
-        self._site_words = np.array([self.words(site.code) for site, _ in self.stations], np.int64)
-        self._station_words = np.array([self.words(station.code) for _, station in self.stations], np.int64)
+        # Behind them the places at which partners pack what they send: one a country, with their clocks in UTC.
+        self.partners = list(dict.fromkeys([*hub.plan.air_origins, *(site.country for site in hub.sites)]))
+        places = [(site.code, station.code) for site, station in self.stations]
+        places += [(f"{country}{_OFFICE}", _PACKS) for country in self.partners]
+        self.site_of_station = np.array([self.words(site) for site, _ in places], np.int64)
+        self._station_words = np.array([self.words(station) for _, station in places], np.int64)
         self._device_words = np.array(
             [
                 self.words(f"{site.code}/{station.code}/{device}")
@@ -78,6 +94,7 @@ class Names:
         self._clock = self.words("simulator")
         self._salts = [int(mix(seed, salt)[0]) for salt in (1, 2)]
         self._first_parcel = int(mix(seed, 3)[0]) % 10**14
+        self._first_container = int(mix(seed, 6)[0]) % 10**7
         self._s10_letter = ord("A") + int(mix(seed, 4)[0]) % 26
         self._bag_prefixes: list[bytes] = [b""]
         self._country = hub.hall.country
@@ -91,15 +108,19 @@ class Names:
         capacity = np.array([self.stations[n][1].capacity_per_hour for n in found], np.float64)
         return np.array(found, np.int16), np.cumsum(capacity / capacity.sum())
 
+    def partner(self, country: str) -> int:
+        """Index of the place at which a partner in this country packs."""
+        return len(self.stations) + self.partners.index(country)
+
     def bag_prefix(self, origin: str, destination: str) -> int:
         """Index of the beginning of an S9 receptacle id: two offices of exchange, category A, subclass CN."""
-        prefix = f"{origin}AAAA{destination}AAAA".encode() + b"ACN"
+        prefix = f"{origin}{_OFFICE}{destination}{_OFFICE}ACN".encode()
         if prefix not in self._bag_prefixes:
             self._bag_prefixes.append(prefix)
         return self._bag_prefixes.index(prefix)
 
-    def columns(self, rows: Rows) -> RecordColumns:
-        """The records as columns with texts, in the order of `rows`."""
+    def columns(self, rows: Rows, lists: Lists) -> RecordColumns:
+        """The records as columns with texts, in the order of `rows`; `lists`: what events of containers name."""
         words, word_at, word_length = self.words.table()
         buffers, base = [words], len(words)
 
@@ -122,33 +143,49 @@ class Names:
             lengths = np.zeros(len(rows), np.int32)
             return values.astype(np.int64), lengths if there is None else np.where(there, lengths, np.int32(-1))
 
-        types, kind, other = rows["type"], rows["kind"], rows["other"]
+        types, kind, other, via = rows["type"], rows["kind"], rows["other"], rows["via"]
         event_time = rows["time"] + rows["skew"]
         station = rows["station"]
-        # VOIDs and inferred scans name another event; they are few or many, so only their texts are made.
-        names_other = (types == RecordType.SCAN) & (other != NONE)
-        other_at = np.zeros(len(rows), np.int64)
-        other_at[names_other] = add(self._event_ids(other[names_other]))
-        codes, which = np.unique(rows["container"], return_inverse=True)
+        counts, members = self._members(rows, lists)
+        codes, which = np.unique(np.concatenate([rows["container"], members[1]]), return_inverse=True)
         container_texts, container_lengths = self._containers(codes)
-        parcels = text(add(self._parcels(rows["parcel"])), np.where(rows["parcel"] < 0, np.int32(13), np.int32(16)))
+        container_at = add(container_texts)
+        inside = which[: len(rows)]
+        container = text(container_at[inside], container_lengths[inside], rows["container"] != 0)
+        inner = which[len(rows) :]
+        parcels = text(add(self._parcels(rows["parcel"])), self._parcel_lengths(rows["parcel"]))
         device_at, device_length = word(self._device_words[np.maximum(rows["device"], 0)])
         # A scan without a device has the empty text, not null.
         device = device_at, np.where(rows["device"] < 0, np.int32(0), device_length)
+        # A VOID names another event, and so does what is inferred: they are few, or not there at all.
+        event_at, event_length = add(self._event_ids(rows["serial"])), np.full(len(rows), _EVENT_ID, np.int32)
+        names_other = ((types == RecordType.SCAN) | (types == RecordType.CONTAINER)) & (other != NONE)
+        other_at = event_at.copy()
+        other_at[names_other] = add(self._event_ids(other[names_other]))
+        voids = other_at, np.where(names_other & (kind == VOID), np.int32(_EVENT_ID), np.int32(-1))
+        if len(inferred := np.flatnonzero(via)):
+            causes = _of((other_at, np.full(len(rows), _EVENT_ID, np.int32)), inferred)
+            event_at[inferred], event_length[inferred] = self._inferred(
+                buffers, add, causes, _of(container, inferred), _of(parcels, inferred), via[inferred] == 2
+            )
+            is_void = inferred[kind[inferred] == VOID]
+            voids[0][is_void], voids[1][is_void] = event_at[is_void], event_length[is_void]
         columns: dict[str, Column] = {
-            "event_id": text(add(self._event_ids(rows["serial"])), _EVENT_ID),
+            "event_id": (event_at, event_length),
             "parcel_id": parcels,
             "kind": number(kind),
             "event_time": number(event_time),
             "utc_offset_minutes": number(self._offset(station, event_time)),
             "record_time": number(rows["arrival"]),
-            "site": word(self._site_words[station]),
+            "site": word(self.site_of_station[station]),
             "station": word(self._station_words[station]),
             "lane": word(rows["lane"]),
             "reason": word(rows["reason"]),
-            "container_id": text(add(container_texts)[which], container_lengths[which], rows["container"] != 0),
-            "voids": text(other_at, _EVENT_ID, names_other & (kind == VOID)),
-            "inferred_from": text(other_at, _EVENT_ID, names_other & (kind != VOID)),
+            # What is inferred wrong was inferred in a container; its VOID says nothing of that.
+            "container_id": (container[0], np.where((via > 0) & (kind == VOID), np.int32(-1), container[1])),
+            "parent_id": word(np.full(len(rows), -1)),
+            "voids": voids,
+            "inferred_from": text(other_at, _EVENT_ID, via > 0),
             "device_id": device,
             "device_seq": number(rows["seq"]),
             "weight_g": number(rows["weight"], rows["weight"] > 0),
@@ -162,14 +199,70 @@ class Names:
             "hub_time": number(rows["time"]),
             "clock": word(np.full(len(rows), self._clock)),
         }
-        keys = text(parcels[0], parcels[1], types != RecordType.TICK)
+        of_container = types == RecordType.CONTAINER
+        keys = text(
+            np.where(of_container, container[0], parcels[0]),
+            np.where(of_container, container[1], parcels[1]),
+            types != RecordType.TICK,
+        )
+        lists_of = {
+            "parcels": (counts[0], text(add(self._parcels(members[0])), self._parcel_lengths(members[0]))),
+            "containers": (counts[1], text(container_at[inner], container_lengths[inner])),
+            "path": (np.zeros(len(rows), np.int64), text(np.zeros(0, np.int64), 0)),
+        }
         joined = np.concatenate(buffers)
         raw = []
         for n in np.flatnonzero(types == RecordType.RAW).tolist():
             at, size = int(parcels[0][n]), int(parcels[1][n])
             parcel_id = joined[at : at + size].tobytes().decode()
             raw.append(broken_value(int(other[n]), int(rows["serial"][n]), parcel_id, int(event_time[n])))
-        return RecordColumns(types.astype(np.uint8), rows["arrival"] + rows["again"], joined, keys, columns, raw)
+        return RecordColumns(
+            types.astype(np.uint8), rows["arrival"] + rows["again"], joined, keys, columns, lists_of, raw
+        )
+
+    @staticmethod
+    def _inferred(
+        buffers: list[NDArray[np.uint8]],
+        add: Callable[[NDArray[np.uint8]], Ints],
+        causes: Column,
+        containers: Column,
+        parcels: Column,
+        nested: NDArray[np.bool_],
+    ) -> tuple[Ints, int]:
+        """Add the ids of scans: made of what they follow from, or what their container got of it, and of the parcel."""
+        texts = np.concatenate(buffers)
+
+        def ids(texts: NDArray[np.uint8], cause: Column, child: Column) -> NDArray[np.uint8]:
+            made = np.empty(len(child[0]) * ID_BYTES, np.uint8)
+            none = np.zeros(len(child[0]), np.int64), np.zeros(len(child[0]), np.int32)
+            put_inferred_ids(texts, *cause, *none, texts, *child, np.empty(_ID_ROOM, np.uint8), made)
+            return made.reshape(-1, ID_BYTES)
+
+        at, length = causes[0].copy(), causes[1].copy()
+        which = np.flatnonzero(nested)
+        of_container = ids(texts, _of(causes, which), _of(containers, which))
+        at[which] = len(texts) + np.arange(len(which)) * ID_BYTES
+        length[which] = ID_BYTES
+        texts = np.concatenate([texts, of_container.reshape(-1)])
+        return add(ids(texts, (at, length), parcels)), ID_BYTES
+
+    def _members(self, rows: Rows, lists: Lists) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
+        """How many parcels and how many containers each record names; the numbers of all of them."""
+        keys = np.where(rows["type"] == RecordType.CONTAINER, rows["parcel"], 0)
+        counts, members = [], []
+        for sign in (1, -1):
+            count = np.zeros(len(rows), np.int64)
+            found = [np.zeros(0, np.int64)]
+            for row in np.flatnonzero(keys * sign > 0).tolist():
+                found.append(lists[int(keys[row])])
+                count[row] = len(found[-1])
+            counts.append(count)
+            members.append(np.concatenate(found))
+        return (counts[0], counts[1]), (members[0], members[1])
+
+    @staticmethod
+    def _parcel_lengths(parcels: Ints) -> NDArray[np.int32]:
+        return np.where(parcels < 0, np.int32(13), np.int32(_PARCEL))
 
     def _event_ids(self, numbers: Ints) -> NDArray[np.uint8]:
         halves = np.stack([mix(numbers, salt) for salt in self._salts], axis=1)
@@ -196,12 +289,16 @@ class Names:
     def _containers(self, codes: Ints) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         texts = np.zeros((len(codes), _CONTAINER), np.uint8)
         lengths = np.zeros(len(codes), np.int32)
-        number = codes & (1 << 40) - 1
+        number = ((codes & (1 << 40) - 1) * _CONTAINER_STRIDE + self._first_container) % _CONTAINERS
         sort = codes >> 56
-        if (ulds := sort == ULD).any():  # IATA Res. 686: type, five digits, owner
-            lengths[ulds] = _fill(texts, ulds, [(b"AKE", None, 0), (b"", number % 10**5, 5), (b"CV", None, 0)])
+        # IATA Res. 686: type, five digits, owner.
+        which = np.where(sort == ULD, number // 10**5, -1)
+        for index in np.unique(which[which >= 0]).tolist():
+            type_, owner = _ULDS[index % len(_ULDS)], _OWNERS[index // len(_ULDS)]
+            ulds = which == index
+            lengths[ulds] = _fill(texts, ulds, [(type_, None, 0), (b"", number % 10**5, 5), (owner, None, 0)])
         if (trucks := sort == TRUCK).any():
-            lengths[trucks] = _fill(texts, trucks, [(b"TRK-", number % 10**7, 7)])
+            lengths[trucks] = _fill(texts, trucks, [(b"TRK-", number, 7)])
         for index, prefix in enumerate(self._bag_prefixes):
             bags = (sort == BAG) & (codes >> 40 & 0xFFFF == index)
             if not bags.any():
@@ -209,7 +306,7 @@ class Names:
             # UPU S9: year, despatch and receptacle number, last and registered flags, weight in 100 g.
             weight = (mix(number, 5) % np.uint64(180)).astype(np.int64) + 20
             parts: Sequence[tuple[bytes, Ints | None, int]] = [
-                (prefix + str(self._year).encode(), number % 10**7, 7),
+                (prefix + str(self._year).encode(), number, 7),
                 (b"00", weight, 4),
             ]
             lengths[bags] = _fill(texts, bags, parts)
@@ -222,12 +319,17 @@ class Names:
             zone: [_minutes_ahead(hour, ZoneInfo(zone)) for hour in hours]
             for zone in {site.time_zone for site, _ in self.stations}
         }
-        return np.array([by_zone[site.time_zone] for site, _ in self.stations], np.int64)
+        own = [by_zone[site.time_zone] for site, _ in self.stations]
+        return np.array([*own, *([[0] * len(hours)] * len(self.partners))], np.int64)
 
     def _offset(self, stations: NDArray[np.int16], times: Ints) -> Ints:
         hours = np.clip(times // HOUR - self._first_hour, 0, self._offsets.shape[1] - 1)
         found: Ints = self._offsets[stations, hours]
         return found
+
+
+def _of(column: Column, rows: Ints) -> Column:
+    return column[0][rows], column[1][rows]
 
 
 def _minutes_ahead(hour: datetime, zone: ZoneInfo) -> int:

@@ -1,4 +1,4 @@
-"""How the simulator holds a record while it has not left: 83 bytes, every word a number.
+"""How the simulator holds a record while it has not left: 84 bytes, every word a number.
 
 A structured array moves a whole record with one copy when it is sorted (with `take`; brackets with an array of indexes
 copy field by field, twenty times slower); texts are made last, a batch at a time.
@@ -20,8 +20,11 @@ ROW: Final = np.dtype(
         ("time", np.int64),  # when it really happened, ms since 1970
         ("arrival", np.int64),  # when it was accepted (record_time)
         ("serial", np.int64),  # from which the event_id is made
-        ("parcel", np.int64),  # number of the parcel; -1 - number where its id is an UPU S10
-        # SCAN: what `voids` (kind VOID) or `inferred_from` (others) is made from, or NONE.
+        # Number of the parcel; -1 - number where its id is an UPU S10. CONTAINER: key of the list of what was put in or
+        # taken out (streams/simulate/lists.py), 0 where there is none.
+        ("parcel", np.int64),
+        # SCAN and CONTAINER: the serial of what a VOID declares wrong, or NONE; of an inferred scan (`via` is set) that
+        # of the container's event that it follows from.
         # ADVICE: promised_at, or NONE. RAW: which case of streams/simulate/broken.py.
         ("other", np.int64),
         ("container", np.int64),  # see names.container; 0 is none
@@ -38,6 +41,8 @@ ROW: Final = np.dtype(
         ("destination", np.int16),
         ("owner", np.int16),
         ("direction", np.int8),
+        # SCAN: 0 of the parcel itself; 1 inferred from an event of its own container; 2 of what that container was in.
+        ("via", np.int8),
         ("kind", np.int8),
         ("type", np.int8),  # RecordType
     ]

@@ -3,7 +3,7 @@
 By air: the aircraft lands, its ULDs are brought in and broken down, bags are opened, parcels are put on the sorter,
 cleared by customs (imports), packed into bags by lane, loaded and dispatched; some are delivered within our sight. By
 truck: the same from the dock on, with customs after sorting (exports). All of it in columns: a step is one array of
-times for all the parcels that take it.
+times for all the parcels that take it. What happens to containers only is in streams/simulate/packing.py.
 """
 
 from typing import Final
@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from streams.domain import kinds
 from streams.domain.hub import Site, StationKind
 from streams.domain.records import RecordType
-from streams.simulate import names
 from streams.simulate.dirt import lognormal
 from streams.simulate.manifest import CHUTE_FULL, HOLDS, MIS_SORTED, NO_READS, REFUSALS, Desk, Manifest
-from streams.simulate.names import DEVICES_PER_STATION, Ints, mix
+from streams.simulate.names import DEVICES_PER_STATION, Ints
+from streams.simulate.packing import Packing
 from streams.simulate.rows import HOUR, MINUTE, NONE, ROW, SECOND, Rows, chosen, joined
 
 # The earliest customs declaration before the vehicle comes.
 CUSTOMS_LEAD: Final = 3 * HOUR
-_PARCELS_PER_ULD: Final = 1_500
 # Of the parcels that leave by road: those whose delivery is reported back.
 _DELIVERY_SEEN: Final = 0.45
 _RETURNED: Final = 0.6  # of the refused
+_BY_HAND: Final = 0.2  # scanned as they are taken out of their bag; the others are in no bag once it is empty
+_NEVER_SEEN: Final = 0.5  # of those that were not in their bag
 
 Flags = NDArray[np.bool_]
 
@@ -37,79 +38,38 @@ class Story:
         self.desk, self.manifest, self.convoy = desk, manifest, manifest.convoy
         self.hub, self.names, self.dirt, self.chance = desk.hub, desk.names, desk.dirt, desk.chance
         self.size = len(manifest.parcel)
+        self.packing = Packing(desk, manifest)
         self.scans: list[tuple[Ints, Rows]] = []
 
     def tell(self) -> Rows:
-        """Every scan that the parcels get if nothing is missed, in no particular order."""
-        chance, size, dirt = self.chance, self.size, self.dirt
+        """Every scan that the parcels get, and every event of their containers, in no particular order."""
+        chance, size, dirt, hall = self.chance, self.size, self.dirt, self.hub.hall
         is_import, is_export = self.manifest.direction == kinds.IMPORT, self.manifest.direction == kinds.EXPORT
-        unpacked = self._arrive()
-        if (damaged := chance.random(size) < dirt.damaged).any():
-            self._scan(damaged, kinds.DAMAGED, unpacked + 5 * SECOND, self.hub.hall, StationKind.UNPACK)
+        extra, absent = chance.random(size) < dirt.extra, chance.random(size) < dirt.absent
+        came = self.packing.arrive(extra)
+        # What was not in its bag turns up the next day, or never.
+        never = absent & (chance.random(size) < _NEVER_SEEN)
+        unpacked = np.where(absent, came.unpacked + lognormal(chance, size, 20 * HOUR, 0.4), came.unpacked)
+        damaged = chance.random(size) < dirt.damaged
+        by_hand = ~absent & (damaged | extra | (chance.random(size) < _BY_HAND))
+        self._scan(by_hand, kinds.UNPACKED, unpacked, hall, StationKind.UNPACK, container=came.bag)
+        self._scan(damaged, kinds.DAMAGED, unpacked + 5 * SECOND, hall, StationKind.UNPACK)
         inducted = unpacked + lognormal(chance, size, 18 * MINUTE, 0.6)
         weight = np.minimum(lognormal(chance, size, 350, 0.9) + 20, 30_000)
-        self._scan(None, kinds.INDUCTED, inducted, self.hub.hall, StationKind.INDUCT, weight=weight)
+        self._scan(None, kinds.INDUCTED, inducted, hall, StationKind.INDUCT, weight=weight)
         sorted_at = self._sort(inducted)
         early = self.convoy.arrives + chance.integers(-CUSTOMS_LEAD, HOUR, size)
         early = np.maximum(early, self.desk.begin_ms + chance.integers(0, HOUR, size))
         lodged = np.where(is_export, sorted_at + lognormal(chance, size, 5 * MINUTE, 0.5), early)
         released, refused = self._customs(is_import | is_export, lodged)
         ready = np.where(is_import | is_export, np.maximum(sorted_at, released), sorted_at)
-        self._leave(~refused, ready)
+        lost = chance.random(size) < dirt.lost
+        goes = ~refused & ~lost & ~never
+        self._deliver(self.packing.leave(goes, ready), goes)
         returned = refused & (chance.random(size) < _RETURNED)
         back = np.maximum(released, sorted_at) + lognormal(chance, size, 20 * HOUR, 0.5)
-        self._scan(returned, kinds.RETURNED, back, self.hub.hall, StationKind.LOAD)
-        return self._lose(inducted)
-
-    def _arrive(self) -> Ints:
-        """In by its vehicle, off it, out of its bag; when it is out of the bag."""
-        chance, convoy = self.chance, self.convoy
-        new = np.concatenate(([True], convoy.vehicle[1:] != convoy.vehicle[:-1]))
-        first = np.flatnonzero(new)
-        count = np.diff(np.append(first, self.size))
-        vehicle = np.cumsum(new) - 1  # index within the convoy
-        rank = np.arange(self.size) - first[vehicle]
-        bag_size = chance.integers(20, 81, len(first))
-        bag_start = _starts(new, rank // bag_size[vehicle])
-        if convoy.by_air:
-            site = self.hub.air
-            ulds = np.maximum(2, np.rint(count / _PARCELS_PER_ULD)).astype(np.int64)
-            load = rank * ulds[vehicle] // count[vehicle]
-            load_start = _starts(new, load)
-            carrier = names.container(names.ULD, 0, _below(10**5, mix(convoy.vehicle, 11)) + load)
-        else:
-            site = self.hub.hall
-            load_start = new
-            carrier = names.container(names.TRUCK, 0, convoy.vehicle)
-        load = np.cumsum(load_start) - 1
-        loads = int(load[-1]) + 1
-        arrived = (convoy.arrives[load_start] + lognormal(chance, loads, 12 * MINUTE, 0.4))[load]
-        unloaded = arrived + lognormal(chance, loads, (40 if convoy.by_air else 15) * MINUTE, 0.5)[load]
-        for kind, time, station in (
-            (kinds.ARRIVED, arrived, StationKind.ARRIVAL),
-            (kinds.UNLOADED, unloaded, StationKind.UNLOAD),
-        ):
-            self._scan(None, kind, time, site, station, container=carrier, inferred=True)
-        bag = np.cumsum(bag_start | load_start) - 1
-        bags = int(bag[-1]) + 1
-        opened = unloaded + lognormal(chance, bags, 45 * MINUTE, 0.6)[bag]
-        # One parcel after the other comes out of the bag.
-        bag_first = np.flatnonzero(bag_start | load_start)
-        unpacked: Ints = opened + (np.arange(self.size) - bag_first[bag]) * 2_500 + chance.integers(0, 2_000, self.size)
-        came_in = self._bags_in(bag_first)[bag]
-        self._scan(None, kinds.UNPACKED, unpacked, self.hub.hall, StationKind.UNPACK, container=came_in)
-        return unpacked
-
-    def _bags_in(self, bag_first: Ints) -> Ints:
-        prefixes = np.array([self.names.bag_prefix(code, self.hub.hall.country) for code in self._countries()])
-        words = np.array([self.names.words(code) for code in self._countries()])
-        origin = self.manifest.origin[bag_first]
-        prefix = prefixes[np.argmax(origin[:, None] == words[None, :], axis=1)]
-        number = _below(10**7, mix(self.convoy.first + bag_first, 12))
-        return names.container(names.BAG, prefix, number)
-
-    def _countries(self) -> list[str]:
-        return [*self.hub.plan.air_origins, *(site.country for site in self.hub.sites)]
+        self._scan(returned, kinds.RETURNED, back, hall, StationKind.LOAD)
+        return self._lose(lost, never, unpacked, inducted)
 
     def _sort(self, inducted: Ints) -> Ints:
         """Over the sorter, some more than once; when it is in its chute."""
@@ -151,44 +111,24 @@ class Story:
         self._scan(declared & ~refused, kinds.CUSTOMS_RELEASED, done, hall, StationKind.CUSTOMS)
         return done, refused
 
-    def _leave(self, goes: Flags, ready: Ints) -> None:
-        """Into a bag, onto a truck or an aircraft, away; some are seen to be delivered."""
-        chance, size, lane = self.chance, self.size, self.manifest.lane
-        packed = ready + lognormal(chance, size, 35 * MINUTE, 0.6)
-        slot = packed // (20 * MINUTE)
-        open_bag = chance.integers(0, self.desk.open_bags, size)
-        number = _below(10**7, mix(slot * 1_000 + lane, 13) + open_bag.astype(np.uint64))
-        prefixes = np.array(
-            [self.names.bag_prefix(self.hub.hall.country, lane.destinations[0]) for lane in self.hub.lanes], np.int64
-        )
-        bag = names.container(names.BAG, prefixes[lane], number)
-        self._scan(goes, kinds.PACKED, packed, self.hub.hall, StationKind.PACK, container=bag)
-        # A truck leaves each lane every hour, an aircraft every four; everything of a lane and slot is in one vehicle.
-        by_road = self.desk.by_road[lane]
-        every = np.where(by_road, HOUR, 4 * HOUR)
-        slot = (packed + 40 * MINUTE) // every + 1
-        trip = mix(slot * 1_000 + lane, 14)
-        leaves = slot * every + _below(10 * MINUTE, trip)
-        of_bag = mix(bag, 15)
-        loaded = leaves - 5 * MINUTE - _below(25 * MINUTE, of_bag)
-        for site, some in ((self.hub.hall, goes & by_road), (self.hub.air, goes & ~by_road)):
-            for kind, time in ((kinds.LOADED, loaded), (kinds.DISPATCHED, leaves)):
-                self._scan(some, kind, time, site, StationKind.LOAD, lane=lane, container=bag, inferred=True)
-        seen = goes & by_road & (chance.random(size) < _DELIVERY_SEEN)
-        delivered = leaves + lognormal(chance, size, 8 * HOUR, 0.3) + lognormal(chance, size, 12 * HOUR, 0.6)
+    def _deliver(self, leaves: Ints, goes: Flags) -> None:
+        """Some of what left by road is seen to be delivered."""
+        chance, lane = self.chance, self.manifest.lane
+        seen = goes & self.desk.by_road[lane] & (chance.random(self.size) < _DELIVERY_SEEN)
+        delivered = leaves + lognormal(chance, self.size, 8 * HOUR, 0.3) + lognormal(chance, self.size, 12 * HOUR, 0.6)
         for index, way in enumerate(self.hub.lanes):
             if way.feeder is not None:
                 site = self.hub.site(way.feeder)
                 self._scan(seen & (lane == index), kinds.DELIVERED, delivered, site, StationKind.DELIVERY)
 
-    def _lose(self, inducted: Ints) -> Rows:
+    def _lose(self, lost: Flags, never: Flags, unpacked: Ints, inducted: Ints) -> Rows:
         """All scans so far, but none of a lost parcel after its induction, and the word that it is lost."""
-        lost = self.chance.random(self.size) < self.dirt.lost
         until = np.where(lost, inducted, np.iinfo(np.int64).max)
+        until = np.where(never, unpacked - 1, until)
         kept = [chosen(rows, rows["time"] <= until[who]) for who, rows in self.scans]
         self.scans.clear()
-        self._scan(lost, kinds.LOST, inducted + 36 * HOUR, self.hub.hall, StationKind.SORT)
-        rows = joined([*kept, *(rows for _, rows in self.scans)])
+        self._scan(lost & ~never, kinds.LOST, inducted + 36 * HOUR, self.hub.hall, StationKind.SORT)
+        rows = joined([*kept, *(rows for _, rows in self.scans), self.packing.events])
         rows["serial"] = self.desk.serials(len(rows))
         return rows
 
@@ -204,9 +144,8 @@ class Story:
         reason: NDArray[np.integer] | None = None,
         container: Ints | None = None,
         weight: Ints | None = None,
-        inferred: bool = False,
     ) -> None:
-        """One scan of each of `some` parcels (None: all). `inferred`: from a scan of its container, at one device."""
+        """One scan of each of `some` parcels (None: all)."""
         who = np.arange(self.size) if some is None else np.flatnonzero(some)
         if not len(who):
             return
@@ -221,26 +160,7 @@ class Story:
         stations, bounds = self.names.pick(site, done)
         if container is not None:
             rows["container"] = container[who]
-        if inferred:
-            # The container's own scan is the same for all that is in it: instant, station and event_id.
-            scan = mix(rows["container"] ^ rows["time"] * 64 + kind, 16)
-            rows["other"] = (scan >> np.uint64(2)).astype(np.int64) | np.int64(1 << 62)
-            drawn = (scan >> np.uint64(11)).astype(np.float64) / float(1 << 53)
-            rows["device"] = -1
-        else:
-            drawn = self.chance.random(len(who))
+        drawn = self.chance.random(len(who))
         rows["station"] = stations[np.minimum(np.searchsorted(bounds, drawn), len(stations) - 1)]
-        if not inferred:
-            device = self.chance.integers(0, DEVICES_PER_STATION, len(who))
-            rows["device"] = rows["station"] * DEVICES_PER_STATION + device
+        rows["device"] = rows["station"] * DEVICES_PER_STATION + self.chance.integers(0, DEVICES_PER_STATION, len(who))
         self.scans.append((who, rows))
-
-
-def _starts(new: Flags, part: Ints) -> Flags:
-    """Where a part of a vehicle's load begins."""
-    return new | np.concatenate(([True], part[1:] != part[:-1]))
-
-
-def _below(limit: int, drawn: NDArray[np.uint64]) -> Ints:
-    """Random bits as numbers from 0 to below `limit`."""
-    return (drawn % np.uint64(limit)).astype(np.int64)

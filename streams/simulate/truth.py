@@ -89,8 +89,9 @@ class Said(NamedTuple):
 def state_of(records: Iterable[Said]) -> dict[str, Any]:
     """What the state of the parcel with these records, all distinct, must be: fields as in ParcelState.
 
-    Two say it shorter: `kinds` is {kind: [first, last, count]}, and `entries` is the SHA-256 of the identities of all
-    records in their order, each followed by a byte that is 1 where it is voided.
+    Three say it shorter: `kinds` is {kind: [first, last, count]}, `entries` is the SHA-256 of the identities of all
+    records in their order, each followed by a byte that is 1 where it is voided, and `live` that of the identities of
+    those that count.
     """
     named = sorted(
         ((said.event_time, _RANK[said.kind], said.identity(), said) for said in records), key=itemgetter(0, 1, 2)
@@ -113,6 +114,7 @@ def state_of(records: Iterable[Said]) -> dict[str, Any]:
         "recirculations": 0,
         "kinds": kinds,
         "entries": digest.hexdigest(),
+        "live": sha256(b"".join(identity for identity, _ in live)).hexdigest(),
     }
     before: str | None = None
     for identity, said in live:
@@ -167,6 +169,11 @@ class TruthFile:
     "records", "duplicates", "dead_letters": {reason: count},
     "throughput": {site: {station: {kind: {direction: {minute since 1970: scans}}}}}}
 
+    With "containers" (true) it is of a log with container events: how these and the scans that follow from them will be
+    mixed with the others is not known. It then tells what holds once a tick of the hub time "settled" has come after
+    all of them; of the parcels it has no "version", "entries" and "told", but "perhaps": about what an alert of a clock
+    that is stopped, or of a scan ahead of its time, may stand or not.
+
     The three: "clocks" as in ParcelState, "standing": {about: type} of what was told and stands, and "told":
     [[type, about, hub_time, alert_id in hex]] of all that must ever be told. A parcel that retired has "retired", and
     no state if nothing came of it since.
@@ -176,7 +183,10 @@ class TruthFile:
         """`promises`: those that the worker keeps; None for the default ones."""
         self._path, self._part, self._seed = path, path.with_name(path.name + ".part"), scenario.seed
         self._promises = promises or Promises.default()
-        self._ticks = Ticks(scenario.start_ms, scenario.tick_ms, scenario.end_ms)
+        # Of two logs nobody knows in which order they will be read: their truth is what stands when all has been.
+        self._settled = None if scenario.expanded else scenario.settled_ms
+        end = scenario.end_ms if self._settled is None else self._settled + 1
+        self._ticks = Ticks(scenario.start_ms, scenario.tick_ms, end)
         self._counted = Counted()
         self._complete = False
 
@@ -191,7 +201,10 @@ class TruthFile:
         except OSError as error:
             raise Misconfigured(f"the truth file cannot be written: {error}") from error
         self._file.write(f'{{"format": {json.dumps(FORMAT)},\n"seed": {self._seed},\n')
-        self._file.write(f'"promises": "{self._promises.digest()}",\n"parcels": {{')
+        self._file.write(f'"promises": "{self._promises.digest()}",\n')
+        if self._settled is not None:
+            self._file.write(f'"containers": true,\n"settled": {self._settled},\n')
+        self._file.write('"parcels": {')
         self._separator = "\n"
         return self
 
@@ -230,6 +243,9 @@ class TruthFile:
         if watched.known:
             state = state_of(said_by[record.identity] for record in watched.known)
             parcel = {**state, "clocks": watched.clocks, "standing": watched.standing, **parcel}
+        if self._settled is not None:
+            return _settled(parcel)
+        parcel.pop("live", None)
         return parcel
 
     def complete(self, counts: Counts) -> None:
@@ -242,6 +258,20 @@ class TruthFile:
         }
         self._file.write("\n},\n" + json.dumps(rest).removeprefix("{") + "\n")
         self._complete = True
+
+
+def _settled(parcel: dict[str, Any]) -> dict[str, Any]:
+    """What of it does not depend on the order in which two logs are read."""
+    kept = {name: value for name, value in parcel.items() if name not in ("told", "version", "entries")}
+    stopped = {clock["promise"] for clock in parcel.get("clocks", ()) if clock["stopped"] is not None}
+    standing = parcel.get("standing", {})
+    # Nobody is told that a promise was at risk when it is known to be kept; a scan is not ahead of the hub for long.
+    perhaps = stopped | {"FROM_THE_FUTURE"}
+    kept["standing"] = {
+        about: type_ for about, type_ in standing.items() if about not in perhaps or type_ == "BREACHED"
+    }
+    kept["perhaps"] = sorted(perhaps - kept["standing"].keys())
+    return kept
 
 
 def _log_times(columns: RecordColumns) -> list[int]:

@@ -26,7 +26,7 @@ def promises(tmp_path):
 def test_alerts_and_who_retires_are_those_of_the_truth(parcels, settings, promises, tmp_path):
     truth, days = str(tmp_path / "truth.json"), ("--parcels", "300", "--seed", "5", "--after-hours", "120")
     parcels("topics", "apply", "--partitions", "2", check=True)
-    parcels("simulate", *days, "--promises", promises, "--truth", truth, check=True)
+    parcels("simulate", "--expanded", *days, "--promises", promises, "--truth", truth, check=True)
     for _ in range(2):
         # The second one finds everything told.
         parcels("run", "--until-idle", "2", "--promises", promises, check=True)
@@ -53,7 +53,7 @@ def test_alerts_and_who_retires_are_those_of_the_truth(parcels, settings, promis
 
 def test_other_promises_repeat_nothing_of_those_that_stay(parcels, settings, promises, tmp_path):
     parcels("topics", "apply", "--partitions", "1", check=True)
-    parcels("simulate", "--parcels", "100", "--seed", "6", check=True)
+    parcels("simulate", "--expanded", "--parcels", "100", "--seed", "6", check=True)
     parcels("run", "--until-idle", "2", "--promises", promises, check=True)
     before = len(list(read_to_end(settings, settings.prefix + ALERTS)))
     other = tmp_path / "other.yaml"

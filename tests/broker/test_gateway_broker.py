@@ -37,7 +37,19 @@ def test_a_day_through_the_gateway_and_once_more_from_its_spool(
     truth, data = str(tmp_path / "truth.json"), tmp_path / "gateway"
     with gateway(settings, data) as address:
         assert address.startswith("http://127.0.0.1:")
-        parcels("simulate", "--parcels", "400", "--truth", truth, "--via", "http", "--gateway", address, check=True)
+        parcels(
+            "simulate",
+            "--expanded",
+            "--parcels",
+            "400",
+            "--truth",
+            truth,
+            "--via",
+            "http",
+            "--gateway",
+            address,
+            check=True,
+        )
     parcels("run", "--until-idle", "2", check=True)
     verified = parcels("verify", truth)
     assert verified.returncode == 0, verified.stdout

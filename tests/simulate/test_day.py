@@ -21,6 +21,8 @@ from streams.simulate.rows import DAY, HOUR, MINUTE
 from streams.simulate.truth import records
 
 CLEAN = Dirt.none()
+# Of a parcel's scans, those that nobody makes at the parcel.
+UNSEEN = {"ARRIVED", "UNLOADED", "PACKED", "LOADED", "DISPATCHED"}
 # What a parcel can have gone through, in the order of the steps; each step needs some of the earlier ones.
 AFTER = {
     "UNLOADED": {"ARRIVED"},
@@ -36,7 +38,7 @@ AFTER = {
 
 
 def played(parcels: int, **options):
-    simulation = Simulation(Scenario(parcels, **options))
+    simulation = Simulation(Scenario(parcels, **{"expanded": True, **options}))
     return simulation, list(simulation.batches())
 
 
@@ -133,9 +135,17 @@ def test_every_parcel_of_a_clean_hub_has_a_plausible_story(seed, parcels, days):
     assert len(told_of) == parcels
     stations = {(site.code, station.code) for site in Hub.default().sites for station in site.stations}
     for told in told_of.values():
-        assert 8 <= len(told) <= 13
-        times = {said.kind: said.event_time for said in told}
-        assert len(times) == len(told), "each step once"
+        assert 10 <= len(told) <= 14
+        told.sort(key=lambda said: said.event_time)
+        # It is packed where it comes from, and here; and whoever took it out of its bag may have scanned it.
+        kinds = Counter(said.kind for said in told)
+        assert kinds.pop("PACKED") == 2
+        assert kinds.pop("UNPACKED") in (1, 2)
+        assert set(kinds.values()) == {1}, "each other step once"
+        assert all(said.inferred == (said.kind in UNSEEN) for said in told if said.kind != "UNPACKED")
+        first = {said.kind: said.event_time for said in reversed(told)}
+        times = {said.kind: said.event_time for said in told} | {"UNPACKED": first["UNPACKED"]}
+        assert first["PACKED"] < times["ARRIVED"]
         plan = next(said.plan for said in told if said.plan is not None)
         for kind, before in AFTER.items():
             assert kind not in times or all(times[earlier] <= times[kind] for earlier in before), kind
@@ -145,14 +155,16 @@ def test_every_parcel_of_a_clean_hub_has_a_plausible_story(seed, parcels, days):
         if "CUSTOMS_RELEASED" in times:
             assert times["CUSTOMS_RELEASED"] <= times["PACKED"]
         for said in told:
-            assert said.plan is not None or (said.site, said.station) in stations
+            assert said.plan is not None or (said.site, said.station) in stations or said.station == "OUT-01"
             assert said.kind not in ("SORTED", "LOADED") or said.lane == plan["planned_lane"]
             assert said.kind not in ("UNPACKED", "PACKED", "LOADED") or said.container_id
 
 
-def test_a_parcel_has_ten_to_twelve_records_on_average():
-    simulation, _ = played(3_000, seed=1)
-    assert 10 <= simulation.counts.records / 3_000 <= 12
+def test_a_parcel_has_eleven_to_thirteen_records_on_average_and_three_in_five_are_inferred():
+    simulation, batches = played(3_000, seed=1)
+    assert 11 <= simulation.counts.records / 3_000 <= 13
+    scans = [said for told in stories(batches).values() for said in told if said.kind not in ("ADVISED", "VOID")]
+    assert 0.58 < sum(said.inferred for said in scans) / len(scans) < 0.65
 
 
 class TestDirt:
@@ -162,7 +174,7 @@ class TestDirt:
 
     def share(self, name, value, **options):
         dirt = Dirt.none().__class__(**{**dict.fromkeys(Dirt.__slots__, 0.0), name: value, **options})
-        self.simulation, self.batches = played(self.PARCELS, seed=11, dirt=dirt, after_hours=1_000)
+        self.simulation, self.batches = played(self.PARCELS, seed=11, dirt=dirt, after_hours=1_000, expanded=False)
         self.told = stories(self.batches)
         return Counter(said.kind for told in self.told.values() for said in told)
 
@@ -250,7 +262,7 @@ class TestDirt:
         hours = np.abs(delays) > 30 * MINUTE
         assert hours.mean() == pytest.approx(0.02, rel=0.3)
         assert np.abs(delays[~hours]).max() <= 123_000
-        assert (np.abs(delays[~hours]) > 10_000).mean() > 0.1
+        assert (np.abs(delays[~hours]) > 10_000).mean() > 0.05
 
     def test_broken_values_have_every_reason_that_they_are_made_for(self):
         kinds = self.share("broken", 0.02)

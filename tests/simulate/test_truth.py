@@ -110,7 +110,7 @@ def naive_state(known: dict[bytes, dict]) -> dict:
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**63 - 1), after_hours=st.sampled_from([0, 5, 100]), dirt=st.sampled_from([Dirt(), FILTHY]))
 def test_the_truth_is_what_a_plain_reader_of_the_log_finds(tmp_path_factory, encoder, seed, after_hours, dirt):
-    scenario = Scenario(60, seed, after_hours=after_hours, dirt=dirt)
+    scenario = Scenario(60, seed, after_hours=after_hours, dirt=dirt, expanded=True)
     truth, log = simulated(tmp_path_factory.mktemp("truth"), encoder, scenario)
     decoders = {0: Decoder("Scan"), 1: Decoder("Advice")}
     parcels: dict[str, dict[bytes, dict]] = {}

@@ -45,7 +45,7 @@ def told_and_true(tmp_path, scenario, promises, batch):
     ("promises", "batch", "seed"), [(Promises.default(), 1_000, 3), (HASTY, 7, 4), (HASTY, 100_000, 5)]
 )
 def test_the_alerts_of_a_filthy_day_are_those_of_the_truth(tmp_path, promises, batch, seed):
-    scenario = Scenario(150, seed, after_hours=90, tick_seconds=600, dirt=FILTHY)
+    scenario = Scenario(150, seed, after_hours=90, tick_seconds=600, dirt=FILTHY, expanded=True)
     alerts, states, truth = told_and_true(tmp_path, scenario, promises, batch)
     wanted = [tuple(told) for parcel in truth["parcels"].values() for told in parcel["told"]]
     found = [(each["type"], each["about"], each["hub_time"], each["alert_id"].hex()) for each in alerts]
