@@ -23,6 +23,10 @@ def verify(
 ) -> None:
     """Compare states, milestones, alerts, throughput and dead letters with a truth file; exit 1 when anything differs.
 
+    Where the truth is of a log with events of containers, what was inferred from them is checked too: each thing once,
+    and nothing without a cause. Of the alerts it then compares those that stand in the end; a tick has to come after
+    everything that was inferred, for nobody is told of it before.
+
     It reads the topics with a decoder of its own, not with the worker's. What it names "milestones missing" must have
     been written and is not there: after a crash of the broker itself, Kafka may have kept only a part of a transaction.
 
@@ -55,8 +59,16 @@ def _print(report: "Report", seconds: float) -> None:
     if report.behind:
         where = ", ".join(f"{count} in partition {partition}" for partition, count in sorted(report.behind.items()))
         print(f'hub.scans has records that no worker has folded yet: {where}. "parcels run --until-idle 5" folds them')
+    if report.containers_behind:
+        where = ", ".join(f"{count} in partition {each}" for each, count in sorted(report.containers_behind.items()))
+        print(f'hub.containers has records that nobody has handed on yet: {where}. "parcels run" does')
+    if report.unsettled:
+        where = ", ".join(map(str, report.unsettled))
+        print(f"no tick follows what was inferred in partitions {where} of hub.scans: alerts and clocks are not final")
     words = ", ".join(f"{count} {reason}" for reason, count in sorted(report.dead_letters.items())) or "none"
     counts = f"{report.parcels} parcels, {report.milestones} milestones, {report.alerts} alerts, {report.deltas} deltas"
+    if report.inferred:
+        counts += f", {report.inferred} inferred records"
     print(f"{counts}, dead letters: {words}; {seconds:.1f} s")
     print("everything is as the truth says" if report.ok else "NOT as the truth says")
 
@@ -85,11 +97,19 @@ def _for_programs(report: "Report", seconds: float) -> dict[str, Any]:
             "missing": rows(report.missing_alerts),
         },
         "throughput": {"count": report.deltas, "differences": rows(report.throughput_differences)},
+        "inferred": {
+            "count": report.inferred,
+            "repeated": report.repeated_inferred,
+            "wrong": rows(report.wrong_inferred),
+            "missing": rows(report.missing_inferred),
+        },
         "dead_letters": {
             "by_reason": dict(sorted(report.dead_letters.items())),
             "differences": rows(report.dead_letter_differences),
         },
         "behind": {str(partition): count for partition, count in sorted(report.behind.items())},
+        "containers_behind": {str(each): count for each, count in sorted(report.containers_behind.items())},
+        "unsettled": report.unsettled,
         "seconds": seconds,
     }
 

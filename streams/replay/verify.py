@@ -82,10 +82,22 @@ class Report:
     deltas: int = 0
     # A delta that contradicts itself, or a sum that is not as it must be.
     throughput_differences: list[Difference] = field(default_factory=list)
+    # Records that were inferred from events of containers.
+    inferred: int = 0
+    # Repeats of them: what comes late may be handed on again with what is on its way.
+    repeated_inferred: int = 0
+    # One that does not follow from what was said of its container.
+    wrong_inferred: list[Difference] = field(default_factory=list)
+    # One that must be there and is not, or is taken back.
+    missing_inferred: list[Difference] = field(default_factory=list)
     dead_letters: Counter[str] = field(default_factory=Counter)
     dead_letter_differences: list[Difference] = field(default_factory=list)
     # Partition -> records of hub.scans that no position covers yet.
     behind: dict[int, int] = field(default_factory=dict)
+    # The same of hub.containers; what is left of a fan-out counts as one.
+    containers_behind: dict[int, int] = field(default_factory=dict)
+    # Partitions of hub.scans in which no tick follows what was inferred: nobody was told yet what follows from it.
+    unsettled: list[int] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -103,6 +115,8 @@ class Report:
             "alerts wrong": self.wrong_alerts,
             "alerts missing": self.missing_alerts,
             "throughput": self.throughput_differences,
+            "inferred wrong": self.wrong_inferred,
+            "inferred missing": self.missing_inferred,
             "dead letters": self.dead_letter_differences,
         }
 

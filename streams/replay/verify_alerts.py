@@ -53,6 +53,18 @@ class Alerts:
             extra = f"at {hub_time}, id {alert_id.hex()}"
             self._report.wrong_alerts.append(Difference(parcel_id, f"{type_} {about}", "not in the truth", extra))
 
+    def compare_standing(self, truth: Mapping[str, Parcel]) -> None:
+        """What must stand in the end has been told and not been withdrawn, and nobody is told of whom nobody knows."""
+        for parcel_id, parcel in truth.items():
+            for about, type_ in parcel.get("standing", {}).items():
+                told = self._told.get((parcel_id, self._standing.get((parcel_id, about), b"")))
+                if told is None or told[0] != type_:
+                    found = "not there" if told is None else told[0]
+                    self._report.missing_alerts.append(Difference(parcel_id, f"standing {about}", type_, found))
+        for parcel_id, about in self._standing:
+            if parcel_id not in truth:
+                self._report.wrong_alerts.append(Difference(parcel_id, about, "not in the truth", "told"))
+
     def _check(self, alert: Mapping[str, Any], place: str) -> None:
         if (must := identity(said_by(alert))) != alert["alert_id"]:
             self._wrong(alert, place, f"the id {must.hex()}", alert["alert_id"].hex())

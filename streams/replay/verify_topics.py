@@ -8,9 +8,10 @@ from confluent_kafka import Message, TopicPartition
 from streams.pipeline.clients import consumer, read_to_end
 from streams.pipeline.deadletters import read_dead_letters
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import ALERTS, MILESTONES, SCANS, STATE, THROUGHPUT, check
+from streams.pipeline.topics import ALERTS, CONTAINER_STATE, CONTAINERS, MILESTONES, SCANS, STATE, THROUGHPUT, check
 from streams.replay.verify import Evidence, Milestones, Record, Report, States, compare_dead_letters, compare_states
 from streams.replay.verify_alerts import Alerts
+from streams.replay.verify_containers import Containers, container_positions
 from streams.replay.verify_throughput import Throughput
 
 
@@ -35,15 +36,42 @@ def verify(settings: Settings, truth: Mapping[str, Any]) -> Report:
     milestones.compare(truth["parcels"])
     alerts = Alerts(report)
     alerts.add(_records(read_to_end(settings, settings.prefix + ALERTS)))
-    alerts.compare(truth["parcels"])
+    if truth.get("containers"):
+        alerts.compare_standing(truth["parcels"])
+        _verify_containers(settings, truth, states.positions, report)
+    else:
+        alerts.compare(truth["parcels"])
+        report.behind = _behind(settings, states.positions, partitions)
     # A truth file of a time before it had this says nothing of it.
     if "throughput" in truth:
         throughput = Throughput(report)
         throughput.add(_records(read_to_end(settings, settings.prefix + THROUGHPUT)))
         throughput.compare(truth["throughput"])
     compare_dead_letters(truth["dead_letters"], read_dead_letters(settings), report)
-    report.behind = _behind(settings, states.positions, partitions)
     return report
+
+
+def _verify_containers(
+    settings: Settings, truth: Mapping[str, Any], positions: Mapping[int, int], report: Report
+) -> None:
+    handed_on_to, left = container_positions(_records(read_to_end(settings, settings.prefix + CONTAINER_STATE)))
+    report.containers_behind = left
+    containers = Containers(report)
+    events = _records(read_to_end(settings, settings.prefix + CONTAINERS))
+    containers.add_events(_counting(events, handed_on_to, report.containers_behind))
+    scans = _records(read_to_end(settings, settings.prefix + SCANS))
+    containers.add_scans(_counting(scans, positions, report.behind))
+    containers.compare()
+    report.unsettled = containers.unsettled(truth["settled"])
+
+
+def _counting(records: Iterable[Record], positions: Mapping[int, int], beyond: dict[int, int]) -> Iterator[Record]:
+    """Count those beyond their partition's position: the end of a log that is written in transactions says less."""
+    for record in records:
+        _, _, partition, offset = record
+        if offset >= positions.get(partition, 0):
+            beyond[partition] = beyond.get(partition, 0) + 1
+        yield record
 
 
 def _records(messages: Iterable[Message]) -> Iterator[Record]:

@@ -101,6 +101,9 @@ class Simulation:
         self._witness = witness
         self._chance = np.random.Generator(np.random.PCG64(scenario.seed))
         self._names = Names(scenario.hub, scenario.seed, scenario.start_ms, scenario.end_ms + DAY)
+        # What happens to records on their way into the log; of its own, so that the days are the same in either form.
+        self._log_chance = np.random.Generator(np.random.PCG64([scenario.seed, 1]))
+        self._broken = 0
         self._desk = Desk(scenario.hub, self._names, scenario.dirt, self._chance, scenario.start_ms)
         self._emptied = self._names.words(EMPTIED)
         stations = self._names.stations
@@ -211,9 +214,9 @@ class Simulation:
         for rows in self._happens.take(time):
             done = rows.take(np.argsort(rows["time"], kind="stable"))
             self._number_devices(done)
-            repeats = dirts.repeat(done, self.scenario.dirt, self._chance)
-            broken = dirts.breakages(done, self.scenario.dirt, self._chance, self._desk.serial)
-            self._desk.serial += len(broken)
+            repeats = dirts.repeat(done, self.scenario.dirt, self._log_chance)
+            broken = dirts.breakages(done, self.scenario.dirt, self._log_chance, self._broken)
+            self._broken += len(broken)
             for part in (done, repeats, broken):
                 self._arrives.put(part, _log_times(part))
         for rows in self._arrives.take(time):
