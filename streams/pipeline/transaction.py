@@ -29,10 +29,19 @@ _COMMIT_SECONDS: Final = 10.0
 _INIT_SECONDS: Final = 5.0
 # A dead producer's open transaction holds readers up for this long, unless somebody fences its id before.
 _TRANSACTION_TIMEOUT_MS: Final = 10_000
+# A Tick after days without any may bring as many records as there are parcels, and more. A batch beyond so many bytes
+# gets a millisecond more for each 10 kB: ten times what a slow broker needs.
+_ORDINARY_BYTES: Final = 128 << 20
+_BYTES_PER_MS: Final = 10_000
+# As brokers have it in transaction.max.timeout.ms.
+_LONGEST_TIMEOUT_MS: Final = 900_000
 _PAUSE_SECONDS: Final = 0.2
-# What may wait in the producer's queue, below its queue.buffering.max.kbytes, and what is handed over at a time.
+# What may wait in the producer's queue, below its queue.buffering.max.kbytes and .messages, and what is handed over at
+# a time.
 _QUEUE_BYTES: Final = 512 << 20
+_QUEUE_RECORDS: Final = 500_000
 _PART_BYTES: Final = 8 << 20
+_PART_RECORDS: Final = 100_000
 
 DeadLetter = tuple[bytes | None, bytes | None, list[Header]]
 
@@ -47,6 +56,11 @@ class Prepared:
     # Topic (without the prefix) -> records, in the order in which they are sent.
     blocks: list[tuple[str, RecordBlock]]
     dead_letters: list[DeadLetter]
+
+    @property
+    def bytes(self) -> int:
+        """What the blocks hold."""
+        return sum(_bytes_of(block, 0, len(block)) for _, block in self.blocks)
 
 
 class Moved(StreamsError):
@@ -96,6 +110,8 @@ class PartitionWriter:
         self._claim = claim
         self._watcher = watcher
         self._producer: TransactionalProducer | None = None
+        # Of the producer that there is, or is next.
+        self._timeout_ms = _TRANSACTION_TIMEOUT_MS
         # Last sign of life of the thread that writes (time.monotonic); a call that hangs leaves it behind.
         self.beat = time.monotonic()
 
@@ -111,7 +127,7 @@ class PartitionWriter:
                 self._producer = TransactionalProducer(
                     self._settings,
                     transactional_id=f"{self._settings.prefix}parcels.parcel-stage.{self._partition}",
-                    transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+                    transaction_timeout_ms=self._timeout_ms,
                     linger_ms=2,
                 )
             try:
@@ -153,10 +169,17 @@ class PartitionWriter:
         if self._producer is None:
             message = "the producer was given up"
             raise Refence(message)
+        needed_ms = _timeout_of(batch)
+        if needed_ms > self._timeout_ms:
+            self._timeout_ms = needed_ms
+            raise Refence(f"a transaction of {batch.bytes >> 20} MB needs a producer with more time, {needed_ms} ms")
         try:
             self._producer.begin_transaction()
             crash_point("after_begin")
             self._produce(self._producer, batch)
+            if batch.bytes > _ORDINARY_BYTES:
+                # What a commit may take is not meant for all this.
+                self._drain(self._producer)
             sent = self.beat = time.monotonic()
             crash_point("before_commit")
             self._producer.commit_transaction(_COMMIT_SECONDS)
@@ -168,25 +191,30 @@ class PartitionWriter:
 
     def _produce(self, to: TransactionalProducer, batch: Prepared) -> None:
         prefix = self._settings.prefix
-        queued = 0
+        queued = (0, 0)
         for topic, block in batch.blocks:
             for first, end in parts_of(block):
-                queued = self._make_room(to, queued, _bytes_of(block, first, end))
+                queued = self._make_room(to, queued, _bytes_of(block, first, end), end - first)
                 to.produce_block(prefix + topic, self._partition, block, first, end)
             crash_point("while_producing")
         for key, value, headers in batch.dead_letters:
-            queued = self._make_room(to, queued, len(key or b"") + len(value or b""))
+            queued = self._make_room(to, queued, len(key or b"") + len(value or b""), 1)
             to.produce(prefix + DEAD_LETTERS, self._partition, key, value, headers)
         to.produce(prefix + STATE, self._partition, POSITION_KEY, batch.end.encoded(), [])
 
-    def _make_room(self, to: TransactionalProducer, queued: int, more: int) -> int:
-        """Bytes queued once `more` are; waits until everything before is on the broker when that would be too much."""
-        if queued + more <= _QUEUE_BYTES:
-            return queued + more
+    def _make_room(
+        self, to: TransactionalProducer, queued: tuple[int, int], more: int, records: int
+    ) -> tuple[int, int]:
+        """Bytes and records queued once these are; waits until everything before is on the broker if they are many."""
+        if queued[0] + more <= _QUEUE_BYTES and queued[1] + records <= _QUEUE_RECORDS:
+            return queued[0] + more, queued[1] + records
+        self._drain(to)
+        return more, records
+
+    def _drain(self, to: TransactionalProducer) -> None:
         while to.wait(0.05):
             self.beat = time.monotonic()
             self._claim.wait(0)
-        return more
 
     def _settle(self, batch: Prepared, error: str) -> bool:
         """Find out whether a batch of unknown outcome is in.
@@ -218,13 +246,19 @@ class PartitionWriter:
 
 
 def parts_of(block: RecordBlock) -> Iterator[tuple[int, int]]:
-    """Runs of a block's records, first and end, of at most _PART_BYTES each, or of one record."""
+    """Runs of a block's records, first and end, of at most _PART_BYTES and _PART_RECORDS each, or of one record."""
     first = 0
     size = block.value_ends + block.key_ends
     while first < len(block):
         end = max(first + 1, int(np.searchsorted(size, size[first] + _PART_BYTES, "right")) - 1)
+        end = min(end, first + _PART_RECORDS)
         yield first, end
         first = end
+
+
+def _timeout_of(batch: Prepared) -> int:
+    more = max(0, batch.bytes - _ORDINARY_BYTES) // _BYTES_PER_MS
+    return min(_TRANSACTION_TIMEOUT_MS + more, _LONGEST_TIMEOUT_MS)
 
 
 def _bytes_of(block: RecordBlock, first: int, end: int) -> int:

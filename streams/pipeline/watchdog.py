@@ -24,9 +24,9 @@ class Watchdog:
         self._stopped = threading.Event()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    def beat(self) -> None:
-        """Say that the loop made a turn."""
-        self._last = time.monotonic()
+    def beat(self, more_seconds: float = 0.0) -> None:
+        """Say that the loop made a turn, and that the next one may take so much longer."""
+        self._last = time.monotonic() + more_seconds
 
     def stop(self) -> None:
         """Watch no more."""
@@ -38,7 +38,7 @@ class Watchdog:
             now = time.monotonic()
             if now - looked > self._seconds / 4:
                 # The whole process was stopped (SIGSTOP, a suspended machine): the loop gets its time again.
-                self._last = now
+                self._last = max(self._last, now)
             looked = now
             if now - self._last > self._seconds:
                 sys.stderr.write(f"parcels: the worker's loop made no turn for {self._seconds:g} s; ending\n")

@@ -45,6 +45,8 @@ Protocol = Literal["classic", "consumer"]
 
 _AT_A_TIME: Final = 20_000
 _HUNG_SECONDS: Final = 20.0
+# A step calls nothing that can hang, but a Tick at which a million parcels become due keeps it busy for a while.
+_STEP_SECONDS: Final = 300.0
 # A thread of a partition tells that it lives at least this often; its calls to Kafka are all bounded below it.
 _SILENT_SECONDS: Final = 60.0
 _FINISH_SECONDS: Final = 10.0
@@ -109,6 +111,7 @@ class Worker:
         self._still: frozenset[int] = frozenset()
         self._still_since = 0.0
         self._made = 0
+        self._watchdog: Watchdog
         self._consumer = self._new_consumer()
 
     def stop(self, why: str = "signal") -> None:
@@ -122,15 +125,13 @@ class Worker:
             WorkerDead: the consumer is broken beyond repair, or the log lost records that were not folded yet.
             StreamsError: a state cannot be read.
         """
-        watchdog = Watchdog(_HUNG_SECONDS)
+        watchdog = self._watchdog = Watchdog(_HUNG_SECONDS)
         group = self._settings.prefix + GROUP
         self._watcher(WorkerStarted(self._settings.bootstrap, group, self._options.instance or ""))
         self._subscribe()
         why = "error"
         try:
             while self._stop is None:
-                if max((task.silent_seconds() for task in self._tasks.values()), default=0.0) < _SILENT_SECONDS:
-                    watchdog.beat()
                 self._turn()
             why = self._stop
         finally:
@@ -143,13 +144,20 @@ class Worker:
     def _turn(self) -> None:
         messages = self._poll()
         self._turns += 1
+        self._alive()
         if messages:
             self._accept(messages)
         for task in list(self._tasks.values()):
+            self._alive(_STEP_SECONDS)
             task.step()
+            self._alive()
             self._seek(task)
             self._hold(task)
         self._regularly()
+
+    def _alive(self, more_seconds: float = 0.0) -> None:
+        if max((task.silent_seconds() for task in self._tasks.values()), default=0.0) < _SILENT_SECONDS:
+            self._watchdog.beat(more_seconds)
 
     def _poll(self) -> list[Message]:
         tasks = self._tasks.values()
@@ -332,7 +340,8 @@ class Worker:
             # What is left of a consumer before says nothing of this one.
             error_cb=lambda error: self._on_client_error(error) if made == self._made else None,
             enable_partition_eof=True,
-            max_poll_interval_ms=60_000,
+            # Above what a step may take: whether the loop hangs is the watchdog's matter.
+            max_poll_interval_ms=600_000,
             fetch_wait_max_ms=50,
             queued_min_messages=200_000,
             queued_max_messages_kbytes=128 << 10,

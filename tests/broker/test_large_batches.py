@@ -1,0 +1,59 @@
+"""A batch that is larger than what a client queues and than what an ordinary transaction has time for gets in, once."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from streams.domain.happenings import Happening, TransactionRefenced
+from streams.pipeline import topics, transaction
+from streams.pipeline.clients import read_to_end
+from streams.pipeline.position import Position
+from streams.pipeline.record_block import RecordBlock
+from streams.pipeline.settings import Settings
+from streams.pipeline.transaction import Claim, PartitionWriter, Prepared
+
+# librdkafka's queue takes a million.
+RECORDS = 1_100_000
+VALUE_BYTES = 130
+
+
+@pytest.fixture
+def writer(settings: Settings):
+    topics.apply(settings, topics.plan(settings, 1))
+    happened: list[Happening] = []
+    writer = PartitionWriter(settings, 0, Claim(itertools.count().__next__), happened.append)
+    writer.fence()
+    yield writer, happened
+    writer.retire()
+
+
+def block(records: int) -> RecordBlock:
+    keys = np.char.zfill(np.arange(records).astype("S7"), 7).view(np.uint8)
+    return RecordBlock(
+        keys,
+        np.arange(records + 1, dtype=np.int64) * 7,
+        np.full(records * VALUE_BYTES, 1, np.uint8),
+        np.arange(records + 1, dtype=np.int64) * VALUE_BYTES,
+    )
+
+
+def test_more_records_and_bytes_than_fit(writer, settings: Settings) -> None:
+    write, happened = writer
+    write.write(Prepared(None, Position(1, None), [(topics.MILESTONES, block(RECORDS))], []))
+    # It was given a producer whose transactions may last longer, before anything was sent.
+    assert [each.outcome for each in happened if isinstance(each, TransactionRefenced)] == ["sent_again"]
+    assert "needs a producer with more time" in happened[0].error
+    keys = {message.key() for message in read_to_end(settings, settings.prefix + topics.MILESTONES)}
+    assert len(keys) == RECORDS
+    assert sum(1 for _ in read_to_end(settings, settings.prefix + topics.STATE)) == 1
+
+
+def test_the_next_batch_needs_nothing_more(writer, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transaction, "_ORDINARY_BYTES", 100_000)
+    write, happened = writer
+    for number in range(1, 4):
+        start = None if number == 1 else number - 1
+        write.write(Prepared(start, Position(number, None), [(topics.MILESTONES, block(10_000))], []))
+    assert len(happened) == 1
+    assert sum(1 for _ in read_to_end(settings, settings.prefix + topics.MILESTONES)) == 30_000
