@@ -2,13 +2,17 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
 from streams.cli.times import shown
+
+if TYPE_CHECKING:
+    from streams.replay.events import Event
 
 # Of a table in a pipe or a file, where nobody knows the width of the screen.
 _WIDTH = 180
@@ -18,14 +22,24 @@ def show(
     parcel_id: Annotated[str, typer.Argument(metavar="ID", help="The parcel_id.")],
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
+    events: Annotated[
+        bool,
+        typer.Option(
+            "--events",
+            help="Also the event behind each record: its event_id, its place in hub.scans, who sent it; and every "
+            "alert with its evidence. Reads a partition of hub.scans.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show where a parcel is, and every record known of it in the order in which things happened.
 
-    Times are those of the clock where it happened. Exits 1 when no state of the parcel is known.
+    Times are those of the clock where it happened. Exits 1 when no state of the parcel is known. States, milestones and
+    alerts name their evidence by 16 bytes, the identity of a record; --events says which event each of them is.
 
     Examples:
       parcels show LP00000042
+      parcels show LP00000042 --events
       parcels show LP00000042 --json
     """
     from streams.pipeline import topics
@@ -34,16 +48,27 @@ def show(
 
     chosen = settings(bootstrap, prefix)
     key = parcel_id.encode(errors="surrogateescape")
-    record = newest_of(chosen, chosen.prefix + topics.STATE, key, topics.partition_of(key, topics.check(chosen)))
+    partition = topics.partition_of(key, topics.check(chosen))
+    record = newest_of(chosen, chosen.prefix + topics.STATE, key, partition)
     value = record.value() if record is not None else None
     if value is None:
         print(f"parcels: no state of a parcel {parcel_id} in {chosen.prefix}{topics.STATE}", file=sys.stderr)
         raise typer.Exit(DIFFERENCES)
     state = Decoder("ParcelState")(value)
+    found: dict[bytes, Event] = {}
+    told: list[Mapping[str, Any]] = []
+    if events:
+        from streams.replay.events import alerts_of, events_of
+
+        found, told = events_of(chosen, key, partition), alerts_of(chosen, key, partition)
     if as_json:
-        print(json.dumps(state, indent=2, default=_hex, ensure_ascii=False))
-    else:
-        _print(state)
+        traced = {"events": [asdict(event) for event in found.values()], "told": told} if events else {}
+        print(json.dumps({**state, **traced}, indent=2, default=_hex, ensure_ascii=False))
+        return
+    _print(state)
+    if events:
+        for line in _traced(state, found, told):
+            print(line)
 
 
 def _print(state: Mapping[str, Any]) -> None:
@@ -69,6 +94,28 @@ def _print(state: Mapping[str, Any]) -> None:
             style="dim strike" if entry["voided"] else None,
         )
     console.print(table)
+
+
+def _traced(state: Mapping[str, Any], found: Mapping[bytes, "Event"], told: list[Mapping[str, Any]]) -> Iterator[str]:
+    yield "events, by the identity under which states, milestones and alerts know them:"
+    for entry in state["scans"]:
+        yield f"  {entry['identity'].hex()}  {entry['kind']}  {_event(entry['identity'], found)}"
+    if told:
+        yield "alerts, as they were told:"
+    for alert in told:
+        yield f"  {shown(alert['hub_time'])}  {alert['type']} {alert['about']}  (alert {alert['alert_id'].hex()})"
+        for proof in alert["evidence"]:
+            yield f"    because of {_event(proof, found)}"
+
+
+def _event(identity: bytes, found: Mapping[bytes, "Event"]) -> str:
+    event = found.get(identity)
+    if event is None:
+        return f"{identity.hex()}, which hub.scans does not hold any more"
+    device = event.said.get("device_id")
+    by = f", sent by {device}" if device else ""
+    taken = shown(event.appended)
+    return f"event_id {event.said['event_id']!r} at {event.partition}:{event.offset}, taken {taken}{by}"
 
 
 def _summary(state: Mapping[str, Any]) -> list[str]:

@@ -56,6 +56,34 @@ def test_show_is_the_newest_state_as_a_timeline(written, parcels):
     assert state["scans"][0]["identity"] == written.states["P1"]["scans"][0]["identity"].hex()
 
 
+def test_show_finds_the_events_behind_a_parcel_and_its_alerts(topics, parcels, tmp_path):
+    scans = [
+        {"type": "scan", "event_id": name, "parcel_id": "P7", "kind": kind, "event_time": when, "site": "LGG"}
+        | {"station": "S1", "device_id": "gun-4", **more}
+        for name, kind, when, more in (
+            ("one", "ARRIVED", "2026-03-01T04:00:00Z", {}),
+            ("two", "DAMAGED", "2026-03-01T04:05:00Z", {}),
+            ("no", "VOID", "2026-03-01T04:06:00Z", {"voids": "two"}),
+        )
+    ]
+    ticks = [{"type": "tick", "hub_time": f"2026-03-0{day}T05:00:00Z"} for day in (1, 9)]
+    lines = tmp_path / "lines.ndjson"
+    lines.write_text("".join(json.dumps(each) + "\n" for each in (*scans, scans[0], *ticks)))
+    assert parcels("load", str(lines)).returncode == 0
+    assert parcels("run", "--until-idle", "1").returncode == 0
+    shown = parcels("show", "P7", "--events")
+    assert shown.returncode == 0, shown.stderr
+    assert "event_id 'one' at " in shown.stdout
+    assert ", sent by gun-4" in shown.stdout
+    assert "BREACHED unload" in shown.stdout
+    found = json.loads(parcels("show", "P7", "--events", "--json").stdout)
+    assert {each["said"]["event_id"] for each in found["events"]} == {"one", "two", "no"}
+    known = {each["identity"]: each["said"]["event_id"] for each in found["events"]}
+    assert {known[each["identity"]] for each in found["scans"]} == {"one", "two", "no"}
+    (broken,) = [each for each in found["told"] if (each["type"], each["about"]) == ("BREACHED", "unload")]
+    assert [known[proof] for proof in broken["evidence"]] == ["one"]
+
+
 def test_a_parcel_that_nobody_knows(written, parcels):
     shown = parcels("show", "P9")
     assert (shown.returncode, shown.stdout) == (1, "")
