@@ -419,14 +419,14 @@ def assert_exact(report: dict[str, Any], *, broker_crashed: bool = False) -> Non
 
     broker_crashed: Kafka itself may have kept a part of a transaction; only milestones that are missing may follow.
     """
-    assert report["differences"] == []
-    assert report["milestones"]["doubled"] == []
-    assert report["milestones"]["wrong"] == []
-    assert report["dead_letters"]["differences"] == []
-    assert report["behind"] == {}
+    assert report["differences"] == [], report["differences"][:5]
+    assert report["milestones"]["doubled"] == [], report["milestones"]["doubled"][:5]
+    assert report["milestones"]["wrong"] == [], report["milestones"]["wrong"][:5]
+    assert report["dead_letters"]["differences"] == [], report["dead_letters"]["differences"][:5]
+    assert report["behind"] == {}, report["behind"]
     if broker_crashed:
         print(f"milestones that the broker's own crash took: {len(report['milestones']['missing'])}")
         print(f"cells of the throughput that it changed: {len(report['throughput']['differences'])}")
     else:
-        assert report["milestones"]["missing"] == []
-        assert report["throughput"]["differences"] == []
+        assert report["milestones"]["missing"] == [], report["milestones"]["missing"][:5]
+        assert report["throughput"]["differences"] == [], report["throughput"]["differences"][:5]
