@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from streams.domain.containment import Judged, judge
+from streams.domain.containment import OFFICE, Judged, judge
 from streams.domain.containment import Told as ToldOfContainer
 from streams.domain.kinds import KINDS
 from streams.domain.promises import Promise, Promises
@@ -86,6 +86,8 @@ class Looked:
     retires: int | None
     # When to look again, if no further record comes.
     next: int | None
+    # The first that was seen of the parcel after the last emptying that it was in.
+    seen: Record | None
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:
@@ -124,13 +126,16 @@ def look(promises: Promises, records: Iterable[Record], now: int | None) -> Look
         if _applies(promise, advice) and (clock := _clock(promise, journey, advice, now)) is not None:
             clocks[promise.name] = clock
     oddities, due = _oddities(promises, journeys, advice, now)
+    astray, seen, seen_due = _astray(promises, known, journey if len(journeys) > 1 else None, now)
+    oddities |= astray
+    due = min((instant for instant in (due, seen_due) if instant is not None), default=None)
     heard = [record.time for record in known if now is not None and record.time <= now]
     stage = next((record.kind for record in reversed(journey) if record.kind in _MOVES), None)
     finished = stage in (*_ENDS, "LOST")
     after = promises.retirement.finished if finished else promises.retirement.unfinished
     retires = None if after is None or not heard else max(heard) + after
     nexts = [instant for instant in (*(clock.next for clock in clocks.values()), due, retires) if instant is not None]
-    return Looked(live, journey, len(journeys), clocks, oddities, retires, min(nexts, default=None))
+    return Looked(live, journey, len(journeys), clocks, oddities, retires, min(nexts, default=None), seen)
 
 
 def _journeys(live: Sequence[Record], reused: int | None) -> list[list[Record]]:
@@ -290,6 +295,59 @@ def _oddities(
     return found, due
 
 
+def _astray(
+    promises: Promises, known: Sequence[Record], journey: Sequence[Record] | None, now: int | None
+) -> tuple[dict[str, Oddity], Record | None, int | None]:
+    """What is odd about the parcel and its containers; what was seen of it after an emptying; when to look again.
+
+    `journey`: the last one, where there are several.
+    """
+    odd = promises.anomalies
+    scans, judged = _judged(known)
+    begins = 0
+    if journey is not None:
+        before = known[: known.index(journey[0])]
+        begins = sum(record.kind != "VOID" and record.plan is None for record in before)
+    found: dict[str, Oddity] = {}
+
+    def proofs(place: int, packing: int | None) -> tuple[Record, ...]:
+        return (scans[place],) if packing is None else (scans[packing], scans[place])
+
+    for name, wanted, places in (
+        ("FOUND_OUTSIDE", odd.found_outside, judged.outside),
+        ("FOUND_EXTRA", odd.found_extra, judged.extra),
+    ):
+        here = [each for each in places if each.at >= begins]
+        if wanted and here:
+            found[name] = Oddity(scans[here[0].at].time, None, proofs(*here[0]))
+    emptied = [each for each in judged.emptied if each.at >= begins]
+    if not emptied:
+        return found, None, None
+    last = emptied[-1]
+    wrong = {record.voids for record in known if record.kind == "VOID"}
+    later = [
+        record
+        for place, record in enumerate(scans)
+        if place > last.at and not judged.aside[place] and record.identity not in wrong
+    ]
+    seen = next(
+        (
+            record
+            for record in later
+            if (record.kind == "PACKED" and record.container is not None)
+            or (not record.inferred and record.kind not in OFFICE)
+        ),
+        None,
+    )
+    if seen is not None or odd.missing is None:
+        return found, seen, None
+    ends = scans[last.at].time + odd.missing
+    if not _past(now, ends):
+        return found, seen, ends
+    found["MISSING"] = Oddity(scans[last.at].time, odd.missing, proofs(*last), ends)
+    return found, seen, None
+
+
 def _holds(scans: Sequence[Record]) -> list[tuple[Record, Record | None]]:
     """Every hold, whatever its reason, with the release or refusal that answers it."""
     holds: list[tuple[Record, Record | None]] = []
@@ -321,6 +379,9 @@ _RESTS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "HELD_TOO_LONG": ("CUSTOMS_HELD",),
     "FROM_THE_FUTURE": KINDS,
     "NUMBER_REUSED": _BEGINS,
+    "FOUND_OUTSIDE": KINDS,
+    "MISSING": ("PACKED", "UNPACKED"),
+    "FOUND_EXTRA": ("UNPACKED",),
 }
 _LEVELS: Final = {None: 0, "AT_RISK": 1, "BREACHED": 2, "ANOMALY": 3}
 
@@ -438,6 +499,11 @@ class Teller:
             for record in looked.journey:
                 if record.kind == "CUSTOMS_RELEASED":
                     return (record,)
+        if about == "MISSING" and looked.seen is not None:
+            return (looked.seen,)
+        answer = {"FOUND_OUTSIDE": "UNPACKED", "FOUND_EXTRA": "PACKED"}.get(about)
+        if first := next((record for record in looked.journey if record.kind == answer), None):
+            return (first,)
         starts = {promise.name: promise.starts for promise in self.promises.promises}
         kinds = starts.get(about) or _RESTS_ON[about]
         alive = set(map(attrgetter("identity"), looked.live))

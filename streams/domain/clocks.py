@@ -101,9 +101,18 @@ HELD_AT, LONG_AT, PAUSED_AT = range(AHEAD_AT + 1, AHEAD_AT + 4)
     UNDER_CUSTOMS_SLOT,
     NO_READ_SLOT,
     RECIRCULATED_SLOT,
+    SEEN_SLOT,  # after it was in a container that was emptied
     FUTURE_SLOT,
-) = range(PAUSED_AT + 1, PAUSED_AT + 11)
-STAGE, CUSTOMS_STEP, PAUSES, PLAN, PROMISED, FACTS = range(FUTURE_SLOT + 1, FUTURE_SLOT + 7)
+) = range(PAUSED_AT + 1, PAUSED_AT + 12)
+(
+    STAGE,
+    CUSTOMS_STEP,
+    PAUSES,
+    PLAN,
+    PROMISED,
+    CONTAINED,  # 1: it was packed, or taken out with its container
+    FACTS,
+) = range(FUTURE_SLOT + 1, FUTURE_SLOT + 8)
 
 # First scan of each kind, by position in `firsts`.
 TIME, SLOT, COUNT, FIRSTS = range(4)

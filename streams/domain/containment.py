@@ -94,7 +94,7 @@ def judge(records: Sequence[Told]) -> Judged:
         # 1. What is odd about it.
         if not told.voided and told.kind == "UNPACKED" and told.container is not None and told.reason != EMPTIED:
             never = told.container not in packed_into and inside != told.container
-            if never and (told.inferred or known):
+            if never and (told.inferred or inside is not None):
                 judged.extra.append(Found(place))
         if counts and inside is not None:
             assert packing is not None

@@ -64,31 +64,31 @@ def forget(facts: Facts, times: Times) -> None:
 
 
 @inlined
-def may_be_apart(facts: Facts, kind: int, what: int, inferred: bool) -> bool:
-    """Would this scan, at another site than INSIDE_AT, say that the parcel is not in what it was packed into?"""
-    if facts[INSIDE_AT] == NOTHING or inferred or what == facts[INSIDE]:
+def may_be_apart(inside: int, inside_at: int, kind: int, what: int, inferred: bool) -> bool:
+    """Would this scan, at another site than `inside_at`, say that the parcel is not in what it was packed into?"""
+    if inside_at == NOTHING or inferred or what == inside:
         return False
     return not (OFFICE >> kind) & 1
 
 
 @inlined
-def box(facts: Facts, kind: int, at: int, what: int, elsewhere: bool) -> None:
-    """What the parcel is in after a scan that counts; `elsewhere`: it may be apart, and is at another site."""
-    bit = 1 << kind
-    if LOOSE & bit:
-        facts[INSIDE] = NOTHING
-        facts[INSIDE_AT] = NOTHING
-    elif what != NOTHING and kind == PACKED:
-        facts[INSIDE] = what
-        facts[INSIDE_AT] = at
-    elif what != NOTHING and what == facts[INSIDE]:
-        if kind == DISPATCHED:
-            facts[INSIDE_AT] = NOTHING
-        elif not OFFICE & bit:
-            facts[INSIDE_AT] = at
-    elif elsewhere:
-        facts[INSIDE] = NOTHING
-        facts[INSIDE_AT] = NOTHING
+def boxed(inside: int, inside_at: int, kind: int, at: int, what: int, elsewhere: bool) -> tuple[int, int]:
+    """What the parcel is in after a scan that counts, and where that is.
+
+    Args:
+        inside, inside_at: before it, or NOTHING.
+        at, what: where the scan was made, and the container that it names or NOTHING.
+        elsewhere: it may be apart, and is at another site.
+    """
+    if (LOOSE >> kind) & 1:
+        return NOTHING, NOTHING
+    if what != NOTHING and kind == PACKED:
+        return what, at
+    if elsewhere:
+        return NOTHING, NOTHING
+    if what != NOTHING and what == inside and (OFFICE >> kind) & 1 == 0:
+        return inside, NOTHING if kind == DISPATCHED else at
+    return inside, inside_at
 
 
 @inlined
@@ -100,7 +100,7 @@ def tell(
     Args:
         at, what: where, and its container or NOTHING.
         names_lane: does `at` name a lane?
-        elsewhere: as for `box`.
+        elsewhere: as for `boxed`.
     """
     _count(times, kind, time)
     bit = 1 << kind
@@ -111,13 +111,13 @@ def tell(
         facts[CUSTOMS_AT] = at
     if not OFFICE & bit:
         facts[PLACE] = at
-    if LOOSE & bit:
-        facts[CONTAINER] = NOTHING
-    elif what != NOTHING:
+    if what != NOTHING:
         facts[CONTAINER] = what
-    elif elsewhere:
+        facts[INSIDE], facts[INSIDE_AT] = boxed(facts[INSIDE], facts[INSIDE_AT], kind, at, what, elsewhere)
+    if LOOSE & bit or (elsewhere and what == NOTHING):
         facts[CONTAINER] = NOTHING
-    box(facts, kind, at, what, elsewhere)
+        facts[INSIDE] = NOTHING
+        facts[INSIDE_AT] = NOTHING
     if LANE & bit and names_lane:
         facts[LANE_AT] = at
 

@@ -28,6 +28,9 @@ ANOMALIES: Final = (
     "HELD_TOO_LONG",
     "FROM_THE_FUTURE",
     "NUMBER_REUSED",
+    "FOUND_OUTSIDE",
+    "MISSING",
+    "FOUND_EXTRA",
 )
 (
     _,
@@ -38,6 +41,9 @@ ANOMALIES: Final = (
     HELD_TOO_LONG,
     FROM_THE_FUTURE,
     NUMBER_REUSED,
+    FOUND_OUTSIDE,
+    MISSING,
+    FOUND_EXTRA,
 ) = range(len(ANOMALIES))
 
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -129,6 +135,9 @@ class Anomalies(_Part):
     held_too_long: Duration | None = 72 * _UNITS["h"]
     future: Duration | None = 10 * _UNITS["m"]
     reused: Duration | None = 5 * _UNITS["d"]
+    found_outside: bool = True
+    missing: Duration | None = 2 * _UNITS["h"]
+    found_extra: bool = True
 
 
 class Retirement(_Part):
@@ -170,7 +179,8 @@ class Promises(_Part):
     @classmethod
     def nothing(cls) -> Self:
         """No promise, no anomaly, and no parcel ever retires."""
-        anomalies = dict.fromkeys(Anomalies.model_fields, None) | {"misrouted": False}
+        fields = Anomalies.model_fields
+        anomalies = {name: False if field.annotation is bool else None for name, field in fields.items()}
         return cls.parse({"anomalies": anomalies, "retirement": {"finished": None, "unfinished": None}})
 
     @classmethod

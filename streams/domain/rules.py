@@ -9,9 +9,12 @@ from streams.domain.clocks import OFF, PROMISED_AT, Rules
 from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.domain.promises import (
     ANOMALIES,
+    FOUND_EXTRA,
+    FOUND_OUTSIDE,
     FROM_THE_FUTURE,
     HELD_TOO_LONG,
     MISROUTED,
+    MISSING,
     NOT_RELEASED,
     NUMBER_REUSED,
     RECIRCULATING,
@@ -47,6 +50,9 @@ def rules_of(promises: Promises) -> Rules:
         (HELD_TOO_LONG, odd.held_too_long),
         (FROM_THE_FUTURE, odd.future),
         (NUMBER_REUSED, odd.reused),
+        (FOUND_OUTSIDE, 1 if odd.found_outside else None),
+        (MISSING, odd.missing),
+        (FOUND_EXTRA, 1 if odd.found_extra else None),
     ):
         if threshold is not None:
             anomalies[number] = threshold

@@ -18,6 +18,7 @@ from streams.domain.parcel import (
     CUSTOMS_AT,
     CUSTOMS_STEP,
     FIRST,
+    INSIDE,
     INSIDE_AT,
     LANE_AT,
     LAST,
@@ -205,7 +206,7 @@ def _tell_slot(a: Arrays, slot: int, facts: Facts, times: Times) -> None:
     if (LANE >> kind) & 1:
         names_lane = text_in(a, at, LANE_TEXT)[1] != ABSENT
     elsewhere = False
-    if may_be_apart(facts, kind, what, stamp & INFERRED != 0):
+    if may_be_apart(facts[INSIDE], facts[INSIDE_AT], kind, what, stamp & INFERRED != 0):
         elsewhere = other_site(a, at, facts[INSIDE_AT])
     tell(facts, times, kind, time_of(stamp), at, what, names_lane, elsewhere)
 

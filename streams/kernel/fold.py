@@ -24,7 +24,7 @@ from streams.domain.limits import (
     WORD_BYTES,
 )
 from streams.domain.reasons import Reason
-from streams.kernel.contained import MOST_MILESTONES, insert_among
+from streams.kernel.contained import MOST_MILESTONES, Firsts, insert_among
 from streams.kernel.due import mark_changed
 from streams.kernel.folded import DELTAS, DUPLICATES, MILESTONES, SCANS, Folded, put_delta, put_milestone, touch
 from streams.kernel.insert import (
@@ -236,6 +236,7 @@ def fold(
     number: int,
     first: int,
     change: Change,
+    firsts: Firsts,
     story: Story,
     found: Integers,
     out: Folded,
@@ -247,7 +248,7 @@ def fold(
         partition, partitions: which partition of how many the records come from.
         number: of this batch; differs from that of every batch before it in this table.
         first: record to begin with; 0, or what a call before this one returned.
-        change, story, found: from `insert.blank_change` and `clocks.blank_story`, overwritten.
+        change, firsts, story, found: from the functions `blank_...` beside their types, overwritten.
         out: from `blank_folded`, filled; reasons of refused records go to `b.status`.
 
     Returns:
@@ -312,7 +313,7 @@ def fold(
             out.counts[DUPLICATES] += 1
             continue
         if outcome == CONCERNS_OTHERS:
-            insert_among(a, row, high, low, stamp, at, what, change, out)
+            insert_among(a, row, high, low, stamp, at, what, change, firsts, out)
         if a.rows[row]["batch"] == GONE:
             a.counts[RETIRED] -= 1
         touch(a, row, number, out)

@@ -7,10 +7,16 @@ from numpy.typing import NDArray
 
 from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import get_big_endian
-from streams.domain.kinds import KINDS, MILESTONES, PACKED, STAGE_CORRECTED, STAGE_LOST, STAGE_REACHED, VOID
-from streams.domain.parcel import Facts, blank
+from streams.domain.kinds import (
+    MILESTONES,
+    STAGE_CORRECTED,
+    STAGE_LOST,
+    STAGE_REACHED,
+    VOID,
+)
+from streams.kernel.inside import counts_at, has_inferred, is_from_container
 from streams.kernel.places import direction_of
-from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, kind_of, order_of, time_of
+from streams.kernel.stamp import ADVICE, VOIDED, kind_of, order_of, time_of
 from streams.kernel.table import CHUNK, NO_WORD, NONE, Arrays, chunk_from
 
 # Outcome of an insertion.
@@ -30,27 +36,14 @@ class Change(NamedTuple):
     numbers: NDArray[np.int64]
     # identity of the evidence: high, low
     evidence: NDArray[np.uint64]
-    # Room for `contained.insert_among`: what is told of a parcel; [before or after, kind] the first record that counts,
-    # and its identity.
-    facts: Facts
-    firsts: NDArray[np.int64]
-    identities: NDArray[np.uint64]
 
 
 TYPE, STAGE, TIME, PREVIOUS, AT, SCANS, SCAN_KIND, SCAN_TIME, SCAN_AT, NUMBERS = range(10)
-# Of the first record of a kind: is there one, when, and where.
-THERE, FIRST_TIME, FIRST_AT, FIRST_PARTS = range(4)
 
 
 def blank_change() -> Change:
     """A change to be filled by `insert`."""
-    return Change(
-        np.zeros(NUMBERS, np.int64),
-        np.zeros(2, np.uint64),
-        blank()[0],
-        np.zeros((2, len(KINDS), FIRST_PARTS), np.int64),
-        np.zeros((2, len(KINDS), 2), np.uint64),
-    )
+    return Change(np.zeros(NUMBERS, np.int64), np.zeros(2, np.uint64))
 
 
 @inlined
@@ -106,8 +99,6 @@ def insert(
     place = int64(0)
     first = int64(NONE)
     seen = int64(0)
-    # Flags of the records that come after it; a VOID may concern any.
-    after = int64(0)
     while seen < records:
         base = chunk * CHUNK
         for slot in range(base, base + min(CHUNK, records - seen)):
@@ -122,14 +113,14 @@ def insert(
             if place_chunk == NONE and _sorts_after(a, slot, order, high, low):
                 place_chunk = chunk
                 place = slot
-            if place_chunk != NONE or kind == VOID:
-                after |= other
         seen += CHUNK
         last = chunk
         chunk = int64(a.following[chunk])
-    is_inferred = stamp & INFERRED and what != NO_WORD and kind != VOID and kind != PACKED  # noqa: PLR1714
-    if alone and (after | (stamp if is_inferred else int64(0))) & INFERRED:
+    if alone and (place_chunk != NONE or kind == VOID) and has_inferred(a, row, place if kind != VOID else int64(NONE)):
         return CONCERNS_OTHERS
+    if alone and stamp & VOIDED == 0 and is_from_container(stamp, what):
+        if not counts_at(a, row, place if place_chunk != NONE else int64(NONE), what):
+            stamp |= VOIDED
     # 2. Decide the milestone before slots move.
     if kind == VOID:
         _void(a, row, what, high, low, change)

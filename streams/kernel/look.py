@@ -2,6 +2,7 @@
 
 from streams.domain.clocks import (
     ADVICE_SLOT,
+    CONTAINED,
     COUNT,
     FUTURE_SLOT,
     JOURNEY_AT,
@@ -32,7 +33,17 @@ from streams.domain.clocks import (
 )
 from streams.domain.compiled import inlined, int64
 from streams.domain.identity import get_big_endian
-from streams.domain.kinds import CUSTOMS_HELD, LANE, LOADED, NO_READ, RECIRCULATED, SORTED, VOID
+from streams.domain.kinds import (
+    CUSTOMS_HELD,
+    LANE,
+    LOADED,
+    NO_READ,
+    PACKED,
+    RECIRCULATED,
+    SORTED,
+    UNPACKED,
+    VOID,
+)
 from streams.domain.promises import (
     ANOMALIES,
     FROM_THE_FUTURE,
@@ -43,9 +54,10 @@ from streams.domain.promises import (
     RECIRCULATING,
     REPEATED_NO_READ,
 )
+from streams.kernel.astray import find_astray
 from streams.kernel.places import ABSENT, PLANNED_LANE, REASON, SERVICE, direction_of, plan_text, same_text, text_in
 from streams.kernel.places import LANE as LANE_TEXT
-from streams.kernel.stamp import ADVICE, VOIDED, kind_of, time_of
+from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, kind_of, time_of
 from streams.kernel.table import CHUNK, NO_WORD, Arrays
 
 
@@ -76,6 +88,8 @@ def _read(a: Arrays, rules: Rules, row: int, now: int, story: Story) -> None:
             kind = kind_of(stamp)
             time = time_of(stamp)
             hear(story, time, now)
+            if stamp & ADVICE == 0 and (kind == PACKED or (kind == UNPACKED and stamp & INFERRED)):
+                story.facts[CONTAINED] = 1
             if kind == VOID or stamp & VOIDED:
                 continue
             at = int64(a.slots[slot]["at"])
@@ -148,6 +162,8 @@ def _find_anomalies(a: Arrays, rules: Rules, row: int, now: int, story: Story, f
         odd(
             found, first + NUMBER_REUSED, facts[JOURNEY_AT], rules.anomalies[NUMBER_REUSED], facts[JOURNEY_SLOT], NOBODY
         )
+    if facts[CONTAINED]:
+        find_astray(a, rules, row, now, story, found)
 
 
 @inlined

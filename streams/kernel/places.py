@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.domain.compiled import inlined, int64
+from streams.domain.compiled import compiled, inlined, int64
 from streams.kernel.table import NO_WORD, Arrays, Bytes, word_of
 
 ABSENT: Final = -1  # size of a text that is null
@@ -155,7 +155,7 @@ def same_text(left: Bytes, left_at: int, left_size: int, right: Bytes, right_at:
     return True
 
 
-@inlined
+@compiled
 def other_site(a: Arrays, one: int, other: int) -> bool:
     """Are the two Where words of different sites?"""
     if one == other:

@@ -30,6 +30,7 @@ from streams.domain.clocks import (
     OTHER,
     PAUSED,
     RUNNING,
+    SEEN_SLOT,
     SINCE,
     SLOT,
     STANDING,
@@ -51,14 +52,19 @@ from streams.domain.kinds import (
     KINDS,
     LANE,
     NO_READ,
+    PACKED,
     RECIRCULATED,
+    UNPACKED,
     VOID,
 )
 from streams.domain.promises import (
     ANOMALIES,
+    FOUND_EXTRA,
+    FOUND_OUTSIDE,
     FROM_THE_FUTURE,
     HELD_TOO_LONG,
     MISROUTED,
+    MISSING,
     NOT_RELEASED,
     NUMBER_REUSED,
     RECIRCULATING,
@@ -97,6 +103,9 @@ _PROVE[NOT_RELEASED] = 1 << DISPATCHED
 _PROVE[HELD_TOO_LONG] = 1 << CUSTOMS_HELD
 _PROVE[FROM_THE_FUTURE] = (1 << len(KINDS)) - 1
 _PROVE[NUMBER_REUSED] = BEGINS
+_PROVE[FOUND_OUTSIDE] = (1 << len(KINDS)) - 1
+_PROVE[MISSING] = 1 << PACKED | 1 << UNPACKED
+_PROVE[FOUND_EXTRA] = 1 << UNPACKED
 PROVE: Final = tuple(_PROVE.tolist())
 
 
@@ -318,6 +327,12 @@ def _reason_to_withdraw(a: Arrays, rules: Rules, row: int, subject: int, story: 
         kinds = int64(PROVE[anomaly])
         if (anomaly == NOT_RELEASED or anomaly == HELD_TOO_LONG) and story.firsts[COUNT, CUSTOMS_RELEASED] > 0:  # noqa: PLR1714
             return int64(story.firsts[SLOT, CUSTOMS_RELEASED])
+        if anomaly == MISSING and story.facts[SEEN_SLOT] != NOBODY:
+            return int64(story.facts[SEEN_SLOT])
+        if anomaly == FOUND_OUTSIDE and story.firsts[COUNT, UNPACKED] > 0:
+            return int64(story.firsts[SLOT, UNPACKED])
+        if anomaly == FOUND_EXTRA and story.firsts[COUNT, PACKED] > 0:
+            return int64(story.firsts[SLOT, PACKED])
     chunk = int64(a.rows[row]["head"])
     left = int64(a.rows[row]["records"])
     while left > 0:

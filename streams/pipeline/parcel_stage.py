@@ -21,7 +21,7 @@ from streams.domain.reasons import Reason
 from streams.domain.rules import rules_of
 from streams.errors import StreamsError
 from streams.kernel.avro_decode import Columns
-from streams.kernel.contained import MOST_MILESTONES
+from streams.kernel.contained import MOST_MILESTONES, blank_firsts
 from streams.kernel.emit import (
     IDENTITY_BYTES,
     Frame,
@@ -110,7 +110,7 @@ class ParcelStage:
         self._rules = rules_of(self.promises)
         self.table = ParcelTable(self._subjects)
         self._batches = 0
-        self._change = blank_change()
+        self._change, self._firsts = blank_change(), blank_firsts()
         self._facts, self._times = blank()
         self._story, self._found = blank_story(), blank_found()
         # Word of a place -> its site.
@@ -226,6 +226,7 @@ class ParcelStage:
                 self._batches,
                 done,
                 self._change,
+                self._firsts,
                 self._story,
                 self._found,
                 out,

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from streams.domain.containment import Told, judge
 from streams.domain.promises import Promises
 from streams.pipeline.parcel_stage import ParcelStage
-from tests.kernel.oracle import Oracle
+from tests.kernel.oracle import Oracle, identity_of
 from tests.kernel.records import CUTS, MORNING, advice, batches_of, framed, scan, tick, void
+from tests.kernel.test_clock_stories import Told as Happened
+from tests.kernel.test_clock_stories import at, hour
 from tests.kernel.test_fold import Run, folded
 
 SEEDS = st.integers(0, 2**32)
@@ -199,3 +201,52 @@ class TestThePlainJudge:
             Told("LOADED", "LGG", "BAG", True, voided=True),
         )
         assert judge(records).aside == [False, False, False]
+
+
+class TestAnomalies:
+    ALL = Promises.parse({})
+
+    def told(self, *log):
+        return Happened(*log, promises=self.ALL).said
+
+    @staticmethod
+    def in_bag(kind, hours, event_id=None, **more):
+        more = {"container_id": "BAG", "inferred_from": "c", **more}
+        return scan(event_id or f"{kind}{hours}", "P", kind, at(hours), **more)
+
+    def test_seen_on_its_own_while_its_bag_is_closed(self):
+        packed, found = self.in_bag("PACKED", 0), scan("own", "P", "SORTED", at(2))
+        told = Happened(packed, found, hour(3), promises=self.ALL)
+        assert told.said == [("ANOMALY", "FOUND_OUTSIDE", 3)]
+        assert told.alerts[0]["evidence"] == [identity_of(packed), identity_of(found)]
+        opened = self.in_bag("UNPACKED", 1)
+        assert self.told(packed, opened, found, hour(3)) == []
+        assert self.told(packed, found, hour(3), opened, hour(4))[-1] == ("WITHDRAWN", "FOUND_OUTSIDE", 4)
+
+    def test_seen_at_another_site_than_its_bag(self):
+        log = (self.in_bag("PACKED", 0), self.in_bag("ARRIVED", 1, site="LGG"))
+        assert self.told(*log, scan("own", "P", "DAMAGED", at(2), site="LUX"), hour(3)) == [
+            ("ANOMALY", "FOUND_OUTSIDE", 3)
+        ]
+        assert self.told(*log, scan("own", "P", "DAMAGED", at(2), site="LGG"), hour(3)) == []
+
+    def test_what_happens_to_it_after_its_bag_has_left_is_nobodys_wonder(self):
+        log = (self.in_bag("PACKED", 0), self.in_bag("CUSTOMS_RELEASED", 0), self.in_bag("DISPATCHED", 1))
+        assert self.told(*log, scan("own", "P", "SORTED", at(9), site="LUX"), hour(10)) == []
+
+    def test_not_seen_when_its_bag_was_emptied(self):
+        log = (self.in_bag("PACKED", 0), self.in_bag("UNPACKED", 1, reason="EMPTIED"))
+        assert self.told(*log, hour(3)) == []
+        assert self.told(*log, hour(4)) == [("ANOMALY", "MISSING", 4)]
+        assert self.told(*log, scan("own", "P", "SORTED", at(2)), hour(4)) == []
+        found = Happened(*log, hour(4), own_scan := scan("own", "P", "SORTED", at(5)), hour(6), promises=self.ALL)
+        assert found.said[-1] == ("WITHDRAWN", "MISSING", 6)
+        assert found.alerts[-1]["evidence"] == [identity_of(own_scan)]
+
+    def test_taken_out_of_a_bag_that_it_was_never_put_into(self):
+        extra = self.in_bag("UNPACKED", 1)
+        assert self.told(extra, hour(2)) == [("ANOMALY", "FOUND_EXTRA", 2)]
+        assert self.told(extra, hour(2), self.in_bag("PACKED", 0), hour(3))[-1] == ("WITHDRAWN", "FOUND_EXTRA", 3)
+
+    def test_a_scan_by_hand_names_any_bag_where_nothing_is_known_of_bags(self):
+        assert self.told(scan("own", "P", "UNPACKED", at(1), container_id="BAG"), hour(2)) == []

@@ -1,0 +1,133 @@
+"""What a parcel is in at one point of its records, and whether a record that is inferred from a container counts there.
+
+The rules are told in `streams/domain/containment.py`. What is set aside has the flag VOIDED, as what a VOID declares
+wrong: it counts for nothing. Which of the two it is follows from the records, so nothing else has to be kept.
+"""
+
+from typing import Final
+
+from streams.domain.compiled import compiled, inlined, int64
+from streams.domain.identity import get_big_endian
+from streams.domain.kinds import LOOSE, OFFICE, PACKED, VOID
+from streams.domain.parcel import NOTHING, boxed, may_be_apart
+from streams.kernel.places import other_site
+from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, kind_of
+from streams.kernel.table import CHUNK, NO_WORD, NONE, Arrays
+
+# Kinds that tell what a parcel is in.
+_TELLS: Final = LOOSE | 1 << PACKED
+
+
+@inlined
+def is_from_container(stamp: int, what: int) -> bool:
+    """Does a record with this stamp and container count only while the parcel is in there?"""
+    return stamp & INFERRED != 0 and what != NO_WORD and kind_of(stamp) != PACKED and kind_of(stamp) != VOID
+
+
+@inlined
+def gets_known(kind: int, what: int) -> bool:
+    """Is it known, after a scan that counts, what the parcel is in, be it nothing?"""
+    return (LOOSE >> kind) & 1 != 0 or (kind == PACKED and what != NO_WORD)
+
+
+@inlined
+def inside_after(a: Arrays, inside: int, inside_at: int, kind: int, at: int, what: int, stamp: int) -> tuple[int, int]:
+    """What the parcel is in after a scan that counts, and where that is; `inside`, `inside_at`: before it."""
+    elsewhere = False
+    if may_be_apart(inside, inside_at, kind, what, stamp & INFERRED != 0):
+        elsewhere = other_site(a, at, inside_at)
+    return boxed(inside, inside_at, kind, at, what, elsewhere)
+
+
+@compiled
+def has_inferred(a: Arrays, row: int, begin: int) -> bool:
+    """Is any record from the one in slot `begin` on inferred? NONE: any at all."""
+    begun = begin == NONE
+    chunk = int64(a.rows[row]["head"])
+    left = int64(a.rows[row]["records"])
+    while left > 0:
+        for slot in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
+            begun |= slot == begin
+            if begun and a.slots[slot]["stamp"] & INFERRED:
+                return True
+        left -= CHUNK
+        chunk = int64(a.following[chunk])
+    return False
+
+
+@compiled
+def counts_at(a: Arrays, row: int, until: int, container: int) -> bool:
+    """Would what is inferred from `container` count before the record in slot `until`, or at the end (NONE)?"""
+    # What tells last of containers decides alone, as nearly always, unless something else may contradict it.
+    telling = int64(NONE)
+    unsure = False
+    chunk = int64(a.rows[row]["head"])
+    left = int64(a.rows[row]["records"])
+    while left > 0:
+        for slot in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
+            if slot == until:
+                left = int64(0)
+                break
+            stamp = int64(a.slots[slot]["stamp"])
+            if (_TELLS >> kind_of(stamp)) & 1:
+                telling = slot
+                unsure = stamp & VOIDED != 0
+            elif stamp & (INFERRED | VOIDED | ADVICE) == 0 and not (OFFICE >> kind_of(stamp)) & 1:
+                unsure = True
+        left -= CHUNK
+        chunk = int64(a.following[chunk])
+    if telling == NONE:
+        return True
+    packed = kind_of(a.slots[telling]["stamp"]) == PACKED
+    if not unsure and not packed:
+        return False
+    if not unsure and a.slots[telling]["what"] == container:
+        return True
+    return _counts_by_all(a, row, until, container)
+
+
+@compiled
+def _counts_by_all(a: Arrays, row: int, until: int, container: int) -> bool:
+    inside = int64(NOTHING)
+    inside_at = int64(NOTHING)
+    known = False
+    chunk = int64(a.rows[row]["head"])
+    left = int64(a.rows[row]["records"])
+    while left > 0:
+        for slot in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
+            if slot == until:
+                return not known or inside == container
+            stamp = int64(a.slots[slot]["stamp"])
+            kind = kind_of(stamp)
+            if kind == VOID or stamp & ADVICE:
+                continue
+            what = int64(a.slots[slot]["what"])
+            if stamp & VOIDED:
+                known |= kind == PACKED and what != NO_WORD
+                continue
+            known |= gets_known(kind, what)
+            inside, inside_at = inside_after(a, inside, inside_at, kind, int64(a.slots[slot]["at"]), what, stamp)
+        left -= CHUNK
+        chunk = int64(a.following[chunk])
+    return not known or inside == container
+
+
+@compiled
+def is_void(a: Arrays, row: int, slot: int) -> bool:
+    """Does a VOID of the parcel declare the record in `slot` wrong?"""
+    if a.rows[row]["voids"] == 0:
+        return False
+    chunk = int64(a.rows[row]["head"])
+    left = int64(a.rows[row]["records"])
+    while left > 0:
+        for other in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
+            if kind_of(a.slots[other]["stamp"]) == VOID:
+                at = int64(a.words[a.slots[other]["what"]]["at"])
+                if (
+                    get_big_endian(a.heap, at) == a.slots[slot]["high"]
+                    and get_big_endian(a.heap, at + 8) == a.slots[slot]["low"]
+                ):
+                    return True
+        left -= CHUNK
+        chunk = int64(a.following[chunk])
+    return False
