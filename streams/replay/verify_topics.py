@@ -9,9 +9,10 @@ from streams.pipeline.clients import consumer, read_to_end
 from streams.pipeline.deadletters import read_dead_letters
 from streams.pipeline.settings import Settings
 from streams.pipeline.topics import ALERTS, CONTAINER_STATE, CONTAINERS, MILESTONES, SCANS, STATE, THROUGHPUT, check
-from streams.replay.verify import Evidence, Milestones, Record, Report, States, compare_dead_letters, compare_states
+from streams.replay.verify import Evidence, Record, Report, States, compare_dead_letters, compare_states
 from streams.replay.verify_alerts import Alerts
 from streams.replay.verify_containers import Containers, container_positions
+from streams.replay.verify_milestones import Milestones
 from streams.replay.verify_throughput import Throughput
 
 

@@ -11,15 +11,14 @@ from streams.pipeline.deadletters import DeadLetter
 from streams.pipeline.topics import POSITION_KEY, partition_of
 from streams.replay.verify import (
     Evidence,
-    Milestones,
     Report,
     States,
     compare_dead_letters,
     compare_states,
     identity,
     load_truth,
-    milestone_id,
 )
+from streams.replay.verify_milestones import Milestones, milestone_id
 from tests.pipeline.avro import framed
 
 PARTITIONS = 4
