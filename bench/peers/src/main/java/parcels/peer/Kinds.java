@@ -20,8 +20,9 @@ final class Kinds {
     /** Kinds that say nothing of the place. */
     static final Set<Kind> OFFICE = union(CUSTOMS, EnumSet.of(Kind.OTHER, Kind.ADVISED, Kind.LOST, Kind.VOID));
 
-    /** After these the parcel is in no container. */
-    static final Set<Kind> OUT_OF_CONTAINER = EnumSet.of(Kind.UNPACKED, Kind.DELIVERED);
+    /** Done to a parcel on its own: it is in no container any more. */
+    static final Set<Kind> LOOSE = EnumSet.of(
+            Kind.UNPACKED, Kind.INDUCTED, Kind.SORTED, Kind.NO_READ, Kind.RECIRCULATED, Kind.DELIVERED, Kind.RETURNED);
 
     /** Kinds whose lane is the parcel's lane. */
     static final Set<Kind> LANE = EnumSet.of(Kind.SORTED, Kind.LOADED);

@@ -1,6 +1,7 @@
 package parcels.peer;
 
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
@@ -29,8 +30,8 @@ final class ParcelFold {
     private final long[] lasts = new long[KINDS.length];
     private final int[] counts = new int[KINDS.length];
 
-    /** What happened to a parcel: its state is new, and perhaps a stage was reached, corrected or lost. */
-    record Change(Optional<Milestone> milestone) {}
+    /** What happened to a parcel: its state is new, and perhaps stages were reached, corrected or lost. */
+    record Change(List<Milestone> milestones) {}
 
     /** Puts a record into the timeline and derives the state anew; empty if the record changes nothing. */
     Optional<Change> add(ParcelState parcel, Entry entry) {
@@ -39,18 +40,77 @@ final class ParcelFold {
             return Optional.empty();
         }
         Entry target = entry.getKind() == Kind.VOID ? find(timeline, entry.getVoids()) : null;
-        // A record changes the first time of at most one kind: its own, or the one of the record that it voids.
+        int place = place(timeline, entry);
+        entry.setVoided(entry.getKind() != Kind.VOID && isVoided(timeline, entry.getIdentity()));
+        if (concernsOthers(timeline, entry, place)) {
+            return Optional.of(new Change(addAmong(parcel, entry, target, place)));
+        }
+        // It changes the first time of at most one kind: its own, or the one of the record that it voids.
         Kind touched = target == null ? entry.getKind() : target.getKind();
         boolean mayBeMilestone = Kinds.MILESTONES.contains(touched);
         Entry before = mayBeMilestone ? firstOf(timeline, touched) : null;
         if (target != null) {
             target.setVoided(true);
         }
-        entry.setVoided(entry.getKind() != Kind.VOID && isVoided(timeline, entry.getIdentity()));
-        timeline.add(place(timeline, entry), entry);
+        timeline.add(place, entry);
+        if (Inside.isFromContainer(entry)) {
+            judge(timeline);
+        }
         derive(parcel);
         Entry after = mayBeMilestone ? firstOf(timeline, touched) : null;
-        return Optional.of(new Change(milestone(parcel, touched, before, after, entry)));
+        Milestone milestone = milestone(parcel, touched, before, after, entry);
+        return Optional.of(new Change(milestone == null ? List.of() : List.of(milestone)));
+    }
+
+    /** May the record change which others count, because they were inferred from a container? */
+    private static boolean concernsOthers(List<Entry> timeline, Entry entry, int place) {
+        for (int later = entry.getKind() == Kind.VOID ? 0 : place; later < timeline.size(); later++) {
+            if (timeline.get(later).getInferred()) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    private List<Milestone> addAmong(ParcelState parcel, Entry entry, Entry target, int place) {
+        List<Entry> timeline = parcel.getScans();
+        Entry[] before = new Entry[KINDS.length];
+        for (Kind kind : Kinds.MILESTONES) {
+            before[kind.ordinal()] = firstOf(timeline, kind);
+        }
+        if (target != null) {
+            target.setVoided(true);
+        }
+        timeline.add(place, entry);
+        judge(timeline);
+        derive(parcel);
+        List<Milestone> milestones = new ArrayList<>();
+        for (Kind kind : Kinds.MILESTONES) {
+            Milestone milestone =
+                    milestone(parcel, kind, before[kind.ordinal()], firstOf(timeline, kind), entry);
+            if (milestone != null) {
+                milestones.add(milestone);
+            }
+        }
+        return milestones;
+    }
+
+    /** Set aside, or take back, what was inferred from a container. */
+    private static void judge(List<Entry> timeline) {
+        Inside inside = new Inside();
+        for (Entry entry : timeline) {
+            if (entry.getKind() == Kind.VOID || entry.getPlan() != null) {
+                continue;
+            }
+            if (entry.getVoided() && (!Inside.isFromContainer(entry) || isVoided(timeline, entry.getIdentity()))) {
+                inside.tellVoided(entry);
+                continue;
+            }
+            entry.setVoided(!inside.counts(entry));
+            if (!entry.getVoided()) {
+                inside.tell(entry);
+            }
+        }
     }
 
     private static boolean isKnown(List<Entry> timeline, Entry entry) {
@@ -128,6 +188,7 @@ final class ParcelFold {
         Entry advice = null;
         Utf8 container = null;
         Utf8 lane = null;
+        Inside inside = new Inside();
         for (Entry entry : parcel.getScans()) {
             Kind kind = entry.getKind();
             if (entry.getVoided() || kind == Kind.VOID) {
@@ -151,7 +212,8 @@ final class ParcelFold {
             if (!Kinds.OFFICE.contains(kind)) {
                 placed = entry;
             }
-            if (Kinds.OUT_OF_CONTAINER.contains(kind)) {
+            boolean contradicts = inside.tell(entry);
+            if (Kinds.LOOSE.contains(kind) || contradicts && entry.getContainerId() == null) {
                 container = null;
             } else if (entry.getContainerId() != null) {
                 container = entry.getContainerId();
@@ -186,10 +248,11 @@ final class ParcelFold {
         }
     }
 
-    private static Optional<Milestone> milestone(
+    /** Null where the first time of the stage did not change. */
+    private static Milestone milestone(
             ParcelState parcel, Kind stage, Entry before, Entry after, Entry cause) {
         if (before == after || before != null && after != null && before.getEventTime() == after.getEventTime()) {
-            return Optional.empty();
+            return null;
         }
         Milestone milestone = new Milestone();
         milestone.setParcelId(parcel.getParcelId());
@@ -210,7 +273,7 @@ final class ParcelFold {
         milestone.setSite(hasPlace ? after.getAt().getSite() : NOWHERE);
         milestone.setStation(hasPlace ? after.getAt().getStation() : NOWHERE);
         milestone.setMilestoneId(identityOf(milestone));
-        return Optional.of(milestone);
+        return milestone;
     }
 
     private static Identity identityOf(Milestone milestone) {

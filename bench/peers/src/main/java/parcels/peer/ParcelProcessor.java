@@ -100,9 +100,8 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
         byte[] state = keep(storeKey, parcel, instant);
         if (outputs) {
             context.forward(new Record<>(key, state, timestamp), STATE_SINK);
-            Optional<Milestone> milestone = change.get().milestone();
-            if (milestone.isPresent()) {
-                context.forward(new Record<>(key, milestones.write(milestone.get()), timestamp), MILESTONE_SINK);
+            for (Milestone milestone : change.get().milestones()) {
+                context.forward(new Record<>(key, milestones.write(milestone), timestamp), MILESTONE_SINK);
             }
         }
     }

@@ -1,0 +1,60 @@
+package parcels.peer;
+
+import java.util.Objects;
+import org.apache.avro.util.Utf8;
+import parcels.hub.Entry;
+import parcels.hub.Kind;
+
+/** What a parcel is in while its records are told in their order; the rules are those of streams/domain/containment.py. */
+final class Inside {
+    private Utf8 container;
+    /** Of what it is in; null where that is not known. */
+    private Utf8 site;
+    private boolean known;
+
+    /** Does the record count only while the parcel is in its container? */
+    static boolean isFromContainer(Entry entry) {
+        Kind kind = entry.getKind();
+        return entry.getInferred() && entry.getContainerId() != null && kind != Kind.PACKED && kind != Kind.VOID;
+    }
+
+    boolean counts(Entry entry) {
+        return !isFromContainer(entry) || !known || Objects.equals(container, entry.getContainerId());
+    }
+
+    /** A packing that was declared wrong: it is known that the parcel was not packed there. */
+    void tellVoided(Entry entry) {
+        known |= entry.getKind() == Kind.PACKED && entry.getContainerId() != null;
+    }
+
+    /** A scan that counts; returns whether it contradicts what the parcel was said to be in. */
+    boolean tell(Entry entry) {
+        Kind kind = entry.getKind();
+        Utf8 named = entry.getContainerId();
+        if (Kinds.LOOSE.contains(kind)) {
+            known = true;
+            container = null;
+            site = null;
+            return false;
+        }
+        if (kind == Kind.PACKED && named != null) {
+            known = true;
+            container = named;
+            site = entry.getAt().getSite();
+            return false;
+        }
+        if (Kinds.OFFICE.contains(kind)) {
+            return false;
+        }
+        if (named != null && named.equals(container)) {
+            site = kind == Kind.DISPATCHED ? null : entry.getAt().getSite();
+            return false;
+        }
+        if (!entry.getInferred() && site != null && !site.equals(entry.getAt().getSite())) {
+            container = null;
+            site = null;
+            return true;
+        }
+        return false;
+    }
+}
