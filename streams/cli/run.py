@@ -1,14 +1,21 @@
 """`parcels run`: a worker."""
 
 import os
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from streams.cli.options import OK, Bootstrap, Json, Prefix, Promised, settings
 
+if TYPE_CHECKING:
+    from streams.pipeline.task import Tally
+
 
 def run(
+    stage: Annotated[
+        Literal["parcels", "containers"] | None,
+        typer.Argument(help="Which stage to run; both when it is not said."),
+    ] = None,
     until_idle: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Exit when nothing arrived for so long. Without it, run until SIGTERM."),
@@ -40,12 +47,15 @@ def run(
 ) -> None:
     """Run a worker: scans in, the state of every parcel out, exactly once.
 
+    What happens to a container goes on to the parcels inside: that is the stage "containers", the rest is "parcels".
+
     Start as many as there are partitions; each takes its share, and takes over when another one dies.
     SIGTERM finishes the transactions on their way and leaves the group.
 
     Examples:
       parcels run
       parcels run --until-idle 5
+      parcels run containers
       parcels run --metrics-port 9464
       parcels run --promises promises.yaml
     """
@@ -57,9 +67,11 @@ def run(
     from streams.observe.metrics import WorkerMetrics
     from streams.observe.serve import serve
     from streams.pipeline.instance import Instance
+    from streams.pipeline.stages import NAMES, stage_kind
+    from streams.pipeline.together import beside, run_together
     from streams.pipeline.tuning import tune
     from streams.pipeline.warm import warm
-    from streams.pipeline.worker import GROUP, Options, Worker, stop_on_signals
+    from streams.pipeline.worker import Options, Worker, stop_on_signals
 
     where = settings(bootstrap, prefix)
     set_up()
@@ -67,32 +79,37 @@ def run(
     metrics = WorkerMetrics(
         sites=[site.code for site in load_hub().sites], promises=[promise.name for promise in watched.promises]
     )
-    # KIP-848 refuses a restarted static member until its session ends, so there members are dynamic.
-    held = Instance(where.prefix + GROUP) if instance is None and protocol == "classic" and not dry else None
-    name = held.name if held is not None else instance
     warm()
     tune()
-    worker = Worker(where, Options(name, protocol, until_idle, dry, watched), metrics)
-    stop_on_signals(worker.stop)
+    workers: list[Worker] = []
+    held: list[Instance] = []
+    for name in (stage,) if stage else NAMES:
+        # KIP-848 refuses a restarted static member until its session ends, so there members are dynamic.
+        if instance is None and protocol == "classic" and not dry:
+            held.append(Instance(where.prefix + stage_kind(name, watched).group))
+        options = Options(held[-1].name if held else instance, protocol, until_idle, dry, watched)
+        workers.append(Worker(where, options, beside(metrics) if workers else metrics, name))
+    # All follow the first one.
+    stop_on_signals(workers[0].stop)
     server = serve(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
     try:
-        worker.run()
+        run_together(workers)
     finally:
         if server is not None:
             server.close()
     if json:
-        tally = worker.tally
-        seconds = tally.last - tally.first if tally.first is not None else 0.0
-        print(
-            json_module.dumps(
-                {
-                    "records": tally.records,
-                    "seconds": round(seconds, 3),
-                    "cpu_seconds": round(time.process_time(), 3),
-                    "phases": {phase: round(spent, 3) for phase, spent in sorted(tally.seconds.items())},
-                }
-            ),
-            flush=True,
-        )
+        figures = {str(worker.kind.name): _figures(worker.tally) for worker in workers}
+        # Those of parcels where both are run.
+        first = figures.pop("parcels", {})
+        print(json_module.dumps({**first, "cpu_seconds": round(time.process_time(), 3), **figures}), flush=True)
     # Threads of abandoned clients may still hang in librdkafka: leave without waiting for them.
     os._exit(OK)
+
+
+def _figures(tally: "Tally") -> dict[str, Any]:
+    seconds = tally.last - tally.first if tally.first is not None else 0.0
+    return {
+        "records": tally.records,
+        "seconds": round(seconds, 3),
+        "phases": {phase: round(spent, 3) for phase, spent in sorted(tally.seconds.items())},
+    }

@@ -40,6 +40,34 @@ class BatchCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainersCommitted:
+    """A batch of one partition of the container stage is in the log. Told after the commit, so once a batch."""
+
+    partition: int
+    records: int
+    # (site, kind) -> distinct events that somebody really made, by the words of the domain.
+    events: Mapping[tuple[str, str], int]
+    # Distinct events that follow from the container around.
+    inferred_events: int
+    duplicates: int
+    # reason -> records quarantined.
+    dead_letters: Mapping[str, int]
+    # kind -> scans and events written for whatever was inside.
+    told: Mapping[str, int]
+    # Fan-outs that are not written to their end, and containers known, of this partition.
+    pending: int
+    containers: int
+    # Containers that left the table and container.state.
+    retired: int
+    # phase -> seconds, as in BatchCommitted.
+    seconds: Mapping[str, float]
+    # (seconds from append to commit, number of events that this sample stands for).
+    event_to_scan: Sequence[tuple[float, int]]
+    lag_records: int
+    lag_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStarted:
     """The process is up and joins its group."""
 
@@ -60,6 +88,8 @@ class PartitionsAssigned:
     """The group gave these partitions to this worker."""
 
     partitions: tuple[int, ...]
+    # parcels or containers.
+    stage: str = "parcels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +98,7 @@ class PartitionsRevoked:
 
     partitions: tuple[int, ...]
     lost: bool
+    stage: str = "parcels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +116,17 @@ class MembershipLost:
 
 @dataclass(frozen=True, slots=True)
 class PartitionRestored:
-    """The table of a partition is back from parcel.state; folding goes on at `position`."""
+    """The table of a partition is back from its topic of states; folding goes on at `position`."""
 
     partition: int
+    # Parcels, or containers.
     parcels: int
     records: int
     seconds: float
     position: int
     # As in BatchCommitted.
     parcels_by_stage: Mapping[str, int] = field(default_factory=dict)
+    stage: str = "parcels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +136,7 @@ class TransactionRefenced:
     partition: int
     outcome: str
     error: str
+    stage: str = "parcels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +179,7 @@ class StillRunning:
 
 Happening = (
     BatchCommitted
+    | ContainersCommitted
     | WorkerStarted
     | WorkerStopped
     | PartitionsAssigned

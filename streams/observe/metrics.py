@@ -9,7 +9,7 @@ import threading
 from collections import Counter as Tally
 from collections.abc import Collection
 from importlib import metadata
-from typing import assert_never
+from typing import Final, assert_never
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
@@ -21,6 +21,8 @@ from streams.observe import catalogue
 from streams.observe.instruments import Histogram, counter, counters, gauge, gauges
 
 NO_PLACE = "none"
+PARCELS: Final = "parcels"
+CONTAINERS: Final = "containers"
 
 
 class WorkerMetrics:
@@ -76,8 +78,9 @@ class WorkerMetrics:
         gauge(catalogue.BUILD, registry).labels(*versions()).set(1)
 
         self._started = self._stopped = self._away = False
-        # Partition -> is its table restored?
-        self._held: dict[int, bool] = {}
+        # Stage -> partition -> is its table restored?
+        self._holds: dict[str, dict[int, bool]] = {PARCELS: {}, CONTAINERS: {}}
+        self._held = self._holds[PARCELS]
         self._stages_of: dict[int, dict[str, int]] = {}
         self._clocks_of: dict[int, dict[str, int]] = {}
         self._hub_ms = 0
@@ -95,7 +98,7 @@ class WorkerMetrics:
                 return "the worker has stopped"
             if self._away:
                 return "no Kafka broker answers"
-            restoring = sorted(partition for partition, restored in self._held.items() if not restored)
+            restoring = sorted({p for held in self._holds.values() for p, restored in held.items() if not restored})
             return f"restoring {_list(restoring)}" if restoring else None
 
     def __call__(self, happening: told.Happening) -> None:
@@ -104,6 +107,8 @@ class WorkerMetrics:
             match happening:
                 case told.BatchCommitted():
                     self._batch(happening)
+                case told.ContainersCommitted():
+                    self._containers(happening)
                 case told.WorkerStarted():
                     self._start(happening)
                 case told.WorkerStopped():
@@ -165,6 +170,12 @@ class WorkerMetrics:
             self._stages(batch.partition, dict(batch.parcels_by_stage))
             self._clocks_run(batch.partition, dict(batch.clocks))
         self._duplicates_since += batch.duplicates
+        self._letters(batch)
+
+    def _containers(self, batch: told.ContainersCommitted) -> None:
+        self._letters(batch)
+
+    def _letters(self, batch: told.BatchCommitted | told.ContainersCommitted) -> None:
         for reason, number in batch.dead_letters.items():
             self._dead_letters[reason].inc(number)
             if not self._letters_since[reason]:
@@ -190,17 +201,22 @@ class WorkerMetrics:
 
     def _assigned(self, happening: told.PartitionsAssigned) -> None:
         self._rebalances["assigned"].inc()
+        held = self._holds[happening.stage]
         for partition in happening.partitions:
-            self._held[partition] = False
+            held[partition] = False
         self._partitions.set(len(self._held))
         self._log.info(
-            "parcels.worker.assigned", partitions=_list(happening.partitions), holds=_list(sorted(self._held))
+            "parcels.worker.assigned",
+            stage=happening.stage,
+            partitions=_list(happening.partitions),
+            holds=_list(sorted(held)),
         )
 
     def _revoked(self, happening: told.PartitionsRevoked) -> None:
         self._rebalances["lost" if happening.lost else "revoked"].inc()
+        held = self._holds[happening.stage]
         for partition in happening.partitions:
-            if self._held.pop(partition, None) is None:
+            if held.pop(partition, None) is None or held is not self._held:
                 continue
             self._stages(partition, {})
             self._clocks_run(partition, {})
@@ -211,18 +227,23 @@ class WorkerMetrics:
         self._partitions.set(len(self._held))
         (self._log.warning if happening.lost else self._log.info)(
             "parcels.worker.lost" if happening.lost else "parcels.worker.revoked",
+            stage=happening.stage,
             partitions=_list(happening.partitions),
-            holds=_list(sorted(self._held)),
+            holds=_list(sorted(held)),
         )
 
     def _restored(self, happening: told.PartitionRestored) -> None:
-        if happening.partition in self._held:
-            self._held[happening.partition] = True
+        held = self._holds[happening.stage]
+        if happening.partition in held:
+            held[happening.partition] = True
+        if held is self._held and happening.partition in held:
             self._stages(happening.partition, dict(happening.parcels_by_stage))
         self._restore_seconds.observe([(happening.seconds, 1)])
-        self._restored_parcels.inc(happening.parcels)
+        if held is self._held:
+            self._restored_parcels.inc(happening.parcels)
         self._log.info(
             "parcels.worker.restored",
+            stage=happening.stage,
             partition=happening.partition,
             rows=happening.parcels,
             records=happening.records,
@@ -234,6 +255,7 @@ class WorkerMetrics:
         self._refences[happening.outcome].inc()
         self._log.warning(
             "parcels.worker.refenced",
+            stage=happening.stage,
             partition=happening.partition,
             outcome=happening.outcome,
             error=happening.error,

@@ -1,4 +1,4 @@
-"""The position record: how far a partition of hub.scans has been folded into the same partition of parcel.state.
+"""The position record: how far a partition of a stage's input has been folded into its topic of states.
 
 It is written in the transaction of the batch that it ends, so state and position cannot part, and no offset that a
 consumer group committed has to be trusted.
@@ -6,43 +6,96 @@ consumer group committed has to be trusted.
 
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Final, cast
 
 import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from streams.errors import Retry, StreamsError
+from streams.domain.containers import Container, FanOut, What
+from streams.errors import Retry
 from streams.pipeline.clients import PARTITION_END, consumer
+from streams.pipeline.plain_decoder import Decoder, without_logical_types
 from streams.pipeline.schemas import load_schemas
 from streams.pipeline.settings import Settings
 from streams.pipeline.topics import POSITION_KEY, STATE
 
-_HEADER_BYTES: Final = 5
+# Words of the schema's FanOutStep.
+FAN_OUT_STEPS: Final = ("OTHER", *(what.name for what in What))
 # How many records before the end are looked at first; the position is the last record of a batch.
 _FIRST_LOOK: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
+class LeftToDo:
+    """A part of a container's fan-out that is not written yet (`streams.domain.containers.FanOut`)."""
+
+    container_id: str
+    what: int
+    cause: bytes
+    generation: int
+    void_time: int | None
+    reached: bytes | None
+    containers: bool
+    after: str | None
+
+    @classmethod
+    def of(cls, container_id: str, step: FanOut) -> "LeftToDo":
+        """What is left of `step`."""
+        return cls(
+            container_id,
+            int(step.what),
+            step.cause.identity,
+            step.generation,
+            step.void_time,
+            None if step.reached is None else step.reached.identity,
+            step.containers,
+            None if step.after is None else step.after.decode(),
+        )
+
+    def step(self, container: Container) -> FanOut:
+        """The step, to go on with."""
+        return FanOut(
+            What(self.what),
+            container.event(self.cause),
+            self.generation,
+            self.void_time,
+            None if self.reached is None else container.event(self.reached),
+            self.containers,
+            None if self.after is None else self.after.encode(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
-    """Where to go on: offset of hub.scans, and the largest Tick folded (ms since 1970; None before the first)."""
+    """Where to go on: offset of the input, and the largest Tick folded (ms since 1970; None before the first)."""
 
     next_offset: int
     hub_time: int | None
     # Digest of the promises that were in force; None in records of a time without any.
     promises: str | None = None
+    # Number of the transaction, for a stage that also writes when nothing came.
+    step: int = 0
+    left: tuple[LeftToDo, ...] = ()
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """What tells it from the positions before and after it."""
+        return self.next_offset, self.step
 
     def encoded(self) -> bytes:
         """The value of the position record."""
-        schemas = load_schemas()
+        said = {
+            "next_offset": self.next_offset,
+            "hub_time": self.hub_time,
+            "promises": self.promises,
+            "step": self.step,
+            "fan_outs": [{**asdict(each), "what": FAN_OUT_STEPS[each.what]} for each in self.left],
+        }
         body = io.BytesIO()
-        fastavro.schemaless_writer(
-            body,
-            schemas.current("Position"),
-            {"next_offset": self.next_offset, "hub_time": self.hub_time, "promises": self.promises},
-        )
-        return schemas.frame("Position", body.getvalue())
+        fastavro.schemaless_writer(body, _writer(), said)
+        return load_schemas().frame("Position", body.getvalue())
 
     @classmethod
     def decoded(cls, value: bytes) -> "Position":
@@ -51,24 +104,19 @@ class Position:
         Raises:
             StreamsError: the value is not one that any version of this program wrote.
         """
-        writer = _writers().get(int.from_bytes(value[1:_HEADER_BYTES], "big"))
-        if writer is None:
-            message = f"the position record has schema id {value[1:_HEADER_BYTES].hex()}, which schemas/ids.json lacks"
-            raise StreamsError(message)
-        read = cast(
-            dict[str, Any],
-            fastavro.schemaless_reader(io.BytesIO(value[_HEADER_BYTES:]), writer, load_schemas().current("Position")),
-        )
-        return cls(read["next_offset"], _milliseconds(read["hub_time"]), read["promises"])
+        read = _decoder()(value)
+        left = (LeftToDo(**{**each, "what": FAN_OUT_STEPS.index(each["what"])}) for each in read["fan_outs"])
+        return cls(read["next_offset"], read["hub_time"], read["promises"], read["step"], tuple(left))
 
 
 @cache
-def _writers() -> dict[int, dict[str, Any]]:
-    return {number: schema for number, (_, schema) in load_schemas().writers("Position").items()}
+def _decoder() -> Decoder:
+    return Decoder("Position")
 
 
-def _milliseconds(moment: Any) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1000)
+@cache
+def _writer() -> Any:
+    return fastavro.parse_schema(without_logical_types(load_schemas().current("Position")))
 
 
 def end_of(reader: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
@@ -89,26 +137,29 @@ def end_of(reader: Consumer, partition: TopicPartition, deadline: float) -> tupl
             return low, high
 
 
-def read_position(settings: Settings, partition: int, seconds: float = 20, *, fenced: bool = True) -> Position | None:
+def read_position(
+    settings: Settings, partition: int, seconds: float = 20, *, fenced: bool = True, states: str = STATE
+) -> Position | None:
     """The last position of a partition; None when nothing was ever folded.
 
     Args:
         settings: which cluster.
-        partition: of parcel.state.
+        partition: of the topic of states.
         seconds: how long to try.
         fenced: whether the caller has fenced the partition's transactional id: only then is there no open transaction
             before the end, and what a broker's crash left without an end counts (see `without_end`). An onlooker, who
             has not, sees what is committed.
+        states: the topic of states, without the prefix.
 
     Raises:
         Retry: the end was not reached within `seconds`.
     """
     deadline = time.monotonic() + seconds
-    topic = settings.prefix + STATE
+    topic = settings.prefix + states
     reader = consumer(settings, "position", enable_partition_eof=True, fetch_wait_max_ms=20)
     try:
         low, high = end_of(reader, TopicPartition(topic, partition), deadline)
-        for message in reversed(without_end(settings, partition, high, deadline) if fenced else []):
+        for message in reversed(without_end(settings, partition, high, deadline, states) if fenced else []):
             if message.key() == POSITION_KEY:
                 return Position.decoded(cast(bytes, message.value()))
         look = _FIRST_LOOK
@@ -123,8 +174,8 @@ def read_position(settings: Settings, partition: int, seconds: float = 20, *, fe
     return None
 
 
-def without_end(settings: Settings, partition: int, end: int, deadline: float) -> list[Message]:
-    """Records of parcel.state beyond `end`, the end of what is committed, when the partition has just been fenced.
+def without_end(settings: Settings, partition: int, end: int, deadline: float, states: str = STATE) -> list[Message]:
+    """Records of a topic of states beyond `end`, the end of what is committed, when the partition has just been fenced.
 
     No transaction can be open then. But a single broker that is killed between deciding that a transaction is committed
     and writing so into the partitions may leave the second part out when it is back (Kafka 4.3.1: its transaction log
@@ -135,7 +186,7 @@ def without_end(settings: Settings, partition: int, end: int, deadline: float) -
     Raises:
         Retry: they could not be read in time.
     """
-    topic = settings.prefix + STATE
+    topic = settings.prefix + states
     reader = consumer(
         settings, "position", isolation_level="read_uncommitted", enable_partition_eof=True, fetch_wait_max_ms=20
     )

@@ -1,4 +1,4 @@
-"""The table of a partition, back from parcel.state: fence first, then read to the end, rows and position together."""
+"""The table of a partition, back from its topic of states: fence first, then read to the end, rows and position."""
 
 import time
 from dataclasses import dataclass
@@ -6,14 +6,13 @@ from typing import Final, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
-from streams.domain.promises import Promises
 from streams.errors import Retry
 from streams.pipeline.clients import PARTITION_END, consumer
 from streams.pipeline.crashpoints import crash_point
-from streams.pipeline.parcel_stage import ParcelStage
 from streams.pipeline.position import Position, end_of, without_end
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import POSITION_KEY, STATE
+from streams.pipeline.stage import Kind, Stage
+from streams.pipeline.topics import POSITION_KEY
 from streams.pipeline.transaction import Claim, PartitionWriter
 
 _RECORDS_AT_A_TIME: Final = 20_000
@@ -24,14 +23,14 @@ _SILENCE_SECONDS: Final = 30.0
 class Restored:
     """A partition that is ready to fold on."""
 
-    stage: ParcelStage
+    stage: Stage
     position: Position | None
     records: int
     seconds: float
 
 
 def restore(
-    settings: Settings, partition: int, partitions: int, promises: Promises, claim: Claim, writer: PartitionWriter
+    settings: Settings, kind: Kind, partition: int, partitions: int, claim: Claim, writer: PartitionWriter
 ) -> Restored:
     """Fence the partition and read its states and position.
 
@@ -42,10 +41,10 @@ def restore(
     """
     started = time.monotonic()
     writer.fence()
-    stage = ParcelStage(partition, partitions, promises)
+    stage = kind.make(partition, partitions)
     position: Position | None = None
     records = 0
-    topic = settings.prefix + STATE
+    topic = settings.prefix + kind.states
     reader = consumer(
         settings,
         "restore",
@@ -77,13 +76,12 @@ def restore(
             records += len(messages)
             crash_point("while_restoring")
         writer.beat = time.monotonic()
-        last = without_end(settings, partition, end, time.monotonic() + _SILENCE_SECONDS)
+        last = without_end(settings, partition, end, time.monotonic() + _SILENCE_SECONDS, kind.states)
         position = _take(stage, last) or position
         records += len(last)
     finally:
         reader.close()
-    if position is not None:
-        stage.restore_hub_time(position.hub_time)
+    stage.restored(position)
     crash_point("after_restore")
     return Restored(stage, position, records, time.monotonic() - started)
 
@@ -102,9 +100,9 @@ def _reached(messages: list[Message], end: int) -> bool:
     return False
 
 
-def _take(stage: ParcelStage, messages: list[Message]) -> Position | None:
+def _take(stage: Stage, messages: list[Message]) -> Position | None:
     position: Position | None = None
-    # Of each parcel the last word counts.
+    # Of each key the last word counts.
     newest: dict[bytes, bytes | None] = {}
     for message in messages:
         key = cast(bytes, message.key())
@@ -112,8 +110,5 @@ def _take(stage: ParcelStage, messages: list[Message]) -> Position | None:
             position = Position.decoded(cast(bytes, message.value()))
         else:
             newest[key] = message.value()
-    if retired := [key for key, value in newest.items() if value is None]:
-        stage.restore_retired(retired)
-    if states := [value for value in newest.values() if value is not None]:
-        stage.restore(states)
+    stage.restore(newest)
     return position

@@ -15,29 +15,25 @@ import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Message
 from numpy.typing import NDArray
 
-from streams.domain.happenings import BatchCommitted, PartitionRestored, Watcher
-from streams.domain.promises import Promises
+from streams.domain.happenings import Watcher
 from streams.domain.reasons import Reason
 from streams.errors import PartitionLost, Retry
 from streams.pipeline.background import in_background
 from streams.pipeline.clients import Header
 from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.deadletters import dead_letter_headers
-from streams.pipeline.parcel_stage import Outputs, ParcelStage
 from streams.pipeline.position import Position
 from streams.pipeline.restorer import Restored, restore
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import ALERTS, MILESTONES, STATE, THROUGHPUT
+from streams.pipeline.stage import Committed, Kind, Made
 from streams.pipeline.transaction import Claim, DeadLetter, Moved, PartitionWriter, Prepared
 
-LARGEST_BATCH: Final = 50_000
 # With this many records waiting, the next batch is folded while the one before it is being committed.
 _FOLD_AHEAD: Final = 5_000
-# Beyond this the partition is paused until its writer gets on: memory stays bounded while the broker is away.
-_LARGEST_BACKLOG: Final = 200_000
 _RETRY_SECONDS: Final = 1.0
 # Of a batch's records this many tell how long they took to the commit.
 _LATENCY_SAMPLES: Final = 256
+_NO_OFFSETS: Final = np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
@@ -45,12 +41,13 @@ class _Folded:
     """A batch between the fold and the commit."""
 
     prepared: Prepared
-    outputs: Outputs
+    made: Made
     records: int
     # Kafka timestamps (ms) of some of its records, and how many records each stands for.
     sampled_ms: list[int]
     stride: int
-    newest_ms: int
+    # Of its newest record; None when it had none.
+    newest_ms: int | None
 
 
 @dataclass(slots=True)
@@ -63,7 +60,7 @@ class Run:
 
 @dataclass(slots=True)
 class Tally:
-    """What a worker did so far, for its last words: all partitions together."""
+    """What a worker did so far, for its last words: all partitions of a stage together."""
 
     records: int = 0
     first: float | None = None  # time.monotonic() of the first record folded
@@ -84,7 +81,7 @@ class PartitionTask:
     def __init__(
         self,
         settings: Settings,
-        topic: str,
+        kind: Kind,
         partition: int,
         partitions: int,
         *,
@@ -92,28 +89,26 @@ class PartitionTask:
         watcher: Watcher,
         tally: Tally,
         dry: bool,
-        promises: Promises,
     ) -> None:
-        """`dry`: fold from the beginning of the log and write nothing."""
+        """`kind`: of the stage. `dry`: fold from the beginning of the log and write nothing."""
         self.partition = partition
         self.ready = False
         self.paused = True
         # Offset at which the consumer must go on, from the restore until the seek worked.
         self.seek_to: int | None = None
         self._settings = settings
-        self._topic = topic
+        self.kind = kind
+        self.topic = settings.prefix + kind.input
         self._partitions = partitions
         self._watcher = watcher
         self._tally = tally
         self._dry = dry
         self._claim = Claim(turns)
-        self._writer = PartitionWriter(settings, partition, self._claim, watcher)
+        self._writer = PartitionWriter(settings, kind, partition, self._claim, watcher)
         self._restoring: Future[Restored] | None = None
         self._retry_at = 0.0
-        self._promises = promises
-        self._digest = promises.digest()
-        self._stage = ParcelStage(partition, partitions, promises)
-        self._recorded: int | None = None
+        self._stage = kind.make(partition, partitions)
+        self._recorded: Position | None = None
         # Every record below this is folded already.
         self._next = 0
         self._backlog: list[Run] = []
@@ -129,7 +124,7 @@ class PartitionTask:
     @property
     def busy(self) -> bool:
         """Is anything of this partition folded, waiting or on its way?"""
-        return bool(not self.ready or self._waiting or self._folded or self._writing)
+        return bool(not self.ready or self._waiting or self._folded or self._writing or self._stage.pending)
 
     @property
     def at_end(self) -> bool:
@@ -149,17 +144,17 @@ class PartitionTask:
     @property
     def hub_time(self) -> int | None:
         """Largest Tick folded, ms since 1970; None before the first, and while restoring."""
-        return self._stage.table.hub_time if self.ready else None
+        return self._stage.hub_time if self.ready else None
 
     @property
     def overfull(self) -> bool:
         """Should no more be fetched for this partition until it gets on?"""
-        return not self.ready or self.seek_to is not None or self._waiting > _LARGEST_BACKLOG
+        return not self.ready or self.seek_to is not None or self._waiting > self.kind.largest_backlog
 
     @property
     def position(self) -> int | None:
         """Offset at which the committed part ends; None while nothing is committed or known."""
-        return self._recorded
+        return None if self._recorded is None else self._recorded.next_offset
 
     def silent_seconds(self) -> float:
         """For how long the thread that works for this partition gave no sign of life; 0 when there is none."""
@@ -195,7 +190,9 @@ class PartitionTask:
         self._finish_write()
         if not self.ready:
             return
-        if self._folded is None and self._waiting and (self._writing is None or self._waiting >= _FOLD_AHEAD):
+        pending = self._stage.pending
+        much = pending or self._waiting >= min(_FOLD_AHEAD, self.kind.largest_batch)
+        if self._folded is None and (self._waiting or pending) and (self._writing is None or much):
             self._folded = self._fold()
         if self._folded is not None and self._writing is None:
             self._start_write(self._folded)
@@ -222,9 +219,9 @@ class PartitionTask:
                 self._restoring = in_background(
                     restore,
                     self._settings,
+                    self.kind,
                     self.partition,
                     self._partitions,
-                    self._promises,
                     self._claim,
                     self._writer,
                 )
@@ -241,20 +238,11 @@ class PartitionTask:
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             return
         self._stage = restored.stage
-        self._recorded = None if restored.position is None else restored.position.next_offset
-        self._next = self._recorded or 0
+        self._recorded = restored.position
+        self._next = self.position or 0
         self.ready = True
-        self.seek_to = OFFSET_BEGINNING if self._recorded is None else self._recorded
-        self._watcher(
-            PartitionRestored(
-                partition=self.partition,
-                parcels=len(restored.stage.table),
-                records=restored.records,
-                seconds=restored.seconds,
-                position=self._next,
-                parcels_by_stage=restored.stage.parcels_by_stage(),
-            )
-        )
+        self.seek_to = OFFSET_BEGINNING if self.position is None else self.position
+        self._watcher(self._stage.tell_restored(self.partition, restored.records, restored.seconds, self._next))
 
     def _start_over(self) -> None:
         """Forget everything but the claim: another worker folded on."""
@@ -267,60 +255,62 @@ class PartitionTask:
 
     def _fold(self) -> _Folded:
         started = time.perf_counter()
-        messages, next_offset = self._take()
+        messages, offsets = self._take()
         if self._tally.first is None:
             self._tally.first = time.monotonic()
         # 1. Decode; 2. fold in offset order; 3. encode. Unreadable records become dead letters, the others go on.
         payloads = list(map(Message.value, messages))
         taken = time.perf_counter()
-        outputs = self._stage.run(payloads, outputs=not self._dry)
-        outputs.seconds["take"] = taken - started
+        made = self._stage.run(payloads, outputs=not self._dry)
+        made.seconds["take"] = taken - started
+        messages = self._put_back(messages, offsets, made.taken)
         crash_point("after_fold")
+        start = self._recorded if self._written is None else self._written.prepared.end
+        # Where nothing came, and a stage went on with what it had, the input is where it was.
+        before = 0 if start is None else start.next_offset
         prepared = Prepared(
-            start=self._recorded if self._written is None else self._written.prepared.end.next_offset,
-            end=Position(next_offset, outputs.hub_time, self._digest),
-            blocks=[
-                (STATE, outputs.retired),
-                (STATE, outputs.states),
-                (MILESTONES, outputs.milestones),
-                (ALERTS, outputs.alerts),
-                (THROUGHPUT, outputs.throughput),
-            ],
-            dead_letters=[self._dead_letter(messages[i], reason) for i, reason in outputs.refused],
+            start=start,
+            end=self._stage.position(int(offsets[len(messages) - 1]) + 1 if messages else before),
+            blocks=made.blocks,
+            dead_letters=[self._dead_letter(messages[i], reason) for i, reason in made.refused],
         )
         stride = max(1, len(messages) // _LATENCY_SAMPLES)
         sampled = [message.timestamp() for message in messages[::stride]]
         return _Folded(
             prepared,
-            outputs,
+            made,
             len(messages),
             [ms for kind, ms in sampled if kind != TIMESTAMP_NOT_AVAILABLE],
             stride,
-            messages[-1].timestamp()[1],
+            messages[-1].timestamp()[1] if messages else None,
         )
 
-    def _take(self) -> tuple[list[Message], int]:
-        """The next messages to fold, and the offset after them."""
+    def _take(self) -> tuple[list[Message], NDArray[np.int64]]:
+        """The next messages to fold, and their offsets."""
         messages: list[Message] = []
-        next_offset = self._next
-        while self._backlog and len(messages) < LARGEST_BATCH:
-            run = self._backlog[0]
-            room = LARGEST_BATCH - len(messages)
-            if len(run.messages) <= room:
-                messages += run.messages
-                next_offset = int(run.offsets[-1]) + 1
-                self._backlog.pop(0)
-            else:
-                messages += run.messages[:room]
-                next_offset = int(run.offsets[room - 1]) + 1
-                self._backlog[0] = Run(run.messages[room:], run.offsets[room:])
+        offsets = [_NO_OFFSETS]
+        most = self.kind.largest_batch
+        while self._backlog and len(messages) < most:
+            run = self._backlog.pop(0)
+            room = most - len(messages)
+            messages += run.messages[:room]
+            offsets.append(run.offsets[:room])
+            if len(run.messages) > room:
+                self._backlog.insert(0, Run(run.messages[room:], run.offsets[room:]))
         self._waiting -= len(messages)
-        return messages, next_offset
+        return messages, np.concatenate(offsets)
+
+    def _put_back(self, messages: list[Message], offsets: NDArray[np.int64], taken: int) -> list[Message]:
+        """Keep for the next batch what the stage had no room for; returns what it took."""
+        if taken < len(messages):
+            self._backlog.insert(0, Run(messages[taken:], offsets[taken:]))
+            self._waiting += len(messages) - taken
+        return messages[:taken]
 
     def _dead_letter(self, message: Message, reason: Reason) -> DeadLetter:
         own = cast("list[Header] | None", message.headers())
         offset = cast(int, message.offset())
-        headers = dead_letter_headers(self._topic, self.partition, offset, reason, own)
+        headers = dead_letter_headers(self.topic, self.partition, offset, reason, own)
         return message.key(), message.value(), headers
 
     # Writing
@@ -330,7 +320,7 @@ class PartitionTask:
         if self._dry:
             self._tell(folded, {})
             self._written = None
-            self._recorded = folded.prepared.end.next_offset
+            self._recorded = folded.prepared.end
             return
         # 4. Outputs and, last, the position, in one transaction.
         self._writer.beat = time.monotonic()
@@ -348,36 +338,26 @@ class PartitionTask:
         except Moved:
             self._start_over()
             return
-        self._recorded = folded.prepared.end.next_offset
+        self._recorded = folded.prepared.end
         # 5. The figures, after the commit, so that a batch that was sent twice counts once.
         self._tell(folded, seconds)
 
     def _tell(self, folded: _Folded, seconds: dict[str, float]) -> None:
         now = time.time()
-        outputs = folded.outputs
-        spent = {**outputs.seconds, **seconds}
+        spent = {**folded.made.seconds, **seconds}
         self._tally.add(folded.records, spent)
         dead_letters: dict[str, int] = {}
-        for _, reason in outputs.refused:
+        for _, reason in folded.made.refused:
             dead_letters[reason.name] = dead_letters.get(reason.name, 0) + 1
         unread = max(0, self.log_end - folded.prepared.end.next_offset)
-        self._watcher(
-            BatchCommitted(
-                partition=self.partition,
-                records=folded.records,
-                scans=outputs.scans,
-                duplicates=outputs.duplicates,
-                dead_letters=dead_letters,
-                states=len(outputs.states),
-                milestones=len(outputs.milestones),
-                seconds=spent,
-                scan_to_state=[(max(0.0, now - ms / 1000), folded.stride) for ms in folded.sampled_ms],
-                lag_records=unread,
-                lag_seconds=max(0.0, now - folded.newest_ms / 1000) if unread else 0.0,
-                parcels_by_stage=outputs.parcels_by_stage,
-                hub_time=outputs.hub_time,
-                alerts=outputs.told,
-                retired=len(outputs.retired),
-                clocks=outputs.clocks,
-            )
+        newest = folded.newest_ms
+        committed = Committed(
+            partition=self.partition,
+            records=folded.records,
+            dead_letters=dead_letters,
+            seconds=spent,
+            waited=[(max(0.0, now - ms / 1000), folded.stride) for ms in folded.sampled_ms],
+            lag_records=unread,
+            lag_seconds=max(0.0, now - newest / 1000) if unread and newest is not None else 0.0,
         )
+        self._watcher(self._stage.tell_committed(folded.made, committed))

@@ -22,7 +22,8 @@ from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.position import Position, read_position
 from streams.pipeline.record_block import RecordBlock
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import DEAD_LETTERS, POSITION_KEY, STATE
+from streams.pipeline.stage import Kind, Output
+from streams.pipeline.topics import DEAD_LETTERS, POSITION_KEY
 from streams.pipeline.transactional_producer import TransactionalProducer
 
 _COMMIT_SECONDS: Final = 10.0
@@ -51,16 +52,16 @@ class Prepared:
     """What one transaction writes: bytes, kept until they are in, because an unknown outcome sends the same again."""
 
     # Position before the batch; None when nothing was ever folded.
-    start: int | None
+    start: Position | None
     end: Position
-    # Topic (without the prefix) -> records, in the order in which they are sent.
-    blocks: list[tuple[str, RecordBlock]]
+    # In the order in which they are sent.
+    blocks: list[Output]
     dead_letters: list[DeadLetter]
 
     @property
     def bytes(self) -> int:
         """What the blocks hold."""
-        return sum(_bytes_of(block, 0, len(block)) for _, block in self.blocks)
+        return sum(_bytes_of(block, 0, len(block)) for _, _, block in self.blocks)
 
 
 class Moved(StreamsError):
@@ -102,10 +103,11 @@ class Claim:
 
 
 class PartitionWriter:
-    """Writes the batches of one partition, each in one transaction. Used by one thread at a time."""
+    """Writes the batches of one partition of a stage, each in one transaction. Used by one thread at a time."""
 
-    def __init__(self, settings: Settings, partition: int, claim: Claim, watcher: Watcher) -> None:
+    def __init__(self, settings: Settings, kind: Kind, partition: int, claim: Claim, watcher: Watcher) -> None:
         self._settings = settings
+        self._kind = kind
         self._partition = partition
         self._claim = claim
         self._watcher = watcher
@@ -126,7 +128,7 @@ class PartitionWriter:
             if self._producer is None:
                 self._producer = TransactionalProducer(
                     self._settings,
-                    transactional_id=f"{self._settings.prefix}parcels.parcel-stage.{self._partition}",
+                    transactional_id=f"{self._settings.prefix}{self._kind.writer}.{self._partition}",
                     transaction_timeout_ms=self._timeout_ms,
                     linger_ms=2,
                 )
@@ -192,15 +194,15 @@ class PartitionWriter:
     def _produce(self, to: TransactionalProducer, batch: Prepared) -> None:
         prefix = self._settings.prefix
         queued = (0, 0)
-        for topic, block in batch.blocks:
+        for topic, partition, block in batch.blocks:
             for first, end in parts_of(block):
                 queued = self._make_room(to, queued, _bytes_of(block, first, end), end - first)
-                to.produce_block(prefix + topic, self._partition, block, first, end)
+                to.produce_block(prefix + topic, partition, block, first, end)
             crash_point("while_producing")
         for key, value, headers in batch.dead_letters:
             queued = self._make_room(to, queued, len(key or b"") + len(value or b""), 1)
             to.produce(prefix + DEAD_LETTERS, self._partition, key, value, headers)
-        to.produce(prefix + STATE, self._partition, POSITION_KEY, batch.end.encoded(), [])
+        to.produce(prefix + self._kind.states, self._partition, POSITION_KEY, batch.end.encoded(), [])
 
     def _make_room(
         self, to: TransactionalProducer, queued: tuple[int, int], more: int, records: int
@@ -229,19 +231,16 @@ class PartitionWriter:
             self._claim.confirm()
             self.fence()
             try:
-                position = read_position(self._settings, self._partition)
+                position = read_position(self._settings, self._partition, states=self._kind.states)
             except Retry:
                 self.beat = time.monotonic()
                 continue
-            found = None if position is None else position.next_offset
-            if found == batch.end.next_offset:
-                self._watcher(TransactionRefenced(self._partition, "committed", error))
-                return True
-            if found == batch.start:
-                self._watcher(TransactionRefenced(self._partition, "sent_again", error))
-                return False
-            self._watcher(TransactionRefenced(self._partition, "restored", error))
-            message = f"partition {self._partition} is at {found}, not at {batch.start} or {batch.end.next_offset}"
+            start, found, end = (place and place.place for place in (batch.start, position, batch.end))
+            outcome = "committed" if found == end else "sent_again" if found == start else "restored"
+            self._watcher(TransactionRefenced(self._partition, outcome, error, self._kind.name))
+            if outcome != "restored":
+                return outcome == "committed"
+            message = f"{self._kind.states} [{self._partition}] is at {found}, not at {start} or {end}"
             raise Moved(message)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import fastavro
 
 from streams.kernel.sweep import sweep
+from streams.pipeline.container_stage import ContainerStage
 from streams.pipeline.parcel_stage import ParcelStage
 from streams.pipeline.schemas import load_schemas
 
@@ -31,7 +32,7 @@ _ADVICE = {
 
 
 def warm() -> float:
-    """Run one record of each type through every compiled function of the parcel stage.
+    """Run one record of each type through every compiled function of the stages.
 
     Returns:
         Seconds that it took: well below one when everything was on disk.
@@ -54,6 +55,12 @@ def warm() -> float:
     # Everything retires in the end, and what is left of it is swept away.
     assert stage.run([_record("Tick", {"hub_time": 1_000 * _DAY_MS})]).retired
     sweep(stage.table)
+    bag = {**_SCAN, **_PLACE, "container_id": "WARM", "kind": "PACKED", "parcels": ["WARM"], "containers": ["BAG"]}
+    del bag["parcel_id"]
+    containers = ContainerStage(partition=0, partitions=1)
+    packed = containers.run([_record("ContainerEvent", bag)])
+    containers.restore({key: value for _, _, block in packed.blocks[:2] for key, value in block})
+    containers.restored(None)
     # Tables that outgrow their first arrays enter everything anew.
     stage.table.reserve(1 << 12, 1 << 12, 1 << 12, 1 << 12)
     return time.monotonic() - started

@@ -1,4 +1,4 @@
-"""The worker: one consumer, one task a partition, one loop that never waits for anything but messages.
+"""The worker of a stage: one consumer, one task a partition, one loop that never waits for anything but messages.
 
 The group decides who gets which partition, for progress only: a worker that wrongly believes it owns a partition is
 fenced by the rightful one and can write nothing.
@@ -35,12 +35,13 @@ from streams.pipeline.clients import ALL_BROKERS_DOWN, OFFSET_GONE, PARTITION_EN
 from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.membership import Membership
 from streams.pipeline.settings import Settings
+from streams.pipeline.stage import Name
+from streams.pipeline.stages import stage_kind
 from streams.pipeline.task import PartitionTask, Tally
-from streams.pipeline.topics import SCANS, check
+from streams.pipeline.topics import check
 from streams.pipeline.tuning import collect
 from streams.pipeline.watchdog import Watchdog
 
-GROUP: Final = "parcels.parcel-stage"
 Protocol = Literal["classic", "consumer"]
 
 _AT_A_TIME: Final = 20_000
@@ -75,9 +76,9 @@ class Options:
 
 
 class Worker:
-    """Scans in, the state of every parcel out. `run` returns when it was told to stop."""
+    """Records of a stage's log in, what follows from them out. `run` returns when it was told to stop."""
 
-    def __init__(self, settings: Settings, options: Options, watcher: Watcher) -> None:
+    def __init__(self, settings: Settings, options: Options, watcher: Watcher, stage: Name = "parcels") -> None:
         """Checks the set-up of the cluster.
 
         Raises:
@@ -85,10 +86,14 @@ class Worker:
             StreamsError: no broker answers.
         """
         self.tally = Tally()
+        self.kind = stage_kind(stage, options.promises)
+        # Workers of other stages in this process: none is idle before all are, for one gives the other something to do.
+        self.beside: list[Worker] = []
+        self.idle = False
         self._settings = settings
         self._options = options
         self._watcher = watcher
-        self._topic = settings.prefix + SCANS
+        self._topic = settings.prefix + self.kind.input
         self._partitions = check(settings)
         self._tasks: dict[int, PartitionTask] = {}
         self._turns = 0
@@ -116,7 +121,12 @@ class Worker:
 
     def stop(self, why: str = "signal") -> None:
         """Finish the transactions on their way and leave the group. Safe in a signal handler."""
-        self._stop = why
+        self._stop = self._stop or why
+
+    @property
+    def why(self) -> str:
+        """Why it was told to stop."""
+        return self._stop or ""
 
     def run(self) -> None:
         """Fold until told to stop.
@@ -126,7 +136,7 @@ class Worker:
             StreamsError: a state cannot be read.
         """
         watchdog = self._watchdog = Watchdog(_HUNG_SECONDS)
-        group = self._settings.prefix + GROUP
+        group = self._settings.prefix + self.kind.group
         self._watcher(WorkerStarted(self._settings.bootstrap, group, self._options.instance or ""))
         self._subscribe()
         why = "error"
@@ -243,7 +253,8 @@ class Worker:
                 # Idle is who could have got something: not while restoring, writing, or while the broker is away or
                 # stands still.
                 self._heard = now
-            elif now - self._heard > idle:
+            self.idle = now - self._heard > idle
+            if self.idle and all(other.idle for other in self.beside):
                 self.stop("idle")
 
     def _look_for_ticks(self, now: float) -> None:
@@ -317,7 +328,7 @@ class Worker:
 
     def _new_consumer(self) -> Consumer:
         options = self._options
-        group = GROUP
+        group = self.kind.group
         extra: dict[str, object] = {}
         if options.dry:
             # Beside the worker, not instead of it.
@@ -383,21 +394,20 @@ class Worker:
                 old.give_up()
             self._tasks[number] = PartitionTask(
                 self._settings,
-                self._topic,
+                self.kind,
                 number,
                 self._partitions,
                 turns=lambda: self._turns,
                 watcher=self._watcher,
                 tally=self.tally,
                 dry=self._options.dry,
-                promises=self._options.promises,
             )
         # From the beginning, explicitly: what comes before the seek is then older than the position, never newer.
         assigned = [TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in numbers]
         source.incremental_assign(assigned)
         if assigned:
             source.pause(assigned)
-            self._watcher(PartitionsAssigned(numbers))
+            self._watcher(PartitionsAssigned(numbers, self.kind.name))
 
     def _on_revoke(self, source: Consumer, partitions: list[TopicPartition]) -> None:
         self._drop(source, partitions, lost=False)
@@ -424,7 +434,7 @@ class Worker:
         with contextlib.suppress(KafkaException):  # a broken consumer has let go of them already
             source.incremental_unassign(partitions)
         if numbers:
-            self._watcher(PartitionsRevoked(numbers, lost))
+            self._watcher(PartitionsRevoked(numbers, lost, self.kind.name))
 
     def _close(self) -> None:
         crash_point("before_close")

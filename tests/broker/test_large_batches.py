@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from streams.domain.happenings import Happening, TransactionRefenced
+from streams.domain.promises import Promises
 from streams.pipeline import topics, transaction
 from streams.pipeline.clients import read_to_end
 from streams.pipeline.position import Position
 from streams.pipeline.record_block import RecordBlock
 from streams.pipeline.settings import Settings
+from streams.pipeline.stages import stage_kind
 from streams.pipeline.transaction import Claim, PartitionWriter, Prepared
 
 # librdkafka's queue takes a million.
@@ -22,7 +24,8 @@ VALUE_BYTES = 130
 def writer(settings: Settings):
     topics.apply(settings, topics.plan(settings, 1))
     happened: list[Happening] = []
-    writer = PartitionWriter(settings, 0, Claim(itertools.count().__next__), happened.append)
+    kind = stage_kind("parcels", Promises.default())
+    writer = PartitionWriter(settings, kind, 0, Claim(itertools.count().__next__), happened.append)
     writer.fence()
     yield writer, happened
     writer.retire()
@@ -40,7 +43,7 @@ def block(records: int) -> RecordBlock:
 
 def test_more_records_and_bytes_than_fit(writer, settings: Settings) -> None:
     write, happened = writer
-    write.write(Prepared(None, Position(1, None), [(topics.MILESTONES, block(RECORDS))], []))
+    write.write(Prepared(None, Position(1, None), [(topics.MILESTONES, 0, block(RECORDS))], []))
     # It was given a producer whose transactions may last longer, before anything was sent.
     assert [each.outcome for each in happened if isinstance(each, TransactionRefenced)] == ["sent_again"]
     assert "needs a producer with more time" in happened[0].error
@@ -53,7 +56,7 @@ def test_the_next_batch_needs_nothing_more(writer, settings: Settings, monkeypat
     monkeypatch.setattr(transaction, "_ORDINARY_BYTES", 100_000)
     write, happened = writer
     for number in range(1, 4):
-        start = None if number == 1 else number - 1
-        write.write(Prepared(start, Position(number, None), [(topics.MILESTONES, block(10_000))], []))
+        start = None if number == 1 else Position(number - 1, None)
+        write.write(Prepared(start, Position(number, None), [(topics.MILESTONES, 0, block(10_000))], []))
     assert len(happened) == 1
     assert sum(1 for _ in read_to_end(settings, settings.prefix + topics.MILESTONES)) == 30_000

@@ -12,7 +12,7 @@ import time
 from unittest.mock import patch
 
 from streams.cli.app import main
-from streams.pipeline import worker
+from streams.pipeline import stages, worker
 
 
 class HaltAt:
@@ -38,7 +38,7 @@ def hang(_: object) -> None:
 if __name__ == "__main__":
     hangs = "PARCELS_TEST_HANG" in os.environ
     with (
-        patch("streams.pipeline.worker.GROUP", os.environ.get("PARCELS_TEST_GROUP", worker.GROUP)),
+        patch("streams.pipeline.stages.GROUP", os.environ.get("PARCELS_TEST_GROUP", stages.GROUP)),
         patch("streams.pipeline.transaction.crash_point", HaltAt(os.environ.get("PARCELS_TEST_HALT_AT", ""))),
         patch("streams.pipeline.worker._HUNG_SECONDS", 2.0 if hangs else worker._HUNG_SECONDS),
         patch.object(worker.Worker, "_turn", hang if hangs else worker.Worker._turn),

@@ -8,8 +8,8 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from streams.pipeline.settings import Settings
+from streams.pipeline.stages import GROUP
 from streams.pipeline.watchdog import EXIT_CODE
-from streams.pipeline.worker import GROUP
 from tests.faults.harness import (
     Chronicle,
     Crew,

@@ -15,6 +15,7 @@ from streams.pipeline.parcel_stage import ParcelStage
 from streams.pipeline.position import Position, read_position
 from streams.pipeline.restorer import restore
 from streams.pipeline.settings import Settings
+from streams.pipeline.stages import stage_kind
 from streams.pipeline.transaction import Claim, PartitionWriter
 from streams.pipeline.warm import _SCAN, _record
 
@@ -48,8 +49,9 @@ class Fenced(PartitionWriter):
 
 def parcels_restored(settings: Settings) -> tuple[int, int | None]:
     claim = Claim(lambda: 0)
-    restored = restore(settings, 0, 1, Promises.default(), claim, Fenced(settings, 0, claim, lambda _: None))
-    return len(restored.stage.table), restored.position and restored.position.next_offset
+    kind = stage_kind("parcels", Promises.default())
+    restored = restore(settings, kind, 0, 1, claim, Fenced(settings, kind, 0, claim, lambda _: None))
+    return restored.stage.tell_restored(0, 0, 0.0, 0).parcels, restored.position and restored.position.next_offset
 
 
 def test_they_count_until_they_are_aborted(settings: Settings, sender: Producer) -> None:

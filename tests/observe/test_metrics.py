@@ -227,6 +227,7 @@ class TestLogLines:
         assert log[-1] == {
             "event": "parcels.worker.restored",
             "log_level": "info",
+            "stage": "parcels",
             "partition": 3,
             "rows": 100,
             "records": 120,
@@ -290,7 +291,9 @@ class TestLogLines:
             told.PartitionsRevoked((2,), lost=False),
             told.WorkerStopped("signal"),
         ]
-        assert {type(one) for one in happened} | {told.BatchCommitted} == set(told.Happening.__args__)
+        assert {type(one) for one in happened} | {told.BatchCommitted, told.ContainersCommitted} == set(
+            told.Happening.__args__
+        )
         log.clear()
         for happening in happened:
             metrics(happening)
@@ -316,7 +319,7 @@ class TestTheFormOfLines:
         running(3)
         lines = stream.getvalue().splitlines()
         assert lines[-1].split(" ", 1)[1] == (
-            "info parcels.worker.restored partition=3 rows=100 records=120 seconds=0.4 position=9"
+            "info parcels.worker.restored stage=parcels partition=3 rows=100 records=120 seconds=0.4 position=9"
         )
 
     def test_is_json_elsewhere(self) -> None:

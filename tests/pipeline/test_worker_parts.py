@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from streams.pipeline.background import in_background
 from streams.pipeline.instance import Instance
 from streams.pipeline.position import Position
 from streams.pipeline.settings import Settings
+from streams.pipeline.stages import stage_kind
 from streams.pipeline.task import PartitionTask, Tally
 from streams.pipeline.transaction import Claim
 from streams.pipeline.watchdog import EXIT_CODE
@@ -33,14 +35,13 @@ def task(monkeypatch):
     monkeypatch.setattr("streams.pipeline.task.Message", Message)
     made = PartitionTask(
         Settings(),
-        "hub.scans",
+        stage_kind("parcels", Promises.default()),
         0,
         1,
         turns=lambda: 0,
         watcher=lambda _: None,
         tally=Tally(),
         dry=True,
-        promises=Promises.default(),
     )
     made.step()
     return made
@@ -65,16 +66,22 @@ class TestWhatIsFoldedAlreadyIsDropped:
         task.accept([Message(offset) for offset in (0, 1, 4, 2, 3, 4, 5)])
         assert taken(task) == [0, 1, 4, 5]
 
-    def test_a_large_backlog_is_cut_into_batches_without_loss(self, task, monkeypatch):
-        monkeypatch.setattr("streams.pipeline.task.LARGEST_BATCH", 4)
+    def test_a_large_backlog_is_cut_into_batches_without_loss(self, task):
+        task.kind = replace(task.kind, largest_batch=4)
         for first in range(0, 12, 3):
             task.accept([Message(first + i) for i in range(3)])
         batches = []
         while task.waiting:
-            messages, after = task._take()
+            messages, offsets = task._take()
             batches.append([message.offset() for message in messages])
-            assert after == batches[-1][-1] + 1
+            assert batches[-1] == offsets.tolist()
         assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+    def test_what_a_stage_had_no_room_for_comes_again(self, task):
+        task.accept([Message(offset) for offset in range(10)])
+        messages, offsets = task._take()
+        assert [message.offset() for message in task._put_back(messages, offsets, 3)] == [0, 1, 2]
+        assert (taken(task), task.waiting) == ([3, 4, 5, 6, 7, 8, 9], 7)
 
 
 class TestAClaim:

@@ -1,0 +1,430 @@
+"""One container: who was in it when, by its own events, and what its children must hear of each of them.
+
+Plain Python about one container; the stage (streams/pipeline/container_stage.py) has many of them and writes what they
+say. A container declares: its children are told whatever concerned them, and each of them judges by its own records
+what of that counts (streams/domain/containment.py). So what is told may be more than what holds, and told twice, but
+must not be less; it is taken back only where an event was declared wrong, or where the container itself, by its own
+records, did not go through what the container around it did.
+
+Of each event: PACKED and UNPACKED that name children (`lists`) go to these. Any other that is handed on (scans, and the
+emptying) goes to the children that were inside at its time. Late knowledge is caught up: whoever turns out to have been
+inside hears of what came after, until the next time that everybody left or that it was taken out.
+"""
+
+import struct
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from operator import attrgetter
+from typing import Final
+
+import mmh3
+
+from streams.domain import kinds
+from streams.domain.containment import Judged, Told, judge
+from streams.domain.kinds import KINDS
+from streams.domain.limits import CHILDREN_PER_CONTAINER, EVENTS_PER_CONTAINER
+
+Order = tuple[int, int, bytes]
+
+_RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
+_LISTING: Final = frozenset({"PACKED", "UNPACKED"})
+_SILENT: Final = frozenset({"PACKED", "VOID", "ADVISED"})
+# Scans of the container that its children went through with it.
+HANDED_ON: Final = frozenset(
+    kind for rank, kind in enumerate(KINDS) if kind not in _SILENT and not kinds.LOOSE >> rank & 1
+)
+
+
+def identity_of(event_id: str, kind: str, event_time: int) -> bytes:
+    """What tells an event from others: a VOID repeats the event_id of what it declares wrong."""
+    said = event_id.encode()
+    if kind == "VOID":
+        said += b"\0" + struct.pack(">q", event_time)
+    return struct.pack(">QQ", *mmh3.hash64(said, 0, x64arch=True, signed=False))
+
+
+def pack(ids: Iterable[bytes]) -> bytes:
+    """Ids of children, sorted and without repeats, in one piece: a ULD has thousands, and days' worth are kept."""
+    return b"\0".join(sorted(set(ids)))
+
+
+def unpack(packed: bytes) -> list[bytes]:
+    """The ids that `pack` packed."""
+    return packed.split(b"\0") if packed else []
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """One distinct event of a container."""
+
+    identity: bytes
+    event_id: str
+    kind: str
+    event_time: int
+    utc_offset_minutes: int
+    record_time: int
+    site: str
+    station: str
+    lane: str | None
+    reason: str | None
+    parent_id: str | None
+    voids: str | None
+    inferred_from: str | None
+    path: tuple[str, ...]
+    # The children that it names (`pack`).
+    containers: bytes = b""
+    parcels: bytes = b""
+    # Does it name any? Known before the children are, while a container is being restored.
+    lists: bool = False
+    # Was it handed on, and how often was that taken back before?
+    told: bool = False
+    generation: int = 0
+    order: Order = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.order = (self.event_time, _RANK[self.kind], self.identity)
+
+    @property
+    def empties(self) -> bool:
+        """Was everything taken out?"""
+        return self.kind == "UNPACKED" and not self.lists and self.parent_id is None
+
+    @property
+    def handed_on(self) -> bool:
+        """Does it go to whoever was inside at its time?"""
+        return self.kind in HANDED_ON or self.empties
+
+    @property
+    def root(self) -> str:
+        """The event_id of what somebody really said."""
+        return self.inferred_from or self.event_id
+
+    @property
+    def named(self) -> int:
+        """How many children it names."""
+        return sum(packed.count(b"\0") + 1 for packed in (self.containers, self.parcels) if packed)
+
+    def children(self, *, containers: bool) -> list[bytes]:
+        """The children that it names, of one sort."""
+        return unpack(self.containers if containers else self.parcels)
+
+
+class What(IntEnum):
+    """What the children of a container get; the numbers are those of the schema's FanOutStep."""
+
+    TELL = 1
+    TAKE_BACK = 2
+    CATCH_UP = 3
+
+
+@dataclass(slots=True)
+class FanOut:
+    """Something that is to be written for every child concerned, and how far that is done."""
+
+    what: What
+    cause: Event
+    generation: int = 0
+    # TAKE_BACK: event_time of the VOID.
+    void_time: int | None = None
+    # CATCH_UP: the event that is being handed on; None before the first.
+    reached: Event | None = None
+    # Containers come first, so that their own children are not kept waiting.
+    containers: bool = True
+    after: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What some children get: a record of `event`, or a VOID of it."""
+
+    event: Event
+    # Who said so, when and where: the event, or the VOID of it.
+    said: Event
+    generation: int
+    void_time: int | None
+    containers: bool
+    children: Sequence[bytes]
+
+
+class Full(Exception):
+    """The container has as many events or children as it may have."""
+
+
+_order = attrgetter("order")
+
+
+class Container:
+    """Everything known of one container."""
+
+    __slots__ = ("_inside", "_known", "_lists", "_voids", "container_id", "events", "touched")
+
+    def __init__(self, container_id: str) -> None:
+        self.container_id = container_id
+        # In their order.
+        self.events: list[Event] = []
+        # Hub time when the last of them came.
+        self.touched = 0
+        self._known: dict[bytes, Event] = {}
+        # Identity of what is declared wrong -> the first VOID of it.
+        self._voids: dict[bytes, Event] = {}
+        # Packings, removals and emptyings that count, in their order; None where it must be found out again.
+        self._lists: list[Event] | None = None
+        # How many of these, and who was inside after them: containers, parcels.
+        self._inside: tuple[int, tuple[list[bytes], list[bytes]]] | None = None
+
+    def knows(self, identity: bytes) -> bool:
+        """Is there an event of that identity?"""
+        return identity in self._known
+
+    def name(self, identity: bytes, containers: Iterable[bytes], parcels: Iterable[bytes]) -> None:
+        """Give an event that was restored the children that it names."""
+        event = self._known[identity]
+        event.containers, event.parcels = pack(containers), pack(parcels)
+        self._lists = self._inside = None
+
+    def event(self, identity: bytes) -> Event:
+        """The event of that identity. Raises KeyError."""
+        return self._known[identity]
+
+    def voided_by(self, event: Event) -> Event | None:
+        """The VOID that declares an event wrong."""
+        return self._voids.get(event.identity) if event.kind != "VOID" else None
+
+    # What an event means for the children
+
+    def take(self, event: Event) -> list[FanOut]:
+        """Take a new event; returns what follows at once. What its scans mean is said by `settle`.
+
+        Raises:
+            Full: nothing was taken.
+        """
+        self._check_room(event)
+        if event.kind == "VOID":
+            target = self._known.get(_target(event))
+            again = _target(event) in self._voids
+            self.enter(event)
+            return [] if target is None or again else self._on_void(event, target)
+        self.enter(event)
+        if not event.lists:
+            return []
+        void = self.voided_by(event)
+        if event.kind == "UNPACKED" and void is not None:
+            return []
+        event.told = void is None
+        if void is not None:
+            # A child that is known not to have been put in takes nothing from this container: it must hear both.
+            event.generation = 1
+            return [FanOut(What.TELL, event), FanOut(What.TAKE_BACK, event, void_time=void.event_time)]
+        catch_up = [FanOut(What.CATCH_UP, event)] if event.kind == "PACKED" and self._goes_on(event) else []
+        return [FanOut(What.TELL, event), *catch_up]
+
+    def settle(self) -> list[FanOut]:
+        """What follows from its scans and emptyings, after some events were taken: whatever counts must be told."""
+        steps: list[FanOut] = []
+        aside = self._set_aside()
+        for event in self.events:
+            if not event.handed_on:
+                continue
+            void = self.voided_by(event)
+            counts = void is None and event.identity not in aside
+            if counts and not event.told:
+                event.told = True
+                steps.append(FanOut(What.TELL, event, event.generation))
+            elif event.told and not counts:
+                event.told = False
+                time = event.event_time if void is None else void.event_time
+                steps.append(FanOut(What.TAKE_BACK, event, event.generation, time))
+                event.generation += 1
+        return steps
+
+    def enter(self, event: Event) -> None:
+        """Put an event in its place, without consequences."""
+        insort(self.events, event, key=_order)
+        if event.kind == "VOID":
+            known = self._voids.setdefault(_target(event), event)
+            if event.order < known.order:
+                self._voids[_target(event)] = event
+        self._known[event.identity] = event
+        if event.kind == "VOID" or event.lists or event.empties:
+            self._lists = self._inside = None
+
+    def _on_void(self, void: Event, target: Event) -> list[FanOut]:
+        steps = []
+        if target.lists and target.told:
+            target.told, target.generation = False, 1
+            steps.append(FanOut(What.TAKE_BACK, target, void_time=void.event_time))
+        if target.kind == "UNPACKED" and (target.lists or target.empties) and self._goes_on(target):
+            # They were inside after all.
+            steps.append(FanOut(What.CATCH_UP, target))
+        return steps
+
+    def _goes_on(self, event: Event) -> bool:
+        return any(later.handed_on for later in self._after(event.order))
+
+    def _after(self, order: Order) -> Iterator[Event]:
+        first = bisect_left(self.events, order, key=_order)
+        return (event for event in self.events[first:] if event.order != order)
+
+    def _check_room(self, event: Event) -> None:
+        if len(self.events) >= EVENTS_PER_CONTAINER:
+            raise Full
+        if event.kind == "PACKED" and event.lists:
+            named = [each for each in self.events if each.kind == "PACKED"]
+            if sum(each.named for each in (*named, event)) > CHILDREN_PER_CONTAINER:
+                after = (
+                    {*self.inside_at(event.order, containers=which), *event.children(containers=which)}
+                    for which in (True, False)
+                )
+                if sum(map(len, after)) > CHILDREN_PER_CONTAINER:
+                    raise Full
+
+    # What it went through itself
+
+    def _set_aside(self) -> set[bytes]:
+        """Identities of inferred events that do not hold by the container's own records."""
+        if not any(event.inferred_from is not None and event.kind in HANDED_ON for event in self.events):
+            return set()
+        own, judged = self._judged()
+        return {event.identity for event, aside in zip(own, judged.aside, strict=True) if aside}
+
+    def around(self) -> Iterator[tuple[Event, str | None]]:
+        """Its own records, and after each what it was inside."""
+        own, judged = self._judged()
+        return zip(own, judged.inside, strict=True)
+
+    def _judged(self) -> tuple[list[Event], Judged]:
+        # What was put into it or taken out says nothing of where it is itself.
+        own = [
+            event
+            for event in self.events
+            if event.kind not in ("VOID", "ADVISED") and not event.lists and not event.empties
+        ]
+        told = [
+            Told(
+                event.kind,
+                event.site,
+                event.parent_id,
+                event.inferred_from is not None,
+                self.voided_by(event) is not None,
+                event.reason,
+            )
+            for event in own
+        ]
+        return own, judge(told)
+
+    # Who was inside
+
+    def inside_at(self, order: Order, *, containers: bool) -> list[bytes]:
+        """The containers or the parcels declared to be inside before `order`, sorted."""
+        if self._lists is None:
+            self._lists = [e for e in self.events if (e.lists or e.empties) and self.voided_by(e) is None]
+        applied = bisect_left(self._lists, order, key=_order)
+        if self._inside is None or self._inside[0] != applied:
+            self._inside = (applied, _inside_after(self._lists[:applied]))
+        return self._inside[1][0 if containers else 1]
+
+    def listings(self) -> Iterator[Event]:
+        """The events that name children, in their order."""
+        return (event for event in self.events if event.lists)
+
+    def members(self) -> tuple[set[bytes], set[bytes]]:
+        """Containers and parcels that were ever named."""
+        containers, parcels = set[bytes](), set[bytes]()
+        for event in self.listings():
+            containers.update(event.children(containers=True))
+            parcels.update(event.children(containers=False))
+        return containers, parcels
+
+    def portion(self, step: FanOut, most: int) -> tuple[Portion | None, bool]:
+        """The next part of a step, for so many children at most, and whether it was the last; None where there is none.
+
+        What is written is what holds now: others may have come since the step was due.
+        """
+        event = self._event_of(step)
+        if event is None:
+            return None, True
+        audience = self._audience(step, event)
+        first = 0 if step.after is None else bisect_right(audience, step.after)
+        children = audience[first : first + most]
+        made = None
+        if children:
+            void_time = self._void_time(step, event)
+            said = event if void_time is None else self.voided_by(event) or event
+            made = Portion(event, said, step.generation, void_time, step.containers, children)
+        if first + most < len(audience):
+            step.after = children[-1]
+            return made, False
+        return made, self._is_last(step, event)
+
+    def _event_of(self, step: FanOut) -> Event | None:
+        """What the step is about now; None when nothing of it holds any more."""
+        cause = step.cause
+        if step.what == What.TAKE_BACK:
+            return cause
+        if step.what == What.TELL:
+            # What was taken back meanwhile need not be told to the others; a packing must.
+            still = cause.told and cause.generation == step.generation
+            return cause if still or (cause.kind == "PACKED" and cause.lists) else None
+        if step.reached is None:
+            step.reached = self._next_handed_on(cause.order)
+        return step.reached
+
+    def _next_handed_on(self, order: Order) -> Event | None:
+        return next((e for e in self._after(order) if e.handed_on and (e.told or e.generation)), None)
+
+    def _audience(self, step: FanOut, event: Event) -> list[bytes]:
+        """Who of one sort it concerns, sorted."""
+        if event.lists:
+            return event.children(containers=step.containers)
+        inside = self.inside_at(event.order, containers=step.containers)
+        if step.what != What.CATCH_UP:
+            return inside
+        if step.cause.lists:
+            late = step.cause.children(containers=step.containers)
+        else:
+            late = self.inside_at(step.cause.order, containers=step.containers)
+        return sorted(set(inside).intersection(late))
+
+    def _void_time(self, step: FanOut, event: Event) -> int | None:
+        """Event time of the VOID that is to be written; None where the event itself is."""
+        if step.what != What.CATCH_UP:
+            return step.void_time
+        # First what was taken back of it: they may have heard of it when they were thought to be inside before.
+        if event.told and step.generation == event.generation:
+            return None
+        void = self.voided_by(event)
+        return void.event_time if void is not None and step.generation == event.generation - 1 else event.event_time
+
+    def _is_last(self, step: FanOut, event: Event) -> bool:
+        """Go on to the parcels, or to what comes next; True when nothing does."""
+        step.after = None
+        step.containers = not step.containers
+        if not step.containers:
+            return False
+        if step.what != What.CATCH_UP:
+            return True
+        step.generation += 1
+        if step.generation >= event.generation + event.told:
+            step.generation = 0
+            step.reached = self._next_handed_on(event.order)
+        return step.reached is None
+
+
+def _target(void: Event) -> bytes:
+    return identity_of(void.voids or "", "", 0)
+
+
+def _inside_after(lists: Sequence[Event]) -> tuple[list[bytes], list[bytes]]:
+    start = next((place for place in range(len(lists), 0, -1) if lists[place - 1].empties), 0)
+    left = lists[start:]
+    if len(left) == 1 and left[0].kind == "PACKED":
+        return left[0].children(containers=True), left[0].children(containers=False)
+    inside: tuple[set[bytes], set[bytes]] = set(), set()
+    for event in left:
+        for among, named in zip(
+            inside, (event.children(containers=True), event.children(containers=False)), strict=True
+        ):
+            (among.update if event.kind == "PACKED" else among.difference_update)(named)
+    return sorted(inside[0]), sorted(inside[1])
