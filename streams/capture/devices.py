@@ -49,6 +49,13 @@ class Device:
         """Is this place within its scope?"""
         return (ANY in self.sites or site in self.sites) and (ANY in self.stations or station in self.stations)
 
+    def may_speak_as(self, name: str) -> bool:
+        """Is this its own name, or one below it?
+
+        A concentrator `LGG/SRT-07` sends for `LGG/SRT-07/1`; whoever speaks for every place sends for everybody.
+        """
+        return name == self.name or name.startswith(self.name + "/") or self.may_speak_for(ANY, ANY)
+
     def signed(self, signature: bytes, content: bytes) -> bool:
         """Did the owner of the private key sign this?"""
         if not self.public_key:

@@ -159,7 +159,9 @@ class Doors:
 
 def sender_of(device: Device | None) -> Sender:
     """How records see whoever sends them."""
-    return Sender("", _anywhere, may_tick=True) if device is None else Sender(device.name, device.may_speak_for)
+    if device is None:
+        return Sender("", _anywhere, may_tick=True)
+    return Sender(device.name, device.may_speak_for, device.may_speak_as)
 
 
 def _anywhere(_: str, __: str) -> bool:

@@ -6,17 +6,27 @@ of a partner, and EPCIS documents.
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from streams.capture import avro_bodies
 from streams.capture.checks import Problem, milliseconds, shown
-from streams.capture.devices import ANY
 from streams.capture.documents import CheckedEvent
 from streams.capture.event_hash import utc
-from streams.capture.mapping import map_event, places_of
+from streams.capture.known import (
+    EVERYWHERE,
+    Archived,
+    Contents,
+    Known,
+    Remembered,
+    archive_key,
+    archived_place,
+    event_content,
+)
+from streams.capture.mapping import Mapped, map_event, places_of
 from streams.capture.spool_files import Entry, Target, identity
+from streams.capture.vocabulary import PREFIXES, STANDARD_CONTEXT
 from streams.pipeline.record_lines import Reader
 
 MAX_RECORDS: Final = 10_000
@@ -34,11 +44,11 @@ def _no_number(word: str) -> Any:
 
 # One decoder for all lines: making one costs as much as reading a line.
 _DECODER: Final = json.JSONDecoder(parse_constant=_no_number)
-# Whether somebody may speak for a station of a site.
+# Whether somebody may speak for a station of a site, and under the name of a device.
 Scope = Callable[[str, str], bool]
-# Site and station of a record. An advice is of no place, so whoever speaks for it speaks for all of them.
-Place = tuple[str, str]
-_EVERYWHERE: Final[Place] = (ANY, ANY)
+Names = Callable[[str], bool]
+# An id that a device's own number makes; nobody else may use it.
+_DEVICE: Final = "urn:parcels:device:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,7 @@ class Sender:
 
     name: str
     may_speak_for: Scope
+    may_speak_as: Names = lambda _: True
     # The clock of the log is no scanner's business; only where everybody is let in may it come this way.
     may_tick: bool = False
 
@@ -57,10 +68,14 @@ class Taken:
 
     results: list[dict[str, Any]] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    # Identities to remember once they are on disk, and what place each speaks of, as far as it does.
-    identities: dict[bytes, Place | None] = field(default_factory=dict)
+    # What to remember once it is on disk.
+    remembered: dict[bytes, Remembered] = field(default_factory=dict)
+    # EPCIS events as they are archived, by identity.
+    events: dict[bytes, Archived] = field(default_factory=dict)
     accepted: int = 0
     duplicates: int = 0
+    # Refused, because their identity is known with other content; and for any other reason.
+    conflicts: int = 0
     refused: int = 0
     # Objects that its EPCIS events name, and bytes that these become.
     objects: int = 0
@@ -69,30 +84,12 @@ class Taken:
     out_of_scope: int = 0
 
 
-class Known:
-    """Identities of what is on disk, as many of the newest as fit; safe to use from one thread."""
+class OutOfScopeError(ValueError):
+    """The sender may not say this."""
 
-    def __init__(self, most: int = 300_000) -> None:
-        self._most = most
-        self._seen: dict[bytes, Place | None] = {}
 
-    def __contains__(self, same: bytes) -> bool:
-        return same in self._seen
-
-    def __len__(self) -> int:
-        return len(self._seen)
-
-    def place(self, same: bytes) -> Place | None:
-        """Of which place this record speaks; None where that is not known (any more)."""
-        return self._seen.get(same)
-
-    def add(self, identities: Iterable[bytes] | Mapping[bytes, Place | None]) -> None:
-        """Remember these."""
-        self._seen.update(identities if isinstance(identities, Mapping) else dict.fromkeys(identities))
-        surplus = len(self._seen) - self._most
-        if surplus > 0:
-            for same in [same for same, _ in zip(self._seen, range(surplus), strict=False)]:
-                del self._seen[same]
+class ConflictError(ValueError):
+    """The identity is known, with other content."""
 
 
 class Intake:
@@ -101,6 +98,7 @@ class Intake:
     def __init__(self, known: Known) -> None:
         self.known = known
         self._reader = Reader()
+        self._contents = Contents()
 
     def ndjson(self, body: bytes, sender: Sender) -> Taken:
         """Newline-delimited JSON: one result a line that holds something."""
@@ -112,108 +110,172 @@ class Intake:
 
     def _records(self, said: Iterator[Any], sender: Sender) -> Taken:
         taken, now = Taken(), int(time.time() * 1000)
-        fresh: set[bytes] = set()
         for index, each in enumerate(said):
             if index >= MAX_RECORDS:
                 raise TooManyError(f"a request has at most {MAX_RECORDS:,} records")
             try:
                 if isinstance(each, ValueError):
                     raise each
-                if sender.may_tick and isinstance(each, dict) and each.get("type") == "tick":
-                    line = self._reader(each)
-                    assert line.value is not None
-                    taken.entries.append(Entry(Target.SCANS, identity("tick"), None, line.value))
-                    taken.accepted += 1
-                    taken.results.append({"index": index, "status": "accepted"})
-                    continue
-                record = _record(each, sender, now)
-                same = scan_identity(record)
-                if same in self.known or same in fresh:
-                    taken.duplicates += 1
-                    taken.results.append({"index": index, "status": "duplicate", "event_id": record["event_id"]})
-                    continue
-                line = self._reader(record)
-                place = (record["site"], record["station"]) if record["type"] == "scan" else _EVERYWHERE
-                if not sender.may_speak_for(*place):
-                    taken.out_of_scope += 1
-                    said_of = shown(" ".join(place)) if place is not _EVERYWHERE else "every place, as an advice does"
-                    raise ValueError(f"{sender.name} may not speak for {said_of}")
-                if not self._may_void(record, sender):
-                    taken.out_of_scope += 1
-                    raise ValueError(f"{sender.name} may not declare wrong what another place said")
+                result = self._record(each, sender, now, taken)
             except ValueError as error:
-                taken.refused += 1
-                taken.results.append({"index": index, "status": "refused", "error": str(error)})
-                continue
-            fresh.add(same)
-            assert line.value is not None
-            taken.entries.append(Entry(Target.SCANS, same, line.key, line.value))
-            taken.identities[same] = place
-            taken.accepted += 1
-            taken.results.append({"index": index, "status": "accepted", "event_id": record["event_id"]})
+                taken.out_of_scope += isinstance(error, OutOfScopeError)
+                taken.conflicts += isinstance(error, ConflictError)
+                taken.refused += not isinstance(error, ConflictError)
+                result = {"status": "refused", "error": str(error)}
+            taken.results.append({"index": index, **result})
         return taken
 
-    def event(self, event: CheckedEvent, sender: Sender, taken: Taken) -> str:
-        """Take one checked event without problems; "accepted", "duplicate" or "refused" (out of scope).
+    def _record(self, said: Any, sender: Sender, now: int, taken: Taken) -> dict[str, Any]:
+        """Take one record; what became of it.
+
+        Raises:
+            ValueError: it is refused.
+        """
+        if sender.may_tick and isinstance(said, dict) and said.get("type") == "tick":
+            line = self._reader(said)
+            assert line.value is not None
+            taken.entries.append(Entry(Target.SCANS, identity("tick"), None, line.value))
+            taken.accepted += 1
+            return {"status": "accepted"}
+        # 1. Is it right? 2. May the sender say it? 3. Is it known? Nobody learns of another's records by asking.
+        record = _record(said, sender, now)
+        line = self._reader(record)
+        assert line.value is not None
+        place = (record["site"], record["station"]) if record["type"] == "scan" else EVERYWHERE
+        if not sender.may_speak_for(*place):
+            of = shown(" ".join(place)) if place is not EVERYWHERE else "every place, as an advice does"
+            raise OutOfScopeError(f"{sender.name} may not speak for {of}")
+        self._check_names(sender, record["event_id"], record.get("device_id"), record.get("voids"))
+        self._check_void(record, sender)
+        same, remembered = scan_identity(record), self._contents.of_value(line.value)
+        if self._is_known(same, remembered.content, taken, record["event_id"]):
+            taken.duplicates += 1
+            return {"status": "duplicate", "event_id": record["event_id"]}
+        taken.entries.append(Entry(Target.SCANS, same, line.key, line.value))
+        taken.remembered[same] = remembered
+        taken.accepted += 1
+        return {"status": "accepted", "event_id": record["event_id"]}
+
+    def event(self, event: CheckedEvent, sender: Sender, taken: Taken) -> bool:
+        """Take one checked event without problems; False where it is a duplicate.
 
         Raises:
             TooManyError: all events of the request so far give more than the spool takes at once.
+            OutOfScopeError: the sender may not say this.
+            ConflictError: its eventID is known with other content.
             ValueError: the log cannot hold what it says of a parcel: a time before 1900, a control character.
         """
         assert event.event_id is not None
-        now = int(time.time() * 1000)
-        same = event_identity(event.raw, event.event_id)
-        if same in self.known or same in taken.identities:
-            taken.duplicates += 1
-            return "duplicate"
+        assert event.hash is not None
         taken.objects += sum(len(event.raw[name]) for name in _LISTS if isinstance(event.raw.get(name), list))
         if taken.objects > MAX_OBJECTS:
             raise TooManyError(f"the events of a request name at most {MAX_OBJECTS:,} objects")
+        now = int(time.time() * 1000)
         mapped = map_event(event.raw, event.event_id, event.prefixes, now, sender.name)
-        places = {(scan["site"], scan["station"]) for scan in mapped.scans}
-        places |= {(container.site, container.station) for container in mapped.containers}
-        # What gives no scan is kept as well, and holds a claim about a place.
-        named = places_of(event.raw)
-        within = all(sender.may_speak_for(*place) for place in places | set(named))
-        voids = [{"event_id": event.event_id, "parcel_id": "", "voids": event.event_id}] if _declares(event.raw) else []
-        if not within or not all(self._may_void(void, sender) for void in [*voids, *mapped.scans]):
-            taken.refused += 1
-            taken.out_of_scope += 1
-            return "refused"
-        entries = []
+        self._check_scope(event, mapped, sender)
+        same, content = event_identity(event.raw, event.event_id), event_content(event.raw, event.hash)
+        if self._is_known(same, content, taken, event.event_id):
+            taken.duplicates += 1
+            return False
+        entries, remembered = [], dict[bytes, Remembered]()
         for scan in mapped.scans:
             line = self._reader(scan)
             assert line.value is not None
-            entries.append(Entry(Target.SCANS, scan_identity(scan), line.key, line.value))
+            about, what = scan_identity(scan), self._contents.of_value(line.value)
+            # The same as a record of /scans, perhaps; then that one counts.
+            if not self._is_known(about, what.content, taken, event.event_id):
+                entries.append(Entry(Target.SCANS, about, line.key, line.value))
+                remembered[about] = what
         for each in mapped.containers:
             key = each.container_id.encode()
             declared = str(each.event_time) if each.voids is not None else ""
             about = identity(each.event_id, each.container_id, declared)
             entries.append(Entry(Target.CONTAINERS, about, key, each.encoded()))
-        kept = {**event.raw, "eventID": event.event_id, "recordTime": _iso(now)}
-        value = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
-        entries.append(Entry(Target.ARCHIVE, same, sender.name.encode() or None, value))
+        archived = Archived(sender.name, _kept(event, now))
+        entries.append(Entry(Target.ARCHIVE, same, archive_key(sender.name, content), archived.event))
         taken.bytes += sum(len(entry.value) + len(entry.key or b"") for entry in entries)
         if taken.bytes > MAX_BYTES:
             raise TooManyError(f"the events of a request become at most {MAX_BYTES >> 20} MiB of records")
         taken.entries += entries
-        taken.identities[same] = next(iter([*named, *places]), None)
+        taken.remembered |= remembered
+        # Last, so that the event is forgotten after its scans.
+        taken.remembered[same] = Remembered(content, archived_place(event.raw))
+        taken.events[same] = archived
         taken.accepted += 1
-        return "accepted"
+        return True
 
-    def _may_void(self, record: Mapping[str, Any], sender: Sender) -> bool:
-        """False where this declares wrong what came here from a place that the sender does not speak for."""
+    def _check_scope(self, event: CheckedEvent, mapped: Mapped, sender: Sender) -> None:
+        places = {(scan["site"], scan["station"]) for scan in mapped.scans}
+        places |= {(container.site, container.station) for container in mapped.containers}
+        # What gives no scan is kept as well, and holds a claim about a place.
+        places |= set(places_of(event.raw))
+        if not all(sender.may_speak_for(*place) for place in places):
+            raise OutOfScopeError("the sender may not speak for this place")
+        declared = event.event_id if event.raw.get("errorDeclaration") is not None else None
+        devices = {scan["device_id"] for scan in mapped.scans} | {each.device_id for each in mapped.containers}
+        for device in devices or {""}:
+            # A URI is a sensor; names of senders are none.
+            self._check_names(sender, str(event.event_id), device if ":" not in device else "", declared)
+        if declared is not None:
+            certified = event.event_id == event.hash
+            void = {"event_id": declared, "parcel_id": "", "voids": declared}
+            for each in (void, *mapped.scans):
+                self._check_void(each, sender, certified=certified)
+
+    def _check_names(self, sender: Sender, event_id: str, device: str | None, voids: str | None) -> None:
+        """Nobody speaks as another device, nor uses up the ids that its numbers will make."""
+        if device and not sender.may_speak_as(device):
+            raise OutOfScopeError(f"{sender.name} may not speak as device {shown(device)}")
+        # A declaration may have the id of what it declares wrong, and is no obstacle to it.
+        if event_id.startswith(_DEVICE) and event_id != voids and not sender.may_speak_as(_device_of(event_id)):
+            raise OutOfScopeError(f"{sender.name} may not use {shown(event_id)}, which is an id of another device")
+
+    def _check_void(self, record: Mapping[str, Any], sender: Sender, *, certified: bool = False) -> None:
+        """Whoever speaks for a place declares wrong what was said there.
+
+        What is not remembered can be anybody's. `certified`: its id is the hash of what it says, its place included.
+        """
         voids = record.get("voids")
-        if not isinstance(voids, str):
-            return True
+        if not isinstance(voids, str) or sender.may_speak_for(*EVERYWHERE):
+            return
+        if voids.startswith(_DEVICE) and sender.may_speak_as(_device_of(voids)):
+            return
         # As a record of its own, and as an event of EPCIS.
         about = (identity(voids, record["parcel_id"], ""), identity(voids, ""))
-        places = [self.known.place(same) for same in about]
-        return all(place is None or sender.may_speak_for(*place) for place in places)
+        places = [found.place for found in map(self.known.find, about) if found is not None and found.place is not None]
+        if not all(sender.may_speak_for(*place) for place in places):
+            raise OutOfScopeError(f"{sender.name} may not declare wrong what another place said")
+        if not places and not certified:
+            raise OutOfScopeError(
+                f"{shown(voids)} is not remembered here, so only somebody enrolled for all sites declares it wrong"
+            )
+
+    def _is_known(self, same: bytes, content: bytes, taken: Taken, event_id: str) -> bool:
+        """Is it here already, and the same?
+
+        Raises:
+            ConflictError: it is here, and another one.
+            BusyError: another one is being stored.
+        """
+        found = taken.remembered.get(same) or self.known.find(same)
+        if found is None:
+            self.known.check_free(same, content)
+            return False
+        if found.content and content and found.content != content:
+            raise ConflictError(f"{shown(event_id)} is known with other content; an id stands for one record")
+        return True
 
 
-def _declares(event: Mapping[str, Any]) -> bool:
-    return event.get("errorDeclaration") is not None
+def _device_of(event_id: str) -> str:
+    return event_id.removeprefix(_DEVICE).rpartition(":")[0]
+
+
+def _kept(event: CheckedEvent, now: int) -> bytes:
+    """An event as it is archived: it stands alone, with the prefixes of the document that it came in."""
+    own = {name: full for name, full in event.prefixes.items() if PREFIXES.get(name) != full}
+    context: list[Any] = [STANDARD_CONTEXT, *([own] if own else [])]
+    kept = {**event.raw, "@context": context, "eventID": event.event_id, "recordTime": _iso(now)}
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class TooManyError(ValueError):

@@ -122,6 +122,16 @@ def places_of(event: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(site, named[0][1]) for site, _ in named]
 
 
+def place_of(event: Mapping[str, Any]) -> tuple[str, str]:
+    """Site and station of what an event gives; `NOWHERE` for what it does not say."""
+    point, location = (event.get(name, {}).get("id") for name in ("readPoint", "bizLocation"))
+    for place in (point, location):
+        if isinstance(place, str) and place.startswith(_PLACE):
+            return _own_place(place)
+    site = object_of(location)[1] if location else object_of(point)[1] if point else NOWHERE
+    return _cut(site), _cut(object_of(point)[1]) if point else NOWHERE
+
+
 def kind_of(event: Mapping[str, Any]) -> str | None:
     """The kind of scan that a business step and a disposition mean; None for those of no interest here."""
     step, disposition = event.get("bizStep"), event.get("disposition")
@@ -148,7 +158,7 @@ class _Mapper:
         self._id = event_id
         self._extensions = dict(self._own_fields())
         self._device = self._said("device_id") or self._sensing_device() or device_id
-        self._site, self._station = self._place()
+        self._site, self._station = place_of(event)
 
     def mapped(self) -> Mapped:
         event = self._event
@@ -231,15 +241,6 @@ class _Mapper:
         if declaration is None:
             return None
         return milliseconds(str(declaration["declarationTime"])) or 0
-
-    def _place(self) -> tuple[str, str]:
-        point = self._event.get("readPoint", {}).get("id")
-        location = self._event.get("bizLocation", {}).get("id")
-        for place in (point, location):
-            if isinstance(place, str) and place.startswith(_PLACE):
-                return _own_place(place)
-        site = object_of(location)[1] if location else object_of(point)[1] if point else NOWHERE
-        return _cut(site), _cut(object_of(point)[1]) if point else NOWHERE
 
     def _own_fields(self) -> Iterator[tuple[str, Any]]:
         for key, value in self._event.items():

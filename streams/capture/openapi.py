@@ -27,6 +27,7 @@ def document(body_bytes: int, events: int) -> dict[str, Any]:
             "/capture": {"post": _capture(), "get": _jobs(), "options": _options()},
             "/capture/{captureID}": {"get": _job()},
             "/events": {"post": _events(), "options": _options()},
+            "/events/{eventID}": {"get": _event()},
             "/healthz": {"get": _plain("The process answers.")},
             "/readyz": {"get": _plain("The spool takes records.", {"503": _said("It does not; the text says why.")})},
             "/metrics": {"get": _plain("Metrics for Prometheus.", {"404": _refused("None are served.")})},
@@ -51,7 +52,7 @@ def _scans() -> dict[str, Any]:
         "operationId": "postScans",
         "summary": "Scans and advices, hundreds or thousands at once.",
         "description": "One JSON object a line, or an Avro container. A record is known again by its event_id, or by "
-        "device_id and device_seq; a repeat is a duplicate and does no harm.",
+        "device_id and device_seq; a repeat is a duplicate, other content under a known id is refused.",
         "requestBody": {
             "required": True,
             "content": {
@@ -106,8 +107,23 @@ def _events() -> dict[str, Any]:
                 "description": "The event is on stable storage.",
                 "headers": {"Location": {"schema": _TEXT, "required": True}},
             },
-            "409": _refused("An event with this eventID exists, and this one declares no error."),
+            "409": _refused("An event with this eventID exists; this one declares no error, or says something else."),
             **_refusals("400", "401", "403", "408", "413", "415", "429", "503"),
+        },
+    }
+
+
+def _event() -> dict[str, Any]:
+    return {
+        "operationId": "getEvent",
+        "summary": "One of the sender's own events, while it is among the newest.",
+        "parameters": [{"name": "eventID", "in": "path", "required": True, "schema": _TEXT}],
+        "responses": {
+            "200": {
+                "description": "The event, with its @context and the time at which it was accepted.",
+                "content": {"application/ld+json": {"schema": {"$ref": "#/components/schemas/Event"}}},
+            },
+            **_refusals("401", "403", "404", "429"),
         },
     }
 

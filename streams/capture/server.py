@@ -16,14 +16,15 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from streams.capture.application import application
 from streams.capture.devices import Registry
 from streams.capture.doors import LOOPBACK, Doors
-from streams.capture.gateway import Bounds, Gateway, application, deliver_to
-from streams.capture.intake import Intake, Known
+from streams.capture.gateway import Bounds, Gateway, deliver_to
+from streams.capture.intake import Intake
 from streams.capture.jobs import Jobs
+from streams.capture.known import MOST, Events, Known, newest_entries, remember
 from streams.capture.sender import Sender
-from streams.capture.spool import Limits, Spool, every_frame
-from streams.capture.spool_files import segments
+from streams.capture.spool import Limits, Spool
 from streams.domain.capture_happenings import (
     GatewayStarted,
     GatewayState,
@@ -152,11 +153,11 @@ async def _serve(
     ready: Callable[[str], None] | None,
     listening: socket.socket,
 ) -> None:
-    known = Known()
+    known, events = Known(), Events()
     # First the spool, which syncs what is there: only what is on disk may be called a duplicate.
     spool = Spool(options.data / SPOOL, options.limits, deliver_to(asyncio.get_running_loop()))
     try:
-        _remember(options.data / SPOOL, known)
+        remember(newest_entries(options.data / SPOOL, MOST), known, events)
         registry = None if options.insecure_local else Registry(options.registry or options.data / REGISTRY)
         doors = Doors(registry, options.data / "nonces", tokens_without_tls=options.tokens_without_tls)
         gateway = Gateway(
@@ -167,6 +168,7 @@ async def _serve(
             watch,
             options.bounds,
             exposition,
+            events,
             options.without_spool,
         )
         sender = Sender(spool, settings, watch)
@@ -227,13 +229,6 @@ async def _look(gateway: Gateway, sender: Sender) -> None:
         if now - forgotten > _FORGET_SECONDS:
             forgotten = now
             await asyncio.to_thread(spool.forget_old)
-
-
-def _remember(folder: Path, known: Known) -> None:
-    """Learn the identities of the newest records of the spool, so that a repeat is known after a restart."""
-    numbers = segments(folder)[-8:] if folder.exists() else []
-    for frame in every_frame(folder, only=numbers):
-        known.add([entry.identity for entry in frame.entries])
 
 
 def _check(options: Options) -> None:

@@ -111,11 +111,13 @@ COMPONENT: Final = Vocabulary("component", COMPONENTS, CBV + "Comp-", *_old("com
 MEASUREMENT: Final = Vocabulary("measurement type", MEASUREMENTS, VOC, *_OLD_VOC)
 ALERT: Final = Vocabulary("sensor alert", ALERTS, VOC, *_OLD_VOC)
 
+# The context of the standard's own words.
+STANDARD_CONTEXT: Final = "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"
 # Documents of JSON-LD contexts that are known here; they are never fetched.
 CONTEXTS: Final = frozenset(
     {
         "https://ref.gs1.org/standards/epcis/epcis-context.jsonld",
-        "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld",
+        STANDARD_CONTEXT,
         "https://ref.gs1.org/standards/epcis/2.0.1/epcis-context.jsonld",
         "https://ref.gs1.org/standards/epcis/2.0/epcis-context.jsonld",
         "https://gs1.github.io/EPCIS/epcis-context.jsonld",

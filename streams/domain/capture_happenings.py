@@ -20,7 +20,8 @@ DENIALS: Final = (
     "rate",
 )
 ROUTES: Final = ("scans", "capture", "events", "look")
-RESULTS: Final = ("accepted", "duplicate", "refused")
+# A conflict is a record whose id is known with other content: refused as well.
+RESULTS: Final = ("accepted", "duplicate", "conflict", "refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class RequestAnswered:
     accepted: int = 0
     duplicates: int = 0
     refused: int = 0
+    conflicts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

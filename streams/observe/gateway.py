@@ -91,6 +91,7 @@ class GatewayMetrics:
         for result, count in (
             ("accepted", happening.accepted),
             ("duplicate", happening.duplicates),
+            ("conflict", happening.conflicts),
             ("refused", happening.refused),
         ):
             if count:

@@ -12,10 +12,12 @@ from typing import Any
 import httpx
 
 from streams.capture import devices
+from streams.capture.application import application
 from streams.capture.doors import Doors
-from streams.capture.gateway import Bounds, Gateway, application, deliver_to
-from streams.capture.intake import Intake, Known
+from streams.capture.gateway import Bounds, Gateway, deliver_to
+from streams.capture.intake import Intake
 from streams.capture.jobs import Jobs
+from streams.capture.known import Events, Known
 from streams.capture.spool import Disk, Limits, Spool, every_frame
 from streams.domain import capture_happenings as told
 
@@ -66,6 +68,7 @@ def running(
     limits: Limits | None = None,
     disk: Disk | None = None,
     known: Known | None = None,
+    events: Events | None = None,
     tokens_without_tls: bool = False,
 ) -> Iterator[Running]:
     """A gateway until the block ends; `registry` None lets everybody in."""
@@ -76,11 +79,12 @@ def running(
     heard: list[told.Happening] = []
     gateway = Gateway(
         spool,
-        Intake(known or Known()),
+        Intake(Known() if known is None else known),
         Jobs(folder / "captures.jsonl"),
         Doors(registry, folder / "nonces", tokens_without_tls=tokens_without_tls),
         heard.append,
         bounds or Bounds(),
+        events=events or Events(),
     )
     try:
         yield Running(folder, gateway, loop, heard)

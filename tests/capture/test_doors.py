@@ -313,6 +313,8 @@ def test_a_scanner_speaks_for_no_other_place_in_any_way(enrolled: Enrolled) -> N
     advice |= {"direction": "IMPORT", "service": "X", "origin": "CN", "destination": "DE"}
     body = b"\n".join(json.dumps(each).encode() for each in (*others, advice))
     assert enrolled.gateway.request("POST", "/scans", "https", content=body, headers=partner).json()["accepted"] == 3
+    # Its declarations wear the name that its scans wear.
+    assert records(scan("mine2", parcel_id="P"))["accepted"] == 1
     # Advices, and VOIDs of what others said, are not a scanner's business; a VOID of its own place is.
     assert records({**advice, "event_id": "ad2"})["refused"] == 1
     assert records(scan("v1", parcel_id="P", kind="VOID", voids="other"))["refused"] == 1
@@ -329,12 +331,12 @@ def test_a_scanner_speaks_for_no_other_place_in_any_way(enrolled: Enrolled) -> N
 
 
 def test_nobody_reads_what_a_stranger_sends(enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> None:
-    from streams.capture import gateway
+    from streams.capture.calls import Call
 
     async def read(*_: Any) -> bytes:
         raise AssertionError("the content was read")
 
-    monkeypatch.setattr(gateway._Call, "_read", read)
+    monkeypatch.setattr(Call, "_read", read)
     stranger = Ed25519PrivateKey.generate()
     forged = {**KIND, **sign(stranger, "S7", Request("POST", "/scans", "", KIND), BODY)}
     late = enrolled.signed(BODY, created=int(time.time()) - 400)
@@ -375,3 +377,91 @@ def test_a_signature_is_written_in_one_way_only() -> None:
     headers["signature"] = written[:-4] + other + written[-3:]
     with pytest.raises(Denied):
         read_claim(Request("POST", "/scans", "", headers), has_body=True)
+
+
+class TestAnIdStandsForOneRecord:
+    """Nobody learns of another's records by asking, uses up another's ids, or speaks under another's name."""
+
+    def send(self, enrolled: Enrolled, *records: dict[str, Any], partner: bool = False) -> list[str]:
+        body = b"\n".join(json.dumps(each).encode() for each in records)
+        headers = {**KIND, "authorization": f"Bearer {enrolled.token}"} if partner else enrolled.signed(body)
+        answer = enrolled.gateway.request("POST", "/scans", "https", content=body, headers=headers)
+        return [each.get("error") or each["status"] for each in answer.json()["results"]]
+
+    def test_whoever_may_not_say_a_record_does_not_learn_that_it_is_known(self, enrolled: Enrolled) -> None:
+        there = scan("a9", station="DOCK-1")
+        assert self.send(enrolled, there, partner=True) == ["accepted"]
+        for guess in (there, {**there, "kind": "LOADED"}):
+            assert self.send(enrolled, guess) == ["S7 may not speak for 'LGG DOCK-1'"]
+
+    def test_whoever_may_not_say_a_record_does_not_use_up_its_id(self, enrolled: Enrolled) -> None:
+        body = json.dumps(scan("urn:parcels:device:S8:1")).encode()
+        answer = enrolled.gateway.request("POST", "/scans", content=body, headers=enrolled.signed(body))
+        assert "an id of another device" in answer.json()["results"][0]["error"]
+        assert self.send(enrolled, scan("urn:parcels:device:S8:1", device_id="S8"), partner=True) == ["accepted"]
+
+    def test_a_device_speaks_under_its_own_name_and_those_below(self, enrolled: Enrolled) -> None:
+        numbered = {key: value for key, value in scan().items() if key != "event_id"} | {"device_seq": 1}
+        said = self.send(
+            enrolled,
+            numbered,
+            {**numbered, "device_id": "S7/reader-2"},
+            {**numbered, "device_id": "S8"},
+            {**numbered, "device_id": "S77"},
+            scan("b1", device_id="S8"),
+            scan("urn:parcels:device:S7:9"),
+            scan("urn:parcels:device:S7/x:9"),
+            scan("urn:parcels:device:"),
+        )
+        assert [each for each in said if each == "accepted"] == ["accepted"] * 4
+        assert said[2:5] == [f"S7 may not speak as device '{name}'" for name in ("S8", "S77", "S8")]
+        assert "an id of another device" in said[7]
+        assert enrolled.gateway.denied() == ["out_of_scope"] * 4
+        # Whoever speaks for every place relays for everybody.
+        assert self.send(enrolled, {**numbered, "device_id": "S8"}, partner=True) == ["accepted"]
+
+    def test_events_of_epcis_wear_no_other_name_either(self, enrolled: Enrolled) -> None:
+        def event(**changes: Any) -> int:
+            place = {"id": "urn:parcels:place:LGG:SRT-07"}
+            whole = {"@context": [*document()["@context"], {"own": "urn:parcels:voc:"}], **SCAN, "readPoint": place}
+            content = json.dumps(whole | changes).encode()
+            kind = {"content-type": "application/ld+json"}
+            headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/events", "", kind), content)}
+            return enrolled.send(headers, content, "/events")
+
+        assert event(**{"own:device_id": "S8"}) == 403
+        assert event(eventID="urn:parcels:device:S8:5") == 403
+        assert event(**{"own:device_id": "S7/a"}) == 201
+        assert event(eventID="urn:parcels:device:S7:5") == 201
+        sensed = [{"sensorMetadata": {"deviceID": "urn:epc:id:giai:4000001.111"}, "sensorReport": [{"type": "Mass"}]}]
+        assert event(sensorElementList=sensed) == 201
+
+    def test_what_is_not_remembered_is_declared_wrong_by_whoever_may_speak_for_all(self, enrolled: Enrolled) -> None:
+        void = {"kind": "VOID", "event_time": "2026-03-01T06:00:00Z"}
+        forgotten, own = scan("v1", voids="forgotten", **void), scan("v2", voids="urn:parcels:device:S7:77", **void)
+        refused, accepted = self.send(enrolled, forgotten, own)
+        assert "is not remembered here" in refused and accepted == "accepted"
+        assert self.send(enrolled, forgotten, partner=True) == ["accepted"]
+
+    def test_an_event_whose_id_is_its_hash_proves_its_place_when_it_is_declared_wrong(self, enrolled: Enrolled) -> None:
+        place = {"id": "urn:parcels:place:LGG:SRT-07"}
+        declared = {"declarationTime": "2026-03-01T06:00:00Z"}
+        whole = {"@context": document()["@context"], **SCAN, "readPoint": place, "errorDeclaration": declared}
+        for event_id, status in ((None, 201), ("urn:x:forgotten", 403)):
+            content = json.dumps(whole | ({"eventID": event_id} if event_id else {})).encode()
+            kind = {"content-type": "application/ld+json"}
+            headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/events", "", kind), content)}
+            assert enrolled.send(headers, content, "/events") == status
+
+
+def test_an_event_is_shown_to_who_sent_it_only(enrolled: Enrolled) -> None:
+    place = {"id": "urn:parcels:place:LGG:SRT-07"}
+    whole = json.dumps({"@context": document()["@context"], **SCAN, "readPoint": place}).encode()
+    kind = {"content-type": "application/ld+json"}
+    headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/events", "", kind), whole)}
+    where = enrolled.gateway.request("POST", "/events", content=whole, headers=headers).headers["location"]
+    mine = sign(enrolled.key, "S7", Request("GET", where, "", {}), b"")
+    assert enrolled.gateway.request("GET", where, headers=mine).json()["readPoint"] == place
+    partner = {"authorization": f"Bearer {enrolled.token}"}
+    assert enrolled.gateway.request("GET", where, "https", headers=partner).status_code == 404
+    assert enrolled.gateway.request("GET", where).status_code == 401

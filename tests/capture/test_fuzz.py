@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from streams.capture import avro_bodies
 from streams.capture.documents import check_document, parse
 from streams.capture.event_hash import event_hash, namespaces
-from streams.capture.intake import Intake, Known, Sender, TooManyError
+from streams.capture.intake import Intake, Sender, TooManyError
+from streams.capture.known import Known
 from streams.capture.mapping import map_event
 from streams.capture.spool_files import Damage, encode_frame, identity, read_frames, segment_path
 from streams.domain.capture_happenings import RESULTS

@@ -10,9 +10,12 @@ from typing import Any
 import fastavro
 import pytest
 
+from streams.capture.documents import check_document
 from streams.capture.gateway import Bounds
-from streams.capture.intake import Known
+from streams.capture.intake import Sender
+from streams.capture.known import Events, Known, newest_entries, remember
 from streams.capture.spool import Limits
+from streams.domain import capture_happenings as told
 from streams.pipeline.plain_decoder import Decoder
 from streams.pipeline.schemas import load_schemas
 from tests.capture import reference_events as events
@@ -22,6 +25,17 @@ from tests.capture.test_documents import BAG, SCAN
 from tests.capture.test_spool import Faulty
 
 EVENT = {"@context": events.PREFIXES, **SCAN}
+ANYBODY = Sender("", lambda _, __: True)
+ADVICE = {
+    "type": "advice",
+    "event_id": "v1",
+    "parcel_id": "LP1",
+    "event_time": "2026-03-01T04:00:00Z",
+    "direction": "IMPORT",
+    "service": "STANDARD",
+    "origin": "CN",
+    "destination": "DE",
+}
 
 
 @pytest.fixture
@@ -71,17 +85,7 @@ class TestScans:
         ]
 
     def test_advices_are_taken_and_raw_bytes_are_not(self, gateway: Running) -> None:
-        advice = {
-            "type": "advice",
-            "event_id": "v1",
-            "parcel_id": "LP1",
-            "event_time": "2026-03-01T04:00:00Z",
-            "direction": "IMPORT",
-            "service": "STANDARD",
-            "origin": "CN",
-            "destination": "DE",
-        }
-        said = gateway.scans(advice, {"type": "raw", "key": "x", "value_base64": ""}).json()
+        said = gateway.scans(ADVICE, {"type": "raw", "key": "x", "value_base64": ""}).json()
         assert [each["status"] for each in said["results"]] == ["accepted", "refused"]
 
     def test_ticks_are_taken_where_everybody_is_let_in(self, gateway: Running) -> None:
@@ -124,13 +128,55 @@ class TestScans:
         assert answer.status_code == 413
         assert answer.json()["type"] == "epcisException:CaptureLimitExceededException"
 
-    def test_a_repeat_is_known_after_a_restart(self, tmp_path: Path) -> None:
+    def test_other_content_under_a_known_id_is_refused(self, gateway: Running) -> None:
+        assert gateway.scans(scan("a1"), scan("a1", kind="LOADED"), scan("a2")).json()["refused"] == 1
+        said = gateway.scans(
+            scan("a1", lane="R-DE"), scan("a2", event_time="2026-03-01T05:00:00+01:00"), scan("a2", record_time=0)
+        ).json()
+        assert [each["status"] for each in said["results"]] == ["refused", "refused", "duplicate"]
+        assert "known with other content" in said["results"][0]["error"]
+        # The same moment written in another way is no other content, but for the clock on the wall.
+        assert gateway.scans(scan("a2", event_time=1772337600000)).json()["duplicates"] == 1
+        assert len(gateway.kept()) == 2
+        answered = [each for each in gateway.heard if isinstance(each, told.RequestAnswered)]
+        assert [(each.conflicts, each.refused) for each in answered] == [(1, 0), (2, 0), (0, 0)]
+
+    def test_a_device_that_counts_from_the_start_again_is_told(self, gateway: Running) -> None:
+        numbered = {key: value for key, value in scan(device_id="S7", device_seq=1).items() if key != "event_id"}
+        assert gateway.scans(numbered).json()["accepted"] == 1
+        again = gateway.scans({**numbered, "event_time": "2026-03-02T04:00:00Z"}).json()
+        assert again["refused"] == 1 and "an id stands for one record" in again["results"][0]["error"]
+
+    def test_what_is_known_is_known_after_a_restart(self, tmp_path: Path) -> None:
+        named = {**EVENT, "eventID": "urn:uuid:1"}
         with running(tmp_path) as first:
-            first.scans(scan())
-            known = Known()
-            known.add([entry.identity for entry in first.kept()])
-        with running(tmp_path, known=known) as second:
-            assert second.scans(scan()).json()["duplicates"] == 1
+            first.scans(scan(), ADVICE)
+            assert first.post("/events", named).status_code == 201
+        known, archive = Known(), Events()
+        remember(newest_entries(tmp_path / "spool", 100), known, archive)
+        with running(tmp_path, known=known, events=archive) as second:
+            said = second.scans(scan(), scan(kind="LOADED"), ADVICE, {**ADVICE, "service": "EXPRESS"}).json()
+            assert [each["status"] for each in said["results"]] == ["duplicate", "refused", "duplicate", "refused"]
+            details = [
+                second.post("/events", {**named, **more}).json()["detail"] for more in ({}, {"bizStep": "loading"})
+            ]
+            assert "no declaration" in details[0] and "other content" in details[1]
+            assert second.request("GET", "/events/urn:uuid:1").json()["epcList"] == EVENT["epcList"]
+
+    def test_only_the_newest_are_remembered(self, tmp_path: Path) -> None:
+        with running(tmp_path, known=Known(3)) as gateway:
+            gateway.scans(*[scan(f"a{number}") for number in range(5)])
+            said = gateway.scans(scan("a4"), scan("a0", kind="LOADED")).json()["results"]
+        assert [each["status"] for each in said] == ["duplicate", "accepted"]
+
+    def test_of_two_records_with_one_id_at_the_same_time_one_waits(self, gateway: Running) -> None:
+        known = gateway.gateway.intake.known
+        taken = gateway.gateway.intake.ndjson(json.dumps(scan("a1", lane="X")).encode(), ANYBODY)
+        with known.storing(taken.remembered):
+            answer = gateway.scans(scan("a1"))
+            assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
+            assert gateway.scans(scan("a1", lane="X")).json()["accepted"] == 1
+        assert gateway.scans(scan("a1")).json()["refused"] == 1
 
 
 def container(records: list[dict[str, Any]], codec: str = "null", schema: Any = None) -> bytes:
@@ -305,6 +351,40 @@ class TestEvents:
         assert again.status_code == 409
         assert again.json()["type"] == "epcisException:ResourceAlreadyExistsException"
         assert len(gateway.kept()) == 1
+
+    def test_another_event_with_a_known_id_is_refused(self, gateway: Running) -> None:
+        named = {**EVENT, "eventID": "urn:uuid:1"}
+        assert gateway.post("/events", named).status_code == 201
+        other = gateway.post("/events", {**named, "bizStep": "loading"})
+        assert other.status_code == 409 and "other content" in other.json()["detail"]
+        declared = {**named, "errorDeclaration": {"declarationTime": "2026-03-02T00:00:00Z"}}
+        reason = {"declarationTime": "2026-03-02T00:00:00Z", "reason": "did_not_occur"}
+        statuses = [gateway.post("/events", each).status_code for each in (declared, declared)]
+        assert statuses == [201, 201]
+        assert gateway.post("/events", {**declared, "errorDeclaration": reason}).status_code == 409
+        body = document(*[{**SCAN, "eventID": "urn:uuid:1", "bizStep": step} for step in ("arriving", "loading")])
+        answer = gateway.post("/capture", body, gs1_capture_error_behaviour="proceed")
+        job = gateway.request("GET", answer.headers["location"]).json()
+        assert [(each["event"], each["status"]) for each in job["errors"]] == [(1, 409)] and not job["success"]
+        assert job["errors"][0]["type"] == "epcisException:ResourceAlreadyExistsException"
+        assert len(gateway.kept(2)) == 2
+
+    def test_a_scan_and_an_event_with_one_id_must_say_the_same_of_a_parcel(self, gateway: Running) -> None:
+        assert gateway.scans(scan("urn:uuid:1")).json()["accepted"] == 1
+        assert gateway.post("/events", {**EVENT, "eventID": "urn:uuid:1"}).status_code == 409
+        assert gateway.post("/events", {**EVENT, "eventID": "urn:uuid:2"}).status_code == 201
+        assert gateway.scans(scan("urn:uuid:2")).json()["refused"] == 1
+
+    def test_an_event_is_shown_as_it_was_taken_with_its_prefixes(self, gateway: Running) -> None:
+        whole = document({**SCAN, "example:note": "x", "eventID": "https://id.example/1?a=b"})
+        whole["@context"] = [*whole["@context"], {"example": "https://ns.example/"}]
+        assert gateway.post("/capture", whole).status_code == 202
+        found = gateway.request("GET", "/events/https%3A%2F%2Fid.example%2F1%3Fa%3Db")
+        assert found.status_code == 200 and found.headers["content-type"] == "application/ld+json"
+        assert found.json()["example:note"] == "x" and found.json()["@context"][1]["example"] == "https://ns.example/"
+        assert check_document(found.json()).ok
+        assert gateway.request("GET", "/events/urn:x:unknown").status_code == 404
+        assert gateway.request("GET", gateway.post("/events", EVENT).headers["location"]).status_code == 200
 
     def test_a_declaration_has_the_same_id_and_voids_what_it_declares_wrong(self, gateway: Running) -> None:
         named = {**EVENT, "eventID": "urn:uuid:1"}

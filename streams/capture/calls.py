@@ -1,0 +1,114 @@
+"""One request on its way: who asks, with what, within which limits."""
+
+import asyncio
+
+from starlette.requests import Request
+
+from streams.capture.devices import Device
+from streams.capture.doors import RateLimitedError
+from streams.capture.gateway import Gateway
+from streams.capture.intake import Taken
+from streams.capture.problems import Refusal, later
+from streams.capture.signatures import Denied
+from streams.capture.signatures import Request as SignedRequest
+from streams.domain.capture_happenings import RequestDenied
+
+
+class Call:
+    """One request on its way: who asks, with what."""
+
+    def __init__(self, gateway: Gateway, request: Request, route: str) -> None:
+        self.gateway, self.request, self.route = gateway, request, route
+        self.taken = Taken()
+        self.device: Device | None = None
+        self.body = b""
+
+    @property
+    def sender(self) -> str:
+        """Who sends; empty where everybody is let in."""
+        return self.device.name if self.device is not None else ""
+
+    async def enter(self) -> None:
+        """Read the body and find out who sends it.
+
+        Raises:
+            Refusal: too large, too slow, in a form that is not taken, or from somebody who may not.
+        """
+        refused = self.gateway.spool.room() if self.request.method == "POST" else None
+        if refused is not None and not self.gateway.without_spool:
+            raise later(503, str(refused), 10)
+        headers = self._headers()
+        url = self.request.scope
+        path = url.get("raw_path", b"").partition(b"?")[0].decode("latin-1") or url["path"]
+        signed = SignedRequest(self.request.method, path, url["query_string"].decode("latin-1"), headers)
+        try:
+            self.gateway.doors.glance(signed, secure=url["scheme"] == "https")
+            self.body = await self._read(headers)
+            self.device = self.gateway.doors.enter(signed, self.body, secure=url["scheme"] == "https")
+        except Denied as denied:
+            self.gateway.watch(RequestDenied(denied.reason, denied.device))
+            scheme = {"WWW-Authenticate": 'Bearer realm="parcels"'}
+            raise Refusal(401, "SecurityException", str(denied), headers=scheme) from None
+        except OSError as error:
+            # The nonce cannot be written down, so a restarted gateway would take the request twice.
+            raise later(503, f"the nonces cannot be written: {error.strerror or error}", 5) from None
+        except RateLimitedError as error:
+            self.gateway.watch(RequestDenied("rate", ""))
+            raise later(429, str(error), error.seconds, "TooManyRequestsException") from None
+
+    def charge(self, records: int) -> None:
+        """Count records against the device's rate."""
+        if self.device is not None and records:
+            self.gateway.doors.rates.charge(self.device.name, self.device.rate, records)
+
+    def count(self, taken: Taken) -> None:
+        """Remember what became of the records, for the metrics."""
+        self.taken = taken
+        for _ in range(taken.out_of_scope):
+            self.gateway.watch(RequestDenied("out_of_scope", self.sender))
+
+    def media_type(self, *wanted: str) -> str:
+        """The kind of content, one of `wanted`.
+
+        Raises:
+            Refusal: it is another one.
+        """
+        kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in wanted:
+            raise Refusal(415, "UnsupportedMediaTypeException", f"Content-Type must be {' or '.join(wanted)}")
+        return kind
+
+    def _headers(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, value in self.request.scope["headers"]:
+            key = name.decode("latin-1")
+            text = value.decode("latin-1").strip()
+            found[key] = f"{found[key]}, {text}" if key in found else text
+        return found
+
+    async def _read(self, headers: dict[str, str]) -> bytes:
+        bounds = self.gateway.bounds
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refusal(415, "UnsupportedMediaTypeException", "content is taken as it is: leave Content-Encoding out")
+        said = headers.get("content-length", "0")
+        if said.isdigit() and int(said) > bounds.body_bytes:
+            raise self._too_large()
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(bounds.body_seconds):
+                async for part in self.request.stream():
+                    size += len(part)
+                    if size > bounds.body_bytes:
+                        raise self._too_large()
+                    parts.append(part)
+        except TimeoutError:
+            raise Refusal(
+                408, "ImplementationException", "the content did not come in time", headers={"Connection": "close"}
+            ) from None
+        return b"".join(parts)
+
+    def _too_large(self) -> Refusal:
+        most = self.gateway.bounds.body_bytes
+        return Refusal(
+            413, "CaptureLimitExceededException", f"at most {most:,} bytes a request", headers={"Connection": "close"}
+        )
