@@ -76,11 +76,13 @@ def application(gateway: Gateway) -> Starlette:
 
     async def ready(_: Request) -> Response:
         refused = gateway.spool.room() or gateway.spool.trouble
-        return _text(503, str(refused)) if refused is not None else _text(200, "ok")
+        if refused is None:
+            return _text(200, "ok")
+        return _text(503, str(refused) if gateway.exposition is not None else "nothing can be stored now")
 
     async def metrics(_: Request) -> Response:
         if gateway.exposition is None:
-            return Refusal(404, "NoSuchResourceException", "no metrics are served here").response()
+            return Refusal(404, "NoSuchResourceException", "metrics are on --metrics-port").response()
         return Response(gateway.exposition(), media_type="text/plain; version=0.0.4")
 
     async def described(_: Request) -> Response:

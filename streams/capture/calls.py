@@ -41,10 +41,12 @@ class Call:
         url = self.request.scope
         path = url.get("raw_path", b"").partition(b"?")[0].decode("latin-1") or url["path"]
         signed = SignedRequest(self.request.method, path, url["query_string"].decode("latin-1"), headers)
+        peer = url.get("client") or ("",)
+        secure = self.gateway.doors.is_secure(url["scheme"], str(peer[0]), headers)
         try:
-            self.gateway.doors.glance(signed, secure=url["scheme"] == "https")
+            self.gateway.doors.glance(signed, secure=secure)
             self.body = await self._read(headers)
-            self.device = self.gateway.doors.enter(signed, self.body, secure=url["scheme"] == "https")
+            self.device = self.gateway.doors.enter(signed, self.body, secure=secure)
         except Denied as denied:
             self.gateway.watch(RequestDenied(denied.reason, denied.device))
             scheme = {"WWW-Authenticate": 'Bearer realm="parcels"'}

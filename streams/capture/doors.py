@@ -1,6 +1,8 @@
 """Who is let in: signatures and tokens, the window for replays, the rate of each device."""
 
+import ipaddress
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -8,9 +10,11 @@ from typing import Final
 from streams.capture.devices import Device, Registry
 from streams.capture.intake import Sender
 from streams.capture.signatures import WINDOW_SECONDS, Claim, Denied, Nonces, Request, check_digest, read_claim
+from streams.errors import Misconfigured
 
 # One sentence for all three, so that nobody learns which names are enrolled.
 _NOT_SIGNED: Final = "nobody who is enrolled signed this request"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Where a gateway that lets everybody in may listen.
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -67,19 +71,36 @@ class Doors:
         nonces_file: Path | None = None,
         *,
         window_seconds: int = WINDOW_SECONDS,
-        tokens_without_tls: bool = False,
+        trusted_proxies: Sequence[Network] = (),
     ) -> None:
-        """registry: None lets everybody in."""
+        """registry: None lets everybody in. trusted_proxies: where they are who end TLS for this gateway."""
         self.registry = registry
         self._window = window_seconds
         self._nonces = Nonces(nonces_file, window_seconds) if registry is not None else None
-        self._tokens_without_tls = tokens_without_tls
+        self._proxies = tuple(trusted_proxies)
         self.rates = Rates()
 
     @property
     def open_to_all(self) -> bool:
         """Is everybody let in?"""
         return self.registry is None
+
+    def is_secure(self, scheme: str, peer: str, headers: Mapping[str, str]) -> bool:
+        """Could nobody on the way read this request?
+
+        It came over TLS: to this gateway, or to a proxy that is trusted and says so.
+        """
+        if scheme == "https":
+            return True
+        if not self._proxies or headers.get("x-forwarded-proto", "").lower() != "https":
+            return False
+        try:
+            address = ipaddress.ip_address(peer.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in each for each in self._proxies)
 
     def glance(self, request: Request, *, secure: bool, now: float | None = None) -> None:
         """Before the content is read: is this somebody's request? A stranger's content is never held in memory.
@@ -149,12 +170,30 @@ class Doors:
         scheme, _, token = request.headers["authorization"].partition(" ")
         if scheme.lower() != "bearer":
             raise Denied("no_credentials", "the scheme of Authorization must be Bearer")
-        if not secure and not self._tokens_without_tls:
+        if not secure:
             raise Denied("token_needs_tls", "a token is taken over TLS only; sign the request instead")
         device = self.registry.by_token(token.strip())
         if device is None:
             raise Denied("bad_token", "nobody has this token")
         return device
+
+
+def networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """Addresses and networks as somebody writes them.
+
+    Raises:
+        Misconfigured: one is none, or is everybody.
+    """
+    found = []
+    for text in texts:
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError as error:
+            raise Misconfigured(f"--trusted-proxy {text}: {error}; write it like 10.0.0.5 or 10.0.0.0/28") from None
+        if network.prefixlen == 0:
+            raise Misconfigured(f"--trusted-proxy {text} is everybody: name the addresses of your proxies")
+        found.append(network)
+    return tuple(found)
 
 
 def sender_of(device: Device | None) -> Sender:

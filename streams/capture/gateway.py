@@ -41,7 +41,7 @@ class Gateway:
     doors: Doors
     watch: Watcher
     bounds: Bounds
-    # Prometheus text; None where no metrics are served.
+    # Prometheus text, where this port shows how the gateway is; else it says only whether it works.
     exposition: Callable[[], bytes] | None = None
     events: Events = field(default_factory=Events)
     # For measurements of the server alone: answer as if the spool had written.

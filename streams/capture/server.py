@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streams.capture.application import application
 from streams.capture.devices import Registry
-from streams.capture.doors import LOOPBACK, Doors
+from streams.capture.doors import LOOPBACK, Doors, networks
 from streams.capture.gateway import Bounds, Gateway, deliver_to
 from streams.capture.intake import Intake
 from streams.capture.jobs import Jobs
@@ -56,8 +56,8 @@ class Options:
     key: Path | None = None
     limits: Limits = field(default_factory=Limits)
     bounds: Bounds = field(default_factory=Bounds)
-    # Behind a proxy that ends TLS on this machine.
-    tokens_without_tls: bool = False
+    # Addresses and networks of proxies that end TLS for this gateway.
+    trusted_proxies: tuple[str, ...] = ()
     # How long the head of a request may take.
     head_seconds: float = 10.0
     without_spool: bool = False
@@ -159,7 +159,7 @@ async def _serve(
     try:
         remember(newest_entries(options.data / SPOOL, MOST), known, events)
         registry = None if options.insecure_local else Registry(options.registry or options.data / REGISTRY)
-        doors = Doors(registry, options.data / "nonces", tokens_without_tls=options.tokens_without_tls)
+        doors = Doors(registry, options.data / "nonces", trusted_proxies=networks(options.trusted_proxies))
         gateway = Gateway(
             spool,
             Intake(known),
@@ -167,7 +167,8 @@ async def _serve(
             doors,
             watch,
             options.bounds,
-            exposition,
+            # Behind a proxy or beyond this machine, what it says of itself is on a port of its own, or nowhere.
+            exposition if options.host in LOOPBACK and not options.trusted_proxies else None,
             events,
             options.without_spool,
         )
@@ -236,6 +237,7 @@ def _check(options: Options) -> None:
         raise Misconfigured(
             f"--insecure-local lets everybody in, so it listens on 127.0.0.1 only, not on {options.host}"
         )
+    networks(options.trusted_proxies)
     if (options.certificate is None) != (options.key is None):
         raise Misconfigured("--certificate and --key go together")
     if options.certificate is not None:

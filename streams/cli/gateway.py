@@ -27,9 +27,19 @@ def gateway(
     ] = False,
     certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM: serve TLS.")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
-    tokens_behind_proxy: Annotated[
-        bool, typer.Option("--tokens-behind-proxy", help="Take bearer tokens without TLS of our own: a proxy has it.")
-    ] = False,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CIDR",
+            help="A proxy that ends TLS: tokens are taken from it if it says X-Forwarded-Proto: https; repeatable.",
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(metavar="N", help="Serve /metrics, /healthz and /readyz on this port.")
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to serve them on; 0.0.0.0 for all.")
+    ] = "127.0.0.1",
     waiting_mib: Annotated[
         int, typer.Option(metavar="N", min=1, help="MiB that wait for Kafka at most; then requests get 503.")
     ] = 8192,
@@ -48,7 +58,8 @@ def gateway(
 ) -> None:
     """Take scans and EPCIS 2.0 events by HTTP; they are on disk before the answer, and then go to Kafka.
 
-    Addresses: POST /scans, POST /capture, GET /capture/ID, POST /events, /openapi.json, /healthz, /readyz, /metrics.
+    Addresses: POST /scans, POST /capture, GET /capture/ID, POST /events, GET /events/ID, /openapi.json,
+    /healthz, /readyz. /metrics is on --metrics-port, or on 127.0.0.1 with the rest.
     Kafka may be away: records wait in the spool. SIGTERM lets requests end and writes what waits.
 
     Examples:
@@ -60,6 +71,7 @@ def gateway(
     from streams.capture.spool import Limits
     from streams.observe.gateway import GatewayMetrics
     from streams.observe.logs import set_up
+    from streams.observe.serve import serve
 
     where = settings(bootstrap, prefix)
     set_up()
@@ -74,8 +86,15 @@ def gateway(
         key,
         Limits(waiting_mib << 20, keep_days),
         Bounds(body_bytes=body_mib << 20, inflated_bytes=4 * (body_mib << 20)),
-        tokens_behind_proxy,
+        tuple(trusted_proxy or ()),
         head_seconds,
         without_spool,
     )
-    run(options, where, metrics, metrics.exposition, ready=lambda address: print(address, flush=True))
+    serving = serve(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
+    # On a port of their own they are nowhere else.
+    exposition = metrics.exposition if serving is None else None
+    try:
+        run(options, where, metrics, exposition, ready=lambda address: print(address, flush=True))
+    finally:
+        if serving is not None:
+            serving.close()

@@ -46,6 +46,7 @@ class GatewayMetrics:
         self._sent = counter(catalogue.SENT, registry)
         self._away = gauge(catalogue.KAFKA_AWAY, registry)
         gauge(BUILD, registry).labels(*versions()).set(1)
+        self._not_ready: str | None = "starting"
         self._before = told.GatewayState(0, 0, 0, 0, 0.0)
         self._said_at = time.monotonic()
         self._since = dict.fromkeys((*told.RESULTS, "denied"), 0)
@@ -53,6 +54,11 @@ class GatewayMetrics:
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them."""
         return generate_latest(self.registry)
+
+    def not_ready(self) -> str | None:
+        """Why records are not taken now; None when they are."""
+        with self._lock:
+            return self._not_ready
 
     def __call__(self, happening: told.Happening) -> None:
         """Count it and say it."""
@@ -64,9 +70,11 @@ class GatewayMetrics:
                     self._deny(happening)
                 case told.SpoolStopped():
                     self._stopped.set(1)
+                    self._not_ready = happening.error
                     self._log.error("parcels.gateway.spool_stopped", reason=happening.reason, error=happening.error)
                 case told.SpoolWorks():
                     self._stopped.set(0)
+                    self._not_ready = None
                     self._log.info("parcels.gateway.spool_works", seconds=happening.seconds)
                 case told.KafkaAway():
                     self._away.set(1)
@@ -77,9 +85,11 @@ class GatewayMetrics:
                 case told.GatewayState():
                     self._state(happening)
                 case told.GatewayStarted():
+                    self._not_ready = None
                     say = self._log.warning if happening.open_to_all else self._log.info
                     say("parcels.gateway.started", address=happening.address, open_to_all=happening.open_to_all)
                 case told.GatewayStopped():
+                    self._not_ready = "stopped"
                     self._log.info("parcels.gateway.stopped", waiting_bytes=happening.waiting_bytes)
                 case _:
                     assert_never(happening)

@@ -1,17 +1,16 @@
-"""HTTP of a worker: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever supervises the process."""
+"""HTTP of a worker or a gateway about itself: `/metrics`, and `/healthz` and `/readyz` for its supervisor."""
 
 import threading
 from collections.abc import Iterable
 from socketserver import TCPServer, ThreadingMixIn
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client import make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from streams.errors import Misconfigured
-from streams.observe.metrics import WorkerMetrics
 
 # A scrape takes milliseconds; whoever is slower than this holds a thread for nothing.
 _REQUEST_SECONDS = 10.0
@@ -29,7 +28,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news of the worker."""
+        """A client that went away is no news of the process."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -69,11 +68,20 @@ class Serving:
         self.close()
 
 
-def serve(metrics: WorkerMetrics, port: int, *, host: str = "127.0.0.1") -> Serving:
+class Shown(Protocol):
+    """What a process says of itself."""
+
+    registry: CollectorRegistry
+
+    def not_ready(self) -> str | None:
+        """Why it does not do its work; None when it does."""
+
+
+def serve(metrics: Shown, port: int, *, host: str = "127.0.0.1") -> Serving:
     """Answer on `port` (0: any free one) until closed.
 
     `/metrics` shows the metrics. `/healthz` is 200 as long as the process answers: one that hangs is ended by its
-    watchdog. `/readyz` is 200 while the worker folds its partitions, else 503 and the reason.
+    watchdog. `/readyz` is 200 while the worker folds its partitions, or the gateway takes records, else 503 and why.
 
     Raises:
         Misconfigured: the port cannot be had.

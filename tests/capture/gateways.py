@@ -13,7 +13,7 @@ import httpx
 
 from streams.capture import devices
 from streams.capture.application import application
-from streams.capture.doors import Doors
+from streams.capture.doors import Doors, networks
 from streams.capture.gateway import Bounds, Gateway, deliver_to
 from streams.capture.intake import Intake
 from streams.capture.jobs import Jobs
@@ -69,7 +69,7 @@ def running(
     disk: Disk | None = None,
     known: Known | None = None,
     events: Events | None = None,
-    tokens_without_tls: bool = False,
+    trusted_proxies: tuple[str, ...] = (),
 ) -> Iterator[Running]:
     """A gateway until the block ends; `registry` None lets everybody in."""
     loop = asyncio.new_event_loop()
@@ -81,7 +81,7 @@ def running(
         spool,
         Intake(Known() if known is None else known),
         Jobs(folder / "captures.jsonl"),
-        Doors(registry, folder / "nonces", tokens_without_tls=tokens_without_tls),
+        Doors(registry, folder / "nonces", trusted_proxies=networks(trusted_proxies)),
         heard.append,
         bounds or Bounds(),
         events=events or Events(),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streams.capture import devices
 from streams.capture.devices import Device, Registry
-from streams.capture.doors import RateLimitedError, Rates
+from streams.capture.doors import Doors, RateLimitedError, Rates, networks
 from streams.capture.signatures import Denied, Nonces, Request, check_digest, content_digest, read_claim, sign
 from streams.domain.capture_happenings import DENIALS
 from streams.errors import Misconfigured
@@ -136,6 +136,35 @@ def test_tokens_need_tls(enrolled: Enrolled) -> None:
     assert enrolled.gateway.denied() == ["token_needs_tls", "bad_token"]
 
 
+@pytest.mark.parametrize(
+    ("peer", "said", "taken"),
+    [
+        ("10.0.0.5", "https", True),
+        ("::ffff:10.0.0.5", "HTTPS", True),
+        ("fd00::17", "https", True),
+        ("10.0.0.5", "http", False),
+        ("10.0.0.5", "https, http", False),
+        ("10.0.0.5", None, False),
+        ("10.0.1.5", "https", False),
+        ("127.0.0.1", "https", False),
+        ("fd01::17", "https", False),
+        ("", "https", False),
+    ],
+)
+def test_tokens_are_taken_from_trusted_proxies_that_had_tls(peer: str, said: str | None, *, taken: bool) -> None:
+    doors = Doors(None, trusted_proxies=networks(["10.0.0.0/24", "fd00::/64"]))
+    headers = {} if said is None else {"x-forwarded-proto": said}
+    assert doors.is_secure("http", peer, headers) is taken
+    assert doors.is_secure("https", peer, headers)
+    assert not Doors(None).is_secure("http", peer, headers)
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0/0", "::/0", "10.0.0.1/8", "proxy.example", ""])
+def test_a_proxy_is_named_by_its_address(text: str, tmp_path: Path) -> None:
+    done = run_cli("gateway", "--trusted-proxy", text, "--data", str(tmp_path))
+    assert done.returncode == 2 and "--trusted-proxy" in done.stderr
+
+
 def test_a_device_speaks_for_its_own_stations_only(enrolled: Enrolled) -> None:
     body = b"\n".join(
         json.dumps(each).encode()
@@ -175,8 +204,8 @@ def test_too_fast_is_told_when_to_go_on(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "devices.json")
     token, digest = devices.new_token()
     registry.add(Device("slow", ("*",), ("*",), 2.0, token_sha256=digest))
-    with running(tmp_path, registry, tokens_without_tls=True) as gateway:
-        headers = {**KIND, "authorization": f"Bearer {token}"}
+    with running(tmp_path, registry, trusted_proxies=("127.0.0.1",)) as gateway:
+        headers = {**KIND, "authorization": f"Bearer {token}", "x-forwarded-proto": "https"}
         answers = [
             gateway.request("POST", "/scans", content=json.dumps(scan(f"a{number}")).encode(), headers=headers)
             for number in range(8)

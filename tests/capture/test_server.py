@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from streams.capture.client import Client, Refused
 from streams.capture.spool import every_frame
+from streams.pipeline.local_broker import free_port
 from tests.capture.documents import document
 from tests.capture.gateways import scan
 from tests.capture.test_documents import SCAN
@@ -116,6 +118,23 @@ def test_a_client_that_drips_its_head_or_sends_too_large_a_one_is_cut_off(tmp_pa
             begun = time.monotonic()
             slow.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
             assert drip(slow, 30) and time.monotonic() - begun >= 1
+
+
+def test_what_it_says_of_itself_is_on_a_port_of_its_own(tmp_path: Path) -> None:
+    port = free_port()
+    data = tmp_path / "gateway"
+    enrol(data, "S7", "--site", "LGG")
+    with gateway(data, "--host", "0.0.0.0", "--metrics-port", str(port)) as address:
+        here = address.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.get(f"{here}/metrics").status_code == 404
+        assert [httpx.get(here + path).text for path in ("/healthz", "/readyz")] == ["ok\n", "ok\n"]
+        answers = [httpx.get(f"http://127.0.0.1:{port}{path}") for path in ("/metrics", "/healthz", "/readyz")]
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
+        assert "parcel_gateway_spool_waiting_bytes" in answers[0].text
+    with gateway(tmp_path / "other", "--host", "0.0.0.0") as address:
+        assert httpx.get(address.replace("0.0.0.0", "127.0.0.1") + "/metrics").status_code == 404
+    with gateway(tmp_path / "local", "--insecure-local") as address:
+        assert "parcel_gateway_requests_total" in httpx.get(f"{address}/metrics").text
 
 
 def test_what_was_taken_without_kafka_is_in_the_spool(tmp_path: Path) -> None:

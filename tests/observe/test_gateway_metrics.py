@@ -54,9 +54,11 @@ def test_trouble_is_shown_while_it_lasts() -> None:
     metrics = GatewayMetrics(log=structlog.get_logger())
     metrics(told.SpoolStopped("disk", "no space left"))
     metrics(told.KafkaAway("refused"))
+    assert metrics.not_ready() == "no space left"
     assert samples(metrics)["parcel_gateway_spool_stopped"] == samples(metrics)["parcel_gateway_kafka_away"] == 1
     metrics(told.SpoolWorks(1.0))
     metrics(told.KafkaBack(1.0))
+    assert metrics.not_ready() is None
     assert samples(metrics)["parcel_gateway_spool_stopped"] == samples(metrics)["parcel_gateway_kafka_away"] == 0
 
 
