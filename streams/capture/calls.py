@@ -9,7 +9,7 @@ from streams.capture.doors import RateLimitedError
 from streams.capture.gateway import Gateway
 from streams.capture.intake import Taken
 from streams.capture.problems import Refusal, later
-from streams.capture.signatures import Denied
+from streams.capture.signatures import Denied, field_value
 from streams.capture.signatures import Request as SignedRequest
 from streams.domain.capture_happenings import RequestDenied
 
@@ -81,12 +81,10 @@ class Call:
         return kind
 
     def _headers(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        found: dict[str, list[str]] = {}
         for name, value in self.request.scope["headers"]:
-            key = name.decode("latin-1")
-            text = value.decode("latin-1").strip()
-            found[key] = f"{found[key]}, {text}" if key in found else text
-        return found
+            found.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+        return {name: field_value(values) for name, values in found.items()}
 
     async def _read(self, headers: dict[str, str]) -> bytes:
         bounds = self.gateway.bounds

@@ -14,7 +14,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,8 @@ _INPUT: Final = re.compile(
 _PARAMETER: Final = re.compile(r';([a-z]{2,10})=(?:"([ !#-\[\]-~]*)"|(\d+))')
 _SIGNATURE: Final = re.compile(rf"({_LABEL})=:([A-Za-z0-9+/]{{1,200}}={{0,2}}):")
 _DIGEST: Final = re.compile(r"(sha-256|sha-512)=:([A-Za-z0-9+/]{1,100}={0,2}):")
+# A header that goes on in the next line, as HTTP once allowed it.
+_FOLD: Final = re.compile(r"[ \t]*\r?\n[ \t]+")
 _HASHES: Final = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
 
 
@@ -83,12 +85,17 @@ def sign(
     moment = int(time.time()) if created is None else created
     params = f'({listed});created={moment};nonce="{secrets.token_urlsafe(16)}";keyid="{key_id}";alg="ed25519"'
     whole = Request(request.method, request.path, request.query, {**request.headers, **headers})
-    signature = key.sign(_base(whole, covered, params))
+    signature = key.sign(signature_base(whole, covered, params))
     return {
         **headers,
         "signature-input": f"sig1={params}",
         "signature": f"sig1=:{base64.b64encode(signature).decode()}:",
     }
+
+
+def field_value(values: Iterable[str]) -> str:
+    """All values of a header as a signature covers them (RFC 9421, 2.1): white space within them counts."""
+    return ", ".join(_FOLD.sub(" ", value.strip(" \t\r\n")) for value in values)
 
 
 def read_claim(request: Request, has_body: bool) -> Claim:
@@ -132,7 +139,7 @@ def read_claim(request: Request, has_body: bool) -> Claim:
         int(expires) if expires.isdigit() else None,
         known["nonce"],
         signature,
-        _base(request, covered, params),
+        signature_base(request, covered, params),
         frozenset(covered),
     )
 
@@ -154,8 +161,12 @@ def check_digest(header: str, body: bytes) -> None:
         raise Denied("bad_digest", "the content is not the one that was signed")
 
 
-def _base(request: Request, covered: list[str], params: str) -> bytes:
-    """The signature base (RFC 9421, 2.5)."""
+def signature_base(request: Request, covered: list[str], params: str) -> bytes:
+    """The signature base (RFC 9421, 2.5).
+
+    Raises:
+        Denied: the request does not have what is covered.
+    """
     derived = {
         "@method": request.method,
         "@path": request.path or "/",
@@ -164,10 +175,11 @@ def _base(request: Request, covered: list[str], params: str) -> bytes:
     }
     lines = []
     for name in covered:
-        value = derived.get(name) if name.startswith("@") else request.headers.get(name)
+        said = request.headers.get(name)
+        value = derived.get(name) if name.startswith("@") else None if said is None else field_value([said])
         if value is None:
             raise Denied("not_covered", f"the signature covers {name}, which this request does not have")
-        lines.append(f'"{name}": {" ".join(value.split()) if not name.startswith("@") else value}')
+        lines.append(f'"{name}": {value}')
     lines.append(f'"@signature-params": {params}')
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from streams.capture import devices
 from streams.capture.devices import Device, Registry
 from streams.capture.doors import Doors, RateLimitedError, Rates, networks
-from streams.capture.signatures import Denied, Nonces, Request, check_digest, content_digest, read_claim, sign
+from streams.capture.signatures import (
+    Denied,
+    Nonces,
+    Request,
+    check_digest,
+    content_digest,
+    field_value,
+    read_claim,
+    sign,
+    signature_base,
+)
 from streams.domain.capture_happenings import DENIALS
 from streams.errors import Misconfigured
 from tests.capture.documents import document
@@ -265,6 +275,73 @@ def test_one_changed_character_anywhere_is_noticed(place: int, by: int) -> None:
     good = device.signed(claim.signature, claim.base) and claim.key_id == "S7"
     # The label of the signature is not signed (RFC 9421, 2.5), and both headers must have the same one.
     assert not good or headers[name] == value
+
+
+# The key test-key-ed25519 of RFC 9421, B.1.4; Ed25519 gives the same signature whenever it signs the same bytes.
+RFC_KEY = Ed25519PrivateKey.from_private_bytes(base64.b64decode("n4Ni+HpISpVObnQMW0wOhCKROaIKqKtW/2ZYb2p9KcU="))
+RFC_PUBLIC = "JrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs="
+
+
+class TestTheBaseOfASignatureIsThatOfTheRfc:
+    def test_its_example_with_ed25519(self) -> None:
+        """RFC 9421, B.2.6."""
+        headers = {
+            "host": "example.com",
+            "date": "Tue, 20 Apr 2021 02:07:55 GMT",
+            "content-type": "application/json",
+            "content-length": "18",
+        }
+        covered = ["date", "@method", "@path", "@authority", "content-type", "content-length"]
+        listed = " ".join(f'"{name}"' for name in covered)
+        params = f'({listed});created=1618884473;keyid="test-key-ed25519"'
+        base = signature_base(Request("POST", "/foo", "param=Value&Pet=dog", headers), covered, params)
+        assert base.decode().splitlines() == [
+            '"date": Tue, 20 Apr 2021 02:07:55 GMT',
+            '"@method": POST',
+            '"@path": /foo',
+            '"@authority": example.com',
+            '"content-type": application/json',
+            '"content-length": 18',
+            f'"@signature-params": {params}',
+        ]
+        said = "wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw=="
+        assert base64.b64encode(RFC_KEY.public_key().public_bytes_raw()).decode() == RFC_PUBLIC
+        assert base64.b64encode(RFC_KEY.sign(base)).decode() == said
+        device = Device("test-key-ed25519", ("*",), ("*",), 1.0, public_key=RFC_PUBLIC)
+        assert device.signed(base64.b64decode(said), base)
+        assert not device.signed(base64.b64decode(said), base + b" ")
+
+    def test_its_query_and_an_empty_path(self) -> None:
+        """RFC 9421, 2.2.6 and 2.2.7: an empty path is a slash, an empty query is a question mark."""
+        assert signature_base(Request("GET", "", "", {}), ["@path", "@query"], "()") == (
+            b'"@path": /\n"@query": ?\n"@signature-params": ()'
+        )
+        query = signature_base(Request("GET", "/", "param=value&foo=bar&baz=bat%2Dman", {}), ["@query"], "()")
+        assert query.splitlines()[0] == b'"@query": ?param=value&foo=bar&baz=bat%2Dman'
+
+    @pytest.mark.parametrize(
+        ("values", "value"),
+        [
+            (["Leading and trailing whitespace.   "], "Leading and trailing whitespace."),
+            (["Obsolete\r\n    line folding."], "Obsolete line folding."),
+            (["max-age=60", "    must-revalidate"], "max-age=60, must-revalidate"),
+            (["  a=1,    b=2;x=1;y=2,   c=(a   b   c)"], "a=1,    b=2;x=1;y=2,   c=(a   b   c)"),
+            ([""], ""),
+            (["a\tb  c"], "a\tb  c"),
+            (["\xa0a\x85"], "\xa0a\x85"),
+        ],
+    )
+    def test_its_examples_of_headers(self, values: list[str], value: str) -> None:
+        """RFC 9421, 2.1."""
+        assert field_value(values) == value
+        base = signature_base(Request("GET", "/", "", {"x": field_value(values)}), ["x"], "()")
+        assert base.decode().split("\n")[0] == f'"x": {value}'
+
+    def test_spaces_within_a_header_are_signed(self, enrolled: Enrolled) -> None:
+        kind = {"content-type": "application/x-ndjson;  charset=utf-8"}
+        headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/scans", "", kind), BODY)}
+        assert enrolled.send({**headers, "content-type": "application/x-ndjson; charset=utf-8"}, BODY) == 401
+        assert enrolled.send(headers, BODY) == 200
 
 
 class TestRegistry:
