@@ -11,6 +11,9 @@ from streams.capture import vocabulary as words
 from streams.capture.checks import Checker, shown
 from streams.capture.vocabulary import ACTIONS, EVENT_TYPES
 
+# Contexts of one document or event.
+_CONTEXTS: Final = 50
+
 Check = Callable[[Checker, str, Any], None]
 
 
@@ -71,6 +74,28 @@ def _certification(checker: Checker, path: str, value: Any) -> None:
 def _some_disposition(checker: Checker, path: str, value: Mapping[str, Any]) -> None:
     if not value.keys() & {"set", "unset"}:
         checker.bad(path, "one-of", "must set or unset a disposition")
+    listed = [value[name] if isinstance(value.get(name), list) else [] for name in ("set", "unset")]
+    one, other = ({words.DISPOSITION.full(each) for each in some if isinstance(each, str)} for some in listed)
+    if one & other:
+        both = ", ".join(sorted(map(shown, one & other)))
+        checker.bad(path, "set-and-unset", f"{both} cannot be set and unset by one event")
+
+
+def _counted_well(checker: Checker, path: str, value: Mapping[str, Any]) -> None:
+    """EPCIS 2.0, 7.3.3.3: a positive amount of a unit, or a positive number of pieces, or nothing is said."""
+    if "quantity" not in value:
+        if "uom" in value:
+            checker.bad(f"{path}.uom", "quantity", "a unit stands with a quantity only: give both, or leave uom out")
+        return
+    quantity = value["quantity"]
+    if isinstance(quantity, bool) or not isinstance(quantity, int | float):
+        return
+    if quantity <= 0:
+        checker.bad(f"{path}.quantity", "quantity", f"{shown(quantity)} must be more than 0")
+    elif "uom" not in value and quantity != int(quantity):
+        checker.bad(
+            f"{path}.quantity", "quantity", f"{shown(quantity)} pieces: a quantity without uom is a whole number"
+        )
 
 
 def _declared_well(checker: Checker, path: str, value: Mapping[str, Any]) -> None:
@@ -92,7 +117,12 @@ _PERSISTENT: Final = _record(
     {"set": _DISPOSITIONS, "unset": _DISPOSITIONS}, (), extensible=False, rule=_some_disposition
 )
 _QUANTITIES: Final = _list_of(
-    _record({"epcClass": _epc, "quantity": Checker.number, "uom": Checker.uom}, ("epcClass",), extensible=False)
+    _record(
+        {"epcClass": _epc, "quantity": Checker.number, "uom": Checker.uom},
+        ("epcClass",),
+        extensible=False,
+        rule=_counted_well,
+    )
 )
 _PLACE: Final = _record({"id": _epc}, ("id",), extensible=True)
 _DECLARATION: Final = _record(
@@ -323,6 +353,18 @@ def check_event(checker: Checker, event: Any, path: str = "") -> None:
 def contexts(checker: Checker, path: str, value: Any) -> None:
     """Check a JSON-LD context: known documents by name, and mappings of prefixes. Nothing is ever fetched."""
     parts = value if isinstance(value, list) else [value]
+    # An event of a document may bring nothing of its own.
+    if path == "@context" and not any(part or not isinstance(part, Mapping | str) for part in parts):
+        checker.bad(
+            path,
+            "context",
+            f"it is empty, so that no word of the document means anything: use {words.STANDARD_CONTEXT}",
+        )
+        return
+    if any(part in parts[:index] for index, part in enumerate(parts[:_CONTEXTS])):
+        checker.bad(path, "unique-items", "names a context twice")
+    if len(parts) > _CONTEXTS:
+        checker.bad(path, "context", f"has {len(parts):,} contexts; at most {_CONTEXTS} are taken")
     for index, part in enumerate(parts):
         where = f"{path}[{index}]" if isinstance(value, list) else path
         if isinstance(part, Mapping):
@@ -334,5 +376,5 @@ def contexts(checker: Checker, path: str, value: Any) -> None:
                 where,
                 "context",
                 f"{shown(part)} is not a context known here, and contexts are never fetched: name prefixes in an "
-                f"object, and use https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld",
+                f"object, and use {words.STANDARD_CONTEXT}",
             )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.options import DIFFERENCES, Json
-from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
     from streams.capture.documents import CheckedDocument
@@ -24,7 +23,8 @@ def check(
 ) -> None:
     """Validate EPCIS 2.0 documents without sending them, and compute the content hash of each event.
 
-    Takes EPCISDocument, EPCISQueryDocument and single events. Exit code 1 when anything is wrong.
+    Takes EPCISDocument, EPCISQueryDocument and single events. Exit code 1 when anything is wrong, or cannot be read.
+    What is wrong with a document as a whole stands at its first event.
 
     Examples:
       parcels check events.jsonld
@@ -49,39 +49,47 @@ def _checked(name: str) -> dict[str, Any]:
         with sys.stdin.buffer if name == "-" else Path(name).open("rb") as stream:
             text = stream.read(_LARGEST + 1)
     except OSError as error:
-        raise Misconfigured(f"{name} cannot be read: {error.strerror}") from error
+        return _unread(name, "file", f"cannot be read: {error.strerror}")
     if len(text) > _LARGEST:
-        raise Misconfigured(f"{name} is larger than {_LARGEST >> 20} MiB")
+        return _unread(name, "file", f"is larger than {_LARGEST >> 20} MiB")
     try:
         document = parse(text)
     except ValueError as error:
-        problem = {"path": "", "rule": "json", "message": str(error)}
-        return {"file": name, "ok": False, "events": [], "errors": [problem]}
-    return {"file": name, **_result(check_document(document))}
+        return _unread(name, "json", str(error))
+    return _result(name, check_document(document))
 
 
-def _result(document: "CheckedDocument") -> dict[str, Any]:
-    return {
-        "ok": document.ok,
-        "events": [
-            {
-                "index": event.index,
-                "ok": not event.problems,
-                "event_id": event.event_id,
-                "hash": event.hash,
-                "errors": [asdict(problem) for problem in event.problems],
-            }
-            for event in document.events
-        ],
-        "errors": [asdict(problem) for problem in document.problems],
-    }
+def _unread(name: str, rule: str, message: str) -> dict[str, Any]:
+    error = {"path": "", "rule": rule, "message": message}
+    event = {"index": 0, "ok": False, "event_id": None, "hash": None, "errors": [error]}
+    return {"file": name, "ok": False, "events": [event]}
+
+
+def _result(name: str, document: "CheckedDocument") -> dict[str, Any]:
+    events: list[dict[str, Any]] = [
+        {
+            "index": event.index,
+            "ok": not event.problems,
+            "event_id": event.event_id,
+            "hash": event.hash,
+            "errors": [asdict(problem) for problem in event.problems],
+        }
+        for event in document.events
+    ]
+    if document.problems:
+        # They keep every event of it out; they stand at the first one, or where it would be.
+        first = events[0] if events else {"index": 0, "event_id": None, "hash": None, "errors": []}
+        wrong = [asdict(problem) for problem in document.problems]
+        events[:1] = [{**first, "ok": False, "errors": [*wrong, *first["errors"]]}]
+    return {"file": name, "ok": document.ok, "events": events}
 
 
 def _print(result: dict[str, Any]) -> None:
     bad = sum(not event["ok"] for event in result["events"])
     count = len(result["events"])
     print(
-        f"{result['file']}: {'fine' if result['ok'] else 'WRONG'}, {count} events" + (f", {bad} wrong" if bad else "")
+        f"{result['file']}: "
+        + (f"fine, {count} event{'s' * (count != 1)}" if result["ok"] else f"WRONG, {bad} of {count}")
     )
-    for problem in [*result["errors"], *(each for event in result["events"] for each in event["errors"])]:
+    for problem in (each for event in result["events"] for each in event["errors"]):
         print(f"  {problem['path'] or 'the document'}: {problem['message']} [{problem['rule']}]")

@@ -41,7 +41,7 @@ _SHORT_NAMES: Final = {
     "ser": "21",
 }
 _LINK_TEXT: Final = r"[\"'\-./0-9;<=>?A-Z_a-z]"
-# Key AI -> what its value looks like in a canonical link; the order in which keys are looked for in a path.
+# Key AI -> what its value looks like in a canonical link.
 _KEYS: Final = {
     "00": r"\d{18}",
     "01": r"\d{14}|\d{13}|\d{12}|\d{8}",
@@ -300,20 +300,24 @@ def _from_link(uri: str) -> str | None:
         return None
     if split.fragment or not split.netloc:
         return None
-    segments = [_SHORT_NAMES.get(segment, segment) for segment in split.path.split("/")[1:]]
-    for key, value in _KEYS.items():
-        if key in segments[:-1]:
-            at = segments.index(key)
-            if re.fullmatch(value, segments[at + 1]) is None:
-                return None
-            return _constrained(key, segments[at + 1], segments[at + 2 :])
+    segments = split.path.split("/")[1:]
+    # The first place at which a key stands with a value of its form and with qualifiers of its own: what comes before
+    # is the resolver's, and what a qualifier says may look like a key.
+    for at in range(len(segments) - 1):
+        key = _SHORT_NAMES.get(segments[at], segments[at])
+        if key in _KEYS and re.fullmatch(_KEYS[key], segments[at + 1]) is not None:
+            found = _constrained(key, segments[at + 1], segments[at + 2 :])
+            if found is not None:
+                return found
     return None
 
 
 def _constrained(key: str, value: str, rest: list[str]) -> str | None:
     if len(rest) % 2:
         return None
-    pairs = dict(zip(rest[::2], rest[1::2], strict=True))
+    pairs = {_SHORT_NAMES.get(name, name): value for name, value in zip(rest[::2], rest[1::2], strict=True)}
+    if 2 * len(pairs) < len(rest):
+        return None
     kept = _QUALIFIERS.get(key, ())
     if not pairs.keys() <= {*kept, *_LEFT_OUT.get(key, ())}:
         return None

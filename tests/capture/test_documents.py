@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,10 @@ GOOD = [
     {**SCAN, "certificationInfo": ["https://example.com/1", "https://example.com/2"]},
     {**SCAN, "action": "ADD", "ilmd": {"cbvmda:lotNumber": "A"}},
     {**SCAN, "persistentDisposition": {"set": ["completeness_verified"]}},
+    {**SCAN, "persistentDisposition": {"set": ["completeness_verified"], "unset": ["completeness_inferred"]}},
+    {**SCAN, "quantityList": [{"epcClass": "urn:x:1"}, {"epcClass": "urn:x:1", "quantity": 2}]},
+    {**SCAN, "quantityList": [{"epcClass": "urn:x:1", "quantity": 2.0}]},
+    {**SCAN, "quantityList": [{"epcClass": "urn:x:1", "quantity": 0.25, "uom": "KGM"}]},
     {**SCAN, "errorDeclaration": {"declarationTime": "2026-03-01T06:00:00Z", "reason": "did_not_occur"}},
     {**BAG, "action": "DELETE", "childEPCs": []},
     {**{key: value for key, value in BAG.items() if key != "parentID"}, "action": "OBSERVE"},
@@ -143,6 +148,127 @@ BAD = [
     ({**SCAN, "quantityList": [{"epcClass": "urn:x:1", "quantity": "1"}]}, "quantityList[0].quantity", "type"),
     ({**SCAN, "quantityList": [{"epcClass": "urn:x:1", "uom": "kg"}]}, "quantityList[0].uom", "unit"),
     ({**SCAN, "quantityList": [{"epcClass": "urn:x:1", "ex:y": 1}]}, "quantityList[0].ex:y", "unknown-field"),
+    ({**SCAN, "quantityList": [{"epcClass": "urn:x:1", "quantity": -1}]}, "quantityList[0].quantity", "quantity"),
+    ({**SCAN, "quantityList": [{"epcClass": "urn:x:1", "quantity": 0}]}, "quantityList[0].quantity", "quantity"),
+    ({**SCAN, "quantityList": [{"epcClass": "urn:x:1", "quantity": 1.5}]}, "quantityList[0].quantity", "quantity"),
+    (
+        {**SCAN, "quantityList": [{"epcClass": "urn:x:1", "quantity": -0.5, "uom": "KGM"}]},
+        "quantityList[0].quantity",
+        "quantity",
+    ),
+    ({**SCAN, "quantityList": [{"epcClass": "urn:x:1", "uom": "KGM"}]}, "quantityList[0].uom", "quantity"),
+    ({**SCAN, "quantityList": [{"epcClass": "urn:x:1", "quantity": True}]}, "quantityList[0].quantity", "type"),
+    (
+        {**BAG, "childQuantityList": [{"epcClass": "urn:x:1", "quantity": -1}]},
+        "childQuantityList[0].quantity",
+        "quantity",
+    ),
+    ({**MADE, "inputQuantityList": [{"epcClass": "urn:x:1", "uom": "E"}]}, "inputQuantityList[0].uom", "unit"),
+    ({**MADE, "outputQuantityList": [{"epcClass": "a b"}]}, "outputQuantityList[0].epcClass", "uri"),
+    (
+        {**SCAN, "persistentDisposition": {"set": ["damaged"], "unset": ["damaged", "expired"]}},
+        "persistentDisposition",
+        "set-and-unset",
+    ),
+    (
+        {**SCAN, "persistentDisposition": {"set": ["damaged"], "unset": ["cbv:Disp-damaged"]}},
+        "persistentDisposition",
+        "set-and-unset",
+    ),
+    (
+        {**SCAN, "persistentDisposition": {"set": ["damaged", "damaged"]}},
+        "persistentDisposition.set",
+        "unique-items",
+    ),
+    ({**SCAN, "persistentDisposition": {"unset": "damaged"}}, "persistentDisposition.unset", "type"),
+    ({**SCAN, "persistentDisposition": ["damaged"]}, "persistentDisposition", "type"),
+    ({**SCAN, "recordTime": "now"}, "recordTime", "date-time"),
+    ({**SCAN, "eventTime": "2026-03-01T05:00:00+25:00"}, "eventTime", "date-time"),
+    ({**SCAN, "eventTime": "2026-03-01T05:00Z"}, "eventTime", "date-time"),
+    ({**SCAN, "eventTime": "2026-13-01T05:00:00Z"}, "eventTime", "date-time"),
+    ({**SCAN, "eventTime": ""}, "eventTime", "date-time"),
+    ({**SCAN, "eventTimeZoneOffset": "+00:60"}, "eventTimeZoneOffset", "time-zone-offset"),
+    ({**SCAN, "eventTimeZoneOffset": 1}, "eventTimeZoneOffset", "type"),
+    ({**SCAN, "eventTimeZoneOffset": "\u221201:00"}, "eventTimeZoneOffset", "time-zone-offset"),
+    ({**SCAN, "action": None}, "action", "type"),
+    ({**SCAN, "type": "objectEvent"}, "type", "event-type"),
+    ({**SCAN, "epcList": [""]}, "epcList[0]", "uri"),
+    ({**SCAN, "epcList": [None]}, "epcList[0]", "type"),
+    ({**SCAN, "epcList": ["urn:epc:id:sgtin:06141412.107346.2017"]}, "epcList[0]", "epc-urn"),
+    ({**SCAN, "epcList": ["urn:epc:id:sscc:0614141.12345678901"]}, "epcList[0]", "epc-urn"),
+    ({**SCAN, "eventID": "urn:uuid:1 2"}, "eventID", "uri"),
+    ({**SCAN, "eventID": None}, "eventID", "type"),
+    ({**SCAN, " ": 1}, " ", "extension-key"),
+    ({**SCAN, "@context": "https://evil.example/"}, "@context", "context"),
+    ({**SCAN, "errorDeclaration": None}, "errorDeclaration", "type"),
+    (
+        {**SCAN, "errorDeclaration": {"declarationTime": "2026-03-01"}},
+        "errorDeclaration.declarationTime",
+        "date-time",
+    ),
+    (
+        {**SCAN, "errorDeclaration": {"declarationTime": "2026-03-01T06:00:00Z", "correctiveEventIDs": ["no uri"]}},
+        "errorDeclaration.correctiveEventIDs[0]",
+        "uri",
+    ),
+    (
+        {**SCAN, "errorDeclaration": {"declarationTime": "2026-03-01T06:00:00Z", "why": "x"}},
+        "errorDeclaration.why",
+        "extension-key",
+    ),
+    ({**SCAN, "sourceList": {}}, "sourceList", "type"),
+    ({**SCAN, "sourceList": [{"type": "location"}]}, "sourceList[0].source", "required-field"),
+    ({**SCAN, "destinationList": [{"destination": "urn:x:1"}]}, "destinationList[0].type", "required-field"),
+    (
+        {**SCAN, "sourceList": [{"type": "location", "source": "urn:x:1", "ex:y": 1}]},
+        "sourceList[0].ex:y",
+        "unknown-field",
+    ),
+    (
+        {**SCAN, "bizTransactionList": [{"bizTransaction": "order 5"}]},
+        "bizTransactionList[0].bizTransaction",
+        "uri",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{**SENSOR, "ex": 1}]},
+        "sensorElementList[0].ex",
+        "extension-key",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "component": "w"}]}]},
+        "sensorElementList[0].sensorReport[0].component",
+        "closed-word",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "uriValue": "a b"}]}]},
+        "sensorElementList[0].sensorReport[0].uriValue",
+        "uri",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "stringValue": 5}]}]},
+        "sensorElementList[0].sensorReport[0].stringValue",
+        "type",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "minValue": "1"}]}]},
+        "sensorElementList[0].sensorReport[0].minValue",
+        "type",
+    ),
+    ({**SENSED, "sensorElementList": {}}, "sensorElementList", "type"),
+    (without(SENSED, "readPoint"), "", "what-is-observed"),
+    ({**without(SCAN, "epcList"), "quantityList": []}, "", "what-is-observed"),
+    ({**BAG, "parentID": "bag 5"}, "parentID", "uri"),
+    ({**BAG, "parentID": ["urn:x:1"]}, "parentID", "type"),
+    ({**BAG, "childEPCs": ["urn:epc:id:sscc:0614141.1"]}, "childEPCs[0]", "epc-urn"),
+    ({**BAG, "epcList": ["urn:x:1"]}, "epcList", "extension-key"),
+    ({**BAG, "action": "OBSERVE", "childEPCs": []}, "", "children"),
+    ({**TRANSACTION, "childEPCs": ["urn:x:1"]}, "childEPCs", "extension-key"),
+    ({**MADE, "parentID": "urn:x:1"}, "parentID", "extension-key"),
+    ({**MADE, "epcList": ["urn:x:1"]}, "epcList", "extension-key"),
+    ({**MADE, "transformationID": "one"}, "transformationID", "uri"),
+    ({**MADE, "inputEPCList": ["urn:x:1", "urn:x:1"]}, "inputEPCList", "unique-items"),
+    ({**SCAN, "certificationInfo": 5}, "certificationInfo", "type"),
+    ({**SCAN, "certificationInfo": ["https://example.com/1", "x"]}, "certificationInfo[1]", "uri"),
     ({**SCAN, "bizTransactionList": [{"type": "po"}]}, "bizTransactionList[0].bizTransaction", "required-field"),
     (
         {**SCAN, "bizTransactionList": [{"type": "order", "bizTransaction": "urn:x:1"}]},
@@ -264,6 +390,13 @@ def test_broken_events_are_refused_and_the_rule_is_named(event: Any, path: str, 
         ({"@context": "https://evil.example/context.jsonld"}, "@context", "context"),
         ({"@context": [PREFIX := "https://gs1.github.io/EPCIS/epcis-context.jsonld", 7]}, "@context[1]", "type"),
         ({"@context": [PREFIX, {"@import": "https://evil.example/"}]}, "@context[1].@import", "context"),
+        ({"@context": []}, "@context", "context"),
+        ({"@context": {}}, "@context", "context"),
+        ({"@context": ""}, "@context", "context"),
+        ({"@context": [{}]}, "@context", "context"),
+        ({"@context": 5}, "@context", "type"),
+        ({"@context": [PREFIX, PREFIX]}, "@context", "unique-items"),
+        ({"@context": [PREFIX, {"@base": "https://evil.example/"}]}, "@context[1].@base", "context"),
         ({"type": "Document"}, "type", "document-type"),
         ({"type": None}, "type", "required-field"),
         ({"schemaVersion": None}, "schemaVersion", "required-field"),
@@ -343,23 +476,59 @@ def test_no_mutation_breaks_the_checker(event: dict[str, Any], data: st.DataObje
         assert (each.hash is None) == bool(each.problems)
 
 
+def test_an_event_of_a_document_need_not_bring_prefixes() -> None:
+    for nothing in ([], {}):
+        assert check_document(document({**SCAN, "@context": nothing})).ok
+
+
+def test_the_reference_page_has_every_rule() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "capture.md").read_text(encoding="utf-8")
+    known = set(re.findall("`([a-z][a-z-]+)`", page.partition("## Rules that")[2].partition("##")[0]))
+    named = {rule for _, _, rule in BAD} | {"json", "file", "document-type", "version", "context"}
+    assert named == known
+
+
 def test_the_command_tells_of_every_file(tmp_path: Path) -> None:
-    good, bad, torn = tmp_path / "good.jsonld", tmp_path / "bad.jsonld", tmp_path / "torn.jsonld"
+    good, bad, torn, whole, empty, large = (
+        tmp_path / f"{name}.jsonld" for name in ("good", "bad", "torn", "whole", "empty", "large")
+    )
     good.write_text(json.dumps(document(events.SHIPPING)))
     bad.write_text(json.dumps(document(SCAN, {**SCAN, "bizStep": "sorting"})))
     torn.write_text('{"type": ')
-    done = run_cli("check", str(good), str(bad), str(torn), "--json")
+    whole.write_text(json.dumps(document(SCAN, SCAN, creationDate=None)))
+    empty.write_text(json.dumps(document(schemaVersion=None)))
+    with large.open("wb") as stream:
+        stream.truncate((256 << 20) + 1)
+    files = [str(each) for each in (good, bad, tmp_path / "none", tmp_path, torn, whole, empty, large, good)]
+    done = run_cli("check", *files, "--json")
     assert done.returncode == 1
-    first, second, third = map(json.loads, done.stdout.splitlines())
-    assert first["file"] == str(good) and first["ok"]
-    event = first["events"][0]
-    assert event["index"] == 0 and event["ok"] and event["event_id"] == event["hash"] and event["errors"] == []
-    assert event["hash"] == f"ni:///sha-256;{events.HASHES[0][1]}?ver=CBV2.0"
-    assert [each["ok"] for each in second["events"]] == [True, False] and not second["ok"]
-    assert second["events"][1]["errors"][0]["rule"] == "closed-word"
-    assert not third["ok"] and third["errors"]
+    said = list(map(json.loads, done.stdout.splitlines()))
+    assert [each["file"] for each in said] == files
+    assert [each["ok"] for each in said] == [True, *[False] * 7, True]
+    for each in said:
+        assert set(each) == {"file", "ok", "events"}
+        assert each["ok"] == all(event["ok"] for event in each["events"])
+        for number, event in enumerate(each["events"]):
+            assert set(event) == {"index", "ok", "event_id", "hash", "errors"}
+            assert event["index"] == number and event["ok"] == (not event["errors"])
+            assert all(set(error) == {"path", "rule", "message"} for error in event["errors"])
+    event = said[0]["events"][0]
+    assert event["event_id"] == event["hash"] == f"ni:///sha-256;{events.HASHES[0][1]}?ver=CBV2.0"
+    rules = [[[error["rule"] for error in event["errors"]] for event in each["events"]] for each in said[1:-1]]
+    # What is wrong with a document as a whole stands at its first event, whether it has one or not.
+    assert rules == [
+        [[], ["closed-word"]],
+        [["file"]],
+        [["file"]],
+        [["json"]],
+        [["required-field"], []],
+        [["required-field"]],
+        [["file"]],
+    ]
+    assert said[5]["events"][0]["errors"][0]["path"] == "creationDate" and said[5]["events"][0]["hash"]
     assert run_cli("check", str(good)).returncode == 0
-    assert run_cli("check", str(tmp_path / "none")).returncode == 2
+    told = run_cli("check", str(tmp_path / "none"), str(good))
+    assert told.returncode == 1 and "No such file" in told.stdout and "fine, 1 event" in told.stdout
 
 
 def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:

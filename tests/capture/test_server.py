@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from streams.capture.client import Client, Refused
 from streams.capture.spool import every_frame
+from streams.capture.vocabulary import STANDARD_CONTEXT
 from streams.pipeline.local_broker import free_port
 from tests.capture.documents import document
 from tests.capture.gateways import scan
@@ -98,13 +99,13 @@ def test_signed_and_token_clients_over_tls(tmp_path: Path) -> None:
         partner = Client(address, token=token, context=context, patience_seconds=10)
         job = partner.capture(document(SCAN))
         assert job["success"] and job["errors"] == []
-        assert partner.event({"@context": [], **SCAN, "eventID": "urn:x:1"}) == "/events/urn%3Ax%3A1"
+        assert partner.event({"@context": STANDARD_CONTEXT, **SCAN, "eventID": "urn:x:1"}) == "/events/urn%3Ax%3A1"
         with pytest.raises(Refused) as refused:
             Client(address, "S7", enrol(data, "S8", "--site", "*")["private_key"], context=context).scans([scan("a3")])
         assert refused.value.status == 401
         run_cli("devices", "revoke", "partner", "--data", str(data), check=True)
         with pytest.raises(Refused):
-            partner.event({"@context": [], **SCAN, "eventID": "urn:x:2"})
+            partner.event({"@context": STANDARD_CONTEXT, **SCAN, "eventID": "urn:x:2"})
     assert sum(len(frame.entries) for frame in every_frame(data / "spool")) == 1 + 2 + 2
 
 

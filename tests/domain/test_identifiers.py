@@ -127,3 +127,22 @@ def test_the_command_prints_a_line_for_each() -> None:
 @pytest.mark.parametrize("value", ["URN:EPC:ID:SSCC:0614141.1234567890", "HTTPS://ID.GS1.ORG/00/106141412345678908"])
 def test_capitals_of_urns_and_links_are_understood_where_they_mean_nothing(value: str) -> None:
     assert (identify(value).scheme, identify(value).canonical) == ("sscc", SSCC)
+
+
+@pytest.mark.parametrize(
+    ("link", "canonical"),
+    [
+        ("https://id.gs1.org/01/09506000134352/10/00/21/A", "https://id.gs1.org/01/09506000134352/21/A"),
+        ("https://id.gs1.org/01/09506000134352/10/00", "https://id.gs1.org/01/09506000134352/10/00"),
+        ("https://id.gs1.org/01/09506000134352/21/01", "https://id.gs1.org/01/09506000134352/21/01"),
+        ("https://id.gs1.org/01/09506000134352/10/414/21/00", "https://id.gs1.org/01/09506000134352/21/00"),
+        ("https://id.gs1.org/01/09506000134352/21/lot", "https://id.gs1.org/01/09506000134352/21/lot"),
+        ("https://id.gs1.org/gtin/9506000134352/lot/ser/ser/gtin", "https://id.gs1.org/01/09506000134352/21/gtin"),
+        ("https://example.com/00/x/01/09506000134352", "https://id.gs1.org/01/09506000134352"),
+        ("https://id.gs1.org/01/09506000134352/10/A/10/B", None),
+        ("https://id.gs1.org/01/09506000134352/10", None),
+        ("https://id.gs1.org/00/10614141234567890", None),
+    ],
+)
+def test_what_a_qualifier_says_may_look_like_a_key(link: str, canonical: str | None) -> None:
+    assert gs1.canonical(link) == canonical
