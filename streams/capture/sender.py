@@ -44,6 +44,7 @@ class Sender:
         self._topics = {
             target: settings.prefix + name for target, name in (topics or {int(Target.SCANS): SCANS}).items()
         }
+        spool.send(self._topics)
         self._make_producer = producer
         self._stopping = threading.Event()
         self._failure: str = ""
@@ -116,10 +117,10 @@ class Sender:
         position, count = None, 0
         messages: dict[str, list[dict[str, Any]]] = {}
         for frame in self._spool.unsent():
-            position = frame.end
+            position, sent = frame.end, self._spool.progress.sent_before(frame.end)
             for entry in frame.entries:
                 topic = self._topics.get(entry.target)
-                if topic is not None:
+                if topic is not None and entry.target not in sent:
                     messages.setdefault(topic, []).append({"key": entry.key, "value": entry.value})
                     count += 1
             if count >= _CHUNK:

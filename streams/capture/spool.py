@@ -8,21 +8,20 @@ another one begun.
 """
 
 import fcntl
-import json
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from streams.capture.spool_files import Damage, Frame, Position, read_frames, segment_path, segments
+from streams.capture.progress import read_progress
+from streams.capture.spool_files import Damage, Frame, Position, Target, read_frames, segment_path, segments
 from streams.errors import Misconfigured, StreamsError
 
 SEGMENT_BYTES: Final = 64 << 20
-_SENT: Final = "sent.json"
 # Frames that one group takes at most, so that the first of them does not wait for a write without end.
 _GROUP_BYTES: Final = 16 << 20
 _SAVE_SECONDS: Final = 1.0
@@ -115,14 +114,16 @@ class Spool:
             raise Misconfigured(f"the spool {folder} cannot be used: {error.strerror}") from error
         found = segments(folder)
         self._settle(found)
-        self._segment = max([*found, read_sent(folder).segment, 0])
+        # Everything before `sent` is in Kafka; everything before `durable` is on disk.
+        self.progress = read_progress(folder)
+        self._segment = max([*found, self.progress.reached.segment, 0])
         self._descriptor: int | None = None
         self._size = 0
-        # Everything before `sent` is in Kafka; everything before `durable` is on disk.
-        self.sent = read_sent(folder)
         self._sizes = {number: segment_path(folder, number).stat().st_size for number in found}
         self.durable = Position(self._segment, self._sizes.get(self._segment, 0))
-        self._saved = (self.sent, 0.0)
+        self._saved_at = 0.0
+        # Segments that hold what nobody sends yet.
+        self._held = set[int]()
         self.trouble: SpoolUnavailable | None = None
         self._queue: deque[tuple[bytes, Done]] = deque()
         self._wake = threading.Condition()
@@ -131,12 +132,17 @@ class Spool:
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._thread.start()
 
+    @property
+    def sent(self) -> Position:
+        """Everything before this is in Kafka."""
+        return self.progress.position
+
     # What requests call.
 
     @property
     def waiting_bytes(self) -> int:
         """Bytes on disk that are not in Kafka yet."""
-        sent = self.sent
+        sent = self.progress.reached
         total = sum(size for number, size in list(self._sizes.items()) if number >= sent.segment)
         return max(total - sent.offset, 0) if sent.segment in self._sizes else total
 
@@ -188,6 +194,10 @@ class Spool:
 
     # What the sender calls.
 
+    def send(self, targets: Iterable[int]) -> None:
+        """From now on records of these targets are sent; of a target that is new, from the oldest on."""
+        self.progress = self.progress.sending(targets)
+
     def unsent(self, start: Position | None = None) -> Iterator[Frame]:
         """Durable frames from `start` (by default: from where Kafka has everything) to the end as it is now."""
         begin, end = start or self.sent, self.durable
@@ -199,20 +209,32 @@ class Spool:
     def mark_sent(self, position: Position) -> None:
         """Everything before `position` is acknowledged by Kafka."""
         if position > self.sent:
-            self.sent = position
+            self.progress = replace(self.progress, position=position)
             self._save_sent()
 
     def forget_old(self, now: float | None = None) -> int:
-        """Delete segments that are in Kafka and older than they are kept; how many were."""
+        """Delete segments that are in Kafka and older than they are kept; how many were.
+
+        Those with records of a target that nobody sends yet stay until somebody does.
+        """
         before = (time.time() if now is None else now) - self.limits.keep_days * 86400
         gone = 0
         for number in segments(self.folder):
             path = segment_path(self.folder, number)
-            if number < min(self.sent.segment, self._segment) and path.stat().st_mtime < before:
+            if number >= min(self.sent.segment, self._segment) or path.stat().st_mtime >= before:
+                continue
+            if not self._holds_back(number):
                 path.unlink()
                 self._sizes.pop(number, None)
                 gone += 1
         return gone
+
+    def _holds_back(self, number: int) -> bool:
+        if number not in self._held:
+            sent = self.progress.targets | {Target.ARCHIVE}
+            if any(entry.target not in sent for frame in read_frames(self.folder, number) for entry in frame.entries):
+                self._held.add(number)
+        return number in self._held
 
     def _settle(self, numbers: Sequence[int]) -> None:
         """Sync what an earlier process left: a frame that it wrote and did not sync can be read, and is not on disk.
@@ -305,26 +327,15 @@ class Spool:
 
     def _save_sent(self, *, force: bool = False) -> None:
         # Behind by a second at most: what is sent again after a crash is a duplicate, and those are harmless.
-        position, now = self.sent, time.monotonic()
-        if not force and now - self._saved[1] < _SAVE_SECONDS:
+        now = time.monotonic()
+        if not force and now - self._saved_at < _SAVE_SECONDS:
             return
-        temporary = self.folder / f"{_SENT}.new"
         try:
-            temporary.write_text(json.dumps({"segment": position.segment, "offset": position.offset}))
-            temporary.replace(self.folder / _SENT)
+            self.progress.write(self.folder)
         except OSError:
             # A full disk: the position stays behind, which costs duplicates only.
             return
-        self._saved = (position, now)
-
-
-def read_sent(folder: Path) -> Position:
-    """How far the spool of this folder has been sent, as it was last written down."""
-    try:
-        said: Any = json.loads((folder / _SENT).read_text())
-        return Position(int(said["segment"]), int(said["offset"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Position(0, 0)
+        self._saved_at = now
 
 
 def every_frame(folder: Path, damage: Damage | None = None, only: Sequence[int] | None = None) -> Iterator[Frame]:

@@ -29,11 +29,11 @@ def status(data: Data = Path("gateway"), as_json: Json = False) -> None:
       parcels spool status
       parcels spool status --data /var/lib/parcels/gateway --json
     """
-    from streams.capture.spool import read_sent
+    from streams.capture.progress import read_progress
     from streams.capture.spool_files import Damage, Target, read_frames, segment_path, segments
 
     folder = _folder(data)
-    sent, damage = read_sent(folder), Damage()
+    progress, damage = read_progress(folder), Damage()
     records = dict.fromkeys(("scans", "containers", "archive"), 0)
     waiting = frames = size = 0
     oldest = newest = None
@@ -45,7 +45,7 @@ def status(data: Data = Path("gateway"), as_json: Json = False) -> None:
             oldest, newest = oldest or frame.accepted_ms, frame.accepted_ms
             for entry in frame.entries:
                 records[Target(entry.target).name.lower()] += 1
-                waiting += entry.target == Target.SCANS and frame.end > sent
+                waiting += entry.target == Target.SCANS and not progress.is_sent(entry.target, frame.end)
     found = {
         "segments": len(numbers),
         "bytes": size,

@@ -1,5 +1,6 @@
 """The spool: what was acknowledged is there, whatever fails; nothing else is promised."""
 
+import dataclasses
 import errno
 import os
 import random
@@ -14,7 +15,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from streams.capture.spool import Disk, Limits, Spool, SpoolUnavailable, every_frame, read_sent
+from streams.capture.progress import Progress, read_progress
+from streams.capture.spool import Disk, Limits, Spool, SpoolUnavailable, every_frame
 from streams.capture.spool_files import (
     Damage,
     Entry,
@@ -203,12 +205,75 @@ def test_segments_are_deleted_when_sent_and_old_and_not_before(tmp_path: Path) -
         os.utime(segment_path(folder, number))
     assert spool.forget_old() == 2
     spool.close()
-    assert read_sent(folder) == spool.durable
+    assert read_progress(folder).position == spool.durable
     again = Spool(folder)
     assert list(again.unsent()) == [] and again.waiting_bytes == 0
     again.append_and_wait(frame("next"))
     assert [entry.key for each in again.unsent() for entry in each.entries] == [b"next"]
     again.close()
+
+
+def unsent(spool: Spool) -> list[bytes | None]:
+    """Keys of what a sender would send now, in order."""
+    return [
+        entry.key
+        for each in spool.unsent()
+        for entry in each.entries
+        if entry.target in spool.progress.targets - spool.progress.sent_before(each.end)
+    ]
+
+
+def both(name: str) -> bytes:
+    """A frame with a scan and an event of a container."""
+    entries = [
+        Entry(target, identity(name, str(target)), f"{name}{target}".encode(), b"x" * 400) for target in (0, 1, 2)
+    ]
+    return encode_frame(1, entries)
+
+
+def test_what_nobody_sends_yet_is_kept_until_somebody_has(tmp_path: Path) -> None:
+    folder, limits = tmp_path / "spool", Limits(segment_bytes=500, keep_days=1)
+    spool = Spool(folder, limits)
+    for number in range(4):
+        spool.append_and_wait(both(f"f{number}") if number % 2 else frame(f"f{number}" * 100))
+    spool.mark_sent(spool.durable)
+    for number in segments(folder):
+        os.utime(segment_path(folder, number), (0, 0))
+    assert (spool.forget_old(), len(segments(folder))) == (2, 2)
+    assert spool.forget_old() == 0
+    spool.close()
+    # A version that has a topic for them begins with the oldest, and sends none of the others again.
+    spool = Spool(folder, limits)
+    assert unsent(spool) == []
+    spool.send([0, 1])
+    spool.append_and_wait(both("g"))
+    assert unsent(spool) == [b"f11", b"f31", b"g0", b"g1"]
+    assert spool.waiting_bytes == len(both("g")) and spool.forget_old() == 0
+    spool.mark_sent(next(spool.unsent()).end)
+    spool.close()
+    # Ended half-way, it goes on where it was.
+    spool = Spool(folder, limits)
+    spool.send([0, 1])
+    assert unsent(spool) == [b"f31", b"g0", b"g1"]
+    spool.mark_sent(spool.durable)
+    for number in segments(folder):
+        os.utime(segment_path(folder, number), (0, 0))
+    assert unsent(spool) == [] and spool.waiting_bytes == 0 and spool.forget_old() == 2
+    spool.close()
+    assert read_progress(folder).targets == {0, 1} and read_progress(folder).position == spool.durable
+
+
+def test_a_target_that_joins_while_another_catches_up_begins_at_the_oldest_too() -> None:
+    first, later = Position(1, 100), Position(2, 50)
+    one = Progress(later).sending([0, 1])
+    assert (one.position, one.before, one.already) == (Position(0, 0), later, {0})
+    half = dataclasses.replace(one, position=first)
+    two = half.sending([0, 1, 2])
+    assert (two.position, two.before, two.already) == (Position(0, 0), later, {0})
+    assert two.is_sent(0, first) and not two.is_sent(1, first) and not two.is_sent(2, first)
+    assert half.is_sent(1, first) and not half.is_sent(1, later)
+    # A fresh spool has nothing to catch up with.
+    assert Progress().sending([0, 1]).before == Position(0, 0)
 
 
 def test_two_gateways_cannot_share_a_spool(spool: Spool) -> None:
