@@ -226,7 +226,16 @@ async def _look(gateway: Gateway, sender: Sender) -> None:
             gateway.watch(SpoolWorks(now - stopped_at))
             stopped_at = None
         tally = spool.tally
-        gateway.watch(GatewayState(spool.waiting_bytes, sender.sent, tally.groups, tally.frames, tally.sync_seconds))
+        gateway.watch(
+            GatewayState(
+                spool.waiting_bytes,
+                sender.sent,
+                tally.groups,
+                tally.frames,
+                tally.sync_seconds,
+                spool.limits.waiting_bytes,
+            )
+        )
         if now - forgotten > _FORGET_SECONDS:
             forgotten = now
             await asyncio.to_thread(spool.forget_old)

@@ -83,6 +83,8 @@ class GatewayState:
     groups: int
     frames: int
     sync_seconds: float
+    # Beyond so many waiting bytes nothing is accepted.
+    limit_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

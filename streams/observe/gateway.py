@@ -39,6 +39,7 @@ class GatewayMetrics:
         self._records = counters(catalogue.RECORDS, registry)
         self._denied = counters(catalogue.DENIED, registry)
         self._waiting = gauge(catalogue.WAITING, registry)
+        self._limit = gauge(catalogue.LIMIT, registry)
         self._stopped = gauge(catalogue.STOPPED, registry)
         self._syncs = counter(catalogue.SYNCS, registry)
         self._frames = counter(catalogue.FRAMES, registry)
@@ -47,7 +48,7 @@ class GatewayMetrics:
         self._away = gauge(catalogue.KAFKA_AWAY, registry)
         gauge(BUILD, registry).labels(*versions()).set(1)
         self._not_ready: str | None = "starting"
-        self._before = told.GatewayState(0, 0, 0, 0, 0.0)
+        self._before = told.GatewayState(0, 0, 0, 0, 0.0, 0)
         self._said_at = time.monotonic()
         self._since = dict.fromkeys((*told.RESULTS, "denied"), 0)
 
@@ -116,6 +117,7 @@ class GatewayMetrics:
     def _state(self, state: told.GatewayState) -> None:
         before, self._before = self._before, state
         self._waiting.set(state.waiting_bytes)
+        self._limit.set(state.limit_bytes)
         self._syncs.inc(state.groups - before.groups)
         self._frames.inc(state.frames - before.frames)
         self._sync_seconds.inc(max(state.sync_seconds - before.sync_seconds, 0.0))

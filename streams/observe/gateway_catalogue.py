@@ -5,6 +5,9 @@ from typing import Final
 from streams.domain.capture_happenings import DENIALS, RESULTS, ROUTES
 from streams.observe.catalogue import BUILD, Label, Metric, Type
 
+# The job under which Prometheus scrapes gateways; rules and the dashboard know it by this name.
+JOB: Final = "parcels-gateways"
+
 ROUTE: Final = Label("route", ROUTES, "What was asked for: scans, a document, an event, or to look at something.")
 STATUS: Final = Label(
     "status",
@@ -33,6 +36,9 @@ DENIED: Final = Metric(
 WAITING: Final = Metric(
     "parcel_gateway_spool_waiting_bytes", Type.GAUGE, "bytes", "Bytes in the spool that are not in Kafka yet."
 )
+LIMIT: Final = Metric(
+    "parcel_gateway_spool_limit_bytes", Type.GAUGE, "bytes", "Bytes that may wait for Kafka; beyond them, 503."
+)
 STOPPED: Final = Metric(
     "parcel_gateway_spool_stopped", Type.GAUGE, "", "1 while nothing is accepted because of the spool, else 0."
 )
@@ -54,6 +60,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     RECORDS,
     DENIED,
     WAITING,
+    LIMIT,
     STOPPED,
     SYNCS,
     FRAMES,

@@ -23,13 +23,14 @@ def test_what_happens_is_counted() -> None:
     metrics = GatewayMetrics(log=structlog.get_logger())
     metrics(told.RequestAnswered("scans", 200, 0.004, accepted=9, duplicates=2, refused=1))
     metrics(told.RequestAnswered("look", 404, 0.001))
-    metrics(told.GatewayState(1_000, 5, 3, 7, 0.5))
-    metrics(told.GatewayState(500, 9, 4, 9, 0.75))
+    metrics(told.GatewayState(1_000, 5, 3, 7, 0.5, 8_000))
+    metrics(told.GatewayState(500, 9, 4, 9, 0.75, 8_000))
     found = samples(metrics)
     assert found['parcel_gateway_requests_total{route="scans",status="200"}'] == 1
     assert found['parcel_gateway_records_total{result="accepted"}'] == 9
     assert found['parcel_gateway_answer_seconds_bucket{le="0.005"}'] == 1
     assert found["parcel_gateway_spool_waiting_bytes"] == 500
+    assert found["parcel_gateway_spool_limit_bytes"] == 8_000
     assert found["parcel_gateway_spool_syncs_total"] == 4
     assert found["parcel_gateway_sent_records_total"] == 9
 

@@ -1,5 +1,6 @@
 """A real Prometheus scrapes a worker's metrics: every query of the dashboard answers, every rule evaluates."""
 
+import itertools
 import json
 import math
 import os
@@ -18,9 +19,12 @@ import pytest
 import structlog
 import yaml
 
+from streams.domain import capture_happenings as of_gateways
 from streams.domain import happenings as told
 from streams.domain.kinds import DIRECTIONS, KINDS
-from streams.observe import dashboard
+from streams.observe import dashboard, gateway_dashboard
+from streams.observe.gateway import GatewayMetrics
+from streams.observe.gateway_catalogue import JOB
 from streams.observe.metrics import WorkerMetrics
 from streams.observe.serve import serve
 
@@ -64,6 +68,22 @@ def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
     return metrics, again
 
 
+def a_gateway_at_work() -> tuple[GatewayMetrics, Callable[[], None]]:
+    """The same of a gateway."""
+    metrics = GatewayMetrics(log=structlog.wrap_logger(structlog.ReturnLogger()))
+    metrics(of_gateways.GatewayStarted("http://127.0.0.1:8080", open_to_all=False))
+    turns = itertools.count(1)
+
+    def again() -> None:
+        turn = next(turns)
+        metrics(of_gateways.RequestAnswered("scans", 200, 0.004, 90, 5, 3, 2))
+        metrics(of_gateways.RequestDenied("bad_signature", "S7"))
+        metrics(of_gateways.GatewayState(1_000, 90 * turn, 3 * turn, 7 * turn, 0.01 * turn, 8_000))
+
+    again()
+    return metrics, again
+
+
 class Prometheus:
     """A Prometheus that answers queries."""
 
@@ -92,12 +112,14 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with serve(metrics, 0) as serving:
+    gateway, again_there = a_gateway_at_work()
+    with serve(metrics, 0) as serving, serve(gateway, 0) as there:
         config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         (folder / "targets").mkdir()
         (folder / "targets" / "workers.yml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{serving.port}"]}]))
+        (folder / "targets" / "gateways.yml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{there.port}"]}]))
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [
@@ -116,6 +138,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
                 assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < deadline, (folder / "log").read_text()
                 again()
+                again_there()
                 time.sleep(0.1)
             yield found
         finally:
@@ -125,13 +148,14 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 def _scraped(prometheus: Prometheus) -> bool:
     try:
-        return bool(prometheus.query(f'count_over_time(up{{job="parcels"}}[1m]) >= {ENOUGH_SCRAPES}'))
+        return len(prometheus.query(f"count_over_time(up[1m]) >= {ENOUGH_SCRAPES}")) == 2
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
 
 
 def targets() -> list[Any]:
-    panels = json.loads(dashboard.FILE.read_text())["panels"]
+    boards = (dashboard.BOARD, gateway_dashboard.BOARD)
+    panels = [panel for board in boards for panel in json.loads(board.file.read_text())["panels"]]
     return [
         pytest.param(target["expr"], id=f"{panel['title']}, {target['refId']}")
         for panel in panels
@@ -149,15 +173,17 @@ def test_the_query_of_a_panel_answers_with_numbers(prometheus: Prometheus, query
 
 
 def test_the_variables_of_the_dashboard_find_the_worker(prometheus: Prometheus) -> None:
-    assert prometheus.get("/api/v1/label/job/values", **{"match[]": "parcel_build_info"}) == ["parcels"]
-    assert len(prometheus.get("/api/v1/label/instance/values", **{"match[]": 'parcel_build_info{job=~"parcels"}'})) == 1
+    for board, job in ((dashboard.BOARD, "parcels"), (gateway_dashboard.BOARD, JOB)):
+        name = board.found_by.name
+        assert prometheus.get("/api/v1/label/job/values", **{"match[]": name}) == [job]
+        assert len(prometheus.get("/api/v1/label/instance/values", **{"match[]": f'{name}{{job=~"{job}"}}'})) == 1
 
 
 def test_every_rule_evaluates(prometheus: Prometheus) -> None:
     groups = prometheus.get("/api/v1/rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert {(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] == "err"} == set()
-    assert {"ParcelWorkerDown", "job:parcel_scans:rate5m"} <= {rule["name"] for rule in rules}
+    assert {"ParcelWorkerDown", "ParcelGatewayDown", "job:parcel_scans:rate5m"} <= {rule["name"] for rule in rules}
 
 
 def test_an_alert_fires_on_dead_letters(prometheus: Prometheus) -> None:

@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from streams.domain.reasons import Reason
-from streams.observe import dashboard, reference
-from streams.observe.catalogue import CATALOGUE, PREFIX, PROCESS, SCRAPE, Type
+from streams.observe import dashboard, gateway_catalogue, gateway_dashboard, reference
+from streams.observe.catalogue import CATALOGUE as OF_WORKERS
+from streams.observe.catalogue import PREFIX, PROCESS, SCRAPE, Type
+from streams.observe.grafana import Dashboard
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
@@ -20,6 +22,8 @@ RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
 # Grafana's own words, which PromQL does not have.
 MACROS = {"$__rate_interval": "1m", "$__range": "1h", "$job": ".+", "$instance": ".+"}
 
+BOARDS = (dashboard.BOARD, gateway_dashboard.BOARD)
+CATALOGUE = tuple(dict.fromkeys((*OF_WORKERS, *gateway_catalogue.CATALOGUE)))
 LABELS = {series: {label.name for label in metric.labels} for metric in CATALOGUE for series in metric.series}
 EVERYWHERE = {"job", "instance", "le"}
 
@@ -30,8 +34,8 @@ def rules() -> list[dict[str, Any]]:
 
 
 def panels() -> list[dict[str, Any]]:
-    board = json.loads(dashboard.FILE.read_text())
-    return [panel for panel in board["panels"] if panel["type"] != "row"]
+    boards = [json.loads(board.file.read_text()) for board in BOARDS]
+    return [panel for board in boards for panel in board["panels"] if panel["type"] != "row"]
 
 
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}
@@ -136,7 +140,8 @@ class TestEveryAlert:
         assert f"## {rule['alert']}\n" in RUNBOOKS.read_text()
 
     def test_is_tried_by_a_rule_test_that_fires(self, rule: dict[str, Any]) -> None:
-        tests = yaml.safe_load((DEPLOY / "prometheus" / "tests" / "alerts.yml").read_text())["tests"]
+        files = (DEPLOY / "prometheus" / "tests").glob("*.yml")
+        tests = [test for file in files for test in yaml.safe_load(file.read_text())["tests"]]
         tried = [
             case for test in tests for case in test.get("alert_rule_test", ()) if case["alertname"] == rule["alert"]
         ]
@@ -166,8 +171,12 @@ class TestEveryPanel:
             assert set(windows) <= {"$__rate_interval", "$__range"}
 
 
-def test_panels_do_not_overlap_and_have_their_own_ids() -> None:
-    board = json.loads(dashboard.FILE.read_text())["panels"]
+each_board = pytest.mark.parametrize("dashboard", BOARDS, ids=lambda board: board.name)
+
+
+@each_board
+def test_panels_do_not_overlap_and_have_their_own_ids(dashboard: Dashboard) -> None:
+    board = json.loads(dashboard.file.read_text())["panels"]
     assert len({panel["id"] for panel in board}) == len(board)
     cells = [
         (x, y)
@@ -186,8 +195,9 @@ def test_every_metric_is_on_the_dashboard_or_in_a_rule() -> None:
     assert unused == {"parcel_hub_timestamp_seconds", "parcel_restored_parcels_total", "parcel_build_info"}
 
 
-def test_the_dashboard_file_is_the_one_that_the_catalogue_makes() -> None:
-    assert dashboard.FILE.read_text() == dashboard.text(), "run: python -m streams.observe.dashboard"
+@each_board
+def test_the_dashboard_file_is_the_one_that_the_catalogue_makes(dashboard: Dashboard) -> None:
+    assert dashboard.file.read_text() == dashboard.text(), f"run: python -m {dashboard.made_by}"
 
 
 def test_the_reference_page_is_the_one_that_the_catalogue_makes() -> None:
@@ -210,6 +220,20 @@ def test_names_follow_the_practices_of_prometheus(metric: Any) -> None:
     assert bool(metric.buckets) == (metric.type is Type.HISTOGRAM)
     if metric.unit == "seconds":
         assert "_seconds" in metric.name
+
+
+def test_gateways_are_scraped_as_the_job_that_the_rules_know() -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    jobs = [each["job_name"] for each in config["scrape_configs"]]
+    assert jobs == ["parcels", gateway_catalogue.JOB]
+    asked = {
+        matcher.value
+        for rule in ALERTS
+        for selector in inside(rule["expr"], promql_parser.VectorSelector)
+        for matcher in selector.matchers.matchers
+        if matcher.name == "job"
+    }
+    assert asked == set(jobs)
 
 
 def test_every_reason_of_a_dead_letter_is_a_label_value() -> None:
