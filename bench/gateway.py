@@ -5,6 +5,7 @@ the disk of the checkout.
 """
 
 import asyncio
+import base64
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.table import Table
 
 from bench.common import REPOSITORY, Cluster, console
+from streams.capture import devices
+from streams.capture.signatures import Request, sign
 from streams.capture.spool import Spool
 from streams.capture.spool_files import Entry, encode_frame, identity
 from streams.errors import StreamsError
@@ -25,6 +29,7 @@ from streams.pipeline import topics
 
 _CONNECTIONS = 64
 _BATCH = 100
+_DEVICE = "LGG/SRT-07/1"
 # Requests a second that the gateway promises, by their records: 10,000 records in batches, 1,000 alone.
 _PROMISED = {_BATCH: 100, 1: 1_000}
 
@@ -51,11 +56,18 @@ class Load:
 
 
 class Server:
-    """A gateway as a process of its own."""
+    """A gateway as a process of its own; with `signed`, one that takes the requests of one enrolled device only."""
 
-    def __init__(self, given: Cluster, folder: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "streams.cli", "gateway", "--insecure-local", "--port", "0"]
-        command += ["--data", str(folder), *options]
+    def __init__(self, given: Cluster, folder: Path, *options: str, signed: bool = False) -> None:
+        command = [sys.executable, "-m", "streams.cli", "gateway", "--port", "0", "--data", str(folder), *options]
+        self.key: Ed25519PrivateKey | None = None
+        if signed:
+            private, public = devices.new_key()
+            self.key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(private))
+            enrolled = devices.Device(_DEVICE, ("LGG",), ("SRT-07",), 1e9, public_key=public)
+            devices.Registry(folder / "devices.json").add(enrolled)
+        else:
+            command.append("--insecure-local")
         if shutil.which("taskset"):
             command = ["taskset", "-c", "0", *command]
         environment = {
@@ -81,15 +93,18 @@ class Server:
         self._errors.close()
 
 
-def request(number: int, records: int) -> bytes:
-    """A whole request: `records` scans that nobody has sent before."""
+def request(number: int, records: int, key: Ed25519PrivateKey | None) -> bytes:
+    """A whole request: `records` scans that nobody has sent before, signed with `key` if there is one."""
     body = b"\n".join(
         b'{"event_id":"bench-%d-%d","parcel_id":"LP%014d","kind":"SORTED","event_time":%d,"site":"LGG",'
         b'"station":"SRT-07","lane":"R-DE","device_id":"LGG/SRT-07/1","device_seq":%d}'
         % (number, each, number * records + each, 1772337600000 + number, number)
         for each in range(records)
     )
-    head = ("POST /scans HTTP/1.1", "Host: bench", "Content-Type: application/x-ndjson", f"Content-Length: {len(body)}")
+    kind = {"content-type": "application/x-ndjson"}
+    headers = kind | (sign(key, _DEVICE, Request("POST", "/scans", "", kind), body) if key is not None else {})
+    head = ["POST /scans HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
+    head += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*head, "", ""]).encode() + body
 
 
@@ -107,20 +122,20 @@ async def _connection(port: int, requests: "asyncio.Queue[tuple[float, bytes] | 
     writer.close()
 
 
-async def _press(port: int, records: int, seconds: float, rate: float | None, first: int) -> Load:
+async def _press(server: Server, records: int, seconds: float, rate: float | None, first: int) -> Load:
     """As many requests as it takes (rate None), or `rate` a second, evenly."""
     queue: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue(_CONNECTIONS if rate is None else 0)
     answers: list[float] = []
-    connections = [asyncio.create_task(_connection(port, queue, answers)) for _ in range(_CONNECTIONS)]
+    connections = [asyncio.create_task(_connection(server.port, queue, answers)) for _ in range(_CONNECTIONS)]
     begun, number = time.perf_counter(), 0
     while (now := time.perf_counter()) - begun < seconds:
         if rate is not None:
             due = begun + number / rate
             if due > now:
                 await asyncio.sleep(due - now)
-            await queue.put((due, request(first + number, records)))
+            await queue.put((due, request(first + number, records, server.key)))
         else:
-            await queue.put((time.perf_counter(), request(first + number, records)))
+            await queue.put((time.perf_counter(), request(first + number, records, server.key)))
         number += 1
     for _ in connections:
         await queue.put(None)
@@ -129,9 +144,9 @@ async def _press(port: int, records: int, seconds: float, rate: float | None, fi
 
 
 def _both(server: Server, records: int, seconds: float, first: int) -> dict[str, Any]:
-    asyncio.run(_press(server.port, records, 1.0, None, first))
-    full = asyncio.run(_press(server.port, records, seconds, None, first + 10_000_000))
-    half = asyncio.run(_press(server.port, records, seconds, _PROMISED[records] / 2, first + 20_000_000))
+    asyncio.run(_press(server, records, 1.0, None, first))
+    full = asyncio.run(_press(server, records, seconds, None, first + 10_000_000))
+    half = asyncio.run(_press(server, records, seconds, _PROMISED[records] / 2, first + 20_000_000))
     figures = full.figures(records)
     return {**figures, "at_half_of_the_promise": half.figures(records)}
 
@@ -163,11 +178,16 @@ def measure(given: Cluster, seconds: float) -> dict[str, Any]:
     topics.apply(given.settings, topics.plan(given.settings))
     result: dict[str, Any] = {}
     folder = Path(tempfile.mkdtemp(dir=given.scratch))
-    for name, options in (("gateway", ()), ("without_spool", ("--without-spool",))):
+    variants: tuple[tuple[str, tuple[str, ...], bool], ...] = (
+        ("gateway", (), False),
+        ("signed", (), True),
+        ("without_spool", ("--without-spool",), False),
+    )
+    for name, options, signed in variants:
         for kind, records in (("batches", _BATCH), ("single", 1)):
             with (
                 console.status(f"{name}, {records} records a request"),
-                Server(given, folder / f"{name}-{kind}", *options) as server,
+                Server(given, folder / f"{name}-{kind}", *options, signed=signed) as server,
             ):
                 result.setdefault(name, {})[kind] = _both(server, records, seconds, 0)
     with console.status("the spool alone"):
@@ -180,7 +200,8 @@ def show(result: dict[str, Any]) -> None:
     table = Table(title="The gateway on one core; times at 5,000 records/s in batches, 500/s alone")
     for name in ("", "requests/s", "records/s", "p50 ms", "p99 ms"):
         table.add_column(name, justify="left" if not name else "right")
-    for title, name in (("gateway", "gateway"), ("the same server, spool off", "without_spool")):
+    titles = {"gateway": "gateway", "signed": "gateway, signed", "without_spool": "the same server, spool off"}
+    for name, title in titles.items():
         for kind, records in (("batches", _BATCH), ("single", 1)):
             found = result[name][kind]
             half = found["at_half_of_the_promise"]
