@@ -25,8 +25,6 @@ _CONTENT_BYTES: Final = 8
 _PLACES: Final = 1 << 16
 # In front of the key of an archived event: its content, then who sent it.
 _ARCHIVED: Final = b"\1"
-# Fields in front of record_time that are texts (True) or numbers (False), by schema.
-_BEFORE_RECORD_TIME: Final = {"Scan": (True, True, False, False, False), "Advice": (True, True, False)}
 
 
 class Remembered(NamedTuple):
@@ -141,10 +139,8 @@ class Contents:
 
     def __init__(self) -> None:
         schemas = load_schemas()
-        self._before = {
-            b"\0" + schemas.id(name).to_bytes(4, "big"): (fields, name == "Scan")
-            for name, fields in _BEFORE_RECORD_TIME.items()
-        }
+        # By the first bytes of a value: the fields in front of record_time, and whether site and station follow it.
+        self._before = {schemas.frame(name, b""): _before(schemas.current(name)) for name in ("Scan", "Advice")}
 
     def of_value(self, value: bytes) -> Remembered:
         """Of a record of hub.scans; nothing, where it was written by a version with another schema."""
@@ -224,6 +220,16 @@ def remember(entries: Iterable[Entry], known: Known, events: Events) -> None:
             known.add({entry.identity: said})
         if entry.target == Target.ARCHIVE:
             events.add({entry.identity: Archived(archived_by(entry.key)[0], entry.value)})
+
+
+def _before(schema: Mapping[str, Any]) -> tuple[tuple[bool, ...], bool]:
+    """Whether each field in front of record_time is a text, else a number; and whether site and station follow."""
+    names = [field["name"] for field in schema["fields"]]
+    at = names.index("record_time")
+    return tuple(field["type"] == "string" for field in schema["fields"][:at]), names[at + 1 :][:2] == [
+        "site",
+        "station",
+    ]
 
 
 def _behind_number(value: bytes, at: int) -> int:

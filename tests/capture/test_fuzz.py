@@ -17,7 +17,7 @@ from streams.capture import avro_bodies
 from streams.capture.documents import check_document, parse
 from streams.capture.event_hash import event_hash, namespaces
 from streams.capture.intake import Intake, Sender, TooManyError
-from streams.capture.known import Known
+from streams.capture.known import Contents, Known
 from streams.capture.mapping import map_event
 from streams.capture.spool_files import Damage, encode_frame, identity, read_frames, segment_path
 from streams.domain.capture_happenings import RESULTS
@@ -27,6 +27,7 @@ from tests.capture.test_documents import BAG, GOOD
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 hard = settings(max_examples=EXAMPLES, deadline=2_000, suppress_health_check=list(HealthCheck))
+CONTENTS = Contents()
 ANYBODY = Sender("", lambda _, __: True)
 
 
@@ -87,11 +88,18 @@ def test_avro(content: bytes) -> None:
 @given(spoilt(CONTAINERS) | spoilt([LINES]) | st.binary(max_size=300))
 @hard
 def test_records(content: bytes) -> None:
-    intake = Intake(Known())
-    for taken in (intake.ndjson(content, ANYBODY), intake.avro(content, ANYBODY, 1 << 16)):
-        assert taken.accepted + taken.duplicates + taken.refused == len(taken.results)
+    for read in (lambda intake: intake.ndjson(content, ANYBODY), lambda intake: intake.avro(content, ANYBODY, 1 << 16)):
+        taken = read(Intake(Known()))
+        assert taken.accepted + taken.duplicates + taken.conflicts + taken.refused == len(taken.results)
         assert {each["status"] for each in taken.results} <= set(RESULTS)
         assert len(taken.entries) == taken.accepted
+        # What is remembered now is what is read back after a restart, and what a repeat brings again.
+        assert taken.remembered == {entry.identity: CONTENTS.of_entry(entry) for entry in taken.entries}
+        known = Known()
+        known.add(taken.remembered)
+        again = read(Intake(known))
+        assert (again.accepted, again.duplicates) == (0, taken.accepted + taken.duplicates)
+        assert (again.conflicts, again.refused) == (taken.conflicts, taken.refused)
 
 
 JSON = st.recursive(
