@@ -26,7 +26,9 @@ RegistryFile = Annotated[
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name; the keyid of its signatures.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Its name; the keyid of its signatures. It may send as NAME/… too.")
+    ],
     site: Annotated[list[str], typer.Option(metavar="CODE", help="A site it may speak for, or *; repeatable.")],
     station: Annotated[
         list[str] | None, typer.Option(metavar="CODE", help="A station it may speak for; any when not given.")
@@ -42,6 +44,9 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Enrol a device or a partner. Its secret is printed once, and kept nowhere.
+
+    With --site '*' and no --station it speaks for everything: it sends advices, relays for other devices, and declares
+    wrong what others said.
 
     Examples:
       parcels devices add LGG/SRT-07/1 --site LGG --station SRT-07
