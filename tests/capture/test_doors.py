@@ -526,6 +526,14 @@ class TestAnIdStandsForOneRecord:
         # Whoever speaks for every place relays for everybody.
         assert self.send(enrolled, {**numbered, "device_id": "S8"}, partner=True) == ["accepted"]
 
+    def test_whoever_speaks_for_a_place_declares_wrong_what_another_device_said_there(self, enrolled: Enrolled) -> None:
+        other = "urn:parcels:device:S8:1"
+        assert self.send(enrolled, scan(other, device_id="S8"), partner=True) == ["accepted"]
+        void = scan(other, kind="VOID", voids=other, event_time="2026-03-01T06:00:00Z")
+        assert self.send(enrolled, void) == ["accepted"]
+        # Under the same id, and no obstacle to what it declares wrong.
+        assert self.send(enrolled, scan(other, device_id="S8"), partner=True) == ["duplicate"]
+
     def test_events_of_epcis_wear_no_other_name_either(self, enrolled: Enrolled) -> None:
         def event(**changes: Any) -> int:
             place = {"id": "urn:parcels:place:LGG:SRT-07"}

@@ -154,6 +154,8 @@ class TestScans:
             assert first.post("/events", named).status_code == 201
         known, archive = Known(), Events()
         remember(newest_entries(tmp_path / "spool", 100), known, archive)
+        places = {known.find(entry.identity) for entry in newest_entries(tmp_path / "spool", 100)}
+        assert {found.place for found in places if found is not None} == {("LGG", "SRT-07"), ("*", "*"), ("-", "-")}
         with running(tmp_path, known=known, events=archive) as second:
             said = second.scans(scan(), scan(kind="LOADED"), ADVICE, {**ADVICE, "service": "EXPRESS"}).json()
             assert [each["status"] for each in said["results"]] == ["duplicate", "refused", "duplicate", "refused"]
