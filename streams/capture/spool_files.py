@@ -145,7 +145,8 @@ def _body_at(content: bytes, at: int) -> bytes | None:
         return None
     magic, size, checksum = _HEAD.unpack_from(content, at)
     begin = at + _HEAD.size
-    if magic != MAGIC or size > LARGEST_FRAME or begin + size > len(content):
+    # Zeros behind the magic have the checksum of nothing: a write may be torn there.
+    if magic != MAGIC or not _BODY.size <= size <= LARGEST_FRAME or begin + size > len(content):
         return None
     body = content[begin : begin + size]
     return body if zlib.crc32(body) == checksum else None

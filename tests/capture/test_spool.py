@@ -213,6 +213,15 @@ def test_segments_are_deleted_when_sent_and_old_and_not_before(tmp_path: Path) -
     again.close()
 
 
+@pytest.mark.parametrize("zeros", [0, 1, 7, 8, 9, 4096])
+def test_zeros_behind_the_begin_of_a_frame_are_a_torn_write(tmp_path: Path, zeros: int) -> None:
+    torn = b"PSF1" + bytes(zeros)
+    segment_path(tmp_path, 1).write_bytes(frame("a") + torn)
+    damage = Damage()
+    assert [entry.key for each in read_frames(tmp_path, 1, damage=damage) for entry in each.entries] == [b"a"]
+    assert (damage.torn_bytes, damage.lost_bytes) == (len(torn), 0)
+
+
 def unsent(spool: Spool) -> list[bytes | None]:
     """Keys of what a sender would send now, in order."""
     return [
