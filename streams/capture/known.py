@@ -45,30 +45,35 @@ class BusyError(StreamsError):
     """Other content with the same identity is on its way to the disk right now: try again in a moment."""
 
 
-# So many records are remembered.
+# So many records are remembered at least.
 MOST: Final = 300_000
 
 
 class Known:
-    """The newest records by their identity; for one thread. About 130 bytes each."""
+    """The newest records by their identity, at least so many and at most twice as many; for one thread.
+
+    About 130 bytes each. They are forgotten a generation at a time: one dict of which the oldest are taken out again
+    and again is slow, because its begin is full of holes.
+    """
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         # Identity -> content and the number of the place, in one object.
-        self._said: dict[bytes, bytes] = {}
+        self._new: dict[bytes, bytes] = {}
+        self._old: dict[bytes, bytes] = {}
         self._places: list[Place | None] = [None]
         self._numbers: dict[Place | None, int] = {None: 0}
         self._storing: dict[bytes, bytes] = {}
 
     def __contains__(self, same: bytes) -> bool:
-        return same in self._said
+        return same in self._new or same in self._old
 
     def __len__(self) -> int:
-        return len(self._said)
+        return len(self._new) + len(self._old)
 
     def find(self, same: bytes) -> Remembered | None:
         """What is known of this record; None where it was never here, or is forgotten."""
-        said = self._said.get(same)
+        said = self._new.get(same) or self._old.get(same)
         if said is None:
             return None
         return Remembered(said[4:], self._places[int.from_bytes(said[:4], "little")])
@@ -76,11 +81,9 @@ class Known:
     def add(self, records: Mapping[bytes, Remembered]) -> None:
         """Remember these, which are on disk."""
         for same, (content, place) in records.items():
-            self._said[same] = self._number(place).to_bytes(4, "little") + content
-        surplus = len(self._said) - self._most
-        if surplus > 0:
-            for same in [same for same, _ in zip(self._said, range(surplus), strict=False)]:
-                del self._said[same]
+            self._new[same] = self._number(place).to_bytes(4, "little") + content
+        if len(self._new) >= self._most:
+            self._new, self._old = {}, self._new
 
     @contextlib.contextmanager
     def storing(self, records: Mapping[bytes, Remembered]) -> Iterator[None]:

@@ -167,9 +167,11 @@ class TestScans:
 
     def test_only_the_newest_are_remembered(self, tmp_path: Path) -> None:
         with running(tmp_path, known=Known(3)) as gateway:
-            gateway.scans(*[scan(f"a{number}") for number in range(5)])
-            said = gateway.scans(scan("a4"), scan("a0", kind="LOADED")).json()["results"]
-        assert [each["status"] for each in said] == ["duplicate", "accepted"]
+            for number in range(8):
+                gateway.scans(scan(f"a{number}"))
+                assert min(number + 1, 3) <= len(gateway.gateway.intake.known) < 6
+            said = gateway.scans(*[scan(f"a{number}") for number in (5, 6, 7)], scan("a0", kind="LOADED")).json()
+        assert [each["status"] for each in said["results"]] == ["duplicate", "duplicate", "duplicate", "accepted"]
 
     def test_of_two_records_with_one_id_at_the_same_time_one_waits(self, gateway: Running) -> None:
         known = gateway.gateway.intake.known
