@@ -63,6 +63,7 @@ SWEEP_ROWS = 4096
 # As many as fit, with their columns, into a core's cache: a third faster than a whole batch at once.
 _STATES_AT_A_TIME: Final = 500
 _MILESTONES_AT_A_TIME: Final = 2_000
+_ALERTS_AT_A_TIME: Final = 20_000
 
 
 def _no_records() -> RecordBlock:
@@ -339,12 +340,21 @@ class ParcelStage:
 
     def _encode_alerts(self, out: Folded) -> RecordBlock:
         count = int(out.counts[ALERTS])
+        return RecordBlock.joined(
+            [
+                self._encode_some_alerts(out._replace(alerts=out.alerts[first : min(first + _ALERTS_AT_A_TIME, count)]))
+                for first in range(0, count, _ALERTS_AT_A_TIME)
+            ]
+        )
+
+    def _encode_some_alerts(self, out: Folded) -> RecordBlock:
+        count = len(out.alerts)
         tools = codecs.alerts()
         frame, evidence = blank_frame(tools.widths[0], count), blank_frame(tools.widths[1], 2 * count)
         identities = np.empty(count * IDENTITIES_PER_ALERT * IDENTITY_BYTES, np.uint8)
         emit_alerts(self.table.arrays, out, count, frame, tools.columns, evidence, identities)
         return RecordBlock(
-            *self._keys(np.ascontiguousarray(out.alerts["row"][:count]), count),
+            *self._keys(np.ascontiguousarray(out.alerts["row"]), count),
             *tools.encoder.encode(count, [frame, evidence], (self.table.arrays.heap, identities)),
         )
 
