@@ -103,6 +103,9 @@ def _has_control_characters(buffer: Bytes, at: int, size: int) -> bool:
     for i in range(at, at + size):
         if buffer[i] < 32 or buffer[i] == 127:
             return True
+        # U+0080 to U+009F, of which terminals obey some as they obey an escape.
+        if buffer[i] == 0xC2 and i + 1 < at + size and buffer[i + 1] < 0xA0:
+            return True
     return False
 
 
@@ -212,6 +215,23 @@ def _void_identity(a: Arrays, b: Batch, c: ScanColumns, i: int) -> tuple[np.uint
     return identity(a.scratch, 0, size + 9)
 
 
+@compiled
+def _is_known(a: Arrays, b: Batch, c: ScanColumns, i: int, row: int, kind: int) -> bool:
+    """Whether the parcel has the record already."""
+    high, low = identity(b.buffer, b.values[c.event_id, i], int64(b.lengths[c.event_id, i]))
+    if kind == VOID:
+        high, low = _void_identity(a, b, c, i)
+    chunk = int64(a.rows[row]["head"])
+    left = int64(a.rows[row]["records"])
+    while left > 0:
+        for slot in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
+            if a.slots[slot]["high"] == high and a.slots[slot]["low"] == low:
+                return True
+        left -= CHUNK
+        chunk = int64(a.following[chunk])
+    return False
+
+
 @inlined
 def _identity_word(a: Arrays, high: np.uint64, low: np.uint64) -> int:
     put_big_endian(a.scratch, 0, high)
@@ -275,7 +295,10 @@ def fold(
         row = row_of(a, b.buffer, b.values[c.parcel_id, i], int64(b.lengths[c.parcel_id, i]))
         kind = b.values[c.kind, i] if b.record[i] == SCAN else int64(ADVISED)
         if a.rows[row]["records"] >= RECORDS_PER_PARCEL or (kind == VOID and a.rows[row]["voids"] >= VOIDS_PER_PARCEL):
-            b.status[i] = _PARCEL_FULL
+            if _is_known(a, b, c, i, row, kind):
+                out.counts[DUPLICATES] += 1
+            else:
+                b.status[i] = _PARCEL_FULL
             continue
         # An advice or a VOID may change the direction of every scan, and a record what others count for.
         if (

@@ -63,7 +63,7 @@ def _id(limit: int) -> Callable[[str, Any], str]:
 
     def check(name: str, value: Any) -> str:
         checked = text(name, value)
-        if any(character < " " or character == "\x7f" for character in checked):
+        if any(character < " " or "\x7f" <= character <= "\x9f" for character in checked):
             raise ValueError(f"{name} is {_shown(value)}; it must not hold control characters")
         return checked
 

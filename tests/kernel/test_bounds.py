@@ -58,8 +58,8 @@ class TestIds:
     def test_a_parcel_id_has_no_control_characters(self, make):
         shows(
             lambda parcel_id: make(parcel_id=parcel_id),
-            [" ", "~", "a b", "\xa0"],
-            ["\0", "\0position", "P\n", "\tP", "P\x1fQ", "P\x7f", "\r"],
+            [" ", "~", "a b", "\xa0", "P\xa0", "P\xbf", "\xc2\xa0", "\u0100", "\u2080", "\u0480"],
+            ["\0", "\0position", "P\n", "\tP", "P\x1fQ", "P\x7f", "\r", "\x80", "\x9bP", "P\x9f", "é\x85"],
             Reason.BAD_PARCEL_ID,
         )
 
@@ -192,6 +192,9 @@ class TestFullParcels:
             said = stage.run([framed(record), framed(scan("e", "OTHER"))])
             assert said.refused == [(0, Reason.PARCEL_FULL)]
             assert b"FULL" not in dict(said.states)
+        # What it has already is a duplicate, as ever.
+        said = stage.run([values[0], values[-1], values[5_000]])
+        assert (said.refused, said.duplicates, len(said.states)) == ([], 3, 0)
         assert read("ParcelState", stage.run([framed(scan("f", "OTHER"))]).states[0][1])["version"] == 2
 
     def test_the_1001st_void(self):
@@ -199,6 +202,8 @@ class TestFullParcels:
         stage = ParcelStage(partition=0, partitions=1)
         said = stage.run(values)
         assert said.refused == [(1_000, Reason.PARCEL_FULL)]
+        again = stage.run([values[0], values[999], values[1_000]])
+        assert (again.refused, again.duplicates) == ([(2, Reason.PARCEL_FULL)], 2)
         restored = ParcelStage(partition=0, partitions=1)
         restored.restore([value for _, value in said.states])
         for same in (stage, restored):

@@ -156,6 +156,7 @@ class TestAWrongLine:
             (scan(event_id=""), "event_id has 0 bytes; it must have 1 to 1,024"),
             (scan(parcel_id="9" * 129), "parcel_id has 129 bytes; it must have 1 to 128"),
             (scan(parcel_id="a\x07"), "control characters"),
+            (scan(parcel_id="a\x9b1m"), "control characters"),
             (scan(parcel_id="\ud800"), "surrogate"),
             (scan(event_time="2026-03-01T09:00:00"), "event_time does not say its offset from UTC; write it like 2026"),
             (scan(event_time="yesterday"), "event_time is 'yesterday'; write it like 2026-03-01T04:00:00Z"),

@@ -107,6 +107,10 @@ final class HubRecords {
             if (bytes[i] >= 0 && bytes[i] < ' ' || bytes[i] == DELETE) {
                 return false;
             }
+            // U+0080 to U+009F, control characters too.
+            if (bytes[i] == (byte) 0xC2 && i + 1 < length && bytes[i + 1] < (byte) 0xA0) {
+                return false;
+            }
         }
         return true;
     }
