@@ -19,7 +19,7 @@ def clock(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Append the time to every partition of hub.scans, until SIGTERM.
+    """Append the time to every partition of hub.scans and hub.containers, until SIGTERM.
 
     Promises are broken and parcels fall silent when a Tick says that it is late enough; without a clock nothing does.
     Run two, on two machines: the later Tick counts, and one alone is enough.

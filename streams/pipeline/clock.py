@@ -1,4 +1,4 @@
-"""The clock of the log: a Tick every so often to every partition of hub.scans, also to those where nothing happens.
+"""The clock of the logs: a Tick every so often to every partition of both, also to those where nothing happens.
 
 Deadlines fire when a Tick passes them, so this is the only place where the wall clock enters. Several clocks may run,
 on several machines: the largest Tick of a partition counts, so one that lags or stops changes nothing.
@@ -17,7 +17,7 @@ from streams.errors import StreamsError
 from streams.pipeline.clients import is_fatal, partitions_of, producer
 from streams.pipeline.schemas import load_schemas
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import SCANS
+from streams.pipeline.topics import CONTAINERS, SCANS
 
 # A Tick that did not arrive by then is let go: a later one says more.
 _DELIVERY_MS: Final = 5_000
@@ -34,10 +34,10 @@ class Clock:
         """`name`: written into each Tick, so that a clock that goes wrong can be found.
 
         Raises:
-            Misconfigured: hub.scans does not exist.
+            Misconfigured: hub.scans or hub.containers does not exist.
             StreamsError: no broker answers.
         """
-        self._topic = settings.prefix + SCANS
+        topics = [settings.prefix + name for name in (SCANS, CONTAINERS)]
         self._name = name
         self._every = every_seconds
         self._tell = tell
@@ -48,7 +48,8 @@ class Clock:
         self._producer = producer(
             settings, error_cb=self._on_error, linger_ms=0, message_timeout_ms=_DELIVERY_MS, compression_type="none"
         )
-        self._partitions = partitions_of(self._producer, self._topic)
+        # Name of each log, and how many partitions it has.
+        self._partitions = {topic: partitions_of(self._producer, topic) for topic in topics}
 
     def stop(self) -> None:
         """Stop after the Tick on its way. Safe in a signal handler."""
@@ -60,7 +61,14 @@ class Clock:
         Raises:
             StreamsError: the producer is broken beyond repair.
         """
-        self._tell("started", {"topic": self._topic, "partitions": self._partitions, "every_seconds": self._every})
+        self._tell(
+            "started",
+            {
+                "topics": ",".join(self._partitions),
+                "partitions": sum(self._partitions.values()),
+                "every_seconds": self._every,
+            },
+        )
         told = time.monotonic()
         while not self._stop.is_set():
             if self._dead is not None:
@@ -83,9 +91,10 @@ class Clock:
         body = io.BytesIO()
         fastavro.schemaless_writer(body, schemas.current("Tick"), {"hub_time": hub_time, "clock": self._name})
         value = schemas.frame("Tick", body.getvalue())
-        for partition in range(self._partitions):
+        places = ((topic, number) for topic, partitions in self._partitions.items() for number in range(partitions))
+        for topic, partition in places:
             try:
-                self._producer.produce(self._topic, value, partition=partition, on_delivery=self._delivered)
+                self._producer.produce(topic, value, partition=partition, on_delivery=self._delivered)
             except KafkaException as error:
                 self._on_error(error.args[0])
                 return

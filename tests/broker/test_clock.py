@@ -10,14 +10,14 @@ import fastavro
 
 from streams.pipeline.clients import read_to_end
 from streams.pipeline.schemas import load_schemas
-from streams.pipeline.topics import SCANS, apply, plan
+from streams.pipeline.topics import CONTAINERS, SCANS, apply, plan
 from tests.faults.harness import Chronicle, Crew, Installation, positions, wait_until
 
 
-def ticks(settings):
+def ticks(settings, topic=SCANS):
     tick = load_schemas().current("Tick")
     found = {}
-    for message in read_to_end(settings, settings.prefix + SCANS):
+    for message in read_to_end(settings, settings.prefix + topic):
         assert message.key() is None
         read = fastavro.schemaless_reader(io.BytesIO(message.value()[5:]), tick, None)
         found.setdefault(message.partition(), []).append((read["hub_time"].timestamp(), read["clock"]))
@@ -49,6 +49,7 @@ def test_two_clocks_tick_into_every_partition_until_sigterm(settings):
         errors = [process.communicate(timeout=30)[1] for process in clocks]
     assert [process.returncode for process in clocks] == [0, 0], errors
     assert all("parcels.clock.started" in text and "parcels.clock.stopped" in text for text in errors)
+    assert sorted(ticks(settings, CONTAINERS)) == [0, 1, 2, 3]
     found = ticks(settings)
     assert sorted(found) == [0, 1, 2, 3]
     for told in found.values():
