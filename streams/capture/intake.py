@@ -31,6 +31,8 @@ from streams.pipeline.record_lines import Reader
 
 MAX_RECORDS: Final = 10_000
 LINE_BYTES: Final = 64 << 10
+# An event of a container lists its children.
+LARGEST_LINE_BYTES: Final = 1 << 20
 # An EPCIS event of one line may name any number of objects, and each becomes a record with all of the event's words.
 MAX_OBJECTS: Final = 50_000
 # What one request may become; well below the largest frame that the spool reads back.
@@ -134,24 +136,27 @@ class Intake:
         if sender.may_tick and isinstance(said, dict) and said.get("type") == "tick":
             line = self._reader(said)
             assert line.value is not None
-            taken.entries.append(Entry(Target.SCANS, identity("tick"), None, line.value))
+            # To both logs: each has a time of its own.
+            taken.entries += [
+                Entry(target, identity("tick"), None, line.value) for target in (Target.SCANS, Target.CONTAINERS)
+            ]
             taken.accepted += 1
             return {"status": "accepted"}
         # 1. Is it right? 2. May the sender say it? 3. Is it known? Nobody learns of another's records by asking.
         record = _record(said, sender, now)
         line = self._reader(record)
         assert line.value is not None
-        place = (record["site"], record["station"]) if record["type"] == "scan" else EVERYWHERE
+        place = EVERYWHERE if record["type"] == "advice" else (record["site"], record["station"])
         if not sender.may_speak_for(*place):
             of = shown(" ".join(place)) if place is not EVERYWHERE else "every place, as an advice does"
             raise OutOfScopeError(f"{sender.name} may not speak for {of}")
         self._check_names(sender, record["event_id"], record.get("device_id"), record.get("voids"))
         self._check_void(record, sender)
-        same, remembered = scan_identity(record), self._contents.of_value(line.value)
+        same, remembered = record_identity(record), self._contents.of_value(line.value)
         if self._is_known(same, remembered.content, taken, record["event_id"]):
             taken.duplicates += 1
             return {"status": "duplicate", "event_id": record["event_id"]}
-        taken.entries.append(Entry(Target.SCANS, same, line.key, line.value))
+        taken.entries.append(Entry(_target(record), same, line.key, line.value))
         taken.remembered[same] = remembered
         taken.accepted += 1
         return {"status": "accepted", "event_id": record["event_id"]}
@@ -178,19 +183,14 @@ class Intake:
             taken.duplicates += 1
             return False
         entries, remembered = [], dict[bytes, Remembered]()
-        for scan in mapped.scans:
-            line = self._reader(scan)
+        for record in (*mapped.scans, *mapped.containers):
+            line = self._reader(record)
             assert line.value is not None
-            about, what = scan_identity(scan), self._contents.of_value(line.value)
+            about, what = record_identity(record), self._contents.of_value(line.value)
             # The same as a record of /scans, perhaps; then that one counts.
             if not self._is_known(about, what.content, taken, event.event_id):
-                entries.append(Entry(Target.SCANS, about, line.key, line.value))
+                entries.append(Entry(_target(record), about, line.key, line.value))
                 remembered[about] = what
-        for each in mapped.containers:
-            key = each.container_id.encode()
-            declared = str(each.event_time) if each.voids is not None else ""
-            about = identity(each.event_id, each.container_id, declared)
-            entries.append(Entry(Target.CONTAINERS, about, key, each.encoded()))
         archived = Archived(sender.name, _kept(event, now))
         entries.append(Entry(Target.ARCHIVE, same, archive_key(sender.name, content), archived.event))
         taken.bytes += sum(len(entry.value) + len(entry.key or b"") for entry in entries)
@@ -205,21 +205,20 @@ class Intake:
         return True
 
     def _check_scope(self, event: CheckedEvent, mapped: Mapped, sender: Sender) -> None:
-        places = {(scan["site"], scan["station"]) for scan in mapped.scans}
-        places |= {(container.site, container.station) for container in mapped.containers}
+        places = {(record["site"], record["station"]) for record in (*mapped.scans, *mapped.containers)}
         # What gives no scan is kept as well, and holds a claim about a place.
         places |= set(places_of(event.raw))
         if not all(sender.may_speak_for(*place) for place in places):
             raise OutOfScopeError("the sender may not speak for this place")
         declared = event.event_id if event.raw.get("errorDeclaration") is not None else None
-        devices = {scan["device_id"] for scan in mapped.scans} | {each.device_id for each in mapped.containers}
+        devices = {record["device_id"] for record in (*mapped.scans, *mapped.containers)}
         for device in devices or {""}:
             # A URI is a sensor; names of senders are none.
             self._check_names(sender, str(event.event_id), device if ":" not in device else "", declared)
         if declared is not None:
             certified = event.event_id == event.hash
             void = {"event_id": declared, "parcel_id": "", "voids": declared}
-            for each in (void, *mapped.scans):
+            for each in (void, *mapped.scans, *mapped.containers):
                 self._check_void(each, sender, certified=certified)
 
     def _check_names(self, sender: Sender, event_id: str, device: str | None, voids: str | None) -> None:
@@ -241,7 +240,7 @@ class Intake:
         if voids.startswith(_DEVICE) and sender.may_speak_as(_device_of(voids)):
             return
         # As a record of its own, and as an event of EPCIS.
-        about = (identity(voids, record["parcel_id"], ""), identity(voids, ""))
+        about = (record_identity({**record, "kind": None, "event_id": voids}), identity(voids, ""))
         places = [found.place for found in map(self.known.find, about) if found is not None and found.place is not None]
         if not all(sender.may_speak_for(*place) for place in places):
             raise OutOfScopeError(f"{sender.name} may not declare wrong what another place said")
@@ -288,8 +287,8 @@ def event_identity(event: Mapping[str, Any], event_id: str) -> bytes:
     return identity(event_id, utc(str(declaration["declarationTime"])) if declaration else "")
 
 
-def scan_identity(record: Mapping[str, Any]) -> bytes:
-    """What makes a scan or an advice the same when it comes again, as the worker sees it.
+def record_identity(record: Mapping[str, Any]) -> bytes:
+    """What makes a scan, an advice or an event of a container the same when it comes again, as the worker sees it.
 
     A VOID may have the event_id of what it declares wrong, and is told apart by the time of the declaration.
     """
@@ -297,7 +296,13 @@ def scan_identity(record: Mapping[str, Any]) -> bytes:
     if record.get("kind") == "VOID":
         time = record.get("event_time")
         declared = str(milliseconds(time) if isinstance(time, str) else time)
+    if record.get("type") == "container":
+        return identity("container", record["event_id"], record["container_id"], declared)
     return identity(record["event_id"], record["parcel_id"], declared)
+
+
+def _target(record: Mapping[str, Any]) -> Target:
+    return Target.CONTAINERS if record["type"] == "container" else Target.SCANS
 
 
 def problems_for(problems: Sequence[Problem]) -> list[dict[str, str]]:
@@ -311,16 +316,19 @@ def _record(said: Any, sender: Sender, now: int) -> dict[str, Any]:
         raise ValueError("a line is a JSON object")  # noqa: TRY004 - one class for all that may be wrong with a line
     record = {**said, "record_time": now}
     kind = record.setdefault("type", "scan")
-    if kind not in ("scan", "advice"):
-        raise ValueError(f"type is {shown(kind)}; a gateway takes scan and advice")
-    if kind == "scan" and not record.get("device_id") and sender.name:
+    if kind not in ("scan", "container", "advice"):
+        raise ValueError(f"type is {shown(kind)}; a gateway takes scan, container and advice")
+    if kind == "container" and (record.get("inferred_from") is not None or record.get("path")):
+        raise ValueError("what follows from other events of containers is not taken here")
+    if kind != "advice" and not record.get("device_id") and sender.name:
         record["device_id"] = sender.name
     if record.get("event_id") is None:
         device, sequence = record.get("device_id"), record.get("device_seq")
         if kind == "advice" or not isinstance(device, str) or not device or type(sequence) is not int:
-            raise ValueError("event_id is missing: give it, or device_id and device_seq of a scan")
+            raise ValueError("event_id is missing: give it, or device_id and device_seq")
         record["event_id"] = f"urn:parcels:device:{device}:{sequence}"
-    needed = ("event_id", "parcel_id", "site", "station") if kind == "scan" else ("event_id", "parcel_id")
+    needed = ["event_id", "container_id" if kind == "container" else "parcel_id"]
+    needed += [] if kind == "advice" else ["site", "station"]
     wrong = [name for name in needed if not isinstance(record.get(name), str)]
     if wrong:
         raise ValueError(f"{wrong[0]} is {shown(record.get(wrong[0]))}; it must be a text")
@@ -332,11 +340,14 @@ def _lines(body: bytes) -> Iterator[Any]:
         text = line.strip()
         if not text:
             continue
-        if len(text) > LINE_BYTES:
-            yield ValueError(f"the line is longer than {LINE_BYTES:,} bytes")
+        if len(text) > LARGEST_LINE_BYTES:
+            yield ValueError(f"the line is longer than {LARGEST_LINE_BYTES:,} bytes")
             continue
         try:
-            yield _DECODER.decode(text.decode())
+            said = _DECODER.decode(text.decode())
+            if len(text) > LINE_BYTES and (not isinstance(said, dict) or said.get("type") != "container"):
+                raise ValueError(f"the line is longer than {LINE_BYTES:,} bytes")
+            yield said
         except RecursionError:
             yield ValueError("brackets are nested too deep; a record is flat")
         except UnicodeDecodeError:

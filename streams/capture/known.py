@@ -143,10 +143,12 @@ class Contents:
     def __init__(self) -> None:
         schemas = load_schemas()
         # By the first bytes of a value: the fields in front of record_time, and whether site and station follow it.
-        self._before = {schemas.frame(name, b""): _before(schemas.current(name)) for name in ("Scan", "Advice")}
+        self._before = {
+            schemas.frame(name, b""): _before(schemas.current(name)) for name in ("Scan", "Advice", "ContainerEvent")
+        }
 
     def of_value(self, value: bytes) -> Remembered:
-        """Of a record of hub.scans; nothing, where it was written by a version with another schema."""
+        """Of a record of either log; nothing, where it was written by a version with another schema."""
         fields, has_place = self._before.get(value[:5], ((), False))
         if not fields:
             return Remembered(b"", None)
@@ -162,7 +164,7 @@ class Contents:
 
     def of_entry(self, entry: Entry) -> Remembered | None:
         """Of an entry of the spool; None for those that no repeat is known by."""
-        if entry.target == Target.SCANS:
+        if entry.target in (Target.SCANS, Target.CONTAINERS):
             return None if entry.key is None else self.of_value(entry.value)
         if entry.target != Target.ARCHIVE:
             return None

@@ -3,9 +3,8 @@
 An event that says nothing of a parcel or a container gives neither: it is kept as it came and that is all.
 """
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -13,7 +12,7 @@ from streams.capture import vocabulary as words
 from streams.capture.checks import milliseconds, offset_minutes
 from streams.domain.identifiers import identify
 from streams.domain.kinds import KINDS
-from streams.domain.limits import EVENT_ID_BYTES, WORD_BYTES
+from streams.domain.limits import CONTAINER_ID_BYTES, EVENT_ID_BYTES, PARCEL_ID_BYTES, WORD_BYTES
 
 # A business step of CBV -> kind of scan.
 _BY_STEP: Final = {
@@ -47,42 +46,21 @@ _PARCELS: Final = frozenset({"s10", "sscc"})
 _PARCEL: Final = "urn:parcels:parcel:"
 _CONTAINER: Final = "urn:parcels:container:"
 _PLACE: Final = "urn:parcels:place:"
+_AGGREGATIONS: Final = ("AggregationEvent", "AssociationEvent")
+_PACKS: Final = ("PACKED", "UNPACKED")
+# Bytes of the children that one record names; it is below 1 MiB with everything else that it says.
+_LIST_BYTES: Final = 768 << 10
 # Where nothing is said: a scan's place is never empty.
 NOWHERE: Final = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerEvent:
-    """Something happened to a bag, a ULD or another container; for `hub.containers`."""
-
-    event_id: str
-    container_id: str
-    kind: str
-    action: str
-    event_time: int
-    utc_offset_minutes: int
-    record_time: int
-    site: str
-    station: str
-    # What it was put into or taken out of, and what of it is in it, as far as the event says.
-    parent_id: str | None
-    children: tuple[str, ...]
-    lane: str | None
-    device_id: str
-    voids: str | None
-
-    def encoded(self) -> bytes:
-        """As it is kept: JSON with sorted keys."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
     """What one event gives."""
 
-    # As records of type "scan" (docs/files.md).
+    # As records of type "scan", and of type "container" (docs/files.md).
     scans: tuple[dict[str, Any], ...]
-    containers: tuple[ContainerEvent, ...]
+    containers: tuple[dict[str, Any], ...]
 
 
 def map_event(
@@ -162,33 +140,82 @@ class _Mapper:
 
     def mapped(self) -> Mapped:
         event = self._event
+        if event["type"] in _AGGREGATIONS:
+            return Mapped((), tuple(self._aggregated()))
         kind = kind_of(event)
-        scans: list[dict[str, Any]] = []
-        containers: list[ContainerEvent] = []
-        if event["type"] == "AggregationEvent":
-            # What the aggregation itself says, where the step says nothing.
-            kind = kind or {"ADD": "PACKED", "DELETE": "UNPACKED"}.get(event["action"])
         if kind is None or event["type"] == "TransformationEvent":
             return Mapped((), ())
         parent = event.get("parentID")
         container = object_of(parent)[1] if isinstance(parent, str) else self._said("container_id")
-        listed = [object_of(each) for name in ("epcList", "childEPCs") for each in event.get(name, [])]
-        for role, identifier in listed:
-            if role == "parcel" and len(identifier.encode()) <= 128:
+        scans: list[dict[str, Any]] = []
+        containers: list[dict[str, Any]] = []
+        for role, identifier in map(object_of, event.get("epcList", [])):
+            if role == "parcel" and _fits(identifier, PARCEL_ID_BYTES):
                 scans.append(self._scan(identifier, kind, container))
             elif role == "container":
-                containers.append(self._container(identifier, kind, container, ()))
-        if isinstance(parent, str) and event["type"] in ("AggregationEvent", "AssociationEvent"):
-            inside = tuple(identifier for _, identifier in listed)
-            containers.append(self._container(object_of(parent)[1], kind, None, inside))
+                containers += self._seen(identifier, kind, container)
         return Mapped(tuple(scans), tuple(containers))
 
+    def _aggregated(self) -> Iterator[dict[str, Any]]:
+        """What an aggregation says of the parent, and of the containers that it puts in or takes out.
+
+        Of the parcels it says nothing to them: what was put in and taken out follows from the parent's events.
+        """
+        event, kind = self._event, kind_of(self._event)
+        parent, action = event.get("parentID"), event["action"]
+        if not isinstance(parent, str):
+            return
+        container = object_of(parent)[1]
+        aggregation = {"ADD": "PACKED", "DELETE": "UNPACKED"}.get(action) or (kind if kind in _PACKS else None)
+        listed = [object_of(each) for each in event.get("childEPCs", [])]
+        if aggregation is None:
+            # Seen with what is in it: that follows from what was put in.
+            yield from self._seen(container, kind, None) if kind is not None else ()
+            return
+        children = [
+            (role, each)
+            for role, each in listed
+            if role and _fits(each, PARCEL_ID_BYTES if role == "parcel" else CONTAINER_ID_BYTES)
+        ]
+        if action == "DELETE" and not listed and not event.get("childQuantityList"):
+            yield from self._event_of(container, "UNPACKED", self._id)
+        for number, part in enumerate(_portions(children), start=1):
+            # A list that is too long for a record goes on in the next.
+            event_id = self._id if number == 1 else f"{self._id}#{number}"
+            named = {f"{role}s": [each for its, each in part if its == role] for role in ("parcel", "container")}
+            yield from self._event_of(container, aggregation, event_id, **named)
+        if kind is not None and kind not in _PACKS:
+            # Loaded into it, say: so those were that can be seen to have been, and what they hold with them.
+            for each in [each for role, each in children if role == "container"]:
+                yield from self._seen(each, kind, None)
+
+    def _seen(self, container_id: str, kind: str, parent: str | None) -> Iterator[dict[str, Any]]:
+        """A scan of a container, or that it was itself put into another one or taken out of it."""
+        if kind == "ADVISED" or (kind in _PACKS and not parent):
+            return
+        more = {"parent_id": parent} if kind in _PACKS else {}
+        yield from self._event_of(container_id, kind, self._id, **more)
+
+    def _event_of(self, container_id: str, kind: str, event_id: str, **more: Any) -> Iterator[dict[str, Any]]:
+        if not _fits(container_id, CONTAINER_ID_BYTES) or not _fits(event_id, EVENT_ID_BYTES):
+            return
+        record = self._common(event_id, kind) | {"type": "container", "container_id": container_id}
+        # A declaration that it is wrong needs no more than its id.
+        yield record if self._declared() is not None else record | {name: each for name, each in more.items() if each}
+
     def _scan(self, parcel_id: str, kind: str, container: str | None) -> dict[str, Any]:
-        declared = self._declared()
-        scan: dict[str, Any] = {
-            "type": "scan",
-            "event_id": self._id,
-            "parcel_id": parcel_id,
+        scan = self._common(self._id, kind) | {"type": "scan", "parcel_id": parcel_id}
+        if container:
+            scan["container_id"] = _cut(container)
+        weight = self._extensions.get("weight_g")
+        if isinstance(weight, int) and not isinstance(weight, bool) and 0 <= weight < 1 << 31:
+            scan["weight_g"] = weight
+        return scan
+
+    def _common(self, event_id: str, kind: str) -> dict[str, Any]:
+        """What scans and events of containers have in common."""
+        record: dict[str, Any] = {
+            "event_id": event_id,
             "kind": kind,
             "event_time": milliseconds(self._event["eventTime"]),
             "utc_offset_minutes": offset_minutes(self._event["eventTimeZoneOffset"]),
@@ -197,43 +224,15 @@ class _Mapper:
             "station": self._station,
             "device_id": self._device,
         }
-        for name, value in (
-            ("container_id", container),
-            ("lane", self._said("lane")),
-            ("reason", self._said("reason")),
-        ):
-            if value:
-                scan[name] = _cut(value)
-        weight = self._extensions.get("weight_g")
-        if isinstance(weight, int) and not isinstance(weight, bool) and 0 <= weight < 1 << 31:
-            scan["weight_g"] = weight
+        record |= {name: said for name in ("lane", "reason") if (said := self._said(name))}
         sequence = self._extensions.get("device_seq")
         if isinstance(sequence, int) and not isinstance(sequence, bool) and 0 <= sequence < 1 << 63:
-            scan["device_seq"] = sequence
+            record["device_seq"] = sequence
+        declared = self._declared()
         if declared is not None:
             # The declaration has the eventID of the event, as the standard wants it, and a time of its own.
-            scan |= {"kind": "VOID", "voids": self._id, "event_time": declared}
-        return scan
-
-    def _container(self, container_id: str, kind: str, parent: str | None, children: tuple[str, ...]) -> ContainerEvent:
-        declared = self._declared()
-        time = milliseconds(self._event["eventTime"]) or 0
-        return ContainerEvent(
-            self._id,
-            container_id,
-            kind if declared is None else "VOID",
-            str(self._event.get("action", "")),
-            time if declared is None else declared,
-            offset_minutes(self._event["eventTimeZoneOffset"]),
-            self._record_time,
-            self._site,
-            self._station,
-            parent,
-            children,
-            self._said("lane"),
-            self._device,
-            None if declared is None else self._id,
-        )
+            record |= {"kind": "VOID", "voids": event_id, "event_time": declared}
+        return record
 
     def _declared(self) -> int | None:
         """When this event was declared wrong; None where it was not."""
@@ -259,6 +258,24 @@ class _Mapper:
             if isinstance(device, str):
                 return _cut(device)
         return None
+
+
+def _portions(children: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """The children in order, as many at a time as a record has room for."""
+    part: list[tuple[str, str]] = []
+    size = 0
+    for role, each in children:
+        size += len(each.encode()) + 2
+        if size > _LIST_BYTES and part:
+            yield part
+            part, size = [], len(each.encode()) + 2
+        part.append((role, each))
+    if part:
+        yield part
+
+
+def _fits(identifier: str, limit: int) -> bool:
+    return len(identifier.encode()) <= limit
 
 
 def _own_place(uri: str) -> tuple[str, str]:

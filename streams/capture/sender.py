@@ -16,8 +16,9 @@ from streams.domain.capture_happenings import KafkaAway, KafkaBack, Watcher
 from streams.errors import StreamsError
 from streams.pipeline import clients
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import SCANS
+from streams.pipeline.topics import CONTAINERS, SCANS
 
+_TOPICS: Final = {int(Target.SCANS): SCANS, int(Target.CONTAINERS): CONTAINERS}
 # So many records are on their way at once.
 _CHUNK: Final = 10_000
 _FLUSH_SECONDS: Final = 0.1
@@ -41,9 +42,7 @@ class Sender:
     ) -> None:
         """topics: where each target goes, by its name in the catalogue; targets without one stay in the spool only."""
         self._spool, self._settings, self._watch = spool, settings, watch
-        self._topics = {
-            target: settings.prefix + name for target, name in (topics or {int(Target.SCANS): SCANS}).items()
-        }
+        self._topics = {target: settings.prefix + name for target, name in (topics or _TOPICS).items()}
         spool.send(self._topics)
         self._make_producer = producer
         self._stopping = threading.Event()
@@ -120,7 +119,8 @@ class Sender:
             position, sent = frame.end, self._spool.progress.sent_before(frame.end)
             for entry in frame.entries:
                 topic = self._topics.get(entry.target)
-                if topic is not None and entry.target not in sent:
+                # Before they had a log, events of containers were kept in a form that nobody reads.
+                if topic is not None and entry.target not in sent and entry.value[:1] != b"{":
                     messages.setdefault(topic, []).append({"key": entry.key, "value": entry.value})
                     count += 1
             if count >= _CHUNK:

@@ -29,7 +29,7 @@ class Target(IntEnum):
     """Where an entry goes."""
 
     SCANS = 0  # hub.scans
-    CONTAINERS = 1  # hub.containers; kept on disk until somebody sends them there
+    CONTAINERS = 1  # hub.containers
     ARCHIVE = 2  # nowhere: an EPCIS event as it came, and what no parcel is interested in
 
 

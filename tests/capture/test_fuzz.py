@@ -23,7 +23,7 @@ from streams.capture.spool_files import Damage, encode_frame, identity, read_fra
 from streams.domain.capture_happenings import RESULTS
 from streams.pipeline.schemas import load_schemas
 from tests.capture.reference_events import EVENTS, PREFIXES
-from tests.capture.test_documents import BAG, GOOD
+from tests.capture.test_documents import BAG, GOOD, SCAN
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 hard = settings(max_examples=EXAMPLES, deadline=2_000, suppress_health_check=list(HealthCheck))
@@ -135,7 +135,8 @@ def test_documents(content: bytes) -> None:
 def test_extensions_of_anything(event: dict[str, Any], name: str, value: Any) -> None:
     extended = {**event, f"urn:parcels:voc:{name}": value, "example:x": value}
     assert event_hash(extended, namespaces(PREFIXES)).startswith("ni:///sha-256;")
-    for kept in map_event({**BAG, **extended}, "urn:x:1", namespaces(PREFIXES), 0).scans:
+    mapped = [map_event({**each, **extended}, "urn:x:1", namespaces(PREFIXES), 0) for each in (BAG, SCAN)]
+    for kept in [record for each in mapped for record in (*each.scans, *each.containers)]:
         assert Intake(Known()).ndjson(json.dumps(kept).encode(), ANYBODY).accepted == 1
 
 

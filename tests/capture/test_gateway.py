@@ -24,6 +24,7 @@ from tests.capture.gateways import Running, running, scan
 from tests.capture.test_documents import BAG, SCAN
 from tests.capture.test_spool import Faulty
 
+CONTAINER = Decoder("ContainerEvent")
 EVENT = {"@context": events.PREFIXES, **SCAN}
 ANYBODY = Sender("", lambda _, __: True)
 ADVICE = {
@@ -274,10 +275,12 @@ class TestCapture:
         job = gateway.request("GET", answer.headers["location"]).json()
         assert (job["running"], job["success"], job["errors"]) == (False, True, [])
         assert job["captureErrorBehaviour"] == "rollback" and job["captureID"] in answer.headers["location"]
-        arrived, packed = logged(gateway)
+        (arrived,) = logged(gateway)
         assert (arrived["kind"], arrived["parcel_id"]) == ("ARRIVED", "RB123456785GB")
+        (packed,) = (CONTAINER(entry.value) for entry in gateway.kept(1))
         assert (packed["kind"], packed["container_id"]) == ("PACKED", "https://id.gs1.org/00/106141412345678908")
-        assert len(gateway.kept(1)) == 1 and len(gateway.kept(2)) == 3
+        assert (packed["parcels"], packed["containers"]) == (["RB123456785GB"], [])
+        assert gateway.kept(1)[0].key == packed["container_id"].encode() and len(gateway.kept(2)) == 3
         archived = json.loads(gateway.kept(2)[2].value)
         assert archived["eventID"].startswith("ni:///sha-256;") and archived["recordTime"]
         assert archived["ilmd"] == events.TRANSFORMED["ilmd"]
