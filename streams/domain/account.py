@@ -134,7 +134,13 @@ def look(promises: Promises, records: Iterable[Record], now: int | None) -> Look
     finished = stage in (*_ENDS, "LOST")
     after = promises.retirement.finished if finished else promises.retirement.unfinished
     retires = None if after is None or not heard else max(heard) + after
-    nexts = [instant for instant in (*(clock.next for clock in clocks.values()), due, retires) if instant is not None]
+    # Of a parcel of which everything lies ahead nothing has been heard yet.
+    heard_from = None if heard or after is None else min((record.time for record in known), default=None)
+    nexts = [
+        instant
+        for instant in (*(clock.next for clock in clocks.values()), due, retires, heard_from)
+        if instant is not None
+    ]
     return Looked(live, journey, len(journeys), clocks, oddities, retires, min(nexts, default=None), seen)
 
 

@@ -27,7 +27,7 @@ record Promise(
                     false, hours(3), MOST, false),
             new Promise(
                     "sort", null, EnumSet.of(Kind.UNLOADED),
-                    EnumSet.of(Kind.SORTED, Kind.PACKED, Kind.LOADED, Kind.DISPATCHED),
+                    EnumSet.of(Kind.SORTED, Kind.LOADED, Kind.DISPATCHED),
                     false, hours(6), MOST, false),
             new Promise(
                     "customs", null, EnumSet.of(Kind.CUSTOMS_PRESENTED),
