@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import gateway, latency, memory, promises, recovery, report, throughput, ticks, workload
+from bench import containers, gateway, latency, memory, promises, recovery, report, throughput, ticks, workload
 from bench.common import RESULTS, cluster, console, machine
 from bench.programs import KafkaStreams, Mode
 from streams.errors import Misconfigured, StreamsError
 
-_MEASUREMENTS = ("live", "live_plain", "replay", "latency", "gateway")
+_MEASUREMENTS = ("live", "live_plain", "replay", "latency", "containers", "gateway")
+# Without the other program.
+_ALONE = {"containers", "gateway"}
 _MODES: tuple[Mode, ...] = ("live", "live_plain", "replay")
 # What stands beside the headline is run less often, so that all of it takes less than a quarter of an hour.
 _REPEAT_BESIDE = 2
@@ -29,7 +31,7 @@ def main() -> int:
         return promises.main(sys.argv[2:])
     options = _options()
     started = time.monotonic()
-    beside_peer = set(options.only) - {"gateway"}
+    beside_peer = set(options.only) - _ALONE
     if beside_peer:
         KafkaStreams.build()
     result: dict[str, Any] = {
@@ -48,12 +50,15 @@ def main() -> int:
         if "latency" in options.only:
             seconds, warm_up = (5, 5) if options.quick else (20, 15)
             result["latency"] = latency.measure(given, options.rate, seconds, warm_up, beside)
+        if "containers" in options.only:
+            result["containers"] = containers.measure(given, options.records // 2, beside)
         if "gateway" in options.only:
             result["gateway"] = gateway.measure(given.with_prefix("gateway"), 3 if options.quick else 10)
     if "gateway" in result:
         gateway.show(result["gateway"])
     if not beside_peer:
-        report.write(result, options.results / "gateway", time.strftime("%Y-%m-%d-%H%M%S"))
+        report.show(result)
+        report.write(result, options.results / "-".join(sorted(options.only)), time.strftime("%Y-%m-%d-%H%M%S"))
         return 0
     if result.get("live") and result.get("live_plain"):
         result["promises_cost"] = report.promises_cost(result)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from streams.cli.options import Bootstrap, Prefix, settings
+from streams.errors import Misconfigured
 
 
 def clock(
@@ -16,6 +17,9 @@ def clock(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Written into each Tick; host and process id when not given.")
     ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Append one Tick of this time instead, ISO 8601, and end.")
+    ] = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
@@ -24,9 +28,13 @@ def clock(
     Promises are broken and parcels fall silent when a Tick says that it is late enough; without a clock nothing does.
     Run two, on two machines: the later Tick counts, and one alone is enough.
 
+    --at is for a log of simulated or past days: nobody is told what follows from its last records before a Tick comes
+    after them.
+
     Examples:
       parcels clock
       parcels clock --every 0.5 --name hall-east
+      parcels clock --at 2026-03-04T00:00Z
     """
     import structlog
 
@@ -36,10 +44,26 @@ def clock(
 
     set_up()
     log = structlog.get_logger()
+    named = name or f"{socket.gethostname()}-{os.getpid()}"
+    if at is not None:
+        _tick_once(at, named, bootstrap, prefix)
+        return
 
     def tell(what: str, figures: dict[str, object]) -> None:
         (log.warning if what == "behind" else log.info)(f"parcels.clock.{what}", **figures)
 
-    made = Clock(settings(bootstrap, prefix), name or f"{socket.gethostname()}-{os.getpid()}", every, tell)
+    made = Clock(settings(bootstrap, prefix), named, every, tell)
     stop_on_signals(made.stop)
     made.run()
+
+
+def _tick_once(at: str, name: str, bootstrap: str | None, prefix: str | None) -> None:
+    from streams.pipeline.feed import Encoded, Feed
+    from streams.pipeline.record_lines import Reader
+
+    try:
+        tick = Reader()({"type": "tick", "hub_time": at, "clock": name})
+    except ValueError as error:
+        raise Misconfigured(f"--at: {error}") from None
+    with Feed(settings(bootstrap, prefix)) as feed:
+        feed.send(Encoded([None], [tick.value], [0]))

@@ -134,6 +134,7 @@ def simulate(
         "parcels": parcels,
         "seed": seed,
         "records": counts.records,
+        "advices": counts.advices,
         "containers": counts.containers,
         "duplicates": counts.duplicates,
         "ticks": counts.ticks,

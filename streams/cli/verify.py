@@ -64,7 +64,10 @@ def _print(report: "Report", seconds: float) -> None:
         print(f'hub.containers has records that nobody has handed on yet: {where}. "parcels run" does')
     if report.unsettled:
         where = ", ".join(map(str, report.unsettled))
-        print(f"no tick follows what was inferred in partitions {where} of hub.scans: alerts and clocks are not final")
+        print(
+            f"no tick follows what was inferred in partitions {where} of hub.scans; alerts and clocks are not final: "
+            f'"parcels clock --at {report.settled}" sends one'
+        )
     words = ", ".join(f"{count} {reason}" for reason, count in sorted(report.dead_letters.items())) or "none"
     counts = f"{report.parcels} parcels, {report.milestones} milestones, {report.alerts} alerts, {report.deltas} deltas"
     if report.inferred:

@@ -93,6 +93,8 @@ class Report:
     containers_behind: dict[int, int] = field(default_factory=dict)
     # Partitions of hub.scans in which no tick follows what was inferred: nobody was told yet what follows from it.
     unsettled: list[int] = field(default_factory=list)
+    # Hub time of the tick that settles it, in ISO 8601.
+    settled: str = ""
 
     @property
     def ok(self) -> bool:

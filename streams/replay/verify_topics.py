@@ -1,6 +1,7 @@
 """`parcels verify`: the checks of streams/replay/verify.py over the topics of a cluster."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from confluent_kafka import Message, TopicPartition
@@ -64,6 +65,7 @@ def _verify_containers(
     containers.add_scans(_counting(scans, positions, report.behind))
     containers.compare()
     report.unsettled = containers.unsettled(truth["settled"])
+    report.settled = datetime.fromtimestamp(truth["settled"] / 1000, UTC).isoformat()
 
 
 def _counting(records: Iterable[Record], positions: Mapping[int, int], beyond: dict[int, int]) -> Iterator[Record]:

@@ -87,6 +87,7 @@ class Counts:
     """What entered the log so far."""
 
     records: int = 0  # distinct scans, voids and advices of parcels
+    advices: int = 0  # of these
     containers: int = 0  # distinct events of containers
     duplicates: int = 0
     ticks: int = 0
@@ -265,6 +266,7 @@ class Simulation:
         self.counts.duplicates += repeats
         containers = int(((types == RecordType.CONTAINER) & (rows["again"] == 0)).sum())
         self.counts.containers += containers
+        self.counts.advices += int(((types == RecordType.ADVICE) & (rows["again"] == 0)).sum())
         self.counts.records += len(rows) - ticks - repeats - containers - int(broken.sum())
 
 

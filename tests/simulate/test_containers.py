@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from streams.replay.verify import Evidence, Milestones, Report, compare_states
+from streams.replay.verify import Evidence, Report, compare_states
 from streams.replay.verify_alerts import Alerts
 from streams.replay.verify_containers import Containers
+from streams.replay.verify_milestones import Milestones
 from streams.replay.verify_throughput import Throughput
 from streams.simulate.day import Scenario
 from streams.simulate.dirt import Dirt
