@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import containers, gateway, latency, memory, promises, recovery, report, throughput, ticks, workload
+from bench import containers, fanout, gateway, latency, memory, promises, recovery, report, throughput, ticks, workload
 from bench.common import RESULTS, cluster, console, machine
 from bench.programs import KafkaStreams, Mode
 from streams.errors import Misconfigured, StreamsError
@@ -29,6 +29,8 @@ def main() -> int:
         return ticks.main(sys.argv[2:])
     if sys.argv[1:2] == ["promises"]:
         return promises.main(sys.argv[2:])
+    if sys.argv[1:2] == ["fanout"]:
+        return fanout.main(sys.argv[2:])
     options = _options()
     started = time.monotonic()
     beside_peer = set(options.only) - _ALONE
@@ -79,7 +81,7 @@ def _options() -> argparse.Namespace:
         "in live_plain. Kafka Streams does less: no anomalies, no retirement, no hub.throughput, no dead letters. "
         "`python -m bench recovery` measures how soon a killed worker's work goes on, `python -m bench memory` what a "
         "parcel costs in memory, `python -m bench ticks` what a Tick costs, `python -m bench promises` what promises "
-        "cost the fold.",
+        "cost the fold, `python -m bench fanout` how soon all parcels of a ULD have its scan.",
     )
     parser.add_argument("--records", type=int, default=2_000_000, help="scans to fold (default: %(default)s)")
     parser.add_argument(

@@ -260,7 +260,7 @@ def _java_version() -> str:
 
 
 def group_is_stable(settings: Settings) -> bool:
-    """Whether a consumer group of this prefix has shared out all partitions among its members."""
+    """Whether the consumer groups of this prefix have shared out all partitions among their members."""
     client = admin(settings)
     try:
         groups = [
@@ -273,7 +273,7 @@ def group_is_stable(settings: Settings) -> bool:
         described = [future.result() for future in client.describe_consumer_groups(groups).values()]
     except KafkaException:
         return False
-    return any(
+    return all(
         sum(len(member.assignment.topic_partitions) for member in group.members) >= topics.DEFAULT_PARTITIONS
         for group in described
     )

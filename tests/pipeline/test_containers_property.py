@@ -18,12 +18,17 @@ def expected(model):
         for scan in model.scans(parcel):
             fields = {name: scan.get(name) for name in ("container_id", "inferred_from", "reason", "lane", "voids")}
             oracle.add({**scan, **fields, "utc_offset_minutes": 0})
-    return {parcel: {name: state[name] for name in DERIVED} for parcel, state in oracle.states().items()}
+    return derived(oracle.states())
 
 
 def found(hub):
-    states = {parcel: hub.state(parcel) for parcel in PARCELS}
-    return {parcel: {name: state[name] for name in DERIVED} for parcel, state in states.items() if state}
+    return derived({parcel: hub.state(parcel) for parcel in PARCELS})
+
+
+def derived(states):
+    """What states say; a parcel of which nothing counts may also be unknown."""
+    known = {parcel: state for parcel, state in states.items() if state and state["kinds"]}
+    return {parcel: {name: state[name] for name in DERIVED} for parcel, state in known.items()}
 
 
 def check(seed, size):

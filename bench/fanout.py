@@ -1,0 +1,187 @@
+"""A ULD arrives: how soon every parcel inside has its scan, and what other parcels notice of that.
+
+`python -m bench fanout`: a worker runs both stages; other parcels are scanned at a steady rate. Then one ULD arrives,
+of whose parcels two thirds are in bags and the rest lies in it directly, and again another one. Measured are the time
+from the append of the one scan until a reader of committed records has seen the last inferred scan, until it has seen
+the last state that holds one, and the scan-to-state times of the other parcels meanwhile and before.
+"""
+
+import argparse
+import json
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+
+from bench.common import RESULTS, cluster, console, group_is_stable, machine, reader_of, wait_until
+from bench.programs import Ours
+from bench.workload import commit
+from streams.pipeline import topics
+from streams.pipeline.clients import producer
+from streams.pipeline.record_lines import Line, Reader
+from streams.pipeline.settings import Settings
+
+_BAG: Final = 50
+_WARM_UP_SECONDS: Final = 8.0
+_BETWEEN_SECONDS: Final = 8.0
+# Before the arrival, when the packing is long done.
+_QUIET_SECONDS: Final = 4.0
+_START_MS: Final = 1_772_355_600_000
+_PLACE: Final = {"site": "LGG", "station": "GATE-1"}
+
+
+def measure(parcels: int, rate: int, repeat: int) -> dict[str, Any]:
+    """The figures; times in ms.
+
+    Args:
+        parcels: inside each ULD.
+        rate: scans of other parcels a second.
+        repeat: how many ULDs arrive, one after the other.
+    """
+    with cluster() as given:
+        fresh = given.with_prefix("fanout")
+        topics.apply(fresh.settings, topics.plan(fresh.settings))
+        context = multiprocessing.get_context("spawn")
+        done, stop = context.Event(), context.Event()
+        reader_end, reader_pipe = context.Pipe(duplex=False)
+        sender_end, sender_pipe = context.Pipe(duplex=False)
+        processes = [
+            context.Process(target=_read, args=(fresh.settings, done, reader_pipe)),
+            context.Process(target=_scan_others, args=(fresh.settings, rate, stop, sender_pipe)),
+        ]
+        worker = Ours().start(fresh, given.scratch / "fanout", "live", None)
+        try:
+            for process in processes:
+                process.start()
+            wait_until(lambda: group_is_stable(fresh.settings), 180, "the worker took no partitions")
+            with console.status(f"{repeat} ULDs of {parcels:,} parcels beside {rate:,} scans/s"):
+                time.sleep(_WARM_UP_SECONDS)
+                arrivals = [_arrive(fresh.settings, number, parcels) for number in range(repeat)]
+            stop.set()
+            sent: dict[bytes, float] = sender_end.recv()
+            time.sleep(1)
+            done.set()
+            scans, states = reader_end.recv()
+        finally:
+            worker.stop()
+            for process in processes:
+                if process.is_alive():
+                    process.terminate()
+    return _figures(parcels, arrivals, sent, scans, states) | {"parcels": parcels, "rate": rate}
+
+
+def _arrive(settings: Settings, number: int, parcels: int) -> float:
+    """Pack a ULD, wait, and let it arrive; returns when that was sent."""
+    inside = [f"U{number}P{place:06d}" for place in range(parcels)]
+    bagged, loose = inside[: parcels * 2 // 3], inside[parcels * 2 // 3 :]
+    bags = {f"BAG{number}-{place}": some for place, some in enumerate(_cut(bagged))}
+    uld = f"ULD{number}"
+    records = [_event(bag, "PACKED", 0, parcels=some) for bag, some in bags.items()]
+    _send(settings, [*records, _event(uld, "PACKED", 1, parcels=loose, containers=list(bags))])
+    time.sleep(_BETWEEN_SECONDS)
+    at = time.time()
+    _send(settings, [_event(uld, "ARRIVED", 2)])
+    time.sleep(_BETWEEN_SECONDS)
+    return at
+
+
+def _cut(parcels: list[str]) -> list[list[str]]:
+    return [parcels[first : first + _BAG] for first in range(0, len(parcels), _BAG)]
+
+
+def _event(container: str, kind: str, minute: int, **more: Any) -> Line:
+    said = {"event_id": f"{container} {kind}", "container_id": container, "kind": kind, **_PLACE}
+    return Reader()({"type": "container", **said, "event_time": _START_MS + minute * 60_000, **more})
+
+
+def _send(settings: Settings, lines: list[Line]) -> None:
+    sender = producer(settings, linger_ms=1)
+    for line in lines:
+        sender.produce(settings.prefix + topics.CONTAINERS, line.value, line.key)
+    sender.flush(30)
+
+
+def _scan_others(settings: Settings, rate: int, stop: Event, answer: Connection) -> None:
+    """Scans of parcels that are in no container, each of another one; a process of its own."""
+    reader, sender = Reader(), producer(settings, linger_ms=1)
+    sent: dict[bytes, float] = {}
+    began = time.time()
+    while not stop.is_set():
+        for number in range(len(sent), int((time.time() - began) * rate)):
+            parcel = f"L{number:08d}"
+            scan = {"event_id": parcel, "parcel_id": parcel, "kind": "ARRIVED", "event_time": _START_MS, **_PLACE}
+            line = reader({"type": "scan", **scan})
+            sent[cast(bytes, line.key)] = time.time()
+            sender.produce(settings.prefix + topics.SCANS, line.value, line.key)
+        sender.poll(0)
+        time.sleep(0.001)
+    sender.flush(30)
+    answer.send(sent)
+
+
+def _read(settings: Settings, done: Event, answer: Connection) -> None:
+    """When records of a key were seen in hub.scans and in parcel.state; a process of its own."""
+    readers = [reader_of(settings, topic, fetch_queue_backoff_ms=1) for topic in (topics.SCANS, topics.STATE)]
+    seen: list[dict[bytes, list[float]]] = [{}, {}]
+    while not done.is_set():
+        for reader, found in zip(readers, seen, strict=True):
+            first = reader.poll(0.001)
+            for record in [] if first is None else [first, *reader.consume(10_000, 0)]:
+                key = cast("bytes | None", record.key())
+                if record.error() is None and key is not None:
+                    found.setdefault(key, []).append(time.time())
+    answer.send(seen)
+
+
+def _figures(
+    parcels: int,
+    arrivals: list[float],
+    sent: dict[bytes, float],
+    scans: dict[bytes, list[float]],
+    states: dict[bytes, list[float]],
+) -> dict[str, Any]:
+    committed, stated, during = [], [], list[tuple[float, float]]()
+    for number, at in enumerate(arrivals):
+        inside = [f"U{number}P{place:06d}".encode() for place in range(parcels)]
+        # Each has two: what it was packed by, and the arrival.
+        assert {len(scans.get(key, ())) for key in inside} == {2}, "scans are missing, or there are too many"
+        committed.append(max(scans[key][1] for key in inside) - at)
+        stated.append(max(states[key][-1] for key in inside) - at)
+        during.append((at, at + stated[-1]))
+    meanwhile, before = [], []
+    for key, at in sent.items():
+        if key not in states:
+            continue
+        if any(begin <= at < end for begin, end in during):
+            meanwhile.append(states[key][0] - at)
+        elif any(begin - _QUIET_SECONDS <= at < begin for begin, _ in during):
+            before.append(states[key][0] - at)
+    quiet, busy = np.percentile(before, 99), np.percentile(meanwhile, 99)
+    return {
+        "scans_committed_ms": [round(each * 1000) for each in committed],
+        "states_committed_ms": [round(each * 1000) for each in stated],
+        "others_p99_before_ms": round(float(quiet) * 1000),
+        "others_p99_meanwhile_ms": round(float(busy) * 1000),
+        "others_p99_ratio": round(float(busy / quiet), 2),
+        "others_meanwhile": len(meanwhile),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Print the figures and write them down."""
+    parser = argparse.ArgumentParser(prog="python -m bench fanout", description=__doc__)
+    parser.add_argument("--parcels", type=int, default=15_000, help="in each ULD; default: %(default)s")
+    parser.add_argument("--rate", type=int, default=1_000, help="scans of others a second; default: %(default)s")
+    parser.add_argument("--repeat", type=int, default=5, help="ULDs; default: %(default)s")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results (default: bench/results)")
+    options = parser.parse_args(arguments)
+    result = measure(options.parcels, options.rate, options.repeat)
+    print(json.dumps(result, indent=2))
+    about = {"measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": commit()}
+    options.results.mkdir(parents=True, exist_ok=True)
+    (options.results / "fanout.json").write_text(json.dumps(about | {"machine": machine()} | result, indent=2) + "\n")
+    return 0
