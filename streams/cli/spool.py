@@ -45,7 +45,7 @@ def status(data: Data = Path("gateway"), as_json: Json = False) -> None:
             oldest, newest = oldest or frame.accepted_ms, frame.accepted_ms
             for entry in frame.entries:
                 records[Target(entry.target).name.lower()] += 1
-                waiting += entry.target == Target.SCANS and not progress.is_sent(entry.target, frame.end)
+                waiting += entry.target != Target.ARCHIVE and not progress.is_sent(entry.target, frame.end)
     found = {
         "segments": len(numbers),
         "bytes": size,
@@ -63,8 +63,8 @@ def status(data: Data = Path("gateway"), as_json: Json = False) -> None:
     else:
         print(f"{frames:,} requests in {len(numbers)} segments, {size:,} bytes; {found['oldest']} to {found['newest']}")
         print(
-            f"{records['scans']:,} scans, {waiting:,} of them not known to be in Kafka; {records['containers']:,} "
-            f"container events; {records['archive']:,} EPCIS events"
+            f"{records['scans']:,} scans and {records['containers']:,} container events, {waiting:,} of them not known "
+            f"to be in Kafka; {records['archive']:,} EPCIS events"
         )
         if damage.torn_bytes:
             print(f"{damage.torn_bytes:,} bytes of unfinished writes, which nobody was told of")
@@ -102,10 +102,16 @@ def resend(
         for frame in every_frame(folder):
             if frame.accepted_ms < begin:
                 continue
-            scans: list[Entry] = [entry for entry in frame.entries if entry.target == Target.SCANS]
-            ticks = [place for place, entry in enumerate(scans) if entry.key is None]
-            feed.send(Encoded([entry.key for entry in scans], [entry.value for entry in scans], ticks))
-            sent += len(scans)
+            # A tick is there for each log, and goes to both.
+            kept: list[Entry] = [
+                entry
+                for entry in frame.entries
+                if entry.target == Target.SCANS or (entry.target == Target.CONTAINERS and entry.key is not None)
+            ]
+            ticks = [place for place, entry in enumerate(kept) if entry.key is None]
+            containers = [place for place, entry in enumerate(kept) if entry.target == Target.CONTAINERS]
+            feed.send(Encoded([entry.key for entry in kept], [entry.value for entry in kept], ticks, containers))
+            sent += len(kept)
     if as_json:
         print(json.dumps({"sent": sent, "since": shown(begin)}))
     else:
