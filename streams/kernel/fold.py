@@ -280,7 +280,7 @@ def fold(
         if b.record[i] == TICK:
             if _time_is_bad(b.values[c.hub_time, i]):
                 b.status[i] = _OUT_OF_BOUNDS
-            elif b.values[c.hub_time, i] > a.counts[HUB_TIME] and not tick(
+            elif b.values[c.hub_time, i] >= a.counts[HUB_TIME] and not tick(
                 a, rules, b.values[c.hub_time, i], number, story, found, out
             ):
                 return i

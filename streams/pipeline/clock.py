@@ -4,19 +4,17 @@ Deadlines fire when a Tick passes them, so this is the only place where the wall
 on several machines: the largest Tick of a partition counts, so one that lags or stops changes nothing.
 """
 
-import io
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
-import fastavro
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.errors import StreamsError
 from streams.pipeline.clients import is_fatal, partitions_of, producer
-from streams.pipeline.schemas import load_schemas
 from streams.pipeline.settings import Settings
+from streams.pipeline.ticks import tick_value
 from streams.pipeline.topics import CONTAINERS, SCANS
 
 # A Tick that did not arrive by then is let go: a later one says more.
@@ -87,10 +85,7 @@ class Clock:
 
     def _tick(self) -> None:
         hub_time = round(time.time() // self._every * self._every * 1000)
-        schemas = load_schemas()
-        body = io.BytesIO()
-        fastavro.schemaless_writer(body, schemas.current("Tick"), {"hub_time": hub_time, "clock": self._name})
-        value = schemas.frame("Tick", body.getvalue())
+        value = tick_value(hub_time, self._name)
         places = ((topic, number) for topic, partitions in self._partitions.items() for number in range(partitions))
         for topic, partition in places:
             try:

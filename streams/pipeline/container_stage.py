@@ -21,7 +21,8 @@ from streams.pipeline.plain_decoder import Undecodable
 from streams.pipeline.position import LeftToDo, Position
 from streams.pipeline.record_block import RecordBlock
 from streams.pipeline.stage import Made, Output
-from streams.pipeline.topics import CONTAINER_STATE, partition_of
+from streams.pipeline.ticks import tick_value
+from streams.pipeline.topics import CONTAINER_STATE, SCANS, partition_of
 
 # Records of a transaction at most. The children that one event names, or one container ever had, may be more.
 LARGEST_TRANSACTION: Final = 20_000
@@ -61,6 +62,8 @@ class ContainerStage:
         # Those that were touched last are at the end.
         self.containers: dict[str, Container] = {}
         self._left = FanOuts()
+        # Partitions of hub.scans that got something since the last Tick.
+        self._unticked = set[int]()
         self._step = 0
         # While restoring: container -> child -> is it a container, and identities of the events that name it.
         self._members: dict[bytes, dict[bytes, tuple[bool, bytes]]] = {}
@@ -112,11 +115,21 @@ class ContainerStage:
             states = self._states(touched, retired)
             blocks = [(CONTAINER_STATE, self.partition, block) for block in states if len(block)]
             blocks += outputs_of(inferred, self.partitions)
+            blocks += self._ticks(blocks)
         for _, portion in inferred:
             figures.told["VOID" if portion.void_time is not None else portion.event.kind] += len(portion.children)
         figures.pending, figures.containers, figures.retired = len(self._left), len(self.containers), len(retired)
         seconds = {"fold": folded - started, "encode": time.perf_counter() - folded}
         return Made(taken, blocks, refused, seconds, figures)
+
+    def _ticks(self, blocks: Sequence[Output]) -> list[Output]:
+        """After what was inferred a Tick of the time: what follows from it is told, even if no other Tick comes."""
+        self._unticked.update(partition for topic, partition, _ in blocks if topic == SCANS)
+        if self.hub_time is None or self._left:
+            return []
+        block = RecordBlock.of([(b"", tick_value(self.hub_time, "container-stage"))])
+        partitions, self._unticked = sorted(self._unticked), set()
+        return [(SCANS, partition, block) for partition in partitions]
 
     # Folding
 
@@ -208,6 +221,8 @@ class ContainerStage:
             self.hub_time, self._step = position.hub_time, position.step
             for left in position.left:
                 self._left.add(left.container_id, [left.step(self.containers[left.container_id])])
+            if position.left:
+                self._unticked.update(range(self.partitions))
 
     def _unreadable(self, why: str) -> StreamsError:
         return StreamsError(f"container.state [{self.partition}] holds records that cannot be read ({why})")

@@ -13,7 +13,7 @@ Keyed = tuple[bytes, bytes]
 class RecordBlock(Sequence[Keyed]):
     """Keys and values back to back; `key_ends` and `value_ends` (int64, one more than there are records) cut them.
 
-    A value of no bytes is a tombstone: no Avro value is empty.
+    A value of no bytes is a tombstone: no Avro value is empty. A key of no bytes is none, as a Tick has.
 
     >>> block = RecordBlock.of([(b"P1", b"one"), (b"P2", b"")])
     >>> len(block), block[1]

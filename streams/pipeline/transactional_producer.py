@@ -163,10 +163,11 @@ class TransactionalProducer:
         """
         messages = np.zeros(end - first, _MESSAGE)
         keys, values = block.key_ends[first : end + 1], block.value_ends[first : end + 1]
-        messages["key"] = block.key_bytes.ctypes.data + keys[:-1]
-        messages["key_len"] = np.diff(keys)
+        sizes = np.diff(keys)
+        # A null pointer is what makes no key of one of no bytes, and a tombstone of such a value.
+        messages["key"] = np.where(sizes > 0, block.key_bytes.ctypes.data + keys[:-1], 0)
+        messages["key_len"] = sizes
         sizes = np.diff(values)
-        # A null pointer is what makes a tombstone of a value of no bytes.
         messages["payload"] = np.where(sizes > 0, block.value_bytes.ctypes.data + values[:-1], 0)
         messages["len"] = sizes
         with self._lock:

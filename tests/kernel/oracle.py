@@ -305,8 +305,8 @@ class Oracle:
             self.scans[record["site"], record["kind"], parcel.direction()] += 1
 
     def tick(self, hub_time):
-        """Look at every parcel, due or not, unless the time does not go on."""
-        if self.hub_time is not None and hub_time <= self.hub_time:
+        """Look at every parcel, due or not, unless the time goes back."""
+        if self.hub_time is not None and hub_time < self.hub_time:
             return
         self.hub_time = hub_time
         for parcel_id, parcel in list(self.parcels.items()):

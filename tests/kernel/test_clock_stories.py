@@ -189,8 +189,12 @@ class TestLateEvidence:
 
 
 class TestTicks:
-    def test_one_that_does_not_move_the_time_on_fires_nothing(self):
-        assert Told(hour(100), arrived(), hour(99), hour(100)).said == []
+    def test_one_that_is_behind_fires_nothing(self):
+        assert Told(hour(100), arrived(), hour(99)).said == []
+
+    def test_one_of_the_same_time_tells_of_what_came_since(self):
+        told = Told(hour(100), arrived(), hour(100), hour(100))
+        assert told.said == [("BREACHED", "door", 100)]
 
     def test_nothing_fires_without_one(self):
         assert Told(arrived(), delivered(100)).said == []
