@@ -1,4 +1,4 @@
-"""`parcels show`: the timeline of one parcel."""
+"""`parcels show`: the timeline of one parcel, or of one container."""
 
 import json
 import sys
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
-from streams.cli.times import shown
+from streams.cli.show_container import chain_lines, described, lines_of
+from streams.cli.times import shown, since
 
 if TYPE_CHECKING:
+    from streams.pipeline.settings import Settings
     from streams.replay.events import Event
 
 # Of a table in a pipe or a file, where nobody knows the width of the screen.
@@ -19,7 +21,7 @@ _WIDTH = 180
 
 
 def show(
-    parcel_id: Annotated[str, typer.Argument(metavar="ID", help="The parcel_id.")],
+    thing: Annotated[str, typer.Argument(metavar="ID", help="A parcel_id or a container_id.")],
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     events: Annotated[
@@ -30,16 +32,24 @@ def show(
             "alert with its evidence. Reads a partition of hub.scans.",
         ),
     ] = False,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Of a container: who was inside then (2026-03-01T04:00Z, or 2h for 2 h ago)."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show where a parcel is, and every record known of it in the order in which things happened.
+    """Show where a parcel is, or who is in a container, and everything known of it in the order in which it happened.
 
-    Times are those of the clock where it happened. Exits 1 when no state of the parcel is known. States, milestones and
-    alerts name their evidence by 16 bytes, the identity of a record; --events says which event each of them is.
+    Times are those of the clock where it happened. Exits 1 when nothing is known of it. A parcel is shown with the
+    containers that it travelled in, a container with what is inside and what it is inside itself. States, milestones
+    and alerts name their evidence by 16 bytes, the identity of a record; --events says which event each of them is.
 
     Examples:
       parcels show LP00000042
       parcels show LP00000042 --events
+      parcels show BAG0042 --at 2026-03-01T04:00Z
       parcels show LP00000042 --json
     """
     from streams.pipeline import topics
@@ -47,14 +57,18 @@ def show(
     from streams.pipeline.plain_decoder import Decoder
 
     chosen = settings(bootstrap, prefix)
-    key = parcel_id.encode(errors="surrogateescape")
-    partition = topics.partition_of(key, topics.check(chosen))
+    key = thing.encode(errors="surrogateescape")
+    partitions = topics.check(chosen)
+    partition = topics.partition_of(key, partitions)
     record = newest_of(chosen, chosen.prefix + topics.STATE, key, partition)
     value = record.value() if record is not None else None
     if value is None:
-        print(f"parcels: no state of a parcel {parcel_id} in {chosen.prefix}{topics.STATE}", file=sys.stderr)
-        raise typer.Exit(DIFFERENCES)
+        _show_container(chosen, thing, partitions, at, as_json=as_json)
+        return
+    from streams.pipeline.container_view import chain, stays_of_parcel
+
     state = Decoder("ParcelState")(value)
+    stays = chain(chosen, stays_of_parcel(state), partitions)
     found: dict[bytes, Event] = {}
     told: list[Mapping[str, Any]] = []
     if events:
@@ -63,15 +77,40 @@ def show(
         found, told = events_of(chosen, key, partition), alerts_of(chosen, key, partition)
     if as_json:
         traced = {"events": [asdict(event) for event in found.values()], "told": told} if events else {}
-        print(json.dumps({**state, **traced}, indent=2, default=_hex, ensure_ascii=False))
+        print(
+            json.dumps(
+                {**state, "travelled_in": [asdict(stay) for stay in stays], **traced},
+                indent=2,
+                default=_hex,
+                ensure_ascii=False,
+            )
+        )
         return
-    _print(state)
+    _print(state, list(chain_lines(stays)))
     if events:
         for line in _traced(state, found, told):
             print(line)
 
 
-def _print(state: Mapping[str, Any]) -> None:
+def _show_container(chosen: "Settings", thing: str, partitions: int, at: str | None, *, as_json: bool) -> None:
+    from streams.pipeline.container_view import chain, container_of, stays_of_container
+
+    when = None if at is None else since(at, "--at")
+    container = container_of(chosen, thing, partitions)
+    if container is None:
+        print(f"parcels: nothing is known of a parcel or a container {thing}", file=sys.stderr)
+        raise typer.Exit(DIFFERENCES)
+    stays = chain(chosen, stays_of_container(container), partitions, (thing,))
+    said = described(container, stays, when)
+    if as_json:
+        print(json.dumps(said, indent=2, ensure_ascii=False))
+        return
+    offsets = {event.event_id: event.utc_offset_minutes for event in container.events}
+    for line in lines_of(said, stays, offsets):
+        print(line)
+
+
+def _print(state: Mapping[str, Any], chain: list[str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -81,6 +120,8 @@ def _print(state: Mapping[str, Any]) -> None:
     console.print(", ".join(_summary(state)))
     for label, text in _facts(state):
         console.print(f"{label:>10}  {text}")
+    for line in chain:
+        console.print(line)
     table = Table("when, there", "what", "where", "lane", "container", "more", box=box.SIMPLE_HEAD)
     for entry in state["scans"]:
         at = entry["at"] or {}

@@ -25,7 +25,7 @@ def shown(time_ms: int | None, utc_offset_minutes: int = 0) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S ") + moment.isoformat()[-6:]
 
 
-def since(text: str) -> int:
+def since(text: str, option: str = "--since") -> int:
     """Ms since 1970 of `90s`, `10m`, `2h` or `3d` ago, or of an ISO 8601 time; UTC where that names no offset.
 
     Raises:
@@ -37,6 +37,6 @@ def since(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        message = f"--since {text}: say how long ago (90s, 10m, 2h, 3d), or when (2026-03-01T04:00Z)"
+        message = f"{option} {text}: say how long ago (90s, 10m, 2h, 3d), or when (2026-03-01T04:00Z)"
         raise Misconfigured(message) from error
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,0 +1,88 @@
+"""A container, as `parcels show` shows it; and the chain of containers that something travelled in."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from streams.cli.times import shown
+
+if TYPE_CHECKING:
+    from streams.domain.containers import Container
+    from streams.pipeline.container_view import Stay
+
+# Children that are listed one by one; --json has all.
+_LISTED = 20
+
+
+def described(container: "Container", stays: list["Stay"], at: int | None) -> dict[str, Any]:
+    """What is known of a container as of a time, for JSON."""
+    from streams.pipeline.container_view import as_of, happened
+
+    inside = {
+        name: [child.decode() for child in container.inside_at(as_of(at), containers=which)]
+        for name, which in (("containers", True), ("parcels", False))
+    }
+    return {
+        "container_id": container.container_id,
+        "at": at,
+        "inside": inside,
+        "travelled_in": [asdict(stay) for stay in stays if at is None or stay.since <= at],
+        "events": [
+            {
+                "event_id": event.event_id,
+                "kind": event.kind,
+                "event_time": event.event_time,
+                "site": event.site,
+                "station": event.station,
+                "lane": event.lane,
+                "reason": event.reason,
+                "parent_id": event.parent_id,
+                "children": event.named,
+                "inferred_from": event.inferred_from,
+                "voided": container.voided_by(event) is not None,
+                "handed_on": event.told,
+            }
+            for event in happened(container, at)
+        ],
+    }
+
+
+def lines_of(said: dict[str, Any], stays: list["Stay"], offsets: dict[str, int]) -> Iterator[str]:
+    """The same for people, line by line; `offsets`: local clock of each event."""
+    inside = said["inside"]
+    when = f" at {shown(said['at'])}" if said["at"] is not None else ""
+    counts = ", ".join(f"{len(inside[name]):,} {name}" for name in ("containers", "parcels"))
+    yield f"{said['container_id']}  {counts} inside{when}"
+    yield from chain_lines([stay for stay in stays if said["at"] is None or stay.since <= said["at"]])
+    for name in ("containers", "parcels"):
+        if inside[name]:
+            more = f" and {len(inside[name]) - _LISTED:,} more" if len(inside[name]) > _LISTED else ""
+            yield f"  {name} inside: {', '.join(inside[name][:_LISTED])}{more}"
+    yield "  events:"
+    for event in said["events"]:
+        yield f"    {shown(event['event_time'], offsets[event['event_id']])}  {_event(event)}"
+
+
+def chain_lines(stays: list["Stay"], indent: int = 2) -> Iterator[str]:
+    """What something travelled in, the containers around that further to the right."""
+    for stay in stays:
+        until = "now" if stay.until is None else shown(stay.until)
+        yield f"{' ' * indent}in {stay.container_id} from {shown(stay.since)} to {until}"
+        yield from chain_lines(stay.within, indent + 2)
+
+
+def _event(event: dict[str, Any]) -> str:
+    words = [event["kind"], f"at {event['site']} {event['station']}"]
+    if event["children"]:
+        words.append(f"{event['children']:,} children")
+    elif event["kind"] == "UNPACKED" and event["parent_id"] is None:
+        words.append("emptied")
+    if event["parent_id"]:
+        words.append(f"{'through' if event['inferred_from'] else 'of'} {event['parent_id']}")
+    if event["reason"]:
+        words.append(event["reason"])
+    if event["voided"]:
+        words.append("voided")
+    elif event["inferred_from"] and event["kind"] not in ("PACKED", "UNPACKED", "VOID") and not event["handed_on"]:
+        words.append("set aside")
+    return ", ".join(words)
