@@ -14,6 +14,7 @@ from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
     from streams.pipeline.files import BadLine
+    from streams.pipeline.record_lines import Line
 
 _SHOWN = 20
 
@@ -38,7 +39,8 @@ def fold(
     """Fold files of records, in their order, with the worker's own code and without a broker.
 
     The files are those of "parcels load" (docs/files.md). What cannot be read is told with its line and left out, what
-    the fold refuses is counted by its reason; exit code 1 when there was either.
+    the fold refuses is counted by its reason; exit code 1 when there was either. What follows from events of containers
+    comes right behind them.
 
     Examples:
       parcels fold day.ndjson --digest
@@ -49,13 +51,15 @@ def fold(
     from streams.config import load_promises
     from streams.pipeline.plain_decoder import Decoder
     from streams.pipeline.topics import ALERTS, STATE
+    from streams.replay.inferring import Inferring
     from streams.replay.refold import Digest, Refold
 
     refold, bad, over = Refold(batch=batch, promises=load_promises(promises)), _Bad(), Digest()
+    inferring = Inferring()
     with ExitStack() as stack:
         to_states, to_milestones, to_alerts = (_opened(name, stack) for name in (states, milestones, alerts))
         milestone, alert = Decoder("Milestone"), Decoder("Alert")
-        for made in refold.fold(_values(files, bad)):
+        for made in refold.fold(inferring.values(_lines(files, bad))):
             if to_milestones is not None:
                 _write(to_milestones, (milestone(value) for _, value in made.milestones))
             if to_alerts is not None:
@@ -66,13 +70,16 @@ def fold(
         if to_states is not None:
             _write(to_states, map(Decoder("ParcelState"), (value for _, value in refold.states())))
     said = f"{refold.records:,} records of {len(refold.stage.table):,} parcels, {refold.duplicates:,} duplicates"
-    refused = ", ".join(f"{number:,} {reason.name}" for reason, number in sorted(refold.refused.items()))
+    if inferring.events:
+        said += f", {inferring.events:,} events of containers"
+    reasons = refold.refused + inferring.refused
+    refused = ", ".join(f"{number:,} {reason.name}" for reason, number in sorted(reasons.items()))
     print(said + (f"; refused: {refused}" if refused else ""), file=sys.stderr)
     if digest:
         for key, value in refold.states():
             over.add(STATE, key, value)
         print(over.hexdigest())
-    if bad.lines or refold.refused:
+    if bad.lines or reasons:
         raise typer.Exit(DIFFERENCES)
 
 
@@ -93,7 +100,7 @@ class _Bad:
             print('more bad lines: "parcels load" puts them into a side file', file=sys.stderr)
 
 
-def _values(files: list[str], bad: _Bad) -> Iterator[bytes | None]:
+def _lines(files: list[str], bad: _Bad) -> "Iterator[Line]":
     from streams.pipeline.files import BadLine, InFile
 
     for name in files:
@@ -106,7 +113,7 @@ def _values(files: list[str], bad: _Bad) -> Iterator[bytes | None]:
                 if isinstance(line, BadLine):
                     bad.take(line)
                 else:
-                    yield line.value
+                    yield line
 
 
 def _opened(name: str | None, stack: ExitStack) -> TextIO | None:

@@ -8,6 +8,7 @@ from streams.pipeline.files import InFile
 from streams.pipeline.record_lines import Line
 from streams.pipeline.topics import ALERTS, STATE, partition_of
 from streams.replay.refold import Digest, Refold
+from streams.replay.verify import Evidence, compare_states
 from tests.conftest import run_cli
 
 
@@ -90,3 +91,20 @@ def test_a_file_that_is_not_there():
     said = run_cli("fold", "no such file")
     assert said.returncode == 2
     assert "no such file cannot be read" in said.stderr
+
+
+def test_what_follows_from_containers_is_folded_too(tmp_path):
+    path, truth = tmp_path / "day.ndjson", tmp_path / "truth.json"
+    made = run_cli("simulate", "--parcels", "300", "--seed", "3", "--out", str(path), "--truth", str(truth))
+    wanted = json.loads(truth.read_text())
+    with path.open("a") as file:
+        file.write(json.dumps({"type": "tick", "hub_time": wanted["settled"]}) + "\n")
+    states = tmp_path / "states"
+    said = run_cli("fold", str(path), "--states", str(states))
+    assert made.returncode == 0, made.stderr
+    assert "events of containers" in said.stderr
+    found = [json.loads(line) for line in states.read_text().splitlines()]
+    for state in found:
+        for entry in state["scans"]:
+            entry["identity"] = bytes.fromhex(entry["identity"])
+    assert compare_states(wanted["parcels"], found, Evidence()) == []
