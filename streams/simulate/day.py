@@ -78,8 +78,8 @@ class Scenario:
 
     @property
     def settled_ms(self) -> int:
-        """The first tick that the log does not hold any more: by then everything is known, however it arrived."""
-        return self.start_ms - (self.start_ms - self.end_ms) // self.tick_ms * self.tick_ms
+        """The last tick: once it has come after everything that was inferred, everything is known and told."""
+        return self.start_ms + (self.end_ms - 1 - self.start_ms) // self.tick_ms * self.tick_ms
 
 
 @dataclass(slots=True)
