@@ -104,7 +104,9 @@ ABOUT: Final = Label(
     "about", None, "The promises of promises.yaml by name (at most 16), and the anomalies.", ANOMALIES[0]
 )
 PROMISE: Final = Label("promise", None, "The promises of promises.yaml by name (at most 16).")
-PARTITION: Final = Label("partition", None, "Partitions of hub.scans that this worker holds.")
+PARTITION: Final = Label(
+    "partition", None, "Partitions of the log (hub.scans or hub.containers) that this worker holds."
+)
 
 # The promise of the worker: 99 % of the records readable in parcel.state this long after their append.
 SCAN_TO_STATE_SLO_SECONDS: Final = 1.0
@@ -216,6 +218,53 @@ PHASE_SECONDS: Final = Metric(
     "seconds",
     "Time spent in each phase of the batches.",
     (PHASE,),
+)
+CONTAINER_EVENTS: Final = Metric(
+    "parcel_container_events_total",
+    Type.COUNTER,
+    "events",
+    "Distinct events of containers, VOIDs among them, that somebody made; what follows from them is not counted here.",
+    (SITE, KIND),
+)
+INFERRED: Final = Metric(
+    "parcel_inferred_records_total",
+    Type.COUNTER,
+    "records",
+    "Records written for what was inside a container when something happened to it: scans and events of containers.",
+    (KIND,),
+)
+EVENT_TO_SCAN: Final = Metric(
+    "parcel_event_to_scan_seconds",
+    Type.HISTOGRAM,
+    "seconds",
+    "From the append of a record to hub.containers until the commit of the first of what follows from it; sampled as "
+    "parcel_scan_to_state_seconds is.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 900.0),
+)
+CONTAINERS: Final = Metric(
+    "parcel_containers",
+    Type.GAUGE,
+    "containers",
+    "Containers known, over the partitions of hub.containers that this worker holds.",
+)
+FAN_OUTS: Final = Metric(
+    "parcel_fan_outs_pending",
+    Type.GAUGE,
+    "fan-outs",
+    "Events of containers of which something is still to be written, over the partitions of this worker.",
+)
+CONTAINER_LAG_SECONDS: Final = Metric(
+    "parcel_container_lag_seconds",
+    Type.GAUGE,
+    "seconds",
+    "Age of the newest record of hub.containers folded while others are unread; 0 when none is.",
+    (PARTITION,),
+)
+CONTAINERS_RETIRED: Final = Metric(
+    "parcel_retired_containers_total",
+    Type.COUNTER,
+    "containers",
+    "Containers that left container.state, long after the last event of them.",
 )
 LAST_BATCH: Final = Metric(
     "parcel_last_batch_timestamp_seconds",
@@ -330,6 +379,13 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     BATCH_SECONDS,
     TRANSACTION_SECONDS,
     PHASE_SECONDS,
+    CONTAINER_EVENTS,
+    INFERRED,
+    EVENT_TO_SCAN,
+    CONTAINERS,
+    FAN_OUTS,
+    CONTAINER_LAG_SECONDS,
+    CONTAINERS_RETIRED,
     LAST_BATCH,
     IN_HUB_PARCELS,
     HUB_TIME,

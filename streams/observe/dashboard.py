@@ -160,6 +160,43 @@ ROWS: Final[Rows] = (
         ),
     ),
     (
+        "Containers",
+        (
+            Panel(
+                "Events of containers",
+                catalogue.CONTAINER_EVENTS.help,
+                "cps",
+                [(rate(catalogue.CONTAINER_EVENTS, "kind") + " > 0", "{{kind}}")],
+            ),
+            Panel(
+                "What follows from them",
+                catalogue.INFERRED.help,
+                "cps",
+                [(rate(catalogue.INFERRED, "kind") + " > 0", "{{kind}}")],
+                stacked=True,
+            ),
+            Panel("Event to scan", catalogue.EVENT_TO_SCAN.help, "s", quantiles(catalogue.EVENT_TO_SCAN)),
+            Panel(
+                "Behind",
+                catalogue.CONTAINER_LAG_SECONDS.help + " " + catalogue.FAN_OUTS.help,
+                "short",
+                [
+                    (f"max({now(catalogue.CONTAINER_LAG_SECONDS)})", "seconds"),
+                    (f"sum({now(catalogue.FAN_OUTS)})", "fan-outs"),
+                ],
+            ),
+            Panel(
+                "Containers",
+                catalogue.CONTAINERS.help,
+                "short",
+                [
+                    (f"sum({now(catalogue.CONTAINERS)})", "known"),
+                    (rate(catalogue.CONTAINERS_RETIRED), "retired a second"),
+                ],
+            ),
+        ),
+    ),
+    (
         "Trouble",
         (
             Panel(

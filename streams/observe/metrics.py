@@ -64,6 +64,15 @@ class WorkerMetrics:
         self._batch_seconds = Histogram(catalogue.BATCH_SECONDS, registry)
         self._transaction_seconds = Histogram(catalogue.TRANSACTION_SECONDS, registry)
         self._phase_seconds = counters(catalogue.PHASE_SECONDS, registry)
+        self._container_events = counters(catalogue.CONTAINER_EVENTS, registry, site=(*sites, NO_PLACE))
+        self._inferred = counters(catalogue.INFERRED, registry)
+        self._event_to_scan = Histogram(catalogue.EVENT_TO_SCAN, registry)
+        self._containers_known = gauge(catalogue.CONTAINERS, registry)
+        self._fan_outs = gauge(catalogue.FAN_OUTS, registry)
+        self._container_lag = gauge(catalogue.CONTAINER_LAG_SECONDS, registry)
+        self._containers_retired = counter(catalogue.CONTAINERS_RETIRED, registry)
+        # Partition -> containers known, and fan-outs that are not at their end.
+        self._containers_of: dict[int, tuple[int, int]] = {}
         self._last_batch = gauge(catalogue.LAST_BATCH, registry)
         self._in_hub = gauges(catalogue.IN_HUB_PARCELS, registry)
         self._hub_time = gauge(catalogue.HUB_TIME, registry)
@@ -173,7 +182,26 @@ class WorkerMetrics:
         self._letters(batch)
 
     def _containers(self, batch: told.ContainersCommitted) -> None:
+        for (site, kind), number in batch.events.items():
+            self._container_events[site or NO_PLACE, kind].inc(number)
+        for kind, number in batch.told.items():
+            self._inferred[kind].inc(number)
+        self._event_to_scan.observe(batch.event_to_scan)
+        self._containers_retired.inc(batch.retired)
+        if batch.partition in self._holds[CONTAINERS]:
+            self._container_lag.labels(batch.partition).set(batch.lag_seconds)
+            self._know_containers(batch.partition, (batch.containers, batch.pending))
         self._letters(batch)
+
+    def _know_containers(self, partition: int, now: tuple[int, int] | None) -> None:
+        before = self._containers_of.pop(partition, None)
+        if now is not None:
+            self._containers_of[partition] = now
+        elif before is not None:
+            self._container_lag.remove(partition)
+        known, pending = (sum(each) for each in zip((0, 0), *self._containers_of.values(), strict=True))
+        self._containers_known.set(known)
+        self._fan_outs.set(pending)
 
     def _letters(self, batch: told.BatchCommitted | told.ContainersCommitted) -> None:
         for reason, number in batch.dead_letters.items():
@@ -216,7 +244,10 @@ class WorkerMetrics:
         self._rebalances["lost" if happening.lost else "revoked"].inc()
         held = self._holds[happening.stage]
         for partition in happening.partitions:
-            if held.pop(partition, None) is None or held is not self._held:
+            if held.pop(partition, None) is None:
+                continue
+            if held is not self._held:
+                self._know_containers(partition, None)
                 continue
             self._stages(partition, {})
             self._clocks_run(partition, {})

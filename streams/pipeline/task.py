@@ -349,7 +349,9 @@ class PartitionTask:
         dead_letters: dict[str, int] = {}
         for _, reason in folded.made.refused:
             dead_letters[reason.name] = dead_letters.get(reason.name, 0) + 1
-        unread = max(0, self.log_end - folded.prepared.end.next_offset)
+        # The ends of transactions have offsets too, and nothing to fold: where the consumer saw the end, it is the end.
+        reached = self.seen_end if self.at_end and not self._waiting else folded.prepared.end.next_offset
+        unread = max(0, self.log_end - reached)
         newest = folded.newest_ms
         committed = Committed(
             partition=self.partition,

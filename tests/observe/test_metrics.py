@@ -221,6 +221,47 @@ def test_a_value_on_an_edge_is_within_it(value: float) -> None:
     assert all(count == (edge >= value) for edge, count in within.items())
 
 
+class TestContainers:
+    BATCH = told.ContainersCommitted(
+        partition=1,
+        records=12,
+        events={("LGG", "ARRIVED"): 2, ("", "VOID"): 1},
+        inferred_events=8,
+        duplicates=1,
+        dead_letters={"CYCLE": 1},
+        told={"ARRIVED": 900, "VOID": 30},
+        pending=2,
+        containers=40,
+        retired=3,
+        seconds={"fold": 0.1},
+        event_to_scan=[(0.2, 12)],
+        lag_records=5,
+        lag_seconds=7.0,
+    )
+
+    def test_are_counted_and_forgotten_with_their_partition(self) -> None:
+        metrics = running(1)
+        metrics(told.PartitionsAssigned((1, 2), "containers"))
+        assert metrics.not_ready() == "restoring 1,2"
+        for partition in (1, 2):
+            metrics(told.PartitionRestored(partition, 40, 50, 0.1, 9, stage="containers"))
+            metrics(dataclasses.replace(self.BATCH, partition=partition))
+        assert metrics.not_ready() is None
+        value = metrics.registry.get_sample_value
+        assert value("parcel_container_events_total", {"site": "LGG", "kind": "ARRIVED"}) == 4
+        assert value("parcel_inferred_records_total", {"kind": "ARRIVED"}) == 1800
+        assert value("parcel_event_to_scan_seconds_count") == 24
+        assert value("parcel_dead_letters_total", {"reason": "CYCLE"}) == 2
+        assert value("parcel_retired_containers_total") == 6
+        assert (value("parcel_containers"), value("parcel_fan_outs_pending")) == (80, 4)
+        assert value("parcel_container_lag_seconds", {"partition": "2"}) == 7
+        metrics(told.PartitionsRevoked((2,), lost=False, stage="containers"))
+        assert (value("parcel_containers"), value("parcel_fan_outs_pending")) == (40, 2)
+        assert value("parcel_container_lag_seconds", {"partition": "2"}) is None
+        # Partitions of hub.scans are others.
+        assert value("parcel_partitions") == 1
+
+
 class TestLogLines:
     def test_say_what_was_restored(self, log: list[dict[str, object]]) -> None:
         running(3)
