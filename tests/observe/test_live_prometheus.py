@@ -38,6 +38,7 @@ def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
     metrics = WorkerMetrics(sites=["LGG"], promises=["door"], log=structlog.wrap_logger(structlog.ReturnLogger()))
     metrics(told.WorkerStarted("127.0.0.1:9092", "parcels", "a"))
     metrics(told.PartitionsAssigned((0, 1)))
+    metrics(told.PartitionsAssigned((0, 1), "containers"))
 
     def again() -> None:
         for partition in (0, 1):
@@ -61,6 +62,24 @@ def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
                     alerts={("AT_RISK", "door"): 2},
                     retired=1,
                     clocks={"door": 12},
+                )
+            )
+            metrics(
+                told.ContainersCommitted(
+                    partition=partition,
+                    records=30,
+                    events={("LGG", kind): 2 for kind in KINDS},
+                    inferred_events=10,
+                    duplicates=1,
+                    dead_letters={"CYCLE": 1},
+                    told=dict.fromkeys(KINDS, 50),
+                    pending=1,
+                    containers=40,
+                    retired=1,
+                    seconds={"fold": 0.002, "encode": 0.003, "send": 0.004, "commit": 0.02},
+                    event_to_scan=[(0.03, 20), (1.7, 10)],
+                    lag_records=3,
+                    lag_seconds=0.2,
                 )
             )
 

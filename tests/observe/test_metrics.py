@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
@@ -168,6 +168,7 @@ class TestSeries:
         known = {series for metric in CATALOGUE for series in metric.series} | PROCESS.keys()
         assert {name for name, _ in scrape(metrics)} <= known
 
+    @settings(deadline=None)  # a WorkerMetrics has some thousand series
     @given(site=st.text(), kind=st.text(), direction=st.text(), reason=st.text(), phase=st.text(), stage=st.text())
     def test_do_not_grow_by_what_senders_write(
         self, site: str, kind: str, direction: str, reason: str, phase: str, stage: str
