@@ -53,8 +53,9 @@ def demo(
     """Watch a day of a small hub flow through broker, worker and board.
 
     Starts a Kafka broker of its own, a worker and a simulated hub, shows a board while the day passes, and compares
-    every state with the truth at the end. The exit code is that of "parcels verify". What an earlier demo left in DIR
-    is deleted. Nothing runs on afterwards, but for the broker with --keep; its log stays in DIR.
+    every state with the truth at the end; then it shows a bag. The exit code is that of "parcels verify". What an
+    earlier demo left in DIR is deleted. Nothing runs on afterwards, but for the broker with --keep; its log stays in
+    DIR.
 
     Examples:
       parcels demo
@@ -102,10 +103,13 @@ def demo(
         code = running.start(where, "verify", _path(truth), shown=True).wait()
         if code not in (0, DIFFERENCES):
             raise StreamsError("the states could not be compared with the truth; see above")
+        bag = _fullest_bag(where)
+        print()
+        running.start(where, "show", bag, shown=True).wait()
         if keep:
             running.keep_broker()
         [(most_told, _)] = milestones.of_parcel.most_common(1) or [("", 0)]
-        _say_what_next(broker, most_told, metrics_port, keep=keep)
+        _say_what_next(broker, most_told, bag, metrics_port, keep=keep)
     raise typer.Exit(code)
 
 
@@ -291,19 +295,36 @@ def _live(board: "Board", milestones: "MilestoneReader", console: "Console") -> 
         yield lambda _: live.update(board.draw(milestones.last), refresh=True)
 
 
+def _fullest_bag(where: "Settings") -> str:
+    """The container that most parcels are in."""
+    from collections import Counter
+
+    from streams.pipeline.clients import read_to_end
+    from streams.pipeline.plain_decoder import Decoder
+    from streams.pipeline.topics import STATE
+
+    newest = {record.key(): record.value() for record in read_to_end(where, where.prefix + STATE)}
+    decode = Decoder("ParcelState")
+    states = [decode(value) for key, value in newest.items() if value and not (key or b"").startswith(b"\0")]
+    inside = Counter(str(state["container_id"]) for state in states if state["container_id"] is not None)
+    [(fullest, _)] = inside.most_common(1) or [("", 0)]
+    return fullest
+
+
 def _instant(time_ms: int) -> str:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()
 
 
-def _say_what_next(broker: "LocalBroker", parcel: str, metrics_port: int, *, keep: bool) -> None:
+def _say_what_next(broker: "LocalBroker", parcel: str, bag: str, metrics_port: int, *, keep: bool) -> None:
     parcels, folder = _parcels(), _path(broker.folder)
     again = (f"{parcels} broker up --data {folder} --port {broker.port}", "the same broker, with this day in it")
     lines = [
         *([] if keep else [again]),
         (f"export KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:{broker.port}", ""),
         (f"{parcels} show {shlex.quote(parcel)}", "the timeline of the parcel that had most to tell"),
+        (f"{parcels} show {shlex.quote(bag)}", "what is in a bag, and where it was"),
         (f"{parcels} dlq list", "what nobody could read"),
         (f"{parcels} run --metrics-port {metrics_port} &", f"a worker; http://127.0.0.1:{metrics_port}/metrics"),
         (f"{parcels} follow &", "milestones as they happen"),
