@@ -201,7 +201,8 @@ def _offset_of_stage(state: Mapping[str, Any]) -> int:
 def _more(entry: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> list[str]:
     words = []
     if entry["voided"]:
-        words.append("voided")
+        wrong = any(each["voids"] == entry["identity"] for each in entries)
+        words.append("voided" if wrong else "it was not in there")
     if entry["inferred"]:
         words.append("inferred from its container")
     if entry["at"] and entry["at"]["reason"]:
