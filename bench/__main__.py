@@ -53,7 +53,7 @@ def main() -> int:
             seconds, warm_up = (5, 5) if options.quick else (20, 15)
             result["latency"] = latency.measure(given, options.rate, seconds, warm_up, beside)
         if "containers" in options.only:
-            result["containers"] = containers.measure(given, options.records // 2, beside)
+            result["containers"] = containers.measure(given, options.records // 2, options.repeat)
         if "gateway" in options.only:
             result["gateway"] = gateway.measure(given.with_prefix("gateway"), 3 if options.quick else 10)
     if "gateway" in result:

@@ -28,8 +28,7 @@ def clock(
     Promises are broken and parcels fall silent when a Tick says that it is late enough; without a clock nothing does.
     Run two, on two machines: the later Tick counts, and one alone is enough.
 
-    --at is for a log of simulated or past days: nobody is told what follows from its last records before a Tick comes
-    after them.
+    --at is for a log of simulated or past days: what was due by then is told, and no later time is.
 
     Examples:
       parcels clock

@@ -65,7 +65,6 @@ def demo(
     from streams.pipeline import topics
     from streams.pipeline.local_broker import LocalBroker
     from streams.pipeline.settings import Settings
-    from streams.replay.verify import load_truth
 
     with _Processes(data) as running:
         _clear(data)
@@ -95,9 +94,8 @@ def demo(
         )
         with following_milestones(where) as milestones:
             _watch(board, milestones, hub, worker, gateway)
-        # What stands in the end is known once a tick has come after everything that was inferred.
-        running.start(where, "clock", "--at", _instant(load_truth(truth)["settled"])).done()
         worker.stop()
+        # What one stage wrote last, and the other has not folded yet.
         running.start(where, "run", "--until-idle", "2").done()
         print()
         code = running.start(where, "verify", _path(truth), shown=True).wait()
@@ -309,12 +307,6 @@ def _fullest_bag(where: "Settings") -> str:
     inside = Counter(str(state["container_id"]) for state in states if state["container_id"] is not None)
     [(fullest, _)] = inside.most_common(1) or [("", 0)]
     return fullest
-
-
-def _instant(time_ms: int) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()
 
 
 def _say_what_next(broker: "LocalBroker", parcel: str, bag: str, metrics_port: int, *, keep: bool) -> None:

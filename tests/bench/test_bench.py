@@ -175,6 +175,12 @@ class TestReport:
         without = {name: measured for name, measured in RESULT.items() if name != "live_plain"}
         assert not any("share of the rate" in row[0] for row in report.rows(without))
 
+    def test_containers_have_a_rate_of_their_own(self):
+        measured = {"rate": 75_677, "min": 74_970, "max": 76_813, "inferred_share": 0.62}
+        rate, spread = report.rows({**RESULT, "containers": measured})[-2:]
+        assert rate[1:] == ["75,677", "", ""] and "62% of them inferred" in rate[0]
+        assert spread[1] == "74,970 to 76,813"
+
     def test_phases_have_shares_the_largest_first(self):
         assert report.phase_rows(RESULT)[1:] == [["fold", "live", "3.00", "75%"], ["send", "live", "1.00", "25%"]]
 

@@ -50,9 +50,6 @@ def test_a_day_through_the_gateway_and_once_more_from_its_spool(
             check=True,
         )
     parcels("run", "--until-idle", "2", check=True)
-    # One day, and 48 hours in which what was late comes.
-    parcels("clock", "--at", "2026-03-04T00:00Z", check=True)
-    parcels("run", "--until-idle", "2", check=True)
     verified = parcels("verify", truth)
     assert verified.returncode == 0, verified.stdout
     status = json.loads(parcels("spool", "status", "--data", str(data), "--json", check=True).stdout)
