@@ -26,6 +26,9 @@ from streams.pipeline.topics import CONTAINER_STATE, SCANS, partition_of
 
 # Records of a transaction at most. The children that one event names, or one container ever had, may be more.
 LARGEST_TRANSACTION: Final = 20_000
+# And while so few records wait: what others append to hub.scans behind an open transaction is visible when it ends.
+_PROMPT_TRANSACTION: Final = 5_000
+_FEW: Final = 256
 _RETIRES_MS: Final = 30 * 24 * 3_600_000
 _RETIRES_AT_A_TIME: Final = 200
 
@@ -92,7 +95,7 @@ class ContainerStage:
         taken = 0
         touched: dict[str, list[Event]] = {}
         retired = list[Container]()
-        room = LARGEST_TRANSACTION
+        room = _PROMPT_TRANSACTION if len(payloads) < _FEW else LARGEST_TRANSACTION
         for place, read in enumerate(container_events().read(payloads)):
             if room <= self._left.claimed:
                 break

@@ -12,9 +12,9 @@ from streams.domain.containers import Container, FanOut
 from streams.pipeline.container_outputs import Inferred
 
 # Of one container's children so many are told before others have their turn.
-PORTION: Final = 2_000
+PORTION: Final = 1_000
 # Of a transaction so many records are for what takes longer, however much is new.
-_FOR_LONG_ONES: Final = 5_000
+_FOR_LONG_ONES: Final = 2_000
 # A step that has nothing to write costs as much as these.
 _STEP: Final = 20
 # What a step is taken to need before its children are counted.

@@ -87,7 +87,7 @@ def test_show_finds_the_events_behind_a_parcel_and_its_alerts(topics, parcels, t
 def test_a_parcel_that_nobody_knows(written, parcels):
     shown = parcels("show", "P9")
     assert (shown.returncode, shown.stdout) == (1, "")
-    assert "no state of a parcel P9" in shown.stderr
+    assert "nothing is known of a parcel or a container P9" in shown.stderr
 
 
 def test_the_newest_record_of_a_key_is_found_in_its_partition_only(written, topics):

@@ -55,7 +55,8 @@ def test_parcels_are_where_their_containers_are(seed, size):
 
 def test_in_portions_as_well_as_at_once(monkeypatch):
     """With transactions of a few records, so that every fan-out is interrupted, by other containers and by restarts."""
-    monkeypatch.setattr(container_stage, "LARGEST_TRANSACTION", 8)
+    for name in ("LARGEST_TRANSACTION", "_PROMPT_TRANSACTION"):
+        monkeypatch.setattr(container_stage, name, 8)
     for module in (fan_outs, container_stage):
         monkeypatch.setattr(module, "PORTION", 2)
     monkeypatch.setattr(fan_outs, "_FOR_LONG_ONES", 2)
