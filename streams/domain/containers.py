@@ -325,6 +325,10 @@ class Container:
             self._inside = (applied, _inside_after(self._lists[:applied]))
         return self._inside[1][0 if containers else 1]
 
+    def rest(self) -> None:
+        """Let go of what can be found out again from the events: most containers are not heard of for hours."""
+        self._lists = self._inside = None
+
     def listings(self) -> Iterator[Event]:
         """The events that name children, in their order."""
         return (event for event in self.events if event.lists)

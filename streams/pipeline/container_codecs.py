@@ -6,6 +6,7 @@ Shared by all partitions: nothing here keeps anything between batches.
 import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from sys import intern
 from typing import Any, Final, NamedTuple
 
 import fastavro
@@ -102,6 +103,8 @@ class ContainerEvents:
                 "event_id", "site", "station", "lane", "reason", "parent_id", "voids", "inferred_from",
             )
         }  # fmt: skip
+        # A hub has some dozen of these words, and days' worth of events are kept.
+        said |= {name: intern(said[name]) for name in ("site", "station", "lane", "reason") if said[name] is not None}
         said |= {name: values[at[name]] for name in ("event_time", "utc_offset_minutes", "record_time")}
         said["kind"] = KINDS[values[at["kind"]]]
         container_id = word("container_id") or ""

@@ -113,6 +113,9 @@ class ContainerStage:
             self._left.add(name, self.containers[name].settle())
         folded = time.perf_counter()
         inferred = list(self._left.portions(self.containers, max(room, PORTION)))
+        for name in {*touched, *(each.container_id for each in inferred)}:
+            if name not in self._left:
+                self.containers[name].rest()
         blocks: list[Output] = []
         if outputs:
             states = self._states(touched, retired)
