@@ -1,25 +1,22 @@
-"""The rules of clocks and alerts once more, in plain Python, one parcel at a time: slow, and easy to read.
+"""The rules of clocks and anomalies once more, in plain Python, one parcel at a time: slow, and easy to read.
 
-`parcels promises explain`, the truth files of the simulator and the tests are made of this; the worker runs
-`streams/domain/clocks.py`. The two share no code beside the names of things, so that they can contradict each other.
+`parcels promises explain`, the truth files of the simulator and the tests are made of this and of
+`streams/domain/teller.py`; the worker runs `streams/domain/clocks.py`. They share no code beside the names of things,
+so that they can contradict each other.
 """
 
-import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from streams.domain.containment import OFFICE, Judged, judge
 from streams.domain.containment import Told as ToldOfContainer
 from streams.domain.kinds import KINDS
 from streams.domain.promises import Promise, Promises
 
-NO_TIME: Final = -(1 << 63)
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
-_TYPE: Final = {"AT_RISK": 1, "BREACHED": 2, "WITHDRAWN": 3, "ANOMALY": 4}
 _ENDS: Final = ("DELIVERED", "RETURNED")
-_BEGINS: Final = ("ADVISED", "ARRIVED")
+BEGINS: Final = ("ADVISED", "ARRIVED")
 _MOVES: Final = frozenset(
     {
         "ARRIVED", "UNLOADED", "UNPACKED", "INDUCTED", "SORTED", "PACKED", "LOADED", "DISPATCHED", "DELIVERED",
@@ -148,7 +145,7 @@ def _journeys(live: Sequence[Record], reused: int | None) -> list[list[Record]]:
     journeys: list[list[Record]] = [[]]
     ended: int | None = None
     for record in live:
-        again = record.kind in _BEGINS and ended is not None and reused is not None and record.time - ended > reused
+        again = record.kind in BEGINS and ended is not None and reused is not None and record.time - ended > reused
         if again:
             journeys.append([])
             ended = None
@@ -167,7 +164,7 @@ def _applies(promise: Promise, advice: Record | None) -> bool:
     )
 
 
-def _pauses(journey: Sequence[Record]) -> list[tuple[int, int | None]]:
+def pauses_of(journey: Sequence[Record]) -> list[tuple[int, int | None]]:
     """From a hold with a reason to the next release; None while there is none."""
     pauses: list[tuple[int, int | None]] = []
     since: int | None = None
@@ -180,7 +177,7 @@ def _pauses(journey: Sequence[Record]) -> list[tuple[int, int | None]]:
     return pauses if since is None else [*pauses, (since, None)]
 
 
-def _used_up(start: int, budget: int, pauses: Sequence[tuple[int, int | None]]) -> tuple[int | None, int]:
+def used_up(start: int, budget: int, pauses: Sequence[tuple[int, int | None]]) -> tuple[int | None, int]:
     """When a clock has run for `budget`, and 0; None and what is left when it stands still before that."""
     at, left = start, budget
     for since, until in pauses:
@@ -213,13 +210,13 @@ def _clock(promise: Promise, journey: Sequence[Record], advice: Record | None, n
         limit = advice.promised_at - start.time
     else:
         limit = promise.limit
-    pauses = _pauses(journey) if promise.pauses else []
-    deadline, left = _used_up(start.time, limit, pauses)
-    risk, _ = _used_up(start.time, limit * _risk_parts(promise) // 10_000, pauses)
+    pauses = pauses_of(journey) if promise.pauses else []
+    deadline, left = used_up(start.time, limit, pauses)
+    risk, _ = used_up(start.time, limit * risk_parts(promise) // 10_000, pauses)
     stopped = stop is not None and now is not None and stop.time <= now
     ran_until = stop.time if stop is not None and stopped else now
-    level = _level(promise, ran_until, risk, deadline)
-    if _past(stop.time if stop else now, deadline):
+    level = level_of(promise, ran_until, risk, deadline)
+    if past(stop.time if stop else now, deadline):
         standing = "BROKEN"
     elif stop is not None:
         standing = "KEPT"
@@ -235,18 +232,21 @@ def _clock(promise: Promise, journey: Sequence[Record], advice: Record | None, n
     return Clock(promise, start, stop, limit, deadline, left, level, standing, tuple(pauses), upcoming)
 
 
-def _risk_parts(promise: Promise) -> int:
+def risk_parts(promise: Promise) -> int:
+    """The at-risk share in ten-thousandths; 0 where there is none."""
     return round((promise.at_risk or 0) * 10_000)
 
 
-def _past(instant: int | None, limit: int | None) -> bool:
+def past(instant: int | None, limit: int | None) -> bool:
+    """Is the instant later than the limit? Not where one of them is not known."""
     return instant is not None and limit is not None and instant > limit
 
 
-def _level(promise: Promise, ran_until: int | None, risk: int | None, deadline: int | None) -> str | None:
-    if _past(ran_until, deadline):
+def level_of(promise: Promise, ran_until: int | None, risk: int | None, deadline: int | None) -> str | None:
+    """What there is to tell of a clock that ran until then: AT_RISK, BREACHED or None."""
+    if past(ran_until, deadline):
         return "BREACHED"
-    return "AT_RISK" if promise.at_risk is not None and _past(ran_until, risk) else None
+    return "AT_RISK" if promise.at_risk is not None and past(ran_until, risk) else None
 
 
 def _oddities(
@@ -286,7 +286,7 @@ def _oddities(
             ends = hold.time + odd.held_too_long
             if answer is not None and answer.time <= ends:
                 continue
-            if _past(now, ends):
+            if past(now, ends):
                 proofs = (hold,) if answer is None else (hold, answer)
                 found["HELD_TOO_LONG"] = Oddity(hold.time, odd.held_too_long, proofs, ends)
             else:
@@ -348,7 +348,7 @@ def _astray(
     if seen is not None or odd.missing is None:
         return found, seen, None
     ends = scans[last.at].time + odd.missing
-    if not _past(now, ends):
+    if not past(now, ends):
         return found, seen, ends
     found["MISSING"] = Oddity(scans[last.at].time, odd.missing, proofs(*last), ends)
     return found, seen, None
@@ -365,169 +365,3 @@ def _holds(scans: Sequence[Record]) -> list[tuple[Record, Record | None]]:
             holds.append((held, record))
             held = None
     return holds if held is None else [*holds, (held, None)]
-
-
-@dataclass(slots=True)
-class Told:
-    """An alert that stands."""
-
-    type: str
-    since: int
-    alert_id: bytes
-
-
-# Kinds of scan that an anomaly rests on.
-_RESTS_ON: Final[Mapping[str, tuple[str, ...]]] = {
-    "MISROUTED": ("SORTED", "LOADED"),
-    "REPEATED_NO_READ": ("NO_READ",),
-    "RECIRCULATING": ("RECIRCULATED",),
-    "NOT_RELEASED": ("DISPATCHED",),
-    "HELD_TOO_LONG": ("CUSTOMS_HELD",),
-    "FROM_THE_FUTURE": KINDS,
-    "NUMBER_REUSED": _BEGINS,
-    "FOUND_OUTSIDE": KINDS,
-    "MISSING": ("PACKED", "UNPACKED"),
-    "FOUND_EXTRA": ("UNPACKED",),
-}
-_LEVELS: Final = {None: 0, "AT_RISK": 1, "BREACHED": 2, "ANOMALY": 3}
-
-
-@dataclass
-class Teller:
-    """What is told of one parcel, Tick by Tick."""
-
-    parcel_id: str
-    promises: Promises
-    hashed: Callable[[bytes], bytes]
-    told: dict[str, Told] = field(default_factory=dict)
-
-    def tick(self, records: Sequence[Record], now: int) -> tuple[list[dict[str, Any]], Looked]:
-        """The alerts of a Tick, as parcel.alerts has them; the parcel has these distinct records."""
-        looked = look(self.promises, records, now)
-        said: list[dict[str, Any]] = []
-        if _past(now, looked.retires):
-            self.told.clear()
-            return said, looked
-        for about in (*(promise.name for promise in self.promises.promises), *_RESTS_ON):
-            self._subject(about, records, now, looked, said)
-        return said, looked
-
-    def _subject(
-        self, about: str, records: Sequence[Record], now: int, looked: Looked, said: list[dict[str, Any]]
-    ) -> None:
-        clock, oddity = looked.clocks.get(about), looked.oddities.get(about)
-        level = clock.level if clock else "ANOMALY" if oddity else None
-        since = clock.start.time if clock else oddity.since if oddity else None
-        told = self.told.get(about)
-        if told is not None:
-            still, over = self._still(about, told, level, since, looked, now)
-            if not still:
-                said.append(self._alert("WITHDRAWN", about, told.since, records, now, looked, told.alert_id))
-            if over or not still:
-                del self.told[about]
-                told = None
-        if level is None or since is None or _LEVELS[level] <= _LEVELS[told.type if told else None]:
-            return
-        # Nobody has to be told that a promise was at risk when it is known to be kept.
-        if level == "AT_RISK" and clock is not None and clock.stop is not None and clock.stop.time <= now:
-            return
-        alert = self._alert(level, about, since, records, now, looked, None)
-        said.append(alert)
-        self.told[about] = Told(level, since, alert["alert_id"])
-
-    def _still(
-        self, about: str, told: Told, level: str | None, since: int | None, looked: Looked, now: int
-    ) -> tuple[bool, bool]:
-        """Is what was told still so? And is it over, so that it may be told again?"""
-        if about == "FROM_THE_FUTURE":
-            return any(each.time == told.since and each.plan is None for each in looked.live), False
-        if about != "NUMBER_REUSED" and looked.journeys > 1 and told.since < looked.journey[0].time:
-            return True, True
-        promise = next((each for each in self.promises.promises if each.name == about), None)
-        if promise is not None and promise.restarts and told.since != since:
-            return _LEVELS[self._run(promise, told.since, looked, now)] >= _LEVELS[told.type], True
-        if about == "NUMBER_REUSED" and level is not None and told.since != since:
-            return True, True
-        return _LEVELS[level] >= _LEVELS[told.type], False
-
-    @staticmethod
-    def _run(promise: Promise, since: int, looked: Looked, now: int) -> str | None:
-        """What an earlier run of a clock that restarts came to."""
-        if not any(each.time == since and each.kind in promise.starts for each in looked.live):
-            return None
-        assert isinstance(promise.limit, int)
-        pauses = _pauses(looked.journey) if promise.pauses else []
-        ends = [each.time for each in looked.live if each.time > since and each.kind in promise.starts + promise.stops]
-        deadline, _ = _used_up(since, promise.limit, pauses)
-        risk, _ = _used_up(since, promise.limit * _risk_parts(promise) // 10_000, pauses)
-        return _level(promise, min([*ends, now]), risk, deadline)
-
-    def _alert(
-        self,
-        type_: str,
-        about: str,
-        since: int,
-        records: Sequence[Record],
-        now: int,
-        looked: Looked,
-        withdraws: bytes | None,
-    ) -> dict[str, Any]:
-        clock, oddity = looked.clocks.get(about), looked.oddities.get(about)
-        evidence: tuple[Record, ...] = ()
-        if clock is not None:
-            evidence = (clock.start,) if clock.stop is None else (clock.start, clock.stop)
-        elif oddity is not None:
-            evidence = oddity.evidence
-        else:
-            evidence = self._why_withdrawn(about, records, looked)
-        place = next((each for each in reversed(evidence) if each.plan is None), None)
-        advice = next((each for each in reversed(looked.live) if each.plan is not None), None)
-        alert = {
-            "parcel_id": self.parcel_id,
-            "version": len(records),
-            "type": type_,
-            "about": about,
-            "hub_time": now,
-            "since": since,
-            "deadline": clock.deadline if clock else oddity.deadline if oddity else None,
-            "limit": clock.limit if clock else oddity.limit if oddity else None,
-            "stopped": clock.stop.time if clock and clock.stop else None,
-            "withdraws": withdraws,
-            "evidence": [each.identity for each in evidence],
-            "site": place.site if place else "",
-            "station": place.station if place else "",
-            "direction": advice.plan["direction"] if advice and advice.plan else "UNKNOWN",
-        }
-        return {"alert_id": self.hashed(said_by(alert)), **alert}
-
-    def _why_withdrawn(self, about: str, records: Sequence[Record], looked: Looked) -> tuple[Record, ...]:
-        if about in ("NOT_RELEASED", "HELD_TOO_LONG"):
-            for record in looked.journey:
-                if record.kind == "CUSTOMS_RELEASED":
-                    return (record,)
-        if about == "MISSING" and looked.seen is not None:
-            return (looked.seen,)
-        answer = {"FOUND_OUTSIDE": "UNPACKED", "FOUND_EXTRA": "PACKED"}.get(about)
-        if first := next((record for record in looked.journey if record.kind == answer), None):
-            return (first,)
-        starts = {promise.name: promise.starts for promise in self.promises.promises}
-        kinds = starts.get(about) or _RESTS_ON[about]
-        alive = set(map(attrgetter("identity"), looked.live))
-        for record in in_order(records):
-            if record.kind in kinds and record.kind != "VOID" and record.identity not in alive:
-                return (record,)
-        return next(((each,) for each in reversed(looked.journey) if each.plan is not None), ())
-
-
-def said_by(alert: Mapping[str, Any]) -> bytes:
-    """The bytes whose identity is the id of an alert: see alert_id in schemas/Alert.avsc."""
-    one, other = [*alert["evidence"], bytes(16), bytes(16)][:2]
-    times = [
-        NO_TIME if alert[name] is None else alert[name]
-        for name in ("hub_time", "since", "deadline", "limit", "stopped")
-    ]
-    head = f"{alert['parcel_id']}\0{alert['about']}\0".encode()
-    numbers = struct.pack(">BBi5q", _TYPE[alert["type"]], len(alert["evidence"]), alert["version"], *times)
-    taken: bytes = alert["withdraws"] or bytes(16)
-    said: bytes = head + numbers + one + other + taken
-    return said

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from streams.domain.account import said_by
+from streams.domain.teller import said_by
 from streams.pipeline.plain_decoder import Decoder, Undecodable
 from streams.replay.verify import Difference, Parcel, Record, Report, identity
 

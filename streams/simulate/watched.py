@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.domain.account import Record, Teller, look
+from streams.domain.account import Record, look
 from streams.domain.promises import Promises
+from streams.domain.teller import Teller
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from collections import Counter
 import mmh3
 
 from streams.domain import kinds
-from streams.domain.account import Record, Teller, look
+from streams.domain.account import Record, look
 from streams.domain.containment import Told, judge
 from streams.domain.kinds import KINDS, MILESTONE_TYPES
 from streams.domain.promises import Promises
+from streams.domain.teller import Teller
 from tests.kernel.records import type_of
 
 NEVER = -(2**63)

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from streams.domain.account import said_by
+from streams.domain.teller import said_by
 from streams.replay.verify import Report, identity
 from streams.replay.verify_alerts import Alerts
 from tests.pipeline.avro import framed
