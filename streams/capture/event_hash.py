@@ -78,6 +78,8 @@ _ORDER: Final = (
     ("destinationList", "typed"),
     ("sensorElementList", "sensors"),
 )
+# What a report may say and its hash leaves out.
+_UNHASHED_OF_REPORTS: Final = frozenset({*_REPORT, "bizRules"})
 _STANDARD: Final = frozenset(name for name, _ in _ORDER)
 # Not hashed at any level, and not hashed in an event.
 _COMMENTS: Final = frozenset({"@context", "rdfs:comment", "comment", "#text"})
@@ -208,7 +210,7 @@ class _Writer:
             metadata = self._user(element.get("sensorMetadata", {}), known=frozenset(_METADATA))
             inner = "sensorMetadata" + metadata if metadata else ""
             for report in sorted(element.get("sensorReport", []), key=self._raw_order):
-                said = self._user(report, known=frozenset(_REPORT))
+                said = self._user(report, known=_UNHASHED_OF_REPORTS)
                 inner += "sensorReport" + said if said else ""
             inner += self._user(element, known={"sensorMetadata", "sensorReport"})
             written.append("sensorElement" + inner if inner else "")

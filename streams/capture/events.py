@@ -1,7 +1,7 @@
 """The five event types of EPCIS 2.0, checked as the standard defines them (its chapter 7 and its JSON schema).
 
 Where the two differ the stricter one is taken, except that extensions are allowed wherever the standard has an
-extension point.
+extension point, and that what the standard's own examples do is allowed.
 """
 
 from collections.abc import Callable, Mapping
@@ -157,6 +157,8 @@ _REPORT: Final = _record(
         "deviceMetadata": _uri,
         "rawData": _uri,
         "dataProcessingMethod": _uri,
+        # Of the report itself as in an example of the standard (8); the schema knows it of the metadata only.
+        "bizRules": _uri,
         "time": Checker.time,
         "microorganism": _uri,
         "chemicalSubstance": _uri,
@@ -202,7 +204,6 @@ _OBSERVED: Final[Mapping[str, Check]] = {
     **_COMMON,
     "bizStep": _of(words.STEP),
     "disposition": _of(words.DISPOSITION),
-    "persistentDisposition": _PERSISTENT,
     "readPoint": _PLACE,
     "bizLocation": _PLACE,
     "bizTransactionList": _list_of(_typed("bizTransaction", words.TRANSACTION, needs_type=False)),
@@ -210,6 +211,8 @@ _OBSERVED: Final[Mapping[str, Check]] = {
     "destinationList": _list_of(_typed("destination", words.SOURCE, needs_type=True)),
     "sensorElementList": _list_of(_SENSOR),
 }
+# Whose disposition lasts is clear only where all objects of the event are alike (EPCIS 2.0, 7.3.6.2.2).
+_LASTING: Final[Mapping[str, Check]] = {**_OBSERVED, "persistentDisposition": _PERSISTENT}
 _EPCS: Final = _list_of(_epc, distinct=True)
 _CHILDREN: Final[Mapping[str, Check]] = {
     **_OBSERVED,
@@ -272,7 +275,7 @@ def _transformation_rule(checker: Checker, path: str, event: Mapping[str, Any]) 
 
 _CHECKS: Final[Mapping[str, Check]] = {
     "ObjectEvent": _record(
-        {**_OBSERVED, "action": _action, "epcList": _EPCS, "quantityList": _QUANTITIES, "ilmd": _ILMD},
+        {**_LASTING, "action": _action, "epcList": _EPCS, "quantityList": _QUANTITIES, "ilmd": _ILMD},
         ("type", "eventTime", "eventTimeZoneOffset", "action"),
         extensible=True,
         rule=_object_rule,
@@ -301,7 +304,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     ),
     "TransformationEvent": _record(
         {
-            **_OBSERVED,
+            **_LASTING,
             "inputEPCList": _EPCS,
             "inputQuantityList": _QUANTITIES,
             "outputEPCList": _EPCS,
@@ -315,6 +318,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     ),
 }
 _ANY_FIELD: Final[Mapping[str, Check]] = {
+    **_LASTING,
     **_CHILDREN,
     "epcList": _EPCS,
     "quantityList": _QUANTITIES,
@@ -368,9 +372,11 @@ def contexts(checker: Checker, path: str, value: Any) -> None:
     for index, part in enumerate(parts):
         where = f"{path}[{index}]" if isinstance(value, list) else path
         if isinstance(part, Mapping):
-            for key in part:
+            for key, value_of in part.items():
                 if key in ("@import", "@base"):
                     checker.bad(f"{where}.{key}", "context", f"{key} would change what other words mean; leave it out")
+                elif not key.startswith("@") and not isinstance(value_of, Mapping | str | None):
+                    checker.bad(f"{where}.{key}", "context", "stands for a URI, or for an object of JSON-LD")
         elif checker.text(where, part) and part not in words.CONTEXTS:
             checker.bad(
                 where,

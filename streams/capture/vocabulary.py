@@ -121,6 +121,7 @@ CONTEXTS: Final = frozenset(
         "https://ref.gs1.org/standards/epcis/2.0.1/epcis-context.jsonld",
         "https://ref.gs1.org/standards/epcis/2.0/epcis-context.jsonld",
         "https://gs1.github.io/EPCIS/epcis-context.jsonld",
+        "https://gs1.github.io/EPCIS/epcis-context-simple.jsonld",
         "https://id.gs1.org/epcis-context.jsonld",
         "https://dev.epcis.io/context",
         "https://origintrail.github.io/epcis/epcis-context.jsonld",

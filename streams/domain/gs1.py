@@ -8,7 +8,7 @@ id.gs1.org, no query, only the finest level of identification).
 import re
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 ROOT: Final = "https://id.gs1.org"
 
@@ -40,7 +40,11 @@ _SHORT_NAMES: Final = {
     "lot": "10",
     "ser": "21",
 }
-_LINK_TEXT: Final = r"[\"'\-./0-9;<=>?A-Z_a-z]"
+# Characters of a serial in a link. Some resolvers write percent-encoded what need not be (`_PLAIN`).
+_LINK_TEXT: Final = r"(?:[\"!'()*+,\-./0-9:;<=>?A-Z_a-z]|%[0-9A-Fa-f]{2})"
+# Characters that the path of a URI may hold as they are, and that the published hashes leave so; a link may have them
+# either way, and is the same object.
+_PLAIN: Final = re.compile("%(?:2[189ABCabc]|3[Aa])")
 # Key AI -> what its value looks like in a canonical link.
 _KEYS: Final = {
     "00": r"\d{18}",
@@ -54,7 +58,7 @@ _KEYS: Final = {
     "8003": rf"\d{{14}}{_LINK_TEXT}{{0,16}}",
     "8004": rf"{_LINK_TEXT}{{1,30}}",
     "8006": r"\d{18}",
-    "8010": r"[#\-/0-9A-Z]{1,30}",
+    "8010": r"(?:[\-0-9A-Z]|%2[3DFdf]){1,30}",
     "8017": r"\d{18}",
     "8018": r"\d{18}",
 }
@@ -141,14 +145,11 @@ class _Urn:
         found = self._grammar.fullmatch(rest)
         if found is None or (self._total is not None and len(found[1]) + len(found[2]) != self._total):
             return None
-        return f"{ROOT}/{self._link(*found.groups())}"
+        return f"{ROOT}/{_plain(self._link(*found.groups()))}"
 
 
-def _encoded(text: str) -> str:
-    # Table 7-1 of the Digital Link standard, as far as a URN has not encoded them already.
-    for character in "!()*+,:":
-        text = text.replace(character, f"%{ord(character):02X}")
-    return text
+def _plain(text: str) -> str:
+    return _PLAIN.sub(lambda found: unquote(found[0]), text)
 
 
 def _gtin(prefix: str, item: str) -> str:
@@ -157,7 +158,7 @@ def _gtin(prefix: str, item: str) -> str:
 
 def _sgln(prefix: str, place: str, extension: str) -> str:
     place = f"414/{with_check_digit(prefix + place)}"
-    return place if extension == "0" else f"{place}/254/{_encoded(extension)}"
+    return place if extension == "0" else f"{place}/254/{extension}"
 
 
 _ITEM: Final = rf"{_PREFIX}\.(\d{{1,7}})"
@@ -168,7 +169,7 @@ _URNS: Final[dict[tuple[str, str], _Urn]] = {
     ("id", "sgtin"): _Urn(
         rf"{_ITEM}\.({_SERIAL}{{1,20}})",
         13,
-        lambda prefix, item, serial: f"01/{_gtin(prefix, item)}/21/{_encoded(serial)}",
+        lambda prefix, item, serial: f"01/{_gtin(prefix, item)}/21/{serial}",
         "PREFIX.ITEM.SERIAL, 13 digits before the serial",
     ),
     ("id", "sscc"): _Urn(
@@ -183,13 +184,13 @@ _URNS: Final[dict[tuple[str, str], _Urn]] = {
     ("id", "grai"): _Urn(
         rf"{_REFERENCE}\.({_SERIAL}{{1,16}})",
         12,
-        lambda prefix, kind, serial: f"8003/0{with_check_digit(prefix + kind)}{_encoded(serial)}",
+        lambda prefix, kind, serial: f"8003/0{with_check_digit(prefix + kind)}{serial}",
         "PREFIX.TYPE.SERIAL, 12 digits before the serial",
     ),
     ("id", "giai"): _Urn(
         rf"{_PREFIX}\.({_SERIAL}{{1,24}})",
         None,
-        lambda prefix, asset: f"8004/{prefix}{_encoded(asset)}",
+        lambda prefix, asset: f"8004/{prefix}{asset}",
         "PREFIX.ASSET, at most 30 characters",
     ),
     ("id", "gsrn"): _Urn(
@@ -201,13 +202,13 @@ _URNS: Final[dict[tuple[str, str], _Urn]] = {
     ("id", "gdti"): _Urn(
         rf"{_REFERENCE}\.({_SERIAL}{{1,20}})",
         12,
-        lambda prefix, kind, serial: f"253/{with_check_digit(prefix + kind)}{_encoded(serial)}",
+        lambda prefix, kind, serial: f"253/{with_check_digit(prefix + kind)}{serial}",
         "PREFIX.TYPE.SERIAL, 12 digits before the serial",
     ),
     ("id", "cpi"): _Urn(
         rf"{_PREFIX}\.({_PART}{{1,24}})\.(\d{{1,12}})",
         None,
-        lambda prefix, part, serial: f"8010/{_encoded(prefix + part)}/8011/{serial}",
+        lambda prefix, part, serial: f"8010/{prefix}{part}/8011/{serial}",
         "PREFIX.PART.SERIAL",
     ),
     ("id", "sgcn"): _Urn(
@@ -219,7 +220,7 @@ _URNS: Final[dict[tuple[str, str], _Urn]] = {
     ("id", "ginc"): _Urn(
         rf"{_PREFIX}\.({_SERIAL}{{1,24}})",
         None,
-        lambda prefix, consignment: f"401/{prefix}{_encoded(consignment)}",
+        lambda prefix, consignment: f"401/{prefix}{consignment}",
         "PREFIX.CONSIGNMENT, at most 30 characters",
     ),
     ("id", "gsin"): _Urn(
@@ -228,13 +229,13 @@ _URNS: Final[dict[tuple[str, str], _Urn]] = {
     ("id", "itip"): _Urn(
         rf"{_ITEM}\.(\d{{2}})\.(\d{{2}})\.({_SERIAL}{{1,20}})",
         13,
-        lambda prefix, item, piece, total, serial: f"8006/{_gtin(prefix, item)}{piece}{total}/21/{_encoded(serial)}",
+        lambda prefix, item, piece, total, serial: f"8006/{_gtin(prefix, item)}{piece}{total}/21/{serial}",
         "PREFIX.ITEM.PIECE.TOTAL.SERIAL",
     ),
     ("id", "upui"): _Urn(
         rf"{_ITEM}\.({_SERIAL}{{1,28}})",
         13,
-        lambda prefix, item, serial: f"01/{_gtin(prefix, item)}/235/{_encoded(serial)}",
+        lambda prefix, item, serial: f"01/{_gtin(prefix, item)}/235/{serial}",
         "PREFIX.ITEM.SERIAL, 13 digits before the serial",
     ),
     ("id", "pgln"): _Urn(
@@ -243,7 +244,7 @@ _URNS: Final[dict[tuple[str, str], _Urn]] = {
     ("class", "lgtin"): _Urn(
         rf"{_ITEM}\.({_SERIAL}{{1,20}})",
         13,
-        lambda prefix, item, lot: f"01/{_gtin(prefix, item)}/10/{_encoded(lot)}",
+        lambda prefix, item, lot: f"01/{_gtin(prefix, item)}/10/{lot}",
         "PREFIX.ITEM.LOT, 13 digits before the lot",
     ),
     ("idpat", "sgtin"): _Urn(
@@ -273,7 +274,7 @@ _URNS: Final[dict[tuple[str, str], _Urn]] = {
     ("idpat", "cpi"): _Urn(
         rf"{_PREFIX}\.({_PART}{{1,24}})\.\*",
         None,
-        lambda prefix, part: f"8010/{_encoded(prefix + part)}",
+        lambda prefix, part: f"8010/{prefix}{part}",
         "PREFIX.PART.*",
     ),
     ("idpat", "itip"): _Urn(
@@ -300,7 +301,7 @@ def _from_link(uri: str) -> str | None:
         return None
     if split.fragment or not split.netloc:
         return None
-    segments = split.path.split("/")[1:]
+    segments = _plain(split.path).split("/")[1:]
     # The first place at which a key stands with a value of its form and with qualifiers of its own: what comes before
     # is the resolver's, and what a qualifier says may look like a key.
     for at in range(len(segments) - 1):

@@ -1,4 +1,7 @@
-"""Events whose content hashes others have published: the reference project of the CBV 2.0 event hash."""
+"""Events whose content hashes others have published: the reference project of the CBV 2.0 event hash.
+
+Its documents are under the MIT licence, copyright (c) 2019 RalphTro.
+"""
 
 PREFIXES = [
     "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld",
@@ -287,6 +290,122 @@ TRANSFORMED = {
     "example2:furtherData": {"example2:assemblyLine": "2", "example2:workingShift": "1"},
     "example4:otherThings": "some text",
 }
+AGGREGATION = {
+    "type": "AggregationEvent",
+    "eventTime": "2013-06-08T14:58:56.591Z",
+    "eventTimeZoneOffset": "+02:00",
+    **_DECLARED,
+    **_PARTIES,
+    "childQuantityList": [
+        {"epcClass": "urn:epc:idpat:sgtin:4012345.098765.*", "quantity": 10},
+        {"epcClass": "urn:epc:class:lgtin:4012345.012345.998877", "quantity": 200.5, "uom": "KGM"},
+    ],
+    "disposition": "in_progress",
+    "sensorElementList": [_SENSOR],
+    **_EXTENSIONS,
+    "parentID": "urn:epc:id:sscc:0614141.1234567890",
+    "childEPCs": ["urn:epc:id:sgtin:0614141.107346.2017", "urn:epc:id:sgtin:0614141.107346.2018"],
+    "action": "OBSERVE",
+    "bizStep": "receiving",
+    "readPoint": {"id": "urn:epc:id:sgln:0037000.00729.8202"},
+    "bizLocation": {"id": "urn:epc:id:sgln:0037000.00729.8202"},
+}
+_MADE = [
+    {"epcClass": "urn:epc:class:lgtin:4012345.011111.4444", "quantity": 10, "uom": "KGM"},
+    {"epcClass": "urn:epc:class:lgtin:0614141.077777.987", "quantity": 30},
+    {"epcClass": "urn:epc:idpat:sgtin:4012345.066666.*", "quantity": 220},
+]
+TRANSFORMATION = {
+    "@context": {"cbvmda": "http://example.com/cbvmda/"},
+    "type": "TransformationEvent",
+    "eventTime": "2013-10-31T14:58:56.591Z",
+    "eventTimeZoneOffset": "+02:00",
+    **_DECLARED,
+    **_PARTIES,
+    "inputEPCList": ["urn:epc:id:sgtin:4012345.011122.25", "urn:epc:id:sgtin:4000001.065432.99886655"],
+    "inputQuantityList": _MADE,
+    "outputEPCList": [f"urn:epc:id:sgtin:4012345.077889.{serial}" for serial in (25, 26, 27, 28)],
+    "outputQuantityList": _MADE,
+    "transformationID": "urn:epc:id:gdti:0614141.12345.400",
+    "bizStep": "commissioning",
+    "disposition": "in_progress",
+    "persistentDisposition": {"set": ["completeness_verified"], "unset": ["completeness_inferred"]},
+    "readPoint": {"id": "urn:epc:id:sgln:4012345.00001.0"},
+    "bizLocation": {"id": "urn:epc:id:sgln:0614141.00888.0"},
+    "ilmd": EVERYTHING["ilmd"],
+    "sensorElementList": [_SENSOR],
+    **_EXTENSIONS,
+}
+# Every kind of serial, with characters that some write percent-encoded.
+SERIALS = {
+    "type": "ObjectEvent",
+    "eventTime": "2019-04-02T15:00:00.000+01:00",
+    "eventTimeZoneOffset": "+01:00",
+    "epcList": [
+        "urn:epc:id:sgtin:4012345.011111.9876",
+        "urn:epc:id:sgtin:4012345.011111.98%22",
+        "urn:epc:id:sgtin:415056789012.0.987654",
+        "urn:epc:id:sgtin:0614141.812345.6789%2F%26%25%22!%3F()",
+        "urn:epc:id:sscc:4012345.3111111111",
+        "urn:epc:id:sgln:4012345.00005.122",
+        "urn:epc:id:sgln:4012345.00005.0",
+        "urn:epc:id:grai:4012345.00022.334455",
+        "urn:epc:id:giai:4012345.ABC345",
+        "urn:epc:id:gsrn:4012345.0000006765",
+        "urn:epc:id:gsrnp:4012345.0000000007",
+        "urn:epc:id:gdti:4012345.00009.PO-4711",
+        "urn:epc:id:gdti:987659999999..9",
+        "urn:epc:id:cpi:0614141.11111111111111-A%23%2F.1234",
+        "urn:epc:id:ginc:0614141.xyz47%2F11",
+        "urn:epc:id:gsin:4012345.222333444",
+        "urn:epc:id:itip:4012345.011111.01.02.987",
+        "urn:epc:id:upui:1234567.098765.51qIgY)%3C%26Jp3*j7'SDB",
+        "urn:epc:id:pgln:4000001.00000",
+        "urn:epc:id:pgln:999999999999.",
+        "urn:epc:class:lgtin:4012345.012345.Lot987",
+        "https://id.gs1.org/gtin/09780345418913",
+        "https://example.com/gtin/09780345418913/21/765tz?abc=211121",
+    ],
+    "action": "OBSERVE",
+    "bizStep": "inspecting",
+    "readPoint": {"id": "urn:epc:id:sgln:4012345.00005.0"},
+}
+PLACED = {
+    "type": "ObjectEvent",
+    "eventTime": "2022-04-07T10:00:00.000Z",
+    "eventTimeZoneOffset": "+01:00",
+    "action": "OBSERVE",
+    "bizStep": "sensor_reporting",
+    "epcList": ["https://id.example.com/8003/040123450007718765"],
+    "readPoint": {"id": "https://id.example.com/414/4012345000054"},
+    "sensorElementList": [
+        {
+            "sensorReport": [
+                {
+                    "type": "gs1:Angle",
+                    "value": value,
+                    "component": f"cbv:Comp-{axis}",
+                    "uom": "DD",
+                    "coordinateReferenceSystem": "http://www.opengis.net/def/crs/OGC/1.3/CRS84",
+                }
+                for value, axis in ((42.698334, "latitude"), (23.319941, "longitude"))
+            ]
+        }
+    ],
+}
+CORRECTED = {
+    "type": "TransformationEvent",
+    "eventTime": "2020-01-14T00:00:00.000+01:00",
+    "eventTimeZoneOffset": "+01:00",
+    "eventID": "urn:uuid:374d95fc-9457-4a51-bd6a-0bba133845a8",
+    "errorDeclaration": {"declarationTime": "2020-01-15T00:00:00.000+01:00", "reason": "incorrect_data"},
+    "inputEPCList": ["urn:epc:id:sgtin:4012345.011111.987"],
+    "inputQuantityList": [{"epcClass": "urn:epc:class:lgtin:4012345.022222.87545GHGH"}],
+    "outputEPCList": ["urn:epc:id:sgtin:4012345.033333.AGHFG"],
+    "outputQuantityList": [{"epcClass": "urn:epc:idpat:sgtin:4012345.044444.*", "quantity": 452.0, "uom": "KGM"}],
+    "bizStep": "commissioning",
+    "readPoint": {"id": "urn:epc:id:sgln:4012345.00000.0"},
+}
 _ROUNDED = {
     "type": "ObjectEvent",
     "eventTimeZoneOffset": "+01:00",
@@ -315,5 +434,11 @@ HASHES = [
     (TRANSACTION, "4a85d64a96409f0c57baed258666b26d83e6690d204a8aaed4c7e2624d8b0c81"),
     (EVERYTHING, "9811bfb2672e9c3a0f6151be339d22b60db375c8b23d2740f6137cc6539f0639"),
     (ALL_KEYS, "40744f32beff53a4bf5bb5956d465cb52de5bbcc9f131409d8efb903b04d9351"),
+    (TRANSFORMED, "dca180f4e6005d4b6a6408a8d143977ca2e4f3e72048d7aa03b4df4055d484f9"),
+    (AGGREGATION, "41cf5d2be6b6926acc531597e43932eb4b9b23926ccb6ce08c882bda7a74d1a8"),
+    (TRANSFORMATION, "529cc54b8cf9d8664208cc6c77473274d8c2dd473469920a7d09a814623f52cc"),
+    (SERIALS, "028e1a1a0aef2be946fa8026eec361159033cab9d4da3f94bee1d58070b20198"),
+    (PLACED, "14faa21345eb49fa31e5578aed52a2c291b7dc8ded0d53c88135955173ea91fc"),
+    (CORRECTED, "e16ce101f3d7383612e00b74419b2d88f12baa6a124b0e390252d396687d5cf7"),
 ]
-EVENTS = [event for event, _ in HASHES] + [TRANSFORMED, ROUNDED_UP, ROUNDED_DOWN]
+EVENTS = [event for event, _ in HASHES] + [ROUNDED_UP, ROUNDED_DOWN]

@@ -68,6 +68,19 @@ GOOD = [
     {**SCAN, "certificationInfo": ["https://example.com/1", "https://example.com/2"]},
     {**SCAN, "action": "ADD", "ilmd": {"cbvmda:lotNumber": "A"}},
     {**SCAN, "persistentDisposition": {"set": ["completeness_verified"]}},
+    {**MADE, "persistentDisposition": {"set": ["completeness_verified"]}},
+    {
+        **SENSED,
+        "sensorElementList": [
+            {"sensorReport": [{"type": "Temperature", "bizRules": "https://example.org/253/4012345000054987"}]}
+        ],
+    },
+    {
+        **SENSED,
+        "sensorElementList": [
+            {"sensorReport": [{"type": "AbsoluteHumidity", "exception": "ALARM_CONDITION", "booleanValue": True}]}
+        ],
+    },
     {**SCAN, "persistentDisposition": {"set": ["completeness_verified"], "unset": ["completeness_inferred"]}},
     {**SCAN, "quantityList": [{"epcClass": "urn:x:1"}, {"epcClass": "urn:x:1", "quantity": 2}]},
     {**SCAN, "quantityList": [{"epcClass": "urn:x:1", "quantity": 2.0}]},
@@ -182,6 +195,38 @@ BAD = [
     ),
     ({**SCAN, "persistentDisposition": {"unset": "damaged"}}, "persistentDisposition.unset", "type"),
     ({**SCAN, "persistentDisposition": ["damaged"]}, "persistentDisposition", "type"),
+    # Whose disposition would last, that of the bag or that of the parcels?
+    *[
+        ({**event, "persistentDisposition": {"set": ["damaged"]}}, "persistentDisposition", "extension-key")
+        for event in (BAG, {**BAG, "type": "AssociationEvent"}, TRANSACTION)
+    ],
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "bizRules": "my rules"}]}]},
+        "sensorElementList[0].sensorReport[0].bizRules",
+        "uri",
+    ),
+    ({**SCAN, "bizStep": "arriving "}, "bizStep", "closed-word"),
+    ({**SCAN, "disposition": "cbv:Disp-arriving"}, "disposition", "closed-word"),
+    ({**SCAN, "disposition": "urn:epcglobal:cbv:disp:in_transit"}, "disposition", "closed-word"),
+    ({**SCAN, "type": ["ObjectEvent"]}, "type", "type"),
+    ({**SCAN, "eventID": ["urn:x:1"]}, "eventID", "type"),
+    ({**SCAN, "transformationID": "urn:t:1"}, "transformationID", "extension-key"),
+    ({**TRANSACTION, "childQuantityList": []}, "childQuantityList", "extension-key"),
+    ({**TRANSACTION, "quantityList": [], "epcList": None}, "epcList", "type"),
+    ({**BAG, "childEPCs": None}, "childEPCs", "type"),
+    ({**SCAN, "@context": {"own": 5}}, "@context.own", "context"),
+    ({**SCAN, "@context": [{"own": ["urn:x:"]}]}, "@context[0].own", "context"),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "hexBinaryValue": ""}]}]},
+        "sensorElementList[0].sensorReport[0].hexBinaryValue",
+        "hex",
+    ),
+    (
+        {**SENSED, "sensorElementList": [{"sensorReport": {"type": "Temperature"}}]},
+        "sensorElementList[0].sensorReport",
+        "type",
+    ),
+    ({**SENSED, "sensorElementList": [{"type": "x", **SENSOR}]}, "sensorElementList[0].type", "extension-key"),
     ({**SCAN, "recordTime": "now"}, "recordTime", "date-time"),
     ({**SCAN, "eventTime": "2026-03-01T05:00:00+25:00"}, "eventTime", "date-time"),
     ({**SCAN, "eventTime": "2026-03-01T05:00Z"}, "eventTime", "date-time"),
@@ -543,6 +588,15 @@ def test_a_number_beyond_all_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match="larger than any number"):
         parse(b'{"quantity": 1e999}')
     assert parse(b'{"quantity": 1.5e30}') == {"quantity": 1.5e30}
+
+
+def test_an_event_that_is_named_twice_has_the_last_name() -> None:
+    text = json.dumps(document({**SCAN, "eventID": "urn:x:2"}))
+    twice = text.replace('"eventID"', '"eventID": "urn:x:1", "eventID"')
+    assert twice != text
+    assert check_document(parse(twice.encode())).events[0].event_id == "urn:x:2"
+    with pytest.raises(ValueError, match="'action' stands twice"):
+        parse(twice.replace('"action"', '"action": "ADD", "action"').encode())
 
 
 def test_an_event_of_a_document_may_bring_its_own_prefixes() -> None:
