@@ -44,9 +44,9 @@ class Call:
         peer = url.get("client") or ("",)
         secure = self.gateway.doors.is_secure(url["scheme"], str(peer[0]), headers)
         try:
-            self.gateway.doors.glance(signed, secure=secure)
+            seen = self.gateway.doors.glance(signed, secure=secure)
             self.body = await self._read(headers)
-            self.device = self.gateway.doors.enter(signed, self.body, secure=secure)
+            self.device = self.gateway.doors.enter(seen, signed, self.body, secure=secure)
         except Denied as denied:
             self.gateway.watch(RequestDenied(denied.reason, denied.device))
             scheme = {"WWW-Authenticate": 'Bearer realm="parcels"'}

@@ -25,6 +25,14 @@ class _Bucket:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Who sends, as the head of the request proves it; `claim` is None where a token does."""
+
+    device: Device
+    claim: Claim | None
+
+
 class RateLimitedError(Exception):
     """Too fast; `seconds` until it may go on."""
 
@@ -102,68 +110,84 @@ class Doors:
             address = address.ipv4_mapped
         return any(address in each for each in self._proxies)
 
-    def glance(self, request: Request, *, secure: bool, now: float | None = None) -> None:
-        """Before the content is read: is this somebody's request? A stranger's content is never held in memory.
+    def glance(self, request: Request, *, secure: bool, now: float | None = None) -> Seen | None:
+        """Before the content is read: whose request is this? A stranger's content is never held in memory.
+
+        None where everybody is let in.
 
         Raises:
-            Denied: it is not.
-            RateLimitedError: it sends too fast.
-        """
-        if self.registry is None:
-            return
-        if "signature-input" in request.headers or "signature" in request.headers:
-            length = request.headers.get("content-length", "0")
-            has_body = "transfer-encoding" in request.headers or length.strip("0") != ""
-            device = self._claimed(request, has_body, time.time() if now is None else now)[1]
-        elif "authorization" in request.headers:
-            device = self._by_token(request, secure=secure)
-        else:
-            raise Denied("no_credentials", "sign the request (RFC 9421), or send a bearer token")
-        self.rates.take(device.name, device.rate, 0)
-
-    def enter(self, request: Request, body: bytes, *, secure: bool, now: float | None = None) -> Device | None:
-        """The device that sent this request; None where everybody is let in.
-
-        Raises:
-            Denied: nobody who is enrolled did, or no longer.
+            Denied: nobody's who is enrolled.
             RateLimitedError: it sends too fast.
         """
         if self.registry is None:
             return None
         if "signature-input" in request.headers or "signature" in request.headers:
-            device = self._signed(request, body, time.time() if now is None else now)
+            length = request.headers.get("content-length", "0")
+            has_body = "transfer-encoding" in request.headers or length.strip("0") != ""
+            seen = self._claimed(request, has_body, time.time() if now is None else now)
         elif "authorization" in request.headers:
-            device = self._by_token(request, secure=secure)
+            seen = Seen(self._by_token(request, secure=secure), None)
         else:
             raise Denied("no_credentials", "sign the request (RFC 9421), or send a bearer token")
+        self.rates.take(seen.device.name, seen.device.rate, 0)
+        return seen
+
+    def enter(
+        self, seen: Seen | None, request: Request, body: bytes, *, secure: bool, now: float | None = None
+    ) -> Device | None:
+        """The device that sent this request, of which the head was `seen`; None where everybody is let in.
+
+        Raises:
+            Denied: the content is another one, or the sender is no longer let in, or was it with this already.
+            RateLimitedError: it sends too fast.
+        """
+        if self.registry is None:
+            return None
+        assert seen is not None
+        if seen.claim is not None:
+            device = self._signed(seen.device, seen.claim, request, body, time.time() if now is None else now)
+        else:
+            device = self._by_token(request, secure=secure)
         self.rates.take(device.name, device.rate, 0)
         return device
 
-    def _signed(self, request: Request, body: bytes, now: float) -> Device:
+    def _signed(self, signer: Device, claim: Claim, request: Request, body: bytes, now: float) -> Device:
         assert self._nonces is not None
-        claim, device = self._claimed(request, bool(body), now)
-        if body or "content-digest" in claim.covered:
+        # The signature is known to be right by the key that the device had; the content may have taken its time.
+        device = self._enrolled(claim.key_id)
+        if device.public_key != signer.public_key:
+            raise Denied("bad_signature", _NOT_SIGNED, device.name)
+        self._check_window(claim, now)
+        if body and "content-digest" not in claim.covered:
+            raise Denied("not_covered", "the signature must cover content-digest", device.name)
+        if "content-digest" in claim.covered:
             check_digest(request.headers.get("content-digest", ""), body)
         # Only now: whoever cannot sign cannot use up a nonce.
         if not self._nonces.use(claim.key_id, claim.nonce, claim.created, now):
             raise Denied("replayed", "this nonce was used before", device.name)
         return device
 
-    def _claimed(self, request: Request, has_body: bool, now: float) -> tuple[Claim, Device]:
+    def _claimed(self, request: Request, has_body: bool, now: float) -> Seen:
         """Who signed, which needs no more of the content than its digest says."""
-        assert self.registry is not None
         claim = read_claim(request, has_body)
-        device = self.registry.find(claim.key_id)
+        device = self._enrolled(claim.key_id)
+        if not device.signed(claim.signature, claim.base):
+            raise Denied("bad_signature", _NOT_SIGNED, device.name)
+        self._check_window(claim, now)
+        return Seen(device, claim)
+
+    def _enrolled(self, name: str) -> Device:
+        assert self.registry is not None
+        device = self.registry.find(name)
         if device is None:
             raise Denied("unknown_device", _NOT_SIGNED)
         if device.revoked:
             raise Denied("revoked", _NOT_SIGNED, device.name)
-        if not device.signed(claim.signature, claim.base):
-            raise Denied("bad_signature", _NOT_SIGNED, device.name)
-        late = abs(now - claim.created) > self._window or (claim.expires is not None and now > claim.expires)
-        if late:
-            raise Denied("outside_window", f"created must be within {self._window} s of now", device.name)
-        return claim, device
+        return device
+
+    def _check_window(self, claim: Claim, now: float) -> None:
+        if abs(now - claim.created) > self._window or (claim.expires is not None and now > claim.expires):
+            raise Denied("outside_window", f"created must be within {self._window} s of now", claim.key_id)
 
     def _by_token(self, request: Request, *, secure: bool) -> Device:
         assert self.registry is not None

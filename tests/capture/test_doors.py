@@ -579,3 +579,50 @@ def test_an_event_is_shown_to_who_sent_it_only(enrolled: Enrolled) -> None:
     partner = {"authorization": f"Bearer {enrolled.token}"}
     assert enrolled.gateway.request("GET", where, "https", headers=partner).status_code == 404
     assert enrolled.gateway.request("GET", where).status_code == 401
+
+
+class TestASignatureIsVerifiedOnce:
+    """What cannot change while the content comes is not asked again; what can is."""
+
+    @pytest.fixture
+    def doors(self, tmp_path: Path) -> tuple[Doors, Registry, Ed25519PrivateKey]:
+        registry = Registry(tmp_path / "devices.json")
+        private, public = devices.new_key()
+        registry.add(Device("S7", ("LGG",), ("*",), 1000.0, public_key=public))
+        return Doors(registry), registry, Ed25519PrivateKey.from_private_bytes(base64.b64decode(private))
+
+    def test_for_each_request(self, enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> None:
+        verified, signed = [], Device.signed
+        monkeypatch.setattr(Device, "signed", lambda *given: verified.append(1) or signed(*given))
+        assert enrolled.send(enrolled.signed(BODY), BODY) == 200
+        assert len(verified) == 1
+
+    @pytest.mark.parametrize("reason", ["revoked", "bad_signature", "outside_window", "bad_digest", "not_covered"])
+    def test_who_is_let_in_no_longer_when_the_content_is_there(
+        self, doors: tuple[Doors, Registry, Ed25519PrivateKey], reason: str
+    ) -> None:
+        door, registry, key = doors
+        now, body = time.time(), BODY
+        request = Request("POST", "/scans", "", {"content-length": str(len(body)), **KIND})
+        headers = sign(key, "S7", request, b"" if reason == "not_covered" else body, int(now))
+        if reason == "not_covered":
+            # Whoever says that there is no content, and brings some.
+            request = Request("POST", "/scans", "", {**KIND, **headers})
+        else:
+            request = Request("POST", "/scans", "", {**request.headers, **headers})
+        seen = door.glance(request, secure=False, now=now)
+        match reason:
+            case "revoked":
+                registry.revoke("S7")
+            case "bad_signature":
+                registry.add(Device("S7", ("LGG",), ("*",), 1000.0, public_key=devices.new_key()[1]), replace=True)
+            case "outside_window":
+                now += 301
+            case "bad_digest":
+                body = BODY + b" "
+        with pytest.raises(Denied) as denied:
+            door.enter(seen, request, body, secure=False, now=now)
+        assert denied.value.reason == reason
+        # Nothing of it used up the nonce.
+        if reason == "bad_digest":
+            assert door.enter(seen, request, BODY, secure=False, now=now) is not None
