@@ -3,13 +3,14 @@
 import asyncio
 import json
 import re
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from starlette.responses import Response
 
 from streams.capture.calls import Call
-from streams.capture.documents import CheckedEvent, check_document, parse
+from streams.capture.documents import CheckedEvent, TooManyEventsError, check_document, parse
 from streams.capture.doors import sender_of
 from streams.capture.intake import ConflictError, OutOfScopeError, Taken, TooManyError, problems_for
 from streams.capture.problems import Refusal
@@ -28,6 +29,11 @@ VERSIONS: Final = {
     "GS1-Vendor-Version": "parcel-streams",
     "GS1-Extensions": "parcels=urn:parcels:voc:",
 }
+
+
+_Found = TypeVar("_Found")
+# A body that is read while the event loop waits: a few milliseconds.
+_AT_ONCE_BYTES: Final = 64 << 10
 
 
 async def take_scans(call: Call) -> Response:
@@ -58,12 +64,13 @@ async def take_document(call: Call) -> Response:
     behaviour = call.request.headers.get("gs1-capture-error-behaviour", "rollback").lower()
     if behaviour not in ("rollback", "proceed"):
         raise Refusal(400, "ValidationException", "GS1-Capture-Error-Behaviour is rollback or proceed")
-    document = _parsed(call.body)
+    document = await _parsed(call.body)
     if not isinstance(document, dict) or document.get("type") not in ("EPCISDocument", "EPCISQueryDocument"):
         raise Refusal(400, "ValidationException", "a capture takes an EPCISDocument or an EPCISQueryDocument")
-    checked = await asyncio.to_thread(check_document, document)
-    if len(checked.events) > gateway.bounds.events:
-        raise Refusal(413, "CaptureLimitExceededException", f"at most {gateway.bounds.events:,} events a document")
+    try:
+        checked = await asyncio.to_thread(check_document, document, gateway.bounds.events)
+    except TooManyEventsError as error:
+        raise Refusal(413, "CaptureLimitExceededException", str(error)) from None
     if checked.problems:
         wrong = problems_for(checked.problems)
         raise Refusal(400, "ValidationException", "the document breaks rules of EPCIS", errors=wrong)
@@ -89,11 +96,11 @@ async def take_document(call: Call) -> Response:
 async def take_event(call: Call) -> Response:
     """POST /events."""
     call.media_type(*JSON)
-    event = _parsed(call.body)
+    event = await _parsed(call.body)
     if not isinstance(event, dict) or event.get("type") in ("EPCISDocument", "EPCISQueryDocument", None):
         raise Refusal(400, "ValidationException", "this takes one event with its @context; documents go to /capture")
     call.charge(1)
-    checked = check_document(event)
+    checked = await _apart(check_document, call.body, event)
     problems = (*checked.problems, *(each for one in checked.events for each in one.problems))
     if problems:
         errors = problems_for(problems)
@@ -171,11 +178,16 @@ def _taken(call: Call, event: CheckedEvent, taken: Taken) -> Refusal | None:
     return None
 
 
-def _parsed(body: bytes) -> Any:
+async def _parsed(body: bytes) -> Any:
     try:
-        return parse(body)
+        return await _apart(parse, body, body)
     except ValueError as error:
         raise Refusal(400, "ValidationException", str(error)) from None
+
+
+async def _apart(work: Callable[[Any], _Found], body: bytes, given: Any) -> _Found:
+    """Do what a large body takes long for beside the event loop: others wait for their answers."""
+    return await asyncio.to_thread(work, given) if len(body) > _AT_ONCE_BYTES else work(given)
 
 
 def json_response(content: Any, headers: dict[str, str] | None = None) -> Response:

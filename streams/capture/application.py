@@ -50,6 +50,7 @@ def application(gateway: Gateway) -> Starlette:
                 await call.enter()
                 response = await handler(call)
             except Refusal as refusal:
+                call.charge_refused()
                 response = refusal.response()
             except BusyError as error:
                 response = later(503, str(error), 1).response()

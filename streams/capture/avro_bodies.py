@@ -75,6 +75,9 @@ def records(content: bytes, largest: int, most: int) -> Iterator[dict[str, Any]]
         count, size = stream.long(), stream.long()
         if not 0 <= count <= most - number:
             raise BadAvro(f"it says to have more than {most:,} records")
+        if not count:
+            # No writer makes one, and half a million of them fit into a request.
+            raise BadAvro(f"after record {number}: a block without a record")
         packed = stream.take(size)
         if stream.take(_SYNC) != sync:
             raise BadAvro(f"after record {number}: a block ends in the wrong place")

@@ -22,6 +22,7 @@ class Call:
         self.taken = Taken()
         self.device: Device | None = None
         self.body = b""
+        self._charged = False
 
     @property
     def sender(self) -> str:
@@ -61,7 +62,13 @@ class Call:
     def charge(self, records: int) -> None:
         """Count records against the device's rate."""
         if self.device is not None and records:
+            self._charged = True
             self.gateway.doors.rates.charge(self.device.name, self.device.rate, records)
+
+    def charge_refused(self) -> None:
+        """Whoever sends what is refused before it is counted sends something all the same."""
+        if self.request.method == "POST" and not self._charged:
+            self.charge(1)
 
     def count(self, taken: Taken) -> None:
         """Remember what became of the records, for the metrics."""

@@ -19,7 +19,6 @@ _OFFSET: Final = re.compile(r"[+-](?:(?:0\d|1[0-3]):[0-5]\d|14:00)")
 _UOM: Final = re.compile(r"[A-Z0-9]{2,3}")
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LONGEST_URI: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,8 @@ class Checker:
         """Is it a URI (RFC 3986, with a scheme)?"""
         if not self.text(path, value):
             return False
-        if len(value) > _LONGEST_URI:
-            self.bad(path, "uri", f"has {len(value):,} characters; a URI has at most {_LONGEST_URI:,}")
+        if len(value) > gs1.LONGEST_URI:
+            self.bad(path, "uri", f"has {len(value):,} characters; a URI has at most {gs1.LONGEST_URI:,}")
             return False
         if is_uri(value):
             return True
@@ -164,8 +163,8 @@ class Checker:
 
 
 def is_uri(text: str) -> bool:
-    """A URI with a scheme, as RFC 3986 writes it."""
-    return _URI.fullmatch(text) is not None
+    """A URI with a scheme, as RFC 3986 writes it, of a length that one has."""
+    return len(text) <= gs1.LONGEST_URI and _URI.fullmatch(text) is not None
 
 
 def milliseconds(text: str) -> int | None:

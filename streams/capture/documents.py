@@ -3,13 +3,13 @@
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections import ChainMap, Counter
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from streams.capture.checks import Checker, Problem, is_uri, shown
-from streams.capture.event_hash import event_hash, namespaces
+from streams.capture.event_hash import event_hash, namespaces, terms
 from streams.capture.events import check_event, contexts
 from streams.capture.vocabulary import EVENT_TYPES
 
@@ -47,6 +47,10 @@ class TooDeepError(ValueError):
     """Brackets nested deeper than any document needs."""
 
 
+class TooManyEventsError(ValueError):
+    """A document with more events than are taken at once."""
+
+
 def parse(text: bytes, depth: int = DEPTH) -> Any:
     """JSON within limits: UTF-8, no key twice but an eventID, no NaN, nested at most `depth` deep.
 
@@ -65,8 +69,12 @@ def parse(text: bytes, depth: int = DEPTH) -> Any:
     return value
 
 
-def check_document(document: Any) -> CheckedDocument:
-    """Check an EPCISDocument, an EPCISQueryDocument, or one event that stands alone with its @context."""
+def check_document(document: Any, most: int | None = None) -> CheckedDocument:
+    """Check an EPCISDocument, an EPCISQueryDocument, or one event that stands alone with its @context.
+
+    Raises:
+        TooManyEventsError: it has more than `most`; what is wrong with each of millions would fill the memory.
+    """
     checker = Checker()
     if not checker.mapping("", document):
         return CheckedDocument(tuple(checker.problems), ())
@@ -85,20 +93,22 @@ def check_document(document: Any) -> CheckedDocument:
                 "type", "document-type", f"{shown(kind)} must be EPCISDocument, EPCISQueryDocument or an event type"
             )
         return CheckedDocument(tuple(checker.problems), ())
+    if most is not None and len(listed) > most:
+        raise TooManyEventsError(f"at most {most:,} events a document")
     prefixes = namespaces(document.get("@context"))
     events = tuple(check_one(event, prefixes, index, f"{where}[{index}]") for index, event in enumerate(listed))
     return CheckedDocument(tuple(checker.problems), events)
 
 
-def check_one(event: Any, prefixes: Mapping[str, str], index: int, path: str = "") -> CheckedEvent:
+def check_one(event: Any, prefixes: MutableMapping[str, str], index: int, path: str = "") -> CheckedEvent:
     """Check one event of a document with these prefixes."""
     checker = Checker()
     check_event(checker, event, path)
     if checker.problems:
         return CheckedEvent(index, event, tuple(checker.problems), None, None, prefixes)
     if "@context" in event:
-        # An event of a document may bring prefixes of its own.
-        prefixes = {**prefixes, **namespaces(event["@context"])}
+        # An event of a document may bring prefixes of its own; those of the document are not copied for each.
+        prefixes = ChainMap(terms(event["@context"]), prefixes)
     content = event_hash(event, prefixes)
     return CheckedEvent(index, event, (), event.get("eventID") or content, content, prefixes)
 

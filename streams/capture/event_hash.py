@@ -104,10 +104,15 @@ Namespaces = Mapping[str, str]
 
 def namespaces(*contexts: Any) -> dict[str, str]:
     """Prefix -> namespace of JSON-LD contexts (a text, a mapping, or a list of these), the standard's own included."""
-    found = dict(words.PREFIXES)
+    return words.PREFIXES | terms(*contexts)
+
+
+def terms(*contexts: Any) -> dict[str, str]:
+    """Prefix -> namespace of these contexts alone, of at most as many as a right one has."""
+    found: dict[str, str] = {}
     for context in contexts:
         for part in context if isinstance(context, list) else [context]:
-            if isinstance(part, Mapping):
+            if isinstance(part, Mapping) and len(found) + len(part) <= words.MOST_TERMS:
                 found.update({key: value for key, value in part.items() if isinstance(value, str)})
     return found
 
@@ -121,7 +126,7 @@ def event_hash(event: Mapping[str, Any], prefixes: Namespaces) -> str:
 def pre_hash(event: Mapping[str, Any], prefixes: Namespaces) -> str:
     """The canonical text that is hashed."""
     own = event.get("@context")
-    writer = _Writer({**prefixes, **namespaces(own)} if own is not None else prefixes)
+    writer = _Writer({**prefixes, **terms(own)} if own is not None else prefixes)
     return writer.event(event)
 
 

@@ -11,9 +11,6 @@ from streams.capture import vocabulary as words
 from streams.capture.checks import Checker, shown
 from streams.capture.vocabulary import ACTIONS, EVENT_TYPES
 
-# Contexts of one document or event.
-_CONTEXTS: Final = 50
-
 Check = Callable[[Checker, str, Any], None]
 
 
@@ -365,10 +362,13 @@ def contexts(checker: Checker, path: str, value: Any) -> None:
             f"it is empty, so that no word of the document means anything: use {words.STANDARD_CONTEXT}",
         )
         return
-    if any(part in parts[:index] for index, part in enumerate(parts[:_CONTEXTS])):
+    if any(part in parts[:index] for index, part in enumerate(parts[: words.MOST_CONTEXTS])):
         checker.bad(path, "unique-items", "names a context twice")
-    if len(parts) > _CONTEXTS:
-        checker.bad(path, "context", f"has {len(parts):,} contexts; at most {_CONTEXTS} are taken")
+    if len(parts) > words.MOST_CONTEXTS:
+        checker.bad(path, "context", f"has {len(parts):,} contexts; at most {words.MOST_CONTEXTS} are taken")
+    defined = sum(len(part) for part in parts if isinstance(part, Mapping))
+    if defined > words.MOST_TERMS:
+        checker.bad(path, "context", f"defines {defined:,} terms; at most {words.MOST_TERMS} are taken")
     for index, part in enumerate(parts):
         where = f"{path}[{index}]" if isinstance(value, list) else path
         if isinstance(part, Mapping):

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 _KEPT: Final = 1_000
+# Lines that their file has at most; then it is written anew, with those that are known.
+_LINES: Final = 8 * _KEPT
 # Of all that is wrong with a document: enough to mend it by, and little enough to keep a thousand jobs in memory.
 _PROBLEMS: Final = 200
 
@@ -62,12 +64,14 @@ class Jobs:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._lines = 0
         if path is not None and path.exists():
             with path.open(encoding="utf-8", errors="replace") as stream:
                 newest = deque(stream, maxlen=_KEPT)
             for line in newest:
                 self._remember(line)
             self._rewrite(path, newest)
+            self._lines = len(newest)
 
     def begin(self, owner: str, behaviour: str) -> Job:
         """A job with an id that nobody can guess."""
@@ -90,6 +94,11 @@ class Jobs:
                 stream.write(json.dumps(asdict(job)) + "\n")
         except OSError:
             return
+        self._lines += 1
+        if self._lines >= _LINES:
+            done = [json.dumps(asdict(each)) + "\n" for each in self._jobs.values() if not each.running]
+            self._rewrite(self._path, done)
+            self._lines = len(done)
 
     def find(self, capture_id: str, owner: str) -> Job | None:
         """The owner's job of this id."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 import ssl
@@ -135,6 +136,7 @@ def run(
         Misconfigured: an option or a file does not let it start.
     """
     _check(options)
+    _allow_connections(options.bounds.concurrent)
     # Three threads share the interpreter; with the default of 5 ms an answer waits that long for each of its turns.
     sys.setswitchinterval(_TURN_SECONDS)
     listening = _listen(options)
@@ -239,6 +241,18 @@ async def _look(gateway: Gateway, sender: Sender) -> None:
         if now - forgotten > _FORGET_SECONDS:
             forgotten = now
             await asyncio.to_thread(spool.forget_old)
+
+
+def _allow_connections(concurrent: int) -> None:
+    """Let the process have as many files as there may be connections, and those of the spool.
+
+    Otherwise whoever holds a thousand connections open keeps everybody else out, and the spool from a new segment.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * concurrent + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _check(options: Options) -> None:

@@ -209,8 +209,8 @@ class Nonces:
         with self._lock:
             if now > self._next_sweep:
                 self._until = {name: until for name, until in self._until.items() if until > now}
-                self._next_sweep = now + self._window / 4
                 self._rewrite()
+                self._next_sweep = now + self._window / 4
             if name in self._until:
                 return False
             if self._stream is not None:
@@ -229,6 +229,10 @@ class Nonces:
         temporary = self._path.with_suffix(".new")
         # Unbuffered: what was written is known to the next process, whatever ends this one.
         stream = temporary.open("wb", buffering=0)
-        stream.write("".join(f"{int(until)} {name}\n" for name, until in self._until.items()).encode())
+        content = "".join(f"{int(until)} {name}\n" for name, until in self._until.items()).encode()
+        if stream.write(content) != len(content):
+            # The file that is there knows more of them.
+            stream.close()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         temporary.replace(self._path)
         self._stream = stream

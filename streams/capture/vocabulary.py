@@ -127,6 +127,9 @@ CONTEXTS: Final = frozenset(
         "https://origintrail.github.io/epcis/epcis-context.jsonld",
     }
 )
+# Contexts of a document or an event, and terms that they define together; all of them are kept with every event.
+MOST_CONTEXTS: Final = 50
+MOST_TERMS: Final = 200
 # Prefixes that the standard's context defines (the event hash of CBV 2.0 uses these spellings).
 PREFIXES: Final = {
     "epcis": "https://ref.gs1.org/epcis/",

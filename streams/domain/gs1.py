@@ -11,6 +11,8 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 ROOT: Final = "https://id.gs1.org"
+# No URI of a key is longer; looking for a key in a text of any length would take a time that grows with its square.
+LONGEST_URI: Final = 2048
 
 # Characters of a serial in a URN (TDS, table A-1), percent-encoded where a URI needs it.
 _SERIAL: Final = (
@@ -117,6 +119,8 @@ def canonical(uri: str) -> str | None:
     >>> canonical("https://example.com/x/sscc/106141412345678908?linkType=all")
     'https://id.gs1.org/00/106141412345678908'
     """
+    if len(uri) > LONGEST_URI:
+        return None
     if uri.startswith("urn:epc:"):
         return _from_urn(uri)
     return _from_link(uri) if uri.startswith(("https://", "http://")) else None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.capture.documents import check_document, parse
+from streams.capture.documents import TooManyEventsError, check_document, parse
 from tests.capture import reference_events as events
 from tests.capture.documents import document, query_document
 from tests.conftest import run_cli
@@ -602,3 +602,48 @@ def test_an_event_that_is_named_twice_has_the_last_name() -> None:
 def test_an_event_of_a_document_may_bring_its_own_prefixes() -> None:
     event = {**SCAN, "@context": {"own": "urn:parcels:voc:"}, "own:lane": "L1"}
     assert check_document(document(event)).events[0].prefixes["own"] == "urn:parcels:voc:"
+
+
+class TestWhatIsMadeToFillTheMemoryOrTheDayIsRefused:
+    """Each of these fits into a request, and took minutes or gigabytes."""
+
+    @staticmethod
+    def soon(work: Any) -> Any:
+        begun = time.process_time()
+        result = work()
+        assert time.process_time() - begun < 5
+        return result
+
+    def test_a_text_that_holds_a_key_at_every_place(self) -> None:
+        long = "https://example.com/" + "00/106141412345678908/" * 300_000 + "00/106141412345678908"
+        assert self.soon(lambda: check_document(document({**SCAN, "example:x": long}))).ok
+
+    def test_a_key_of_megabytes(self) -> None:
+        event = {**SCAN, "example:" + "x" * 8_000_000: 1}
+        assert [each.rule for each in self.soon(lambda: check_document(document(event))).events[0].problems] == [
+            "extension-key"
+        ]
+
+    def test_more_events_than_are_taken_are_not_looked_at(self) -> None:
+        whole = document()
+        whole["epcisBody"]["eventList"] = [{}] * 2_000_000
+        with pytest.raises(TooManyEventsError, match="at most 10,000"):
+            self.soon(lambda: check_document(whole, 10_000))
+
+    def test_prefixes_without_end(self) -> None:
+        many = {f"p{number}": "urn:x:" for number in range(100_000)}
+        event = {**SCAN, "@context": {}}
+        checked = self.soon(lambda: check_document(document(*[event] * 2_000, **{"@context": [PREFIX, many]})))
+        assert [(each.path, each.rule) for each in checked.problems] == [("@context", "context")]
+        assert all(len(each.prefixes) < 10 for each in checked.events)
+        own = check_document(document({**SCAN, "@context": many}))
+        assert [each.rule for each in own.events[0].problems] == ["context"]
+        few = {f"p{number}": "urn:x:" for number in range(200)}
+        assert check_document(document(SCAN, **{"@context": [PREFIX, few]})).ok
+
+
+def test_prefixes_of_an_event_do_not_undo_those_of_its_document() -> None:
+    event = {**SCAN, "cbvmda:lotNumber": "A"}
+    whole = document(event, {**event, "@context": {"own": "urn:x:"}}, **{"@context": [PREFIX, {"cbvmda": "urn:y:"}]})
+    one, other = check_document(whole).events
+    assert one.hash == other.hash and other.prefixes["cbvmda"] == "urn:y:"

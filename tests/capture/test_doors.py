@@ -626,3 +626,44 @@ class TestASignatureIsVerifiedOnce:
         # Nothing of it used up the nonce.
         if reason == "bad_digest":
             assert door.enter(seen, request, BODY, secure=False, now=now) is not None
+
+
+def test_requests_that_are_refused_whole_are_counted_as_well(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "devices.json")
+    token, digest = devices.new_token()
+    registry.add(Device("slow", ("*",), ("*",), 2.0, token_sha256=digest))
+    kinds = {"/scans": "application/x-ndjson", "/capture": "application/json", "/events": "text/plain"}
+    for path, kind in kinds.items():
+        with running(tmp_path / path[1:], registry, trusted_proxies=("127.0.0.1",)) as gateway:
+            headers = {"content-type": kind, "authorization": f"Bearer {token}", "x-forwarded-proto": "https"}
+            answers = [gateway.request("POST", path, content=b"\n\n", headers=headers).status_code for _ in range(8)]
+        assert answers[0] in (400, 415) and answers[-1] == 429, path
+
+
+def test_nonces_that_do_not_fit_on_the_disk_do_not_replace_those_that_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    nonces = Nonces(tmp_path / "nonces", 300)
+    assert nonces.use("S7", "nonce-one", int(now), now)
+    opened = Path.open
+
+    class Short:
+        """A file on a disk with room for ten bytes."""
+
+        def __init__(self, path: Path, *given: Any, **named: Any) -> None:
+            self.stream = opened(path, *given, **named)
+
+        def write(self, content: bytes) -> int:
+            return self.stream.write(content[:10])
+
+        def close(self) -> None:
+            self.stream.close()
+
+    monkeypatch.setattr(Path, "open", lambda *given, **named: Short(*given, **named))
+    with pytest.raises(OSError, match="No space left"):
+        nonces.use("S7", "nonce-two", int(now), now + 80)
+    monkeypatch.undo()
+    assert not Nonces(tmp_path / "nonces", 300).use("S7", "nonce-one", int(now), now + 90)
+    assert nonces.use("S7", "nonce-two", int(now), now + 90)
+    assert not Nonces(tmp_path / "nonces", 300).use("S7", "nonce-two", int(now), now + 90)

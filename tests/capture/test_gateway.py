@@ -13,6 +13,7 @@ import pytest
 from streams.capture.documents import check_document
 from streams.capture.gateway import Bounds
 from streams.capture.intake import Sender
+from streams.capture.jobs import Jobs
 from streams.capture.known import Events, Known, newest_entries, remember
 from streams.capture.spool import Limits
 from streams.domain import capture_happenings as told
@@ -239,6 +240,13 @@ class TestAvro:
         with running(tmp_path, bounds=Bounds(inflated_bytes=1 << 20)) as gateway:
             answer = gateway.request("POST", "/scans", content=head + sizes + packed + mark, headers=AVRO)
         assert "too large when inflated" in answer.json()["results"][0]["error"]
+
+    def test_half_a_million_blocks_of_nothing_are_not_read(self, gateway: Running) -> None:
+        body = container([RECORD])
+        answer = gateway.request("POST", "/scans", content=body + (b"\0\0" + body[-16:]) * 400_000, headers=AVRO)
+        said = answer.json()
+        assert (said["accepted"], said["refused"]) == (1, 1)
+        assert "a block without a record" in said["results"][1]["error"]
 
     @pytest.mark.parametrize(
         "kind",
@@ -516,3 +524,14 @@ def test_a_document_of_errors_leaves_a_job_of_bounded_size(gateway: Running) -> 
     taken = gateway.post("/capture", document(*[wrong] * 100))
     job = gateway.request("GET", taken.headers["location"])
     assert len(job.json()["errors"]) == 100 and len(job.content) < 200_000
+
+
+def test_the_file_of_jobs_does_not_grow_for_ever(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "captures.jsonl")
+    for _ in range(20_000):
+        job = jobs.begin("S7", "rollback")
+        job.finish([])
+        jobs.keep(job)
+    lines = (tmp_path / "captures.jsonl").read_text().splitlines()
+    assert len(lines) <= 8_000
+    assert Jobs(tmp_path / "captures.jsonl").find(job.capture_id, "S7") is not None

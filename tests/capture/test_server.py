@@ -152,3 +152,15 @@ def test_what_was_taken_without_kafka_is_in_the_spool(tmp_path: Path) -> None:
     content[100] ^= 1
     segment.write_bytes(content + segment.read_bytes())
     assert run_cli("spool", "status", "--data", str(tmp_path)).returncode == 1
+
+
+def test_it_may_have_as_many_files_as_there_may_be_connections() -> None:
+    said = (
+        "import resource; from streams.capture.server import _allow_connections as allow;"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard)); allow(100);"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, env=environment, check=True)
+    assert int(done.stdout) == 456
