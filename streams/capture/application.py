@@ -56,6 +56,8 @@ def application(gateway: Gateway) -> Starlette:
                 response = later(503, str(error), 1).response()
             except ClientDisconnect:
                 response = Response(status_code=400)
+            finally:
+                call.release()
             taken = call.taken
             gateway.watch(
                 RequestAnswered(

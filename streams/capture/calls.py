@@ -23,6 +23,7 @@ class Call:
         self.device: Device | None = None
         self.body = b""
         self._charged = False
+        self._held = 0
 
     @property
     def sender(self) -> str:
@@ -64,6 +65,11 @@ class Call:
         if self.device is not None and records:
             self._charged = True
             self.gateway.doors.rates.charge(self.device.name, self.device.rate, records)
+
+    def release(self) -> None:
+        """The body is not needed any more."""
+        self.gateway.held -= self._held
+        self._held = 0
 
     def charge_refused(self) -> None:
         """Whoever sends what is refused before it is counted sends something all the same."""
@@ -107,12 +113,21 @@ class Call:
                     size += len(part)
                     if size > bounds.body_bytes:
                         raise self._too_large()
+                    self._hold(len(part))
                     parts.append(part)
         except TimeoutError:
             raise Refusal(
                 408, "ImplementationException", "the content did not come in time", headers={"Connection": "close"}
             ) from None
         return b"".join(parts)
+
+    def _hold(self, size: int) -> None:
+        self.gateway.held += size
+        self._held += size
+        if self.gateway.held > self.gateway.bounds.held_bytes:
+            refusal = later(503, "too much is being sent at once", 1)
+            refusal.headers["Connection"] = "close"
+            raise refusal
 
     def _too_large(self) -> Refusal:
         most = self.gateway.bounds.body_bytes

@@ -24,6 +24,8 @@ class Bounds:
     """How much one request may be."""
 
     body_bytes: int = 8 << 20
+    # Of all bodies together that are being read or worked on; beyond them, 503.
+    held_bytes: int = 512 << 20
     events: int = 10_000
     inflated_bytes: int = 32 << 20
     body_seconds: float = 30.0
@@ -44,6 +46,8 @@ class Gateway:
     # Prometheus text, where this port shows how the gateway is; else it says only whether it works.
     exposition: Callable[[], bytes] | None = None
     events: Events = field(default_factory=Events)
+    # Bytes of bodies that are held now.
+    held: int = 0
     # For measurements of the server alone: answer as if the spool had written.
     without_spool: bool = False
 

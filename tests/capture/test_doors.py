@@ -660,7 +660,10 @@ def test_nonces_that_do_not_fit_on_the_disk_do_not_replace_those_that_did(
         def close(self) -> None:
             self.stream.close()
 
-    monkeypatch.setattr(Path, "open", lambda *given, **named: Short(*given, **named))
+    def short(path: Path, *given: Any, **named: Any) -> Short:
+        return Short(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", short)
     with pytest.raises(OSError, match="No space left"):
         nonces.use("S7", "nonce-two", int(now), now + 80)
     monkeypatch.undo()

@@ -535,3 +535,18 @@ def test_the_file_of_jobs_does_not_grow_for_ever(tmp_path: Path) -> None:
     lines = (tmp_path / "captures.jsonl").read_text().splitlines()
     assert len(lines) <= 8_000
     assert Jobs(tmp_path / "captures.jsonl").find(job.capture_id, "S7") is not None
+
+
+def test_bodies_together_have_a_limit_too(tmp_path: Path) -> None:
+    with running(tmp_path, bounds=Bounds(held_bytes=1_000)) as gateway:
+        many = [scan(f"a{number}") for number in range(20)]
+        answer = gateway.scans(*many)
+        assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+        assert gateway.kept() == [] and gateway.gateway.held == 0
+        # What another holds counts, and only as long as it does.
+        gateway.gateway.held = 900
+        assert gateway.scans(scan("b1")).status_code == 503
+        gateway.gateway.held = 0
+        assert gateway.scans(scan("b1")).status_code == 200
+        assert gateway.scans(b"[" * 500).json()["refused"] == 1
+        assert gateway.gateway.held == 0
