@@ -4,6 +4,7 @@ Every rule was learned on librdkafka 2.16 and Kafka 4.3.1 (docs/decisions/): the
 producer, the isolation level always explicit, no offset committed behind anybody's back.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Collection, Iterator
@@ -21,7 +22,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from streams.errors import Misconfigured, StreamsError
+from streams.errors import Misconfigured, Retry, StreamsError
 from streams.pipeline.settings import Settings
 
 # librdkafka logs broker loss by itself, once a second, and a fenced producer on standard error whatever the level; the
@@ -39,6 +40,9 @@ PARTITION_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
 OFFSET_GONE: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
 _FATAL: Final = KafkaError._FATAL  # noqa: SLF001
+
+# How long a command asks a broker for offsets.
+_ANSWER_SECONDS: Final = 10.0
 
 # One header of a record. The client hands over text or bytes.
 Header = tuple[str, str | bytes | None]
@@ -140,7 +144,8 @@ def read_to_end(
     reader = consumer(settings, "reader", enable_partition_eof=True)
     try:
         wanted = range(partitions_of(reader, topic)) if partitions is None else partitions
-        ends = {partition: _bounds(reader, topic, partition)[1] for partition in wanted}
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        ends = {partition: bounds(reader, TopicPartition(topic, partition), deadline)[1] for partition in wanted}
         yield from _read(reader, topic, {p: (OFFSET_BEGINNING, end) for p, end in ends.items()}, silence_seconds)
     finally:
         reader.close()
@@ -156,7 +161,7 @@ def read_part(settings: Settings, topic: str, partition: int, first: int, end: i
     reader = consumer(settings, "reader", enable_partition_eof=True)
     try:
         partitions_of(reader, topic)
-        low, high = _bounds(reader, topic, partition)
+        low, high = bounds(reader, TopicPartition(topic, partition), time.monotonic() + _ANSWER_SECONDS)
         if first < end and not low <= first < end <= high:
             raise StreamsError(
                 f"{topic} [{partition}] holds the offsets {low} to {high - 1}, not {first} to {end - 1}: "
@@ -207,7 +212,7 @@ def read_one(settings: Settings, topic: str, partition: int, offset: int) -> Mes
         count = partitions_of(reader, topic)
         if not 0 <= partition < count:
             raise Misconfigured(f"{topic} has partitions 0 to {count - 1}, not {partition}")
-        low, high = _bounds(reader, topic, partition)
+        low, high = bounds(reader, TopicPartition(topic, partition), time.monotonic() + _ANSWER_SECONDS)
         if not low <= offset < high:
             return None
         reader.assign([TopicPartition(topic, partition, offset)])
@@ -289,27 +294,38 @@ def _offsets_at(reader: Consumer, times: list[TopicPartition], seconds: float = 
                 return found
         if time.monotonic() > deadline:
             raise StreamsError(f"asking {times[0].topic} for the offsets of a time: {error.str()}")
-        time.sleep(0.1)
+        _look_for_leaders(reader, times[0].topic)
 
 
-def _bounds(reader: Consumer, topic: str, partition: int, seconds: float = 10) -> tuple[int, int]:
-    """First offset that is still there, and the one after the last.
+def bounds(reader: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
+    """First committed offset still there and the one after the last, asked until `deadline` (time.monotonic).
 
     Raises:
-        StreamsError: no answer within `seconds`; of a topic that was created a moment ago a broker may at first say
-            that it does not lead it.
+        Retry: nobody answered in time.
     """
-    deadline = time.monotonic() + seconds
     while True:
         try:
-            low, high = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=seconds)
+            # Also of a topic that was created a moment ago a broker may at first say that it does not lead it.
+            low, high = reader.get_watermark_offsets(partition, timeout=5, cached=False)
         except KafkaException as error:
             if time.monotonic() > deadline:
-                message = f"asking for the end of {topic} [{partition}]: {error.args[0].str()}"
-                raise StreamsError(message) from error
-            time.sleep(0.1)
+                message = f"asking for the end of {partition.topic} [{partition.partition}]: {error.args[0].str()}"
+                raise Retry(message) from error
+            _look_for_leaders(reader, partition.topic)
         else:
             return low, high
+
+
+def _look_for_leaders(reader: Consumer, topic: str) -> None:
+    """Have the client ask who leads a topic that it has not been assigned.
+
+    It asks once and keeps the answer (librdkafka 2.16), for metadata.max.age.ms, which is 15 minutes, also the answer
+    that nobody does: as when a broker that stood still for longer than its own session comes back, and leads nothing
+    for a tenth of a second. Until then every question for an offset ends with "Unknown partition".
+    """
+    time.sleep(0.1)
+    with contextlib.suppress(KafkaException):
+        reader.list_topics(topic, timeout=1)
 
 
 def _dotted(options: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from functools import cache
 from typing import Any, Final, cast
 
 import fastavro
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from streams.domain.containers import Container, FanOut, What
 from streams.errors import Retry
-from streams.pipeline.clients import PARTITION_END, consumer
+from streams.pipeline.clients import PARTITION_END, bounds, consumer
 from streams.pipeline.plain_decoder import Decoder, without_logical_types
 from streams.pipeline.schemas import load_schemas
 from streams.pipeline.settings import Settings
@@ -119,24 +119,6 @@ def _writer() -> Any:
     return fastavro.parse_schema(without_logical_types(load_schemas().current("Position")))
 
 
-def end_of(reader: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
-    """First offset still there and the one after the last, asked until `deadline` (time.monotonic).
-
-    Raises:
-        Retry: nobody answered in time.
-    """
-    while True:
-        try:
-            low, high = reader.get_watermark_offsets(partition, timeout=5, cached=False)
-        except KafkaException as error:
-            if time.monotonic() > deadline:
-                message = f"asking for the end of {partition.topic} [{partition.partition}]: {error.args[0].str()}"
-                raise Retry(message) from error
-            time.sleep(0.1)
-        else:
-            return low, high
-
-
 def read_position(
     settings: Settings, partition: int, seconds: float = 20, *, fenced: bool = True, states: str = STATE
 ) -> Position | None:
@@ -158,7 +140,7 @@ def read_position(
     topic = settings.prefix + states
     reader = consumer(settings, "position", enable_partition_eof=True, fetch_wait_max_ms=20)
     try:
-        low, high = end_of(reader, TopicPartition(topic, partition), deadline)
+        low, high = bounds(reader, TopicPartition(topic, partition), deadline)
         for message in reversed(without_end(settings, partition, high, deadline, states) if fenced else []):
             if message.key() == POSITION_KEY:
                 return Position.decoded(cast(bytes, message.value()))
@@ -192,7 +174,7 @@ def without_end(settings: Settings, partition: int, end: int, deadline: float, s
     )
     found: list[Message] = []
     try:
-        high = end_of(reader, TopicPartition(topic, partition), deadline)[1]
+        high = bounds(reader, TopicPartition(topic, partition), deadline)[1]
         if high <= end:
             return found
         reader.assign([TopicPartition(topic, partition, end)])

@@ -7,9 +7,9 @@ from typing import Final, cast
 from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
 from streams.errors import Retry
-from streams.pipeline.clients import PARTITION_END, consumer
+from streams.pipeline.clients import PARTITION_END, bounds, consumer
 from streams.pipeline.crashpoints import crash_point
-from streams.pipeline.position import Position, end_of, without_end
+from streams.pipeline.position import Position, without_end
 from streams.pipeline.settings import Settings
 from streams.pipeline.stage import Kind, Stage
 from streams.pipeline.topics import POSITION_KEY
@@ -55,7 +55,7 @@ def restore(
         check_crcs=False,
     )
     try:
-        end = end_of(reader, TopicPartition(topic, partition), started + _SILENCE_SECONDS)[1]
+        end = bounds(reader, TopicPartition(topic, partition), started + _SILENCE_SECONDS)[1]
         reader.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
         heard = time.monotonic()
         at_end = end == 0

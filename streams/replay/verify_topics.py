@@ -1,12 +1,13 @@
 """`parcels verify`: the checks of streams/replay/verify.py over the topics of a cluster."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from confluent_kafka import Message, TopicPartition
 
-from streams.pipeline.clients import consumer, read_to_end
+from streams.pipeline.clients import bounds, consumer, read_to_end
 from streams.pipeline.deadletters import read_dead_letters
 from streams.pipeline.settings import Settings
 from streams.pipeline.topics import ALERTS, CONTAINER_STATE, CONTAINERS, MILESTONES, SCANS, STATE, THROUGHPUT, check
@@ -87,7 +88,8 @@ def _behind(settings: Settings, positions: Mapping[int, int], partitions: int) -
     reader = consumer(settings, "reader")
     try:
         topic = settings.prefix + SCANS
-        ends = {p: reader.get_watermark_offsets(TopicPartition(topic, p), timeout=10) for p in range(partitions)}
+        deadline = time.monotonic() + 10
+        ends = {p: bounds(reader, TopicPartition(topic, p), deadline) for p in range(partitions)}
     finally:
         reader.close()
     return {p: high - positions.get(p, low) for p, (low, high) in ends.items() if high > positions.get(p, low)}
