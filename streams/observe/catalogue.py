@@ -91,8 +91,9 @@ CHANGE: Final = Label(
 )
 LOSS: Final = Label(
     "loss",
-    ("fenced", "held", "unknown"),
-    "Another came under its name, the name is a predecessor's until its session ends, or the group forgot the worker.",
+    ("fenced", "held", "unknown", "unanswered"),
+    "Another came under its name, the name is a predecessor's until its session ends, the group forgot the worker, "
+    "or it never answered.",
 )
 ALERT: Final = Label(
     "alert",

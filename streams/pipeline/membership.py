@@ -3,8 +3,12 @@
 A place is lost without anybody's fault: the machine or the broker stood still for longer than a session, or the answer
 to a join was lost, and the group takes the worker for its own predecessor. It may come back. But two workers under one
 name would take the place from each other for ever; so whoever loses it twice in a short time ends, and says so.
+
+The answer to a join may also never come, and then the client knows of no error: it waits for as long as a rebalance may
+take, which here is ten minutes.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +21,8 @@ _FIGHT_SECONDS: Final = 30.0
 # Longer than a broker lets any session of the new protocol be (group.consumer.max.session.timeout.ms).
 _LONGEST_SESSION_SECONDS: Final = 75.0
 _ASK_AGAIN_SECONDS: Final = 1.0
+# Whoever asks to join is answered when the other members have asked too, or their sessions of 6 s have ended.
+_JOIN_SECONDS: Final = 20.0
 _GONE: Final = {
     KafkaError.FENCED_INSTANCE_ID: "fenced",
     KafkaError.UNRELEASED_INSTANCE_ID: "held",
@@ -32,7 +38,7 @@ class Rejoin:
     """Join again under the same name."""
 
     # "fenced": somebody came under the same name. "held": the name is a predecessor's until its session ends.
-    # "unknown": the group has forgotten this member.
+    # "unknown": the group has forgotten this member. "unanswered": it has not answered for long.
     reason: str
     # Whether this is news, or the same answer as a second ago.
     news: bool
@@ -48,10 +54,32 @@ class Membership:
         self._name = name
         self._lost_at: float | None = None
         self._held_since: float | None = None
+        # Since when the group is asked for a place (time.monotonic()); not yet, at first. None: it has answered.
+        self._asked_at: float | None = math.inf
+        self._unanswered = False
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the group has answered: with nothing to do, where there are more workers than partitions."""
+        return self._asked_at is None
+
+    def asks(self, now: float) -> None:
+        """The group is asked for a place from now on (time.monotonic())."""
+        self._asked_at = now
 
     def joined(self) -> None:
         """The group has answered."""
-        self._held_since = None
+        self._held_since = self._asked_at = None
+        self._unanswered = False
+
+    def waits_for_long(self, now: float) -> bool:
+        """Whether the group should have answered by now (time.monotonic())."""
+        return self._asked_at is not None and now - self._asked_at > _JOIN_SECONDS
+
+    def unanswered(self) -> Rejoin:
+        """What to do when the group does not answer though its broker does."""
+        news, self._unanswered = not self._unanswered, True
+        return Rejoin("unanswered", news=news, wait_seconds=0.0)
 
     def lost(self, error: KafkaError, now: float) -> Rejoin:
         """What to do about a consumer that this error (a fatal one) broke; `now` is time.monotonic().

@@ -33,7 +33,7 @@ from streams.errors import WorkerDead
 from streams.pipeline.background import in_background
 from streams.pipeline.clients import ALL_BROKERS_DOWN, OFFSET_GONE, PARTITION_END, consumer, is_fatal
 from streams.pipeline.crashpoints import crash_point
-from streams.pipeline.membership import Membership
+from streams.pipeline.membership import Membership, Rejoin
 from streams.pipeline.settings import Settings
 from streams.pipeline.stage import Name
 from streams.pipeline.stages import stage_kind
@@ -106,8 +106,6 @@ class Worker:
         self._fatal: KafkaError | None = None
         self._membership = Membership(options.instance)
         self._heard = time.monotonic()
-        # Whether this worker has a place in the group: with nothing to do, where there are more than partitions.
-        self._joined = False
         self._told = time.monotonic()
         self._told_records = 0
         self._offsets_at = time.monotonic()
@@ -235,7 +233,9 @@ class Worker:
     def _regularly(self) -> None:
         now = time.monotonic()
         if self._fatal is not None:
-            self._rejoin(self._fatal, now)
+            self._rejoin(self._membership.lost(self._fatal, now), self._fatal.str())
+        if self._membership.waits_for_long(now):
+            self._ask_again(now)
         if self._doubt is not None:
             self._look_for_broker(now)
         if now - self._offsets_at > _OFFSETS_SECONDS:
@@ -248,7 +248,7 @@ class Worker:
             collect()
         self._look_for_ticks(now)
         idle = self._options.until_idle
-        if idle is not None and self._joined:
+        if idle is not None and self._membership.has_place:
             if self._doubt is not None or any(task.busy or not task.at_end for task in self._tasks.values()):
                 # Idle is who could have got something: not while restoring, writing, or while the broker is away or
                 # stands still.
@@ -360,19 +360,31 @@ class Worker:
         )
 
     def _subscribe(self) -> None:
+        self._membership.asks(time.monotonic())
         self._consumer.subscribe(
             [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
-    def _rejoin(self, error: KafkaError, now: float) -> None:
-        """The place in the group is gone: what it gave is given up, and a new consumer asks for a new one.
+    def _ask_again(self, now: float) -> None:
+        """Join anew when the group does not answer though its broker does.
 
-        Raises:
-            WorkerDead: joining again would not help.
+        A broker that stood still for longer than its own session takes the joins that waited meanwhile, and a moment
+        later becomes leader of the group's partition anew and forgets them (Kafka 4.3.1). The client waits for the
+        answer until max.poll.interval.ms is over, without a partition. Under the new protocol it asks all the time.
         """
-        again = self._membership.lost(error, now)
+        self._membership.asks(now)
+        if self._options.protocol != "classic" or self._doubt is not None:
+            return
+        try:
+            self._consumer.list_topics(self._topic, timeout=0.5)
+        except KafkaException:
+            return  # it stands still
+        self._rejoin(self._membership.unanswered(), "no answer to a join")
+
+    def _rejoin(self, again: Rejoin, why: str) -> None:
+        """The place in the group is gone: what it gave is given up, and a new consumer asks for a new one."""
         if again.news:
-            self._watcher(MembershipLost(again.reason, error.str()))
+            self._watcher(MembershipLost(again.reason, why))
         gone, tasks = self._consumer, list(self._tasks.values())
         self._drop(gone, [TopicPartition(self._topic, task.partition) for task in tasks], lost=True)
         time.sleep(again.wait_seconds)
@@ -385,7 +397,7 @@ class Worker:
     def _on_assign(self, source: Consumer, partitions: list[TopicPartition]) -> None:
         if source is not self._consumer:
             return
-        self._joined, self._heard = True, time.monotonic()
+        self._heard = time.monotonic()
         self._membership.joined()
         numbers = tuple(sorted(partition.partition for partition in partitions))
         for number in numbers:
@@ -430,7 +442,8 @@ class Worker:
                 # Nobody has it yet: what is on its way may arrive, so that the next owner need not do it again.
                 task.finish(deadline)
         # Without a partition, that nothing comes says nothing until the group has answered again.
-        self._joined = self._joined and bool(self._tasks)
+        if not self._tasks:
+            self._membership.asks(time.monotonic())
         with contextlib.suppress(KafkaException):  # a broken consumer has let go of them already
             source.incremental_unassign(partitions)
         if numbers:

@@ -3,16 +3,20 @@
 PARCELS_TEST_GROUP=NAME: in a consumer group of its own, so that it believes to own every partition beside the group
 that does. PARCELS_TEST_HALT_AT=POINT:N: stops itself (SIGSTOP) at the Nth pass of a named point of a batch's path.
 PARCELS_TEST_HANG=1: hangs in its first turn, and is given 2 seconds until somebody notices.
+PARCELS_TEST_UNHEARD=1: its first request to join a group is never answered, and it is given 2 seconds to miss that.
 """
 
 import os
 import signal
 import threading
 import time
+from typing import Any, ClassVar
 from unittest.mock import patch
 
+from confluent_kafka import Consumer
+
 from streams.cli.app import main
-from streams.pipeline import stages, worker
+from streams.pipeline import membership, stages, worker
 
 
 class HaltAt:
@@ -35,12 +39,30 @@ def hang(_: object) -> None:
     time.sleep(600)
 
 
+class Unheard(Consumer):
+    """A client that, where it is the first to join its group, waits for ever."""
+
+    _groups: ClassVar[set[str]] = set()
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self._group: str = options["group.id"]
+
+    def subscribe(self, *args: Any, **options: Any) -> None:
+        if self._group in self._groups:
+            super().subscribe(*args, **options)
+        self._groups.add(self._group)
+
+
 if __name__ == "__main__":
     hangs = "PARCELS_TEST_HANG" in os.environ
+    unheard = "PARCELS_TEST_UNHEARD" in os.environ
     with (
         patch("streams.pipeline.stages.GROUP", os.environ.get("PARCELS_TEST_GROUP", stages.GROUP)),
         patch("streams.pipeline.transaction.crash_point", HaltAt(os.environ.get("PARCELS_TEST_HALT_AT", ""))),
         patch("streams.pipeline.worker._HUNG_SECONDS", 2.0 if hangs else worker._HUNG_SECONDS),
+        patch("streams.pipeline.clients.Consumer", Unheard if unheard else Consumer),
+        patch("streams.pipeline.membership._JOIN_SECONDS", 2.0 if unheard else membership._JOIN_SECONDS),
         patch.object(worker.Worker, "_turn", hang if hangs else worker.Worker._turn),
     ):
         main()

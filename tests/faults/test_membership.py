@@ -95,6 +95,22 @@ def test_of_two_workers_of_one_name_one_ends_and_says_why(installation: Installa
     assert_exact(installation.verify(day.truth))
 
 
+def test_a_worker_that_the_group_does_not_answer_asks_again(installation: Installation, tmp_path: Path) -> None:
+    """As after a stop of the broker, which may take a request to join and forget it."""
+    settings = installation.settings
+    day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
+    with Pump(settings, day, rate=100_000) as pump:
+        pump.open()
+        pump.finish()
+    with Crew(installation, "--until-idle", "2") as crew:
+        worker = crew.start("worker", spoilt={"PARCELS_TEST_UNHEARD": "1"})
+        assert worker.wait() == 0, worker.err
+        # Once for each stage.
+        assert [line["reason"] for line in worker.said("parcels.worker.rejoining")] == ["unanswered"] * 2
+    assert not behind(settings)
+    assert_exact(installation.verify(day.truth))
+
+
 def test_under_the_new_protocol_a_restarted_worker_waits_for_its_name(
     installation: Installation, tmp_path: Path
 ) -> None:
