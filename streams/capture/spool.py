@@ -117,6 +117,8 @@ class Spool:
         # Everything before `sent` is in Kafka; everything before `durable` is on disk.
         self.progress = read_progress(folder)
         self._segment = max([*found, self.progress.reached.segment, 0])
+        # Before it there is none; those after it may be gone.
+        self._oldest = min(found, default=self._segment)
         self._descriptor: int | None = None
         self._size = 0
         self._sizes = {number: segment_path(folder, number).stat().st_size for number in found}
@@ -143,7 +145,8 @@ class Spool:
     def waiting_bytes(self) -> int:
         """Bytes on disk that are not in Kafka yet."""
         sent = self.progress.reached
-        total = sum(size for number, size in list(self._sizes.items()) if number >= sent.segment)
+        # Asked with every request: only what waits is counted, however much is kept behind it.
+        total = sum(self._sizes.get(number, 0) for number in range(sent.segment, self._segment + 1))
         return max(total - sent.offset, 0) if sent.segment in self._sizes else total
 
     def room(self) -> SpoolUnavailable | None:
@@ -201,10 +204,10 @@ class Spool:
     def unsent(self, start: Position | None = None) -> Iterator[Frame]:
         """Durable frames from `start` (by default: from where Kafka has everything) to the end as it is now."""
         begin, end = start or self.sent, self.durable
-        for number in segments(self.folder):
-            if begin.segment <= number <= end.segment:
-                last = end.offset if number == end.segment else None
-                yield from read_frames(self.folder, number, begin.offset if number == begin.segment else 0, last)
+        # Asked hundreds of times a second: the folder is not listed, which takes as long as there are segments kept.
+        for number in range(max(begin.segment, self._oldest), end.segment + 1):
+            last = end.offset if number == end.segment else None
+            yield from read_frames(self.folder, number, begin.offset if number == begin.segment else 0, last)
 
     def mark_sent(self, position: Position) -> None:
         """Everything before `position` is acknowledged by Kafka."""

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -374,4 +375,31 @@ def test_what_an_earlier_process_wrote_is_synced_before_it_counts(tmp_path: Path
     disk = Counting()
     spool = Spool(tmp_path, disk=disk)
     assert disk.synced == 1
+    spool.close()
+
+
+def test_what_is_kept_behind_is_not_looked_at_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "spool"
+    first = Spool(folder, Limits(segment_bytes=200))
+    for number in range(20):
+        first.append_and_wait(frame(str(number)))
+    first.mark_sent(first.durable)
+    first.close()
+    spool = Spool(folder)
+    spool.append_and_wait(frame("new"))
+    looked = list[int]()
+
+    class Sizes(dict[int, int]):
+        def get(self, number: int, default: int = 0) -> int:  # type: ignore[override]
+            looked.append(number)
+            return super().get(number, default)
+
+        def items(self) -> NoReturn:
+            raise AssertionError("every segment that is kept was counted")
+
+    monkeypatch.setattr(spool, "_sizes", Sizes(spool._sizes))
+    monkeypatch.setattr("streams.capture.spool.segments", lambda _: pytest.fail("the folder was listed"))
+    assert unsent(spool) == [b"new"] and spool.room() is None
+    assert 0 < len(looked) <= 3
+    monkeypatch.undo()
     spool.close()
