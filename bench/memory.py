@@ -182,7 +182,7 @@ def measure(parcels: int) -> dict[str, float]:
     for batch in history.batches(_BLOCK):
         warm.run(batch, outputs=False)
     del warm, batch
-    before = _resident_bytes()
+    before = resident_bytes()
     started = time.perf_counter()
     stage = ParcelStage(partition=0, partitions=1)
     folding = 0.0
@@ -197,7 +197,7 @@ def measure(parcels: int) -> dict[str, float]:
         "parcels": len(stage.table),
         "records": records,
         "table_bytes_per_parcel": round(stage.table.nbytes / len(stage.table), 1),
-        "process_bytes_per_parcel": round((_resident_bytes() - before) / len(stage.table), 1),
+        "process_bytes_per_parcel": round((resident_bytes() - before) / len(stage.table), 1),
         **{
             f"{name}_bytes": round(array.nbytes / len(stage.table), 1)
             for name, array in stage.table.arrays._asdict().items()
@@ -207,7 +207,7 @@ def measure(parcels: int) -> dict[str, float]:
     }
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
     """Memory of this process, without pages that the C library keeps for what comes next."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)

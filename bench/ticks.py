@@ -1,18 +1,22 @@
-"""`python -m bench ticks`: what a day of one-second Ticks costs over a table of a million parcels.
+"""`python -m bench ticks`: what Ticks cost over a table of a million parcels: a large one, and a day of them.
 
 Every parcel has an advice and was unloaded and sorted shortly before the day. The day then brings alerts: every parcel
 is silent for too long once, and its dispatch comes to be at risk and broken. Days later the same table knows another
 day at which nothing becomes due. Ticks come in batches, as from the log; nothing is encoded.
+
+Before that, one Tick before which the clock stood still for days: everything is due at it, and is encoded as a worker
+does before it sends it. Memory is that of the process at its peak.
 """
 
 import argparse
 import json
+import resource
 import time
 from pathlib import Path
 from typing import Any
 
 from bench.common import RESULTS, console, machine
-from bench.memory import History
+from bench.memory import History, resident_bytes
 from bench.workload import commit
 from streams.domain.kinds import ARRIVED, SORTED, UNLOADED
 from streams.kernel.table import BLOCK
@@ -26,14 +30,14 @@ _QUIET_AFTER = 8 * _DAY
 
 
 def measure(parcels: int, ticks: int) -> dict[str, Any]:
-    """Fold `ticks` one-second Ticks over a table of so many parcels, once with alerts and once without."""
+    """Fold Ticks over tables of so many parcels: one that everything is due at, and days of `ticks` of a second."""
     history = History((ARRIVED, UNLOADED, SORTED))
     # Compiled code is there before the measurement.
-    ParcelStage(partition=0, partitions=1).run(history.ticks([0, 1]), outputs=False)
-    stage = ParcelStage(partition=0, partitions=1)
+    _fold_large(_filled(history, 100), history.end(100) + _QUIET_AFTER, history)
+    with console.status(f"a Tick that is due for {parcels:,} parcels"):
+        large = _fold_large(_filled(history, parcels), history.end(parcels) + _QUIET_AFTER, history)
     with console.status(f"folding the scans of {parcels:,} parcels"):
-        for batch in history.batches(parcels):
-            stage.run(batch, outputs=False)
+        stage = _filled(history, parcels)
     begin = history.end(parcels)
     with console.status(f"{ticks:,} Ticks"):
         busy = _fold(stage, history, begin, ticks)
@@ -43,9 +47,32 @@ def measure(parcels: int, ticks: int) -> dict[str, Any]:
     return {
         "parcels": len(stage.table),
         "ticks": ticks,
+        "all_due_at_once": large,
         "day_with_alerts": busy,
         "day_with_nothing_due": quiet,
         "comparisons_per_tick_with_nothing_due": -(-len(stage.table) // BLOCK),
+    }
+
+
+def _filled(history: History, parcels: int) -> ParcelStage:
+    stage = ParcelStage(partition=0, partitions=1)
+    for batch in history.batches(parcels):
+        stage.run(batch, outputs=False)
+    return stage
+
+
+def _fold_large(stage: ParcelStage, hub_time: int, history: History) -> dict[str, Any]:
+    before = resident_bytes()
+    said = stage.run(history.ticks([hub_time]))
+    blocks = (said.states, said.alerts, said.milestones, said.retired, said.throughput)
+    return {
+        "alerts": sum(said.told.values()),
+        "states": len(said.states),
+        "megabytes_encoded": round(sum(len(each.key_bytes) + len(each.value_bytes) for each in blocks) / 1e6, 1),
+        "seconds_to_decide": round(said.seconds["fold"], 2),
+        "seconds_to_encode": round(said.seconds["encode"], 2),
+        "megabytes_before": round(before / 1e6),
+        "megabytes_at_its_peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6),
     }
 
 
@@ -78,6 +105,13 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(result))
     else:
         busy, quiet = result["day_with_alerts"], result["day_with_nothing_due"]
+        large = result["all_due_at_once"]
+        print(
+            f"one Tick at which all of {result['parcels']:,} parcels are due: {large['alerts']:,} alerts, "
+            f"{large['megabytes_encoded']:,.0f} MB with the states; {large['seconds_to_decide']:.1f} s to decide, "
+            f"{large['seconds_to_encode']:.1f} s to encode; {large['megabytes_before']:,} MB of memory before, "
+            f"{large['megabytes_at_its_peak']:,} MB at its peak"
+        )
         print(f"{result['parcels']:,} parcels, {result['ticks']:,} Ticks of a second")
         print(f"a day with {busy['alerts']:,} alerts: {busy['seconds']:.1f} s in all")
         print(

@@ -163,6 +163,11 @@ class TestTicks:
         assert result["comparisons_per_tick_with_nothing_due"] == 2
         assert result["day_with_nothing_due"]["alerts"] == 0
 
+    def test_a_tick_after_days_tells_all_that_became_due_and_encodes_it(self):
+        large = ticks.measure(parcels=2_000, ticks=1)["all_due_at_once"]
+        assert large["states"] == 2_000 and large["alerts"] >= 4_000
+        assert large["megabytes_encoded"] > 1 and large["megabytes_at_its_peak"] >= large["megabytes_before"]
+
 
 class TestReport:
     def test_what_could_not_be_measured_is_left_out(self):
