@@ -151,6 +151,31 @@ def read_to_end(
         reader.close()
 
 
+def read_without_end(settings: Settings, topic: str, *, partitions: Collection[int] | None = None) -> Iterator[Message]:
+    """What `topic` holds beyond the end of what is committed: transactions that are open or that Kafka never ended.
+
+    A broker that has no leader for a partition, as when it is the only one and is stopped or has stood still, leaves
+    out the end of a transaction there and takes it for complete (docs/decisions/recovery.md).
+
+    Raises:
+        Misconfigured: the topic does not exist.
+        StreamsError: no broker answers.
+    """
+    reader = consumer(settings, "reader", isolation_level="read_uncommitted", enable_partition_eof=True)
+    onlooker = consumer(settings, "reader")
+    try:
+        wanted = range(partitions_of(reader, topic)) if partitions is None else partitions
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        parts = {}
+        for partition in wanted:
+            place = TopicPartition(topic, partition)
+            parts[partition] = bounds(onlooker, place, deadline)[1], bounds(reader, place, deadline)[1]
+        yield from _read(reader, topic, parts, 30.0)
+    finally:
+        onlooker.close()
+        reader.close()
+
+
 def read_part(settings: Settings, topic: str, partition: int, first: int, end: int) -> Iterator[Message]:
     """Every committed record of a partition from the offset `first` until `end`.
 
@@ -200,14 +225,17 @@ def _read(reader: Consumer, topic: str, parts: dict[int, tuple[int, int]], silen
                 unread.discard(partition)
 
 
-def read_one(settings: Settings, topic: str, partition: int, offset: int) -> Message | None:
-    """The committed record of `topic` at this place; None where there is none (any more).
+def read_one(settings: Settings, topic: str, partition: int, offset: int, *, committed: bool = True) -> Message | None:
+    """The record of `topic` at this place; None where there is none (any more).
+
+    committed: only one that is committed.
 
     Raises:
         Misconfigured: the topic or the partition does not exist.
         StreamsError: the broker does not answer.
     """
-    reader = consumer(settings, "reader", enable_partition_eof=True)
+    level = "read_committed" if committed else "read_uncommitted"
+    reader = consumer(settings, "reader", isolation_level=level, enable_partition_eof=True)
     try:
         count = partitions_of(reader, topic)
         if not 0 <= partition < count:

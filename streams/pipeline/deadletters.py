@@ -5,8 +5,9 @@ them, look into them, send them again once the cause is gone, delete them.
 """
 
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, cast
 
 import fastavro
@@ -15,7 +16,7 @@ from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 from streams.domain.limits import CONTAINER_RECORD_BYTES
 from streams.domain.reasons import EXPLANATIONS, Reason
 from streams.errors import BadRecord, StreamsError
-from streams.pipeline.clients import admin, producer, read_one, read_to_end
+from streams.pipeline.clients import admin, producer, read_one, read_to_end, read_without_end
 from streams.pipeline.plain_decoder import without_logical_types
 from streams.pipeline.schemas import load_schemas
 from streams.pipeline.settings import Settings
@@ -103,15 +104,33 @@ def read_dead_letters(
 ) -> Iterator[DeadLetter]:
     """Every dead letter there is now, or those of some reasons, or those at some places.
 
+    Last come those of transactions without an end, which no reader of committed records sees before the next dead
+    letter of the same partition: that may take days.
+
     Raises:
         Misconfigured: the topic does not exist.
         StreamsError: the broker does not answer.
     """
     partitions = {partition for partition, _ in places} or None
-    for message in read_to_end(settings, settings.prefix + DEAD_LETTERS, partitions=partitions):
-        letter = dead_letter(message)
+    topic = settings.prefix + DEAD_LETTERS
+    # What was aborted was sent again, later: of each source the last one counts, and one that is committed before it.
+    without_end = {
+        letter.source or letter.place: letter
+        for letter in map(dead_letter, read_without_end(settings, topic, partitions=partitions))
+    }
+    committed = map(dead_letter, read_to_end(settings, topic, partitions=partitions))
+    for letter in chain(_forgetting(without_end, committed), without_end.values()):
         if (not reasons or letter.reason in reasons) and (not places or letter.place in places):
             yield letter
+
+
+def _forgetting(
+    without_end: dict[tuple[str, int, int] | Place, DeadLetter], committed: Iterable[DeadLetter]
+) -> Iterator[DeadLetter]:
+    """The committed ones, each taken from `without_end` when it comes."""
+    for letter in committed:
+        without_end.pop(letter.source or letter.place, None)
+        yield letter
 
 
 def read_dead_letter(settings: Settings, place: Place) -> DeadLetter | None:
@@ -121,7 +140,7 @@ def read_dead_letter(settings: Settings, place: Place) -> DeadLetter | None:
         Misconfigured: the topic or the partition does not exist.
         StreamsError: the broker does not answer.
     """
-    message = read_one(settings, settings.prefix + DEAD_LETTERS, *place)
+    message = read_one(settings, settings.prefix + DEAD_LETTERS, *place, committed=False)
     return None if message is None else dead_letter(message)
 
 

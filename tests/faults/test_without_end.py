@@ -9,8 +9,10 @@ import pytest
 from confluent_kafka import Producer
 
 from streams.domain.promises import Promises
+from streams.domain.reasons import Reason
 from streams.pipeline import topics
 from streams.pipeline.clients import producer
+from streams.pipeline.deadletters import dead_letter_headers, read_dead_letter, read_dead_letters
 from streams.pipeline.parcel_stage import ParcelStage
 from streams.pipeline.position import Position, read_position
 from streams.pipeline.restorer import restore
@@ -69,3 +71,39 @@ def test_they_count_until_they_are_aborted(settings: Settings, sender: Producer)
     sender.abort_transaction(30)
     assert read_position(settings, 0) == Position(5, None)
     assert parcels_restored(settings) == (1, 5)
+
+
+def begin_dead_letter(settings: Settings, sender: Producer, offset: int) -> None:
+    """A transaction with the dead letter of a record of hub.scans at `offset`, not ended, but in the log."""
+    source = settings.prefix + topics.SCANS
+    headers = dead_letter_headers(source, 0, offset, Reason.NO_VALUE, None)
+    sender.begin_transaction()
+    sender.produce(settings.prefix + topics.DEAD_LETTERS, None, None, 0, headers=headers)
+    assert sender.flush(30) == 0
+
+
+def sources(settings: Settings) -> list[int | None]:
+    return [letter.source and letter.source[2] for letter in read_dead_letters(settings)]
+
+
+def test_dead_letters_are_listed_once_until_they_are_aborted(settings: Settings, sender: Producer) -> None:
+    begin_dead_letter(settings, sender, 5)
+    assert sources(settings) == [5]
+    (letter,) = read_dead_letters(settings, reasons=["NO_VALUE"])
+    found = read_dead_letter(settings, letter.place)
+    assert found == letter
+    sender.commit_transaction(30)
+    assert sources(settings) == [5]
+
+    begin_dead_letter(settings, sender, 7)
+    assert sources(settings) == [5, 7]
+    sender.abort_transaction(30)
+    assert sources(settings) == [5]
+
+    # The same one again, committed, but behind what has no end.
+    begin_dead_letter(settings, sender, 9)
+    plain = producer(settings)
+    headers = dead_letter_headers(settings.prefix + topics.SCANS, 0, 9, Reason.NO_VALUE, None)
+    plain.produce(settings.prefix + topics.DEAD_LETTERS, None, None, 0, headers=headers)
+    assert plain.flush(30) == 0
+    assert sources(settings) == [5, 9]
