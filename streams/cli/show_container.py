@@ -16,8 +16,10 @@ _LISTED = 20
 
 def described(container: "Container", stays: list["Stay"], at: int | None) -> dict[str, Any]:
     """What is known of a container as of a time, for JSON."""
+    from streams.domain.in_two import claims
     from streams.pipeline.container_view import as_of, happened
 
+    before = {second.identity: first.parent_id for first, second in claims(container)}
     inside = {
         name: [child.decode() for child in container.inside_at(as_of(at), containers=which)]
         for name, which in (("containers", True), ("parcels", False))
@@ -41,6 +43,7 @@ def described(container: "Container", stays: list["Stay"], at: int | None) -> di
                 "inferred_from": event.inferred_from,
                 "voided": container.voided_by(event) is not None,
                 "handed_on": event.told,
+                "in_two_with": before.get(event.identity),
             }
             for event in happened(container, at)
         ],
@@ -79,6 +82,8 @@ def _event(event: dict[str, Any]) -> str:
         words.append("emptied")
     if event["parent_id"]:
         words.append(f"{'through' if event['inferred_from'] else 'of'} {event['parent_id']}")
+    if event["in_two_with"]:
+        words.append(f"while it was in {event['in_two_with']}")
     if event["reason"]:
         words.append(event["reason"])
     if event["voided"]:

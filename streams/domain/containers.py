@@ -81,6 +81,8 @@ class Event:
     # Was it handed on, and how often was that taken back before?
     told: bool = False
     generation: int = 0
+    # Of a packing: identity of the one before it, if it was told that the container was then in both.
+    in_two: bytes | None = None
     order: Order = field(init=False)
 
     def __post_init__(self) -> None:
@@ -286,15 +288,16 @@ class Container:
         """Identities of inferred events that do not hold by the container's own records."""
         if not any(event.inferred_from is not None and event.kind in HANDED_ON for event in self.events):
             return set()
-        own, judged = self._judged()
+        own, judged = self.judged()
         return {event.identity for event, aside in zip(own, judged.aside, strict=True) if aside}
 
     def around(self) -> Iterator[tuple[Event, str | None]]:
         """Its own records, and after each what it was inside."""
-        own, judged = self._judged()
+        own, judged = self.judged()
         return zip(own, judged.inside, strict=True)
 
-    def _judged(self) -> tuple[list[Event], Judged]:
+    def judged(self) -> tuple[list[Event], Judged]:
+        """Its own records, and what they say together."""
         # What was put into it or taken out says nothing of where it is itself.
         own = [
             event

@@ -40,6 +40,22 @@ class BatchCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class InTwo:
+    """A container was packed into another one while, by its own records, it was still in the one before."""
+
+    container_id: str
+    # The container that it was in, and event_id of who said so.
+    first_parent: str
+    first_event: str
+    # The container that it was packed into then, by whose event, and when (ms since 1970).
+    second_parent: str
+    second_event: str
+    event_time: int
+    # It was told before, and by what came since it is not so.
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ContainersCommitted:
     """A batch of one partition of the container stage is in the log. Told after the commit, so once a batch."""
 
@@ -65,6 +81,8 @@ class ContainersCommitted:
     event_to_scan: Sequence[tuple[float, int]]
     lag_records: int
     lag_seconds: float
+    # Containers found to be in two at once, or not to be so after all.
+    in_two: Sequence[InTwo] = ()
 
 
 @dataclass(frozen=True, slots=True)

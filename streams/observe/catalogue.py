@@ -95,6 +95,11 @@ LOSS: Final = Label(
     "Another came under its name, the name is a predecessor's until its session ends, the group forgot the worker, "
     "or it never answered.",
 )
+VERDICT: Final = Label(
+    "verdict",
+    ("found", "withdrawn"),
+    "It was so, a quarter of an hour after the last word about the container; or, by what came later, it was not.",
+)
 ALERT: Final = Label(
     "alert",
     ALERT_TYPES[1:],
@@ -267,6 +272,13 @@ CONTAINERS_RETIRED: Final = Metric(
     "containers",
     "Containers that left container.state, long after the last event of them.",
 )
+IN_TWO: Final = Metric(
+    "parcel_containers_in_two_total",
+    Type.COUNTER,
+    "containers",
+    "Times that a container was packed into another one while, by its own records, it was still in the one before.",
+    (VERDICT,),
+)
 LAST_BATCH: Final = Metric(
     "parcel_last_batch_timestamp_seconds",
     Type.GAUGE,
@@ -387,6 +399,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     FAN_OUTS,
     CONTAINER_LAG_SECONDS,
     CONTAINERS_RETIRED,
+    IN_TWO,
     LAST_BATCH,
     IN_HUB_PARCELS,
     HUB_TIME,

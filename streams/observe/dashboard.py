@@ -194,6 +194,12 @@ ROWS: Final[Rows] = (
                     (rate(catalogue.CONTAINERS_RETIRED), "retired a second"),
                 ],
             ),
+            Panel(
+                "In two at once",
+                "In the time shown. " + catalogue.IN_TWO.help,
+                "short",
+                [(f"sum by (verdict) (increase({now(catalogue.IN_TWO)}[$__range]))", "{{verdict}}")],
+            ),
         ),
     ),
     (

@@ -8,6 +8,7 @@ import platform
 import threading
 from collections import Counter as Tally
 from collections.abc import Collection
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import Final, assert_never
 
@@ -23,6 +24,8 @@ from streams.observe.instruments import Histogram, counter, counters, gauge, gau
 NO_PLACE = "none"
 PARCELS: Final = "parcels"
 CONTAINERS: Final = "containers"
+# Lines about containers in two at once, between two lines of steady running.
+_IN_TWO_LINES: Final = 50
 
 
 class WorkerMetrics:
@@ -71,6 +74,7 @@ class WorkerMetrics:
         self._fan_outs = gauge(catalogue.FAN_OUTS, registry)
         self._container_lag = gauge(catalogue.CONTAINER_LAG_SECONDS, registry)
         self._containers_retired = counter(catalogue.CONTAINERS_RETIRED, registry)
+        self._in_two = counters(catalogue.IN_TWO, registry)
         # Partition -> containers known, and fan-outs that are not at their end.
         self._containers_of: dict[int, tuple[int, int]] = {}
         self._last_batch = gauge(catalogue.LAST_BATCH, registry)
@@ -96,6 +100,7 @@ class WorkerMetrics:
         # Since the last line of steady running.
         self._letters_since: Tally[str] = Tally()
         self._duplicates_since = 0
+        self._in_two_since = 0
         self._lag_of: dict[int, int] = {}
 
     def not_ready(self) -> str | None:
@@ -191,7 +196,25 @@ class WorkerMetrics:
         if batch.partition in self._holds[CONTAINERS]:
             self._container_lag.labels(batch.partition).set(batch.lag_seconds)
             self._know_containers(batch.partition, (batch.containers, batch.pending))
+        for each in batch.in_two:
+            self._one_in_two(each)
         self._letters(batch)
+
+    def _one_in_two(self, found: told.InTwo) -> None:
+        self._in_two["withdrawn" if found.withdrawn else "found"].inc()
+        self._in_two_since += 1
+        if self._in_two_since > _IN_TWO_LINES:
+            # The line of steady running says how many there were.
+            return
+        (self._log.info if found.withdrawn else self._log.warning)(
+            "parcels.worker.not_in_two" if found.withdrawn else "parcels.worker.in_two",
+            container=found.container_id,
+            first=found.first_parent,
+            first_event=found.first_event,
+            second=found.second_parent,
+            second_event=found.second_event,
+            at=datetime.fromtimestamp(found.event_time / 1000, UTC).isoformat(),
+        )
 
     def _know_containers(self, partition: int, now: tuple[int, int] | None) -> None:
         before = self._containers_of.pop(partition, None)
@@ -310,10 +333,11 @@ class WorkerMetrics:
             seconds=happening.seconds,
             duplicates=self._duplicates_since,
             dead_letters=self._letters_since.total(),
+            in_two=self._in_two_since,
             lag_records=sum(self._lag_of.values()),
         )
         self._letters_since.clear()
-        self._duplicates_since = 0
+        self._duplicates_since = self._in_two_since = 0
 
     def _stages(self, partition: int, now: dict[str, int]) -> None:
         before = self._stages_of.pop(partition, {})

@@ -39,7 +39,7 @@ _CONTROL: Final = bytes((*range(0x20), 0x7F))
 _LISTING: Final = ("PACKED", "UNPACKED")
 _ENTRY: Final = (
     "event_id", "kind", "event_time", "utc_offset_minutes", "record_time", "site", "station", "lane", "reason",
-    "parent_id", "voids", "inferred_from", "path", "told", "generation",
+    "parent_id", "voids", "inferred_from", "path", "told", "generation", "in_two",
 )  # fmt: skip
 _STATE_BYTES: Final = 16 << 20
 

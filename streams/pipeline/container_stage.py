@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from streams.domain.containers import Container, Event, Full
+from streams.domain.happenings import InTwo
+from streams.domain.in_two import Claims
 from streams.domain.reasons import Reason
 from streams.errors import StreamsError
 from streams.pipeline.container_codecs import container_events, container_states, memberships
@@ -48,6 +50,8 @@ class Figures:
     pending: int = 0
     containers: int = 0
     retired: int = 0
+    # Containers found to be in two at once.
+    in_two: list[InTwo] = field(default_factory=list)
 
 
 class ContainerStage:
@@ -65,6 +69,7 @@ class ContainerStage:
         # Those that were touched last are at the end.
         self.containers: dict[str, Container] = {}
         self._left = FanOuts()
+        self._claims = Claims()
         # Partitions of hub.scans that got something since the last Tick.
         self._unticked = set[int]()
         self._step = 0
@@ -111,6 +116,11 @@ class ContainerStage:
                 room -= read.event.named
         for name in touched:
             self._left.add(name, self.containers[name].settle())
+            self._claims.note(self.containers[name])
+        if self.hub_time is not None:
+            figures.in_two = self._claims.told(self.containers, self.hub_time)
+            for claim in figures.in_two:
+                touched.setdefault(claim.container_id, [])
         folded = time.perf_counter()
         inferred = list(self._left.portions(self.containers, max(room, PORTION)))
         for name in {*touched, *(each.container_id for each in inferred)}:
@@ -223,6 +233,8 @@ class ContainerStage:
                 _name_children(container, members)
         self._members = {}
         self.containers = dict(sorted(self.containers.items(), key=lambda item: item[1].touched))
+        for container in self.containers.values():
+            self._claims.note(container)
         if position is not None:
             self.hub_time, self._step = position.hub_time, position.step
             for left in position.left:

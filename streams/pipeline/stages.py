@@ -147,4 +147,5 @@ class Containers(ContainerStage):
             event_to_scan=committed.waited,
             lag_records=committed.lag_records,
             lag_seconds=committed.lag_seconds,
+            in_two=out.in_two,
         )

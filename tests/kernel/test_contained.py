@@ -223,6 +223,15 @@ class TestAnomalies:
         assert self.told(packed, opened, found, hour(3)) == []
         assert self.told(packed, found, hour(3), opened, hour(4))[-1] == ("WITHDRAWN", "FOUND_OUTSIDE", 4)
 
+    def test_declared_in_two_bags_at_once(self):
+        first, second = self.in_bag("PACKED", 0), self.in_bag("PACKED", 1, container_id="BAG2")
+        told = Happened(first, second, hour(2), promises=self.ALL)
+        assert told.said == [("ANOMALY", "FOUND_OUTSIDE", 2)]
+        assert told.alerts[0]["evidence"] == [identity_of(first), identity_of(second)]
+        removed = self.in_bag("UNPACKED", 0.5)
+        assert self.told(first, removed, second, hour(2)) == []
+        assert self.told(first, second, hour(2), removed, hour(3))[-1] == ("WITHDRAWN", "FOUND_OUTSIDE", 3)
+
     def test_seen_at_another_site_than_its_bag(self):
         log = (self.in_bag("PACKED", 0), self.in_bag("ARRIVED", 1, site="LGG"))
         assert self.told(*log, scan("own", "P", "DAMAGED", at(2), site="LUX"), hour(3)) == [

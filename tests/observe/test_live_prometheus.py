@@ -80,6 +80,7 @@ def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
                     event_to_scan=[(0.03, 20), (1.7, 10)],
                     lag_records=3,
                     lag_seconds=0.2,
+                    in_two=[told.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)],
                 )
             )
 

@@ -262,6 +262,27 @@ class TestContainers:
         # Partitions of hub.scans are others.
         assert value("parcel_partitions") == 1
 
+    def test_in_two_at_once_are_counted_and_named(self, log: list[dict[str, object]]) -> None:
+        metrics = running(1)
+        found = told.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)
+        metrics(dataclasses.replace(self.BATCH, in_two=[found, dataclasses.replace(found, withdrawn=True)]))
+        evidence = {"container": "BAG", "first": "U1", "first_event": "e1", "second": "U2", "second_event": "e2",
+                    "at": "2026-03-01T04:00:00+00:00"}  # fmt: skip
+        assert {"event": "parcels.worker.in_two", "log_level": "warning", **evidence} in log
+        assert {"event": "parcels.worker.not_in_two", "log_level": "info", **evidence} in log
+        value = metrics.registry.get_sample_value
+        assert value("parcel_containers_in_two_total", {"verdict": "found"}) == 1
+        assert value("parcel_containers_in_two_total", {"verdict": "withdrawn"}) == 1
+
+    def test_thousands_in_two_at_once_are_counted_but_not_all_named(self, log: list[dict[str, object]]) -> None:
+        metrics = running(1)
+        found = told.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)
+        metrics(dataclasses.replace(self.BATCH, in_two=[found] * 3_000))
+        assert len([line for line in log if line["event"] == "parcels.worker.in_two"]) == 50
+        assert metrics.registry.get_sample_value("parcel_containers_in_two_total", {"verdict": "found"}) == 3_000
+        metrics(told.StillRunning(partitions=(1,), records=1, seconds=60.0))
+        assert log[-1]["in_two"] == 3_000
+
 
 class TestLogLines:
     def test_say_what_was_restored(self, log: list[dict[str, object]]) -> None:

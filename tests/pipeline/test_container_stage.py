@@ -9,24 +9,8 @@ from streams.domain.reasons import Reason
 from streams.pipeline.container_stage import LARGEST_TRANSACTION, ContainerStage
 from streams.pipeline.plain_decoder import Decoder
 from streams.pipeline.record_lines import Reader
-from streams.pipeline.topics import CONTAINER_STATE, CONTAINERS, SCANS, partition_of
-from tests.pipeline.avro import framed
-
-START = 1_772_355_600_000
-DAY = 24 * 3_600_000
-BLANK = {"utc_offset_minutes": 0, "record_time": START, "site": "LGG", "station": "X", "lane": None, "reason": None,
-         "parcels": [], "containers": [], "parent_id": None, "voids": None, "inferred_from": None, "path": [],
-         "device_id": "", "device_seq": 0}  # fmt: skip
-
-
-def tick(hub_time):
-    return {"hub_time": hub_time, "clock": "test"}
-
-
-def event(container, kind, number=0, **more):
-    """Its bytes, whatever nonsense it says."""
-    said = {"event_id": f"{container}/{kind}/{number}", "container_id": container, "kind": kind}
-    return framed("ContainerEvent", {**BLANK, **said, "event_time": START + number * 1_000, **more})
+from streams.pipeline.topics import CONTAINER_STATE, SCANS, partition_of
+from tests.pipeline.alone import DAY, START, Alone, event, tick
 
 
 def reason(value, partitions=1):
@@ -66,31 +50,6 @@ def test_what_cannot_be_is_refused(value, expected):
 def test_an_event_in_the_wrong_partition_is_refused():
     lost = next(name for name in ("A", "B", "C", "D") if partition_of(name.encode(), 2) == 1)
     assert reason(event(lost, "ARRIVED"), partitions=2) is Reason.WRONG_PARTITION
-
-
-class Alone:
-    """One partition, whose inferred container events come back to it."""
-
-    def __init__(self):
-        self.stage = ContainerStage(0, 1)
-        self.scans, self.refused, self.kept, self.largest, self.turns = [], [], {}, 0, 0
-
-    def run(self, values):
-        waiting = list(values)
-        while waiting or self.stage.pending:
-            made = self.stage.run(waiting[:512])
-            self.turns += 1
-            self.refused += [each for _, each in made.refused]
-            del waiting[: made.taken]
-            self.largest = max(self.largest, sum(len(block) for *_, block in made.blocks))
-            for topic, _, block in made.blocks:
-                if topic == CONTAINERS:
-                    waiting += [value for _, value in block]
-                elif topic == SCANS:
-                    self.scans += [(key.decode(), value) for key, value in block]
-                else:
-                    self.kept.update(block)
-        return self
 
 
 def test_containers_inside_each_other_end_in_a_dead_letter():
@@ -160,11 +119,11 @@ def test_a_repeat_changes_nothing():
 
 
 def test_containers_retire_thirty_days_after_their_last_event():
-    hub = Alone().run([framed("Tick", tick(START)), event("A", "PACKED", parcels=["P", "Q"])])
+    hub = Alone().run([tick(START), event("A", "PACKED", parcels=["P", "Q"])])
     assert set(hub.kept) == {b"A", b"A\0P", b"A\0Q"}
-    hub.run([framed("Tick", tick(START + 30 * DAY - 1))])
+    hub.run([tick(START + 30 * DAY - 1)])
     assert all(hub.kept.values())
-    hub.run([framed("Tick", tick(START + 30 * DAY))])
+    hub.run([tick(START + 30 * DAY)])
     assert not any(hub.kept.values())
     assert hub.stage.containers == {}
     # It may come again, as a new one.
