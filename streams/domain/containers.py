@@ -24,7 +24,7 @@ import mmh3
 from streams.domain import kinds
 from streams.domain.containment import Judged, Told, judge
 from streams.domain.kinds import KINDS
-from streams.domain.limits import CHILDREN_PER_CONTAINER, EVENTS_PER_CONTAINER
+from streams.domain.limits import CHILDREN_PER_CONTAINER, EVENTS_PER_CONTAINER, NAMES_PER_CONTAINER
 
 Order = tuple[int, int, bytes]
 
@@ -202,7 +202,7 @@ class Container:
         Raises:
             Full: nothing was taken.
         """
-        self._check_room(event)
+        self.check_room(event)
         if event.kind == "VOID":
             target = self._known.get(_target(event))
             again = _target(event) in self._voids
@@ -269,8 +269,15 @@ class Container:
         first = bisect_left(self.events, order, key=_order)
         return (event for event in self.events[first:] if event.order != order)
 
-    def _check_room(self, event: Event) -> None:
+    def check_room(self, event: Event) -> None:
+        """Is there room for a new event?
+
+        Raises:
+            Full: there is none.
+        """
         if len(self.events) >= EVENTS_PER_CONTAINER:
+            raise Full
+        if event.lists and event.named + sum(each.named for each in self.listings()) > NAMES_PER_CONTAINER:
             raise Full
         if event.kind == "PACKED" and event.lists:
             named = [each for each in self.events if each.kind == "PACKED"]

@@ -29,11 +29,11 @@ class Claims:
         if _may_be_in_two(container):
             self._open[container.container_id] = None
 
-    def told(self, containers: Mapping[str, Container], hub_time: int) -> list[InTwo]:
-        """What is to be told now; it is told from then on."""
-        quiet = [name for name in self._open if _is_quiet(containers.get(name), hub_time)][:AT_A_TIME]
+    def told(self, containers: Mapping[str, Container], hub_time: int, most: int) -> list[InTwo]:
+        """What is to be told now, of so many containers at most; it is told from then on."""
+        quiet = [name for name in self._open if _is_quiet(containers.get(name), hub_time)]
         found: list[InTwo] = []
-        for name in quiet:
+        for name in quiet[: max(0, min(most, AT_A_TIME))]:
             del self._open[name]
             if name in containers:
                 found += _changes(containers[name])

@@ -22,5 +22,7 @@ CONTAINER_RECORD_BYTES: Final = 1 << 20
 # A freighter is a container too; it holds ULDs, and bags may go into it directly.
 CHILDREN_PER_CONTAINER: Final = 100_000
 EVENTS_PER_CONTAINER: Final = 10_000
+# Children named by all packings and removals together; they are kept until the container retires.
+NAMES_PER_CONTAINER: Final = 1_000_000
 # Parcel, bag, ULD, flight, and room for whatever partners nest.
 CONTAINERS_DEEP: Final = 8

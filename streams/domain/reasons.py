@@ -54,7 +54,8 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.PARCEL_FULL: "the parcel already has 10,000 records or 1,000 voids",
     Reason.BAD_CONTAINER: "a container_id is empty, longer than 128 bytes or holds control characters, or the event "
     "names children or a parent where its kind has none",
-    Reason.CONTAINER_FULL: "the container already has 10,000 events, or would hold more than 100,000 children",
+    Reason.CONTAINER_FULL: "the container already has 10,000 events, or would hold more than 100,000 children, or "
+    "name a million in all",
     Reason.CYCLE: "the container is inside itself: it is its own child or parent, or the event came through it before",
     Reason.TOO_DEEP: "the event came through more than 8 containers",
 }

@@ -42,6 +42,8 @@ _ENTRY: Final = (
     "parent_id", "voids", "inferred_from", "path", "told", "generation", "in_two",
 )  # fmt: skip
 _STATE_BYTES: Final = 16 << 20
+# So much is decoded at a time: manifests of freighters are large, and a transaction may have room for one of them only.
+_SLICE_BYTES: Final = 1 << 20
 
 
 class Read(NamedTuple):
@@ -67,7 +69,11 @@ class ContainerEvents:
         self._frames = {name: layout.frame(f"{name}[]") for name in ("parcels", "containers", "path")}
 
     def read(self, payloads: Sequence[bytes | None]) -> Iterator[Read]:
-        """The records of a batch, in their order."""
+        """The records of a batch, in their order; decoded as they are asked for."""
+        for first, end in _slices(payloads):
+            yield from self._read(payloads[first:end])
+
+    def _read(self, payloads: Sequence[bytes | None]) -> Iterator[Read]:
         columns = self._decoder.decode(payloads)
         text = columns.buffer.tobytes()
         values, lengths = (part.T.tolist() for part in (columns.frames[0].values, columns.frames[0].lengths))
@@ -121,6 +127,19 @@ class ContainerEvents:
             **said,
         )
         return Read(container_id, event)
+
+
+def _slices(payloads: Sequence[bytes | None]) -> Iterator[tuple[int, int]]:
+    """Runs of payloads, first and end, of at most _SLICE_BYTES each, or of one."""
+    first = size = 0
+    for place, payload in enumerate(payloads):
+        more = len(payload or b"")
+        if size + more > _SLICE_BYTES and place > first:
+            yield first, place
+            first, size = place, 0
+        size += more
+    if first < len(payloads):
+        yield first, len(payloads)
 
 
 def _trouble(

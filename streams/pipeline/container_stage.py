@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from streams.domain.containers import Container, Event, Full
@@ -16,9 +17,10 @@ from streams.domain.happenings import InTwo
 from streams.domain.in_two import Claims
 from streams.domain.reasons import Reason
 from streams.errors import StreamsError
-from streams.pipeline.container_codecs import container_events, container_states, memberships
+from streams.pipeline.container_codecs import Read, container_events, container_states, memberships
 from streams.pipeline.container_outputs import outputs_of
 from streams.pipeline.fan_outs import PORTION, FanOuts
+from streams.pipeline.members import Ahead, Member, Retiring, keys_of, members_of, name_children
 from streams.pipeline.plain_decoder import Undecodable
 from streams.pipeline.position import LeftToDo, Position
 from streams.pipeline.record_block import RecordBlock
@@ -26,7 +28,7 @@ from streams.pipeline.stage import Made, Output
 from streams.pipeline.ticks import tick_value
 from streams.pipeline.topics import CONTAINER_STATE, SCANS, partition_of
 
-# Records of a transaction at most. The children that one event names, or one container ever had, may be more.
+# Records of a transaction at most, beside a Tick a partition; a PORTION of them is for what is left of fan-outs.
 LARGEST_TRANSACTION: Final = 20_000
 # And while so few records wait: what others append to hub.scans behind an open transaction is visible when it ends.
 _PROMPT_TRANSACTION: Final = 5_000
@@ -70,6 +72,8 @@ class ContainerStage:
         self.containers: dict[str, Container] = {}
         self._left = FanOuts()
         self._claims = Claims()
+        self._ahead: Ahead | None = None
+        self._retiring = Retiring()
         # Partitions of hub.scans that got something since the last Tick.
         self._unticked = set[int]()
         self._step = 0
@@ -79,7 +83,7 @@ class ContainerStage:
     @property
     def pending(self) -> bool:
         """Is there something to write, whether or not records come?"""
-        return bool(self._left)
+        return bool(self._left or self._ahead or self._retiring)
 
     def position(self, next_offset: int) -> Position:
         """The position after the last batch."""
@@ -99,42 +103,51 @@ class ContainerStage:
         self._step += 1
         taken = 0
         touched: dict[str, list[Event]] = {}
-        retired = list[Container]()
-        room = _PROMPT_TRANSACTION if len(payloads) < _FEW else LARGEST_TRANSACTION
-        for place, read in enumerate(container_events().read(payloads)):
-            if room <= self._left.claimed:
+        room = (_PROMPT_TRANSACTION if len(payloads) < _FEW else LARGEST_TRANSACTION) - PORTION
+        part: list[Member] = []
+        whole = LARGEST_TRANSACTION - PORTION
+        ahead_of = ""
+        for place, read in enumerate(self._read(payloads)):
+            size = 1 if read.event is None else 1 + read.event.named
+            waits = (taken and size > room) or read.container_id in self._retiring
+            if waits or room <= self._left.claimed:
+                break
+            if size > whole and (part := self._write_ahead(payloads[place], read, whole)):
+                room, ahead_of = 0, read.container_id
                 break
             taken += 1
-            room -= 1
+            # Of an event that was written ahead only the container is left to be written.
+            room -= 1 if size > whole else size
             if read.hub_time is not None:
-                retired += self._on_tick(read.hub_time, touched)
+                figures.retired += self._on_tick(read.hub_time, touched)
             elif read.event is None:
                 refused.append((place, read.reason))
             elif (reason := self._take(read.container_id, read.event, touched, figures)) != Reason.OK:
                 refused.append((place, reason))
-            else:
-                room -= read.event.named
         for name in touched:
             self._left.add(name, self.containers[name].settle())
             self._claims.note(self.containers[name])
         if self.hub_time is not None:
-            figures.in_two = self._claims.told(self.containers, self.hub_time)
+            figures.in_two = self._claims.told(self.containers, self.hub_time, room)
+            room -= len(figures.in_two)
             for claim in figures.in_two:
                 touched.setdefault(claim.container_id, [])
+        gone = self._retiring.next(room)
+        room -= len(gone)
         folded = time.perf_counter()
-        inferred = list(self._left.portions(self.containers, max(room, PORTION)))
+        inferred = list(self._left.portions(self.containers, max(room, 0) + PORTION))
         for name in {*touched, *(each.container_id for each in inferred)}:
             if name not in self._left:
                 self.containers[name].rest()
         blocks: list[Output] = []
         if outputs:
-            states = self._states(touched, retired)
+            states = [memberships().encoded(ahead_of.encode(), part), *self._states(touched, gone)]
             blocks = [(CONTAINER_STATE, self.partition, block) for block in states if len(block)]
             blocks += outputs_of(inferred, self.partitions)
             blocks += self._ticks(blocks)
         for _, portion in inferred:
             figures.told["VOID" if portion.void_time is not None else portion.event.kind] += len(portion.children)
-        figures.pending, figures.containers, figures.retired = len(self._left), len(self.containers), len(retired)
+        figures.pending, figures.containers = len(self._left), len(self.containers)
         seconds = {"fold": folded - started, "encode": time.perf_counter() - folded}
         return Made(taken, blocks, refused, seconds, figures)
 
@@ -149,8 +162,36 @@ class ContainerStage:
 
     # Folding
 
+    def _read(self, payloads: Sequence[bytes | None]) -> Iterator[Read]:
+        reads = container_events()
+        if self._ahead is None or not payloads or payloads[0] != self._ahead.payload:
+            return reads.read(payloads)
+        return chain([self._ahead.read], reads.read(payloads[1:]))
+
+    def _write_ahead(self, payload: bytes | None, read: Read, most: int) -> list[Member]:
+        """The next children of an event that names more than a transaction holds; none when it can be taken."""
+        if self._ahead is None or self._ahead.read is not read:
+            self._ahead = Ahead(payload, read, self._members_of_new(read))
+        part = self._ahead.next(most)
+        if not part:
+            self._ahead = None
+        return part
+
+    def _members_of_new(self, read: Read) -> list[Member]:
+        event, container = read.event, self.containers.get(read.container_id) or Container(read.container_id)
+        if event is None or container.knows(event.identity) or self._is_astray(read.container_id):
+            return []
+        try:
+            container.check_room(event)
+        except Full:
+            return []
+        return members_of(container, [event])
+
+    def _is_astray(self, name: str) -> bool:
+        return partition_of(name.encode(), self.partitions) != self.partition
+
     def _take(self, name: str, event: Event, touched: dict[str, list[Event]], figures: Figures) -> Reason:
-        if partition_of(name.encode(), self.partitions) != self.partition:
+        if self._is_astray(name):
             return Reason.WRONG_PARTITION
         container = self.containers.get(name) or Container(name)
         if container.knows(event.identity):
@@ -171,10 +212,10 @@ class ContainerStage:
             figures.inferred_events += 1
         return Reason.OK
 
-    def _on_tick(self, hub_time: int, touched: Collection[str]) -> list[Container]:
-        """Take over the time; returns the containers that retire."""
+    def _on_tick(self, hub_time: int, touched: Collection[str]) -> int:
+        """Take over the time; returns how many containers retire."""
         if self.hub_time is not None and hub_time <= self.hub_time:
-            return []
+            return 0
         self.hub_time = hub_time
         due = list[Container]()
         for name, container in self.containers.items():
@@ -184,17 +225,19 @@ class ContainerStage:
                 due.append(container)
         for container in due:
             del self.containers[container.container_id]
-        return due
+            self._retiring.add(container.container_id, keys_of(container))
+        return len(due)
 
     # Encoding
 
-    def _states(self, touched: dict[str, list[Event]], retired: list[Container]) -> Iterator[RecordBlock]:
-        # One that retired and came back within the batch: the tombstones first.
-        yield RecordBlock.of([(key, b"") for container in retired for key in _keys(container)])
+    def _states(self, touched: dict[str, list[Event]], gone: list[bytes]) -> Iterator[RecordBlock]:
+        yield RecordBlock.of([(key, b"") for key in gone])
         for name, events in touched.items():
             container = self.containers.get(name)
-            if container is not None and any(event.lists for event in events):
-                yield memberships().encoded(name.encode(), _memberships(container, events))
+            # Those that name more are written ahead.
+            few = [event for event in events if event.lists and event.named < LARGEST_TRANSACTION - PORTION]
+            if container is not None and few:
+                yield memberships().encoded(name.encode(), members_of(container, few))
         states = container_states()
         known = (self.containers[name] for name in touched if name in self.containers)
         yield RecordBlock.of([(container.container_id.encode(), states.encoded(container)) for container in known])
@@ -230,7 +273,10 @@ class ContainerStage:
         for name, members in self._members.items():
             container = self.containers.get(name.decode())
             if container is not None:
-                _name_children(container, members)
+                name_children(container, members)
+            else:
+                # It was retiring, or the first event of it was being written.
+                self._retiring.add(name.decode(), [name + b"\0" + child for child in members])
         self._members = {}
         self.containers = dict(sorted(self.containers.items(), key=lambda item: item[1].touched))
         for container in self.containers.values():
@@ -244,34 +290,3 @@ class ContainerStage:
 
     def _unreadable(self, why: str) -> StreamsError:
         return StreamsError(f"container.state [{self.partition}] holds records that cannot be read ({why})")
-
-
-def _keys(container: Container) -> Iterator[bytes]:
-    own = container.container_id.encode()
-    for among in container.members():
-        for child in among:
-            yield own + b"\0" + child
-    yield own
-
-
-def _memberships(container: Container, events: list[Event]) -> list[tuple[bytes, bool, bytes]]:
-    """Of the children that these events name: the identities of all events that name them."""
-    rows = []
-    for which in (True, False):
-        named = set[bytes]().union(*(event.children(containers=which) for event in events))
-        marks = dict.fromkeys(sorted(named), b"")
-        for event in container.listings():
-            for child in marks.keys() & set(event.children(containers=which)):
-                marks[child] += event.identity
-        rows += [(child, which, each) for child, each in marks.items()]
-    return rows
-
-
-def _name_children(container: Container, members: Mapping[bytes, tuple[bool, bytes]]) -> None:
-    named: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
-    for child, (which, marks) in members.items():
-        for at in range(0, len(marks), 16):
-            named.setdefault(marks[at : at + 16], ([], []))[0 if which else 1].append(child)
-    for identity, (containers, parcels) in named.items():
-        if container.knows(identity):
-            container.name(identity, containers, parcels)

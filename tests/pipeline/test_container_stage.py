@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from streams.domain.limits import CHILDREN_PER_CONTAINER, EVENTS_PER_CONTAINER
+from streams.domain.limits import CHILDREN_PER_CONTAINER, EVENTS_PER_CONTAINER, NAMES_PER_CONTAINER
 from streams.domain.reasons import Reason
 from streams.pipeline.container_stage import LARGEST_TRANSACTION, ContainerStage
 from streams.pipeline.plain_decoder import Decoder
@@ -81,14 +81,93 @@ def test_a_child_in_two_containers_hears_from_both():
     ]  # fmt: skip
 
 
-def test_a_million_children_are_not_taken_and_transactions_stay_bounded():
-    packings = [event("A", "PACKED", n, parcels=[f"P{n}-{m:05d}" for m in range(40_000)]) for n in range(25)]
-    hub = Alone().run([*packings, event("A", "ARRIVED", 30)])
+def test_of_a_million_children_those_beyond_the_limit_are_refused_and_nobody_else_notices():
+    hub = Alone().run([event("B", "PACKED", parcels=["Q"])])
+    hub.scans.clear()
+    waiting = []
+    for n in range(25):
+        waiting += [event("A", "PACKED", n, parcels=[f"P{n}-{m:05d}" for m in range(40_000)]), event("B", "LOADED", n)]
+    hub.run([*waiting, event("A", "ARRIVED", 30)])
     held = CHILDREN_PER_CONTAINER // 40_000
     assert hub.refused == [Reason.CONTAINER_FULL] * (25 - held)
-    assert len(hub.scans) == 2 * held * 40_000
-    # Of one event the children are written at once, what follows for them is not.
-    assert hub.largest <= 40_000 + LARGEST_TRANSACTION
+    assert sum(key == "Q" for key, _ in hub.scans) == 25
+    assert len(hub.scans) == 25 + 2 * held * 40_000
+    assert hub.largest <= LARGEST_TRANSACTION
+
+
+def test_a_container_that_is_filled_and_emptied_again_and_again_ends_at_a_million_names():
+    # Removed again by name, so that there are never more than 50,000 inside.
+    said = []
+    for n in range(0, 24, 2):
+        children = [f"P{n}-{m:05d}" for m in range(50_000)]
+        said += [event("A", "PACKED", n, parcels=children), event("A", "UNPACKED", n + 1, parcels=children)]
+    hub = Alone().run(said)
+    assert hub.refused == [Reason.CONTAINER_FULL] * (len(said) - NAMES_PER_CONTAINER // 50_000)
+    assert len(hub.scans) == NAMES_PER_CONTAINER
+    assert hub.largest <= LARGEST_TRANSACTION
+    # It is still followed itself.
+    assert hub.run([event("A", "ARRIVED", 30)]).refused == hub.refused
+
+
+class TestTheLargestEvent:
+    """As many children as a container may have, in one record."""
+
+    MANY = tuple(f"P{n:05d}" for n in range(CHILDREN_PER_CONTAINER))
+
+    assert len(MANY) >= 5 * LARGEST_TRANSACTION
+
+    @pytest.fixture
+    def largest(self):
+        return event("A", "PACKED", parcels=self.MANY)
+
+    def test_is_written_in_transactions_within_the_limit(self, largest):
+        hub = Alone().run([largest, largest, event("A", "ARRIVED", 1)])
+        assert hub.refused == []
+        assert hub.largest <= LARGEST_TRANSACTION
+        assert sorted(key for key, _ in hub.scans) == sorted(self.MANY * 2)
+        assert hub.kept.keys() == {b"A", *(f"A\0{each}".encode() for each in self.MANY)}
+        [container] = hub.restarted().stage.containers.values()
+        assert len(container.inside_at((START + 2_000, 0, b""), containers=False)) == len(self.MANY)
+
+    def test_is_written_again_by_a_worker_that_starts_in_between(self, largest):
+        hub = Alone()
+        for turn in range(3):
+            made = hub.stage.run([largest])
+            assert (made.taken, hub.stage.position(turn).next_offset) == (0, turn)
+            for topic, _, block in made.blocks:
+                assert topic == CONTAINER_STATE
+                hub.kept.update(block)
+        assert b"A" not in hub.kept
+        again = hub.restarted()
+        again.run([largest])
+        assert len(again.scans) == len(self.MANY)
+        assert len(again.kept) == len(self.MANY) + 1
+        assert all(again.kept.values())
+
+    def test_waits_for_nobody_and_keeps_a_container_that_is_told_already_moving(self, largest):
+        hub = Alone().run([event("B", "PACKED", parcels=[f"Q{n:05d}" for n in range(30_000)])])
+        hub.stage.run([event("B", "ARRIVED", 1)])
+        made = hub.stage.run([largest])
+        assert made.taken == 0
+        assert {topic for topic, *_ in made.blocks} == {CONTAINER_STATE, SCANS}
+
+    def test_retires_in_transactions_within_the_limit(self, largest):
+        hub = Alone().run([tick(START), largest])
+        hub.largest = 0
+        hub.run([tick(START + 30 * DAY)])
+        assert (len(hub.kept), any(hub.kept.values())) == (len(self.MANY) + 1, False)
+        assert 0 < hub.largest <= LARGEST_TRANSACTION
+
+    def test_retires_to_its_end_when_the_worker_starts_again_in_between(self, largest):
+        hub = Alone().run([tick(START), largest])
+        for _, _, block in hub.stage.run([tick(START + 30 * DAY)]).blocks:
+            hub.kept.update(block)
+        assert hub.kept[b"A"] == b""
+        assert sum(map(bool, hub.kept.values())) > len(self.MANY) // 2
+        again = hub.restarted()
+        # One of that name waits until the last trace of the old one is gone.
+        again.run([event("A", "PACKED", 9, parcels=[self.MANY[-1]])])
+        assert {key for key, value in again.kept.items() if value} == {b"A", f"A\0{self.MANY[-1]}".encode()}
 
 
 def test_a_small_container_does_not_wait_for_a_large_one():
