@@ -10,6 +10,9 @@ the records of the child alone, told in the order of (event_time, kind, identity
   was inferred. Where a container is, is not known from its dispatch to its next scan.
 - Anything else that was inferred counts only if it comes from the container that it is in. Where no packing is known
   and it was never seen on its own, it may be in any.
+- Where it is in there by its own packing, what was inferred counts only if the container declares it, too: if what the
+  container said of it last, before that, is that it was put in. Who else gets a scan of the container depends on what
+  was known when it was handed on. A removal that names the child always reaches it, and counts.
 
 So nothing has to be taken back when a removal comes late: what does not hold is set aside, and counts again when other
 records say so. The compiled twin is in `streams/domain/parcel.py` and `streams/kernel/contained.py`.
@@ -82,15 +85,23 @@ def judge(records: Sequence[Told]) -> Judged:
     inside: str | None = None
     packing: int | None = None
     site: str | None = None  # of what it is in; None where that is not known
-    known = dispatched = False
+    known = dispatched = by_own = False
     packed_into: set[str] = set()
+    declared: set[str] = set()
     for place, told in enumerate(records):
         counts = not told.voided
         if told.voided:
             known |= told.kind == "PACKED" and told.container is not None
         elif told.inferred and told.container is not None and told.kind != "PACKED":
-            counts = not known or inside == told.container
+            counts = not known or (
+                inside == told.container and (not by_own or told.container in declared or _names(told))
+            )
         judged.aside.append(not counts and not told.voided)
+        if told.inferred and told.container is not None and not told.voided:
+            if told.kind == "PACKED":
+                declared.add(told.container)
+            elif told.kind == "UNPACKED":
+                declared.discard(told.container)
         # 1. What is odd about it.
         if not told.voided and told.kind == "UNPACKED" and told.container is not None and told.reason != EMPTIED:
             never = told.container not in packed_into and inside != told.container
@@ -108,6 +119,7 @@ def judge(records: Sequence[Told]) -> Judged:
             inside, packing, site, known = None, None, None, True
         elif counts and told.kind == "PACKED" and told.container is not None:
             inside, packing, site, known, dispatched = told.container, place, told.site, True, False
+            by_own = not told.inferred
             packed_into.add(told.container)
         elif counts and told.container is not None and told.container == inside:
             dispatched |= told.kind == "DISPATCHED"
@@ -117,6 +129,11 @@ def judge(records: Sequence[Told]) -> Judged:
             inside, packing, site = None, None, None
         judged.inside.append(inside)
     return judged
+
+
+def _names(told: Told) -> bool:
+    """Is it a removal that names the child?"""
+    return told.kind == "UNPACKED" and told.reason != EMPTIED
 
 
 def _apart(told: Told, inside: str, site: str | None) -> bool:

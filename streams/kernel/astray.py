@@ -5,8 +5,6 @@ What the records say of containers is told in `streams/domain/containment.py`.
 
 from typing import Final
 
-import numpy as np
-
 from streams.domain.clocks import (
     DEADLINE,
     JOURNEY_SLOT,
@@ -21,16 +19,14 @@ from streams.domain.clocks import (
     odd,
 )
 from streams.domain.compiled import compiled, inlined, int64
-from streams.domain.containment import EMPTIED
 from streams.domain.kinds import DELIVERED, DISPATCHED, LOOSE, OFFICE, PACKED, RETURNED, UNPACKED, VOID
 from streams.domain.parcel import NOTHING, boxed, may_be_apart
 from streams.domain.promises import FOUND_EXTRA, FOUND_OUTSIDE, MISSING
-from streams.kernel.inside import is_void
-from streams.kernel.places import REASON, other_site, same_text, text_in
+from streams.kernel.inside import is_emptying, is_void
+from streams.kernel.places import other_site
 from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, kind_of, time_of
 from streams.kernel.table import CHUNK, NO_WORD, Arrays
 
-_EMPTIED: Final = np.frombuffer(EMPTIED.encode(), np.uint8)
 # Ends what a parcel was in without anybody having to wonder.
 _ENDS: Final = 1 << UNPACKED | 1 << DELIVERED | 1 << RETURNED
 
@@ -59,7 +55,7 @@ def find_astray(a: Arrays, rules: Rules, row: int, now: int, story: Story, found
             what = int64(a.slots[slot]["what"])
             at = int64(a.slots[slot]["at"])
             inferred = stamp & INFERRED != 0
-            by_emptying = kind == UNPACKED and _is_emptying(a, at)
+            by_emptying = kind == UNPACKED and is_emptying(a, at)
             unannounced = inferred or (inside != NOTHING and not stamp & VOIDED)
             if kind == UNPACKED and not by_emptying and what not in (NO_WORD, inside) and unannounced:
                 never = extra == NOBODY and here and not _was_packed_into(a, row, slot, what)
@@ -108,12 +104,6 @@ def _is_sight(kind: int, what: int, inferred: bool) -> bool:
     if kind == PACKED and what != NO_WORD:
         return True
     return not inferred and (OFFICE >> kind) & 1 == 0
-
-
-@inlined
-def _is_emptying(a: Arrays, at: int) -> bool:
-    reason, size = text_in(a, at, REASON)
-    return same_text(_EMPTIED, 0, len(_EMPTIED), a.heap, reason, size)
 
 
 @compiled

@@ -26,7 +26,7 @@ from streams.kernel.insert import (
     Change,
     insert,
 )
-from streams.kernel.inside import gets_known, inside_after, is_from_container, is_void
+from streams.kernel.inside import gets_known, holds_by_own, inside_after, is_by_own, is_from_container, is_void
 from streams.kernel.stamp import ADVICE, VOIDED, kind_of, time_of
 from streams.kernel.table import CHUNK, NO_WORD, Arrays
 
@@ -104,6 +104,7 @@ def judge(a: Arrays, row: int, direction: int, out: Folded) -> None:
     inside = int64(NOTHING)
     inside_at = int64(NOTHING)
     known = False
+    by_own = False
     chunk = int64(a.rows[row]["head"])
     left = int64(a.rows[row]["records"])
     while left > 0:
@@ -120,6 +121,8 @@ def judge(a: Arrays, row: int, direction: int, out: Folded) -> None:
                 continue
             if from_container:
                 counts = not known or inside == what
+                if counts and known and by_own:
+                    counts = holds_by_own(a, row, slot, what, kind, at)
                 if counts and stamp & VOIDED:
                     a.slots[slot]["stamp"] = stamp & ~VOIDED
                     put_delta(out, int64(1), at, kind, time_of(stamp), direction)
@@ -129,6 +132,7 @@ def judge(a: Arrays, row: int, direction: int, out: Folded) -> None:
                 if not counts:
                     continue
             known |= gets_known(kind, what)
+            by_own = is_by_own(by_own, kind, what, stamp)
             inside, inside_at = inside_after(a, inside, inside_at, kind, at, what, stamp)
         left -= CHUNK
         chunk = int64(a.following[chunk])

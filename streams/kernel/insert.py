@@ -119,7 +119,7 @@ def insert(
     if alone and (place_chunk != NONE or kind == VOID) and has_inferred(a, row, place if kind != VOID else int64(NONE)):
         return CONCERNS_OTHERS
     if alone and stamp & VOIDED == 0 and is_from_container(stamp, what):
-        if not counts_at(a, row, place if place_chunk != NONE else int64(NONE), what):
+        if not counts_at(a, row, place if place_chunk != NONE else int64(NONE), what, kind, at):
             stamp |= VOIDED
     # 2. Decide the milestone before slots move.
     if kind == VOID:

@@ -203,6 +203,33 @@ class TestThePlainJudge:
         assert judge(records).aside == [False, False, False]
 
 
+class TestPackedByItsOwnScan:
+    """A container that may not know of it."""
+
+    OWN = Told("PACKED", "LGG", "BAG", False)
+    DECLARED = Told("PACKED", "HGH", "BAG", True)
+    REMOVED = Told("UNPACKED", "LGG", "BAG", True)
+    EMPTIED = Told("UNPACKED", "LGG", "BAG", True, reason="EMPTIED")
+    LOADED = Told("LOADED", "LGG", "BAG", True)
+
+    def test_what_is_inferred_counts_where_the_container_declares_it_too(self):
+        assert judge([self.OWN, self.LOADED]).aside == [False, True]
+        assert judge([self.DECLARED, self.OWN, self.LOADED]).aside == [False, False, False]
+        assert judge([self.OWN, self.DECLARED, self.LOADED]).aside == [False, False, False]
+        assert judge([self.DECLARED, self.REMOVED, self.OWN, self.LOADED]).aside == [False, False, False, True]
+        assert judge([self.DECLARED._replace(voided=True), self.OWN, self.LOADED]).aside == [False, False, True]
+
+    def test_an_emptying_counts_likewise_and_a_removal_that_names_it_always(self):
+        assert judge([self.OWN, self.EMPTIED]).aside == [False, True]
+        assert judge([self.OWN, self.DECLARED, self.EMPTIED]).inside[-1] is None
+        assert judge([self.OWN, self.REMOVED]).inside == ["BAG", None]
+
+    def test_what_the_container_said_while_it_was_in_another_is_heard(self):
+        other = Told("PACKED", "LGG", "OTHER", False)
+        records = [self.DECLARED, other, self.REMOVED, self.OWN, self.LOADED]
+        assert judge(records).aside == [False, False, True, False, True]
+
+
 class TestAnomalies:
     ALL = Promises.parse({})
 

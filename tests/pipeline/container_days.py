@@ -33,15 +33,19 @@ def history(seed, size):
         if dice.random() < 0.25:
             parcel = dice.choice(PARCELS)
             event |= {"type": "scan", "parcel_id": parcel, "kind": dice.choice(OWN)}
+            if dice.random() < 0.4:
+                # By its own label, whether or not the container ever says so.
+                event |= {"kind": dice.choice(("PACKED", "PACKED", "UNPACKED", event["kind"]))}
+                event |= {"container_id": dice.choice(("B1", "B1", "B2", "U1"))}
             earlier = [e for e in events if e.get("parcel_id") == parcel and e["kind"] != "VOID"]
             if earlier and dice.random() < 0.15:
-                event |= {"kind": "VOID", "voids": dice.choice(earlier)["event_id"]}
+                event |= {"kind": "VOID", "voids": dice.choice(earlier)["event_id"], "container_id": None}
             events.append(event)
             continue
         container = dice.choice(list(CHILDREN))
         event |= {"type": "container", "container_id": container}
         chance = dice.random()
-        earlier = [e for e in events if e.get("container_id") == container and e["kind"] != "VOID"]
+        earlier = [e for e in events if _own(e, container) and e["kind"] != "VOID"]
         if chance < 0.15 and earlier:
             # Also before it happened, by its clock.
             event |= {"kind": "VOID", "voids": dice.choice(earlier)["event_id"]}
@@ -50,6 +54,8 @@ def history(seed, size):
             event |= {"kind": "PACKED" if chance < 0.4 else "UNPACKED", **_named(some)}
         elif chance < 0.56:
             event |= {"kind": "UNPACKED"}
+        elif chance < 0.62 and (around := [each for each, among in CHILDREN.items() if container in among]):
+            event |= {"kind": dice.choice(("PACKED", "PACKED", "UNPACKED")), "parent_id": dice.choice(around)}
         else:
             event |= {"kind": dice.choice(SEEN)}
         events.append(event)
@@ -65,8 +71,8 @@ class Model:
 
     def __init__(self, events):
         self.events = events
-        self.wrong = {(event.get("container_id") or event.get("parcel_id"), event["voids"]) for event in events
-                      if event["kind"] == "VOID"}  # fmt: skip
+        self.wrong = {(event["container_id"], event["voids"]) for event in events
+                      if event["type"] == "container" and event["kind"] == "VOID"}  # fmt: skip
         # Scans of a container, its own and those of what it was in, that count.
         self.handed = defaultdict(list)
         for container in TOP_DOWN:
@@ -82,7 +88,7 @@ class Model:
             if child not in among:
                 continue
             for event in self.events:
-                if event.get("container_id") == container and child in _all(event):
+                if _own(event, container) and child in _all(event):
                     if event["kind"] == "UNPACKED" and self._void(event):
                         continue
                     made.append(self._record(event, child, key, container, event["kind"]))
@@ -109,22 +115,18 @@ class Model:
     def _was_in(self, child, container, time):
         last = None
         for event in self.events:
-            if event.get("container_id") != container or event["event_time"] >= time or self._void(event):
+            if not _own(event, container) or event["event_time"] >= time or self._void(event):
                 continue
-            emptied = event["kind"] == "UNPACKED" and not _all(event)
+            emptied = _empties(event)
             if child in _all(event) or emptied:
                 last = event["kind"] == "PACKED"
         return bool(last)
 
     def _handed(self, container):
-        own = [e for e in self.events if e.get("container_id") == container and not self._void(e)]
-        emptied = [e for e in own if e["kind"] == "UNPACKED" and not _all(e)]
-        told = [e | {"around": None} for e in own if e["kind"] not in ("PACKED", "UNPACKED", "VOID")]
-        told += [
-            e | {"around": None, "wrong": True}
-            for e in self.events
-            if e.get("container_id") == container and self._void(e) and e["kind"] not in ("PACKED", "UNPACKED", "VOID")
-        ]
+        own = [e for e in self.events if _own(e, container) and e["kind"] != "VOID"]
+        emptied = [e for e in own if _empties(e) and not self._void(e)]
+        told = [e | {"around": e.get("parent_id"), "wrong": self._void(e)} for e in own
+                if e["kind"] not in ("PACKED", "UNPACKED") or e.get("parent_id")]  # fmt: skip
         inferred = self._inferred(container, "child")
         gone = {e["voids"] for e in inferred if e["kind"] == "VOID"}
         told += [e | {"wrong": e["event_id"] in gone} for e in inferred if e["kind"] != "VOID"]
@@ -135,6 +137,14 @@ class Model:
         ])  # fmt: skip
         counting = [e for e, aside in zip(told, verdict.aside, strict=True) if not aside and not e.get("wrong")]
         return [e for e in counting if e["kind"] in HANDED_ON] + emptied
+
+
+def _own(event, container):
+    return event["type"] == "container" and event["container_id"] == container
+
+
+def _empties(event):
+    return event["kind"] == "UNPACKED" and not _all(event) and not event.get("parent_id")
 
 
 def _all(event):

@@ -1,5 +1,6 @@
 """Whatever order things come in, a parcel went through what its containers went through while it was inside."""
 
+import itertools
 import random
 
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from streams.pipeline import container_stage, fan_outs
 from tests.kernel.oracle import Oracle
-from tests.pipeline.container_days import PARCELS, Hub, Model, history
+from tests.pipeline.container_days import PARCELS, START, Hub, Model, history
 
 # Of a transaction: a packing of more than three children does not go into one.
 LARGEST = 6
@@ -53,6 +54,25 @@ def check(seed, size):
 @settings(deadline=None, max_examples=60)
 def test_parcels_are_where_their_containers_are(seed, size):
     check(seed, size)
+
+
+def test_who_was_thought_to_be_inside_when_it_was_scanned_makes_no_difference():
+    """The bag says that the parcel was put in, then that this was wrong; the parcel's own label says that it is in."""
+    said = {"event_time": START, "site": "LGG", "station": "S", "record_time": START}
+    bag = {**said, "type": "container", "container_id": "B1"}
+    packed = {**bag, "event_id": "packed", "kind": "PACKED", "parcels": ["P0"]}
+    own = {**said, "type": "scan", "event_id": "own", "parcel_id": "P0", "kind": "PACKED", "container_id": "B1"}
+    wrong = {**bag, "event_id": "wrong", "kind": "VOID", "voids": "packed"}
+    loaded = {**bag, "event_id": "loaded", "kind": "LOADED", "event_time": START + 1}
+    emptied = {**bag, "event_id": "emptied", "kind": "UNPACKED", "event_time": START + 2}
+    for order in itertools.permutations((packed, own, wrong, loaded, emptied)):
+        hub = Hub(1, random.Random(1))
+        for event in order:
+            hub.send(event)
+            hub.run()
+        state = hub.state("P0")
+        assert (state["stage"], state["container_id"]) == ("PACKED", "B1")
+        assert [each["kind"] for each in state["kinds"]] == ["PACKED"]
 
 
 def test_in_portions_as_well_as_at_once(monkeypatch):

@@ -1,6 +1,8 @@
 package parcels.peer;
 
+import java.util.HashSet;
 import java.util.Objects;
+import java.util.Set;
 import org.apache.avro.util.Utf8;
 import parcels.hub.Entry;
 import parcels.hub.Kind;
@@ -11,6 +13,10 @@ final class Inside {
     /** Of what it is in; null where that is not known. */
     private Utf8 site;
     private boolean known;
+    /** Is it in there by a packing of its own? */
+    private boolean byOwn;
+    /** Containers of which the last word about the parcel is that it was put in. */
+    private final Set<Utf8> declared = new HashSet<>();
 
     /** Does the record count only while the parcel is in its container? */
     static boolean isFromContainer(Entry entry) {
@@ -19,7 +25,29 @@ final class Inside {
     }
 
     boolean counts(Entry entry) {
-        return !isFromContainer(entry) || !known || Objects.equals(container, entry.getContainerId());
+        if (!isFromContainer(entry) || !known) {
+            return true;
+        }
+        Utf8 named = entry.getContainerId();
+        return Objects.equals(container, named) && (!byOwn || declared.contains(named) || namesTheParcel(entry));
+    }
+
+    private static boolean namesTheParcel(Entry entry) {
+        Utf8 reason = entry.getAt().getReason();
+        return entry.getKind() == Kind.UNPACKED && (reason == null || !reason.toString().equals("EMPTIED"));
+    }
+
+    /** What a container says of the parcel, whether or not it counts. */
+    void hear(Entry entry) {
+        Utf8 named = entry.getContainerId();
+        if (!entry.getInferred() || named == null) {
+            return;
+        }
+        if (entry.getKind() == Kind.PACKED) {
+            declared.add(named);
+        } else if (entry.getKind() == Kind.UNPACKED) {
+            declared.remove(named);
+        }
     }
 
     /** A packing that was declared wrong: it is known that the parcel was not packed there. */
@@ -40,6 +68,7 @@ final class Inside {
         if (kind == Kind.PACKED && named != null) {
             known = true;
             container = named;
+            byOwn = !entry.getInferred();
             site = entry.getAt().getSite();
             return false;
         }

@@ -107,6 +107,7 @@ final class ParcelFold {
                 continue;
             }
             entry.setVoided(!inside.counts(entry));
+            inside.hear(entry);
             if (!entry.getVoided()) {
                 inside.tell(entry);
             }
