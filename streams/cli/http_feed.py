@@ -38,7 +38,7 @@ class HttpFeed:
         from streams.simulate.lines import lines
 
         written = list(lines(columns))
-        by_http = columns.types != RecordType.RAW
+        by_http = ~np.isin(columns.types, (RecordType.RAW, RecordType.RAW_CONTAINER))
         encoded = self._encoder.encode(columns) if not by_http.all() else None
         first = 0
         while first < len(written):
@@ -54,7 +54,10 @@ class HttpFeed:
                 self.flush()
             rest = [row for row in range(first, last) if not by_http[row]]
             if rest and encoded is not None:
-                self._direct.send(Encoded([encoded.keys[row] for row in rest], [encoded.values[row] for row in rest]))
+                theirs = frozenset(encoded.containers)
+                of_containers = [place for place, row in enumerate(rest) if row in theirs]
+                keys, values = ([part[row] for row in rest] for part in (encoded.keys, encoded.values))
+                self._direct.send(Encoded(keys, values, containers=of_containers))
             self.sent += last - first
             first = last
 

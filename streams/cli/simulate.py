@@ -139,6 +139,7 @@ def simulate(
         "duplicates": counts.duplicates,
         "ticks": counts.ticks,
         "dead_letters": dict(counts.dead_letters),
+        "container_dead_letters": dict(counts.container_dead_letters),
         "truth": None if truth is None else str(truth),
     }
     _report(result, json, sys.stderr if out == "-" else sys.stdout)
@@ -148,7 +149,7 @@ def _report(result: dict[str, Any], json: bool, stream: Any) -> None:
     if json:
         print(jsonlib.dumps(result), file=stream)
         return
-    broken = sum(result["dead_letters"].values())
+    broken = sum(result["dead_letters"].values()) + sum(result["container_dead_letters"].values())
     print(
         f"{result['records']:,} records of {result['parcels']:,} parcels, {result['containers']:,} events of "
         f"containers, {result['duplicates']:,} duplicates, "

@@ -24,6 +24,7 @@ class RecordType(IntEnum):
     TICK = 2  # goes to every partition
     RAW = 3  # bytes to be sent as they are
     CONTAINER = 4  # for hub.containers
+    RAW_CONTAINER = 5  # bytes to be sent as they are, for hub.containers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class RecordColumns:
     keys: Column  # the record's key; null for ticks
     columns: Mapping[str, Column]
     lists: Mapping[str, tuple[NDArray[np.int64], Column]]
-    raw: Sequence[bytes | None]  # values of the RAW rows, in order; None is a record without a value
+    # Values of the RAW and RAW_CONTAINER rows, in order; None is a record without a value.
+    raw: Sequence[bytes | None]
 
     @property
     def rows(self) -> int:

@@ -69,7 +69,8 @@ class ColumnsEncoder:
             octets = blob.tobytes()
             for row, (begin, end) in zip(which.tolist(), pairwise(ends.tolist()), strict=True):
                 values[row] = octets[begin:end]
-        for row, raw in zip(np.flatnonzero(columns.types == RecordType.RAW).tolist(), columns.raw, strict=True):
+        given = np.isin(columns.types, (RecordType.RAW, RecordType.RAW_CONTAINER))
+        for row, raw in zip(np.flatnonzero(given).tolist(), columns.raw, strict=True):
             values[row] = raw
         text = columns.text.tobytes()
         at, size = columns.keys
@@ -77,9 +78,9 @@ class ColumnsEncoder:
             None if length < 0 else text[begin : begin + length]
             for begin, length in zip(at.tolist(), size.tolist(), strict=True)
         ]
-        ticks, containers = (
-            np.flatnonzero(columns.types == type_).tolist() for type_ in (RecordType.TICK, RecordType.CONTAINER)
-        )
+        ticks = np.flatnonzero(columns.types == RecordType.TICK).tolist()
+        of_containers = np.isin(columns.types, (RecordType.CONTAINER, RecordType.RAW_CONTAINER))
+        containers = np.flatnonzero(of_containers).tolist()
         return Encoded(keys, values, ticks, containers)
 
 

@@ -270,14 +270,19 @@ def _own_offset(time: Any) -> int:
 
 def _raw(said: Mapping[str, Any]) -> Line:
     """Bytes sent as they are: what the simulator's unusable records are in a file."""
-    unknown = said.keys() - {"type", "key", "value_base64"}
+    unknown = said.keys() - {"type", "key", "value_base64", "container"}
     if unknown:
-        raise ValueError(f"a record of type raw has no field {_shown(min(unknown))}; it has key, value_base64")
-    key, value = said.get("key"), said.get("value_base64")
+        raise ValueError(
+            f"a record of type raw has no field {_shown(min(unknown))}; it has key, value_base64, container"
+        )
+    key, value, container = said.get("key"), said.get("value_base64"), said.get("container", False)
+    if type(container) is not bool:
+        raise ValueError(f"container is {_shown(container)}; it must be true or false")
     try:
         return Line(
             None if key is None else _text(1 << 15, 0)("key", key).encode(),
             None if value is None else b64decode(_text(1 << 25, 0)("value_base64", value), validate=True),
+            container=container,
         )
     except ValueError as error:
         raise ValueError(f"a record of type raw: {error}") from None

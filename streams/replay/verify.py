@@ -330,8 +330,15 @@ def _disorder(state: Parcel) -> list[Difference]:
     return found
 
 
-def compare_dead_letters(truth: Mapping[str, int], letters: Iterable[DeadLetter], report: Report) -> None:
-    """Every unusable record must be there once, in its own partition, and as many of each reason as in the truth."""
+def compare_dead_letters(truth: Mapping[str, Mapping[str, int]], letters: Iterable[DeadLetter], report: Report) -> None:
+    """Every unusable record must be there once, in its own partition, and as many of each reason as in the truth.
+
+    Args:
+        truth: topic (with its prefix) -> reason -> records.
+        letters: all of hub.scans.dlq.
+        report: gets what differs.
+    """
+    counted: Counter[tuple[str, str]] = Counter()
     differences = report.dead_letter_differences
     sources: defaultdict[tuple[str, int, int], int] = defaultdict(int)
     for letter in letters:
@@ -342,13 +349,15 @@ def compare_dead_letters(truth: Mapping[str, int], letters: Iterable[DeadLetter]
             continue
         if letter.source[1] != letter.place[0]:
             differences.append(Difference(where, "partition", letter.source[1], letter.place[0]))
+        counted[letter.source[0], letter.reason] += 1
         sources[letter.source] += 1
         if sources[letter.source] > 1:
             differences.append(Difference(where, f"{letter.source[0]} [{letter.source[1]}]", "once", letter.source[2]))
-    for reason in sorted(truth.keys() | report.dead_letters.keys()):
-        expected, found = truth.get(reason, 0), report.dead_letters.get(reason, 0)
+    wanted = {(topic, reason): count for topic, reasons in truth.items() for reason, count in reasons.items()}
+    for topic, reason in sorted(wanted.keys() | counted.keys()):
+        expected, found = wanted.get((topic, reason), 0), counted[topic, reason]
         if expected != found:
-            differences.append(Difference("dead letters", reason, expected, found))
+            differences.append(Difference(f"dead letters of {topic}", reason, expected, found))
 
 
 def text_of(key: bytes | None) -> str:

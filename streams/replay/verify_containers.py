@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from streams.domain.handed_on import Event, handed_on
 from streams.domain.kinds import KINDS
+from streams.domain.limits import CONTAINER_RECORD_BYTES, CONTAINERS_DEEP
 from streams.pipeline.plain_decoder import Decoder, Undecodable
 from streams.pipeline.topics import POSITION_KEY
 from streams.replay.verify import Difference, Record, Report, identity
@@ -58,6 +59,8 @@ class Containers:
             try:
                 event = self._event(value)
             except Undecodable:
+                continue
+            if _is_refused(event, value):
                 continue
             if event["inferred_from"] is None and not _is_inferred(event["voids"]):
                 self._own.setdefault((event["container_id"], _identity(event)), event)
@@ -179,6 +182,14 @@ def _plain(event: Mapping[str, Any], mark: bytes) -> Event:
         event["event_id"], event["container_id"], event["kind"], event["event_time"], event["site"],
         event["parcels"], event["containers"], event["parent_id"], event["voids"], mark,
     )  # fmt: skip
+
+
+def _is_refused(event: Mapping[str, Any], value: bytes | None) -> bool:
+    """Can it be read, and yet nobody takes it?"""
+    own, parent = event["container_id"], event["parent_id"]
+    nothing = event["kind"] == "PACKED" and parent is None and not event["parcels"] and not event["containers"]
+    around = own == parent or own in event["containers"] or own in event["path"]
+    return nothing or around or len(event["path"]) > CONTAINERS_DEEP or len(value or b"") > CONTAINER_RECORD_BYTES
 
 
 def _identity(event: Mapping[str, Any]) -> bytes:

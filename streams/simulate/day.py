@@ -17,7 +17,7 @@ from streams.domain.reasons import Reason
 from streams.domain.records import RecordColumns, RecordType
 from streams.errors import Misconfigured
 from streams.simulate import dirt as dirts
-from streams.simulate.broken import CASES
+from streams.simulate.broken import CASES, CONTAINER_CASES
 from streams.simulate.dirt import Dirt
 from streams.simulate.inferred import inferred
 from streams.simulate.manifest import ADVICE_LEAD, VOID_REASONS, Convoy, Desk, Manifest
@@ -91,7 +91,8 @@ class Counts:
     containers: int = 0  # distinct events of containers
     duplicates: int = 0
     ticks: int = 0
-    dead_letters: Counter[str] = field(default_factory=Counter)
+    dead_letters: Counter[str] = field(default_factory=Counter)  # of hub.scans
+    container_dead_letters: Counter[str] = field(default_factory=Counter)  # of hub.containers
 
 
 class Simulation:
@@ -256,10 +257,14 @@ class Simulation:
 
     def _count(self, rows: Rows) -> None:
         types = rows["type"]
-        broken = types == RecordType.RAW
-        for case, count in enumerate(np.bincount(rows["other"][broken], minlength=len(CASES)).tolist()):
-            if count:
-                self.counts.dead_letters[Reason(CASES[case][0]).name] += count
+        broken = np.isin(types, (RecordType.RAW, RecordType.RAW_CONTAINER))
+        for type_, cases, letters in (
+            (RecordType.RAW, CASES, self.counts.dead_letters),
+            (RecordType.RAW_CONTAINER, CONTAINER_CASES, self.counts.container_dead_letters),
+        ):
+            for case, count in enumerate(np.bincount(rows["other"][types == type_]).tolist()):
+                if count:
+                    letters[Reason(cases[case][0]).name] += count
         ticks = int((types == RecordType.TICK).sum())
         repeats = int(((rows["again"] > 0) & ~broken).sum())
         self.counts.ticks += ticks

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streams.domain.kinds import LOST, VOID
 from streams.domain.records import RecordType
 from streams.errors import Misconfigured
-from streams.simulate.broken import CASES
+from streams.simulate.broken import CASES, CONTAINER_CASES
 from streams.simulate.names import DEVICES_PER_STATION
 from streams.simulate.rows import HOUR, MINUTE, NONE, SECOND, Rows, chosen, joined
 
@@ -147,10 +147,11 @@ def repeat(rows: Rows, dirt: Dirt, chance: Generator) -> Rows:
 
 def breakages(rows: Rows, dirt: Dirt, chance: Generator, serial: int) -> Rows:
     """Values that nobody can use, sent in the place of good ones."""
-    own = (rows["type"] != RecordType.CONTAINER) & (rows["via"] == 0)
-    broken = chosen(rows, own & (chance.random(len(rows)) < dirt.broken))
-    broken["type"] = RecordType.RAW
-    broken["other"] = chance.integers(0, len(CASES), len(broken))
+    broken = chosen(rows, (rows["via"] == 0) & (chance.random(len(rows)) < dirt.broken))
+    of_container = broken["type"] == RecordType.CONTAINER
+    broken["type"] = np.where(of_container, RecordType.RAW_CONTAINER, RecordType.RAW)
+    broken["other"] = chance.integers(0, np.where(of_container, len(CONTAINER_CASES), len(CASES)))
+    broken["parcel"][of_container] = 0
     broken["serial"] = serial + np.arange(len(broken))
     broken["again"] = 1
     return broken

@@ -42,11 +42,12 @@ def lines(columns: RecordColumns) -> Iterator[str]:
     lists = {name: _texts(text, items) for name, (_, items) in columns.lists.items()}
     counts = {name: counts.tolist() for name, (counts, _) in columns.lists.items()}
     for row, type_ in enumerate(columns.types.tolist()):
-        if type_ == RecordType.RAW:
+        if type_ in (RecordType.RAW, RecordType.RAW_CONTAINER):
             value = next(raw)
             key = text[key_at[row] : key_at[row] + key_size[row]].decode()
             shown = None if value is None else b64encode(value).decode()
-            yield json.dumps({"type": "raw", "key": key, "value_base64": shown})
+            of = {"container": True} if type_ == RecordType.RAW_CONTAINER else {}
+            yield json.dumps({"type": "raw", **of, "key": key, "value_base64": shown})
             continue
         record: dict[str, Any] = {"type": RecordType(type_).name.lower()}
         for field in _FIELDS[RecordType(type_)]:

@@ -12,7 +12,7 @@ from streams.domain.hub import Hub, Site, Station, StationKind
 from streams.domain.inferred import ID_BYTES, put_inferred_ids
 from streams.domain.kinds import VOID
 from streams.domain.records import Column, RecordColumns, RecordType
-from streams.simulate.broken import broken_value
+from streams.simulate.broken import broken_event, broken_value
 from streams.simulate.lists import Lists
 from streams.simulate.rows import HOUR, NONE, Rows
 
@@ -199,7 +199,7 @@ class Names:
             "hub_time": number(rows["time"]),
             "clock": word(np.full(len(rows), self._clock)),
         }
-        of_container = types == RecordType.CONTAINER
+        of_container = np.isin(types, (RecordType.CONTAINER, RecordType.RAW_CONTAINER))
         keys = text(
             np.where(of_container, container[0], parcels[0]),
             np.where(of_container, container[1], parcels[1]),
@@ -212,10 +212,11 @@ class Names:
         }
         joined = np.concatenate(buffers)
         raw = []
-        for n in np.flatnonzero(types == RecordType.RAW).tolist():
-            at, size = int(parcels[0][n]), int(parcels[1][n])
-            parcel_id = joined[at : at + size].tobytes().decode()
-            raw.append(broken_value(int(other[n]), int(rows["serial"][n]), parcel_id, int(event_time[n])))
+        for n in np.flatnonzero(np.isin(types, (RecordType.RAW, RecordType.RAW_CONTAINER))).tolist():
+            at, size = int(keys[0][n]), int(keys[1][n])
+            key = joined[at : at + size].tobytes().decode()
+            make = broken_event if of_container[n] else broken_value
+            raw.append(make(int(other[n]), int(rows["serial"][n]), key, int(event_time[n])))
         return RecordColumns(
             types.astype(np.uint8), rows["arrival"] + rows["again"], joined, keys, columns, lists_of, raw
         )

@@ -25,7 +25,7 @@ ROW: Final = np.dtype(
         ("parcel", np.int64),
         # SCAN and CONTAINER: the serial of what a VOID declares wrong, or NONE; of an inferred scan (`via` is set) that
         # of the container's event that it follows from.
-        # ADVICE: promised_at, or NONE. RAW: which case of streams/simulate/broken.py.
+        # ADVICE: promised_at, or NONE. RAW, RAW_CONTAINER: which case of streams/simulate/broken.py.
         ("other", np.int64),
         ("container", np.int64),  # see names.container; 0 is none
         ("skew", np.int32),  # by how many ms the device's clock was wrong

@@ -166,7 +166,7 @@ class TruthFile:
 
     A context manager and a witness of `Simulation`:
     {"format", "seed", "promises": digest, "parcels": {parcel_id: state_of(...) and three more},
-    "records", "duplicates", "dead_letters": {reason: count},
+    "records", "duplicates", "dead_letters": {reason: count} of hub.scans, "container_dead_letters": of hub.containers,
     "throughput": {site: {station: {kind: {direction: {minute since 1970: scans}}}}}}
 
     With "containers" (true) it is of a log with container events: how these and the scans that follow from them will be
@@ -254,6 +254,7 @@ class TruthFile:
             "records": counts.records,
             "duplicates": counts.duplicates,
             "dead_letters": dict(sorted(counts.dead_letters.items())),
+            "container_dead_letters": dict(sorted(counts.container_dead_letters.items())),
             "throughput": self._counted.nested(),
         }
         self._file.write("\n},\n" + json.dumps(rest).removeprefix("{") + "\n")

@@ -1,10 +1,13 @@
 """A dirty day of bags and ULDs through both stages on a real broker, whichever of them comes first."""
 
 import json
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
-DIRT = ("voids=0.05", "late=0.2", "very_late=0.05", "missed=0.05", "moved=0.3", "extra=0.03", "absent=0.03")
+DIRT = ("voids=0.05", "late=0.2", "very_late=0.05", "missed=0.05", "moved=0.3", "extra=0.03", "absent=0.03",
+        "broken=0.03")  # fmt: skip
 
 
 @pytest.fixture
@@ -28,6 +31,11 @@ def test_ends_as_the_truth_says(parcels, day, stages):
     assert report["ok"], json.dumps(report)[:3000]
     assert (report["unsettled"], report["behind"], report["containers_behind"]) == ([], {}, {})
     assert report["inferred"]["count"] > 1_500
+    # All that nobody can use is there with its reason, and each log has its own.
+    expected = json.loads(Path(day).read_text())
+    assert {"CYCLE", "TOO_DEEP", "TOO_LARGE"} <= expected["container_dead_letters"].keys()
+    both = Counter(expected["dead_letters"]) + Counter(expected["container_dead_letters"])
+    assert report["dead_letters"]["by_reason"] == both
 
 
 def test_what_no_container_stage_has_seen_is_missing(parcels, day):

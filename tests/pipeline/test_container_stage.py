@@ -10,6 +10,7 @@ from streams.pipeline.container_stage import LARGEST_TRANSACTION, ContainerStage
 from streams.pipeline.plain_decoder import Decoder
 from streams.pipeline.record_lines import Reader
 from streams.pipeline.topics import CONTAINER_STATE, SCANS, partition_of
+from streams.simulate.broken import CONTAINER_CASES, broken_event
 from tests.pipeline.alone import DAY, START, Alone, event, tick
 
 
@@ -45,6 +46,11 @@ def reason(value, partitions=1):
 )  # fmt: skip
 def test_what_cannot_be_is_refused(value, expected):
     assert reason(value) is expected
+
+
+@pytest.mark.parametrize("case", range(len(CONTAINER_CASES)))
+def test_what_the_simulator_spoils_is_refused_with_the_reason_that_it_says(case):
+    assert reason(broken_event(case, 7, "BAG", START)) is CONTAINER_CASES[case][0]
 
 
 def test_an_event_in_the_wrong_partition_is_refused():

@@ -148,7 +148,7 @@ class Log:
             for n, each in enumerate(self.milestones)
         )
         milestones.compare(self.truth)
-        compare_dead_letters(self.reasons, self.letters, report)
+        compare_dead_letters({"hub.scans": self.reasons, "hub.containers": {}}, self.letters, report)
         return report
 
 
@@ -313,6 +313,12 @@ class TestDeadLetters:
         log.letters.append(letter(0, 1, Reason.TRUNCATED, 11))
         log.reasons["TRUNCATED"] = 3
         assert found_in(log.verify()) == ["dead letters"]
+
+    def test_one_of_the_other_log(self, log):
+        log.letters[0] = DeadLetter((0, 0), 0, ("hub.containers", 0, 11), "TRUNCATED", "", b"", b"", [])
+        assert [each.where for each in log.verify().dead_letter_differences] == [
+            "dead letters of hub.containers", "dead letters of hub.scans",
+        ]  # fmt: skip
 
     def test_one_in_another_partition(self, log):
         log.letters[0] = DeadLetter((2, 0), 0, ("hub.scans", 0, 11), "TRUNCATED", "", b"", b"", [])

@@ -58,5 +58,7 @@ def test_a_day_ends_as_the_truth_says(tmp_path, dirt, portions, seed):
     report = verified(ran, truth)
     assert report.ok, {name: list(map(str, found[:5])) for name, found in report.sections().items() if found}
     assert report.inferred > 1_500
+    assert ran.refused == truth["container_dead_letters"]
+    assert bool(ran.refused) == (dirt.broken > 0)
     assert report.unsettled == []
     assert truth["containers"] is True

@@ -102,6 +102,7 @@ class TestTheLog:
         types = Counter(type_ for columns in batches for type_ in columns.types.tolist())
         assert types[RecordType.TICK] == counts.ticks
         assert types[RecordType.RAW] == counts.dead_letters.total()
+        assert types[RecordType.RAW_CONTAINER] == counts.container_dead_letters.total()
         assert types[RecordType.SCAN] + types[RecordType.ADVICE] == counts.records + counts.duplicates
 
     def test_no_event_id_is_used_twice_but_by_duplicates_and_by_voids_of_their_target(self):
