@@ -125,7 +125,7 @@ class MembershipLost:
 
     `reason`: "fenced", somebody came under its name (it may be itself, after it stood still for longer than its
     session); "held", its name is still a predecessor's, and it waits until that one's session ends; "unknown", the
-    group has forgotten it; "unanswered", the group has not answered for long, though its broker does.
+    group has forgotten it; "unanswered", the group has not answered for long.
     """
 
     reason: str

@@ -77,7 +77,7 @@ class Membership:
         return self._asked_at is not None and now - self._asked_at > _JOIN_SECONDS
 
     def unanswered(self) -> Rejoin:
-        """What to do when the group does not answer though its broker does."""
+        """What to do when the group does not answer."""
         news, self._unanswered = not self._unanswered, True
         return Rejoin("unanswered", news=news, wait_seconds=0.0)
 

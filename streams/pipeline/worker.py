@@ -366,20 +366,17 @@ class Worker:
         )
 
     def _ask_again(self, now: float) -> None:
-        """Join anew when the group does not answer though its broker does.
+        """Join anew, with a new client, when the group does not answer.
 
         A broker that stood still for longer than its own session takes the joins that waited meanwhile, and a moment
         later becomes leader of the group's partition anew and forgets them (Kafka 4.3.1). The client waits for the
-        answer until max.poll.interval.ms is over, without a partition. Under the new protocol it asks all the time.
+        answer until max.poll.interval.ms is over, without a partition. Once such a client did not even get an answer
+        to other questions, while a client beside it did; so it is not asked whether the broker is there. Under the new
+        protocol it asks the group all the time.
         """
         self._membership.asks(now)
-        if self._options.protocol != "classic" or self._doubt is not None:
-            return
-        try:
-            self._consumer.list_topics(self._topic, timeout=0.5)
-        except KafkaException:
-            return  # it stands still
-        self._rejoin(self._membership.unanswered(), "no answer to a join")
+        if self._options.protocol == "classic" and self._doubt is None:
+            self._rejoin(self._membership.unanswered(), "no answer to a join")
 
     def _rejoin(self, again: Rejoin, why: str) -> None:
         """The place in the group is gone: what it gave is given up, and a new consumer asks for a new one."""
