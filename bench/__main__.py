@@ -45,6 +45,8 @@ def main() -> int:
     beside = min(options.repeat, _REPEAT_BESIDE)
     with cluster() as given:
         records = workload.produce(given, options.records) if beside_peer else None
+        if records is not None and not options.quick and beside_peer - {"latency"}:
+            throughput.warm_up(given, records)
         for mode in _MODES:
             if mode in options.only and records is not None:
                 repeat = options.repeat if mode == "live" else beside

@@ -11,6 +11,8 @@ from streams.errors import StreamsError
 
 # Slower than this and something hangs: a tenth of what Kafka Streams does on two cores.
 _SLOWEST = 4_000
+# The broker took 11 CPU seconds for the first of some equal runs, and 4 from the third on.
+_WARM_UPS = 2
 # Until a program has its partitions, on a machine that is busy with something else too.
 _START_SECONDS = 180
 
@@ -53,6 +55,16 @@ def measure(cluster: Cluster, records: int, mode: Mode, repeat: int) -> dict[str
             f"{sum(result['same_outcome']['alerts'].values()):,} alerts of promises"
         )
     return result
+
+
+def warm_up(cluster: Cluster, records: int) -> None:
+    """Let a broker that was just started compile its own code: what it takes for that says nothing of a program.
+
+    Raises:
+        StreamsError: the worker failed.
+    """
+    for turn in range(_WARM_UPS):
+        _run(cluster, PROGRAMS[0], records, "live", f"warming up the broker, {turn + 1} of {_WARM_UPS}")
 
 
 def _run(cluster: Cluster, program: Program, records: int, mode: Mode, doing: str) -> dict[str, Any]:

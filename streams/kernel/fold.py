@@ -24,6 +24,7 @@ from streams.domain.limits import (
     WORD_BYTES,
 )
 from streams.domain.reasons import Reason
+from streams.kernel.ahead import look_ahead
 from streams.kernel.contained import MOST_MILESTONES, Firsts, insert_among
 from streams.kernel.due import mark_changed
 from streams.kernel.folded import DELTAS, DUPLICATES, MILESTONES, SCANS, Folded, put_delta, put_milestone, touch
@@ -46,7 +47,7 @@ from streams.kernel.insert import SCANS as SCANS_BY
 from streams.kernel.murmur import partition_of
 from streams.kernel.places import ABSENT, plan_of, where_of
 from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, kind_of, stamp_of, time_of
-from streams.kernel.table import CHUNK, GONE, HUB_TIME, NO_WORD, RETIRED, Arrays, Bytes, row_of, word_of
+from streams.kernel.table import CHUNK, GONE, HUB_TIME, NO_WORD, RETIRED, WINDOW, Arrays, Bytes, row_of, word_of
 from streams.kernel.watch import tick
 
 # What a record may bring at most for each of its parcel: one that counts anew or does not any more, and two for the
@@ -275,6 +276,8 @@ def fold(
         The record to go on with when there is more room for alerts and deltas; how many there are when all is done.
     """
     for i in range(first, len(b.status)):
+        if (i - first) % WINDOW == 0:
+            look_ahead(a, b.buffer, b.values[c.parcel_id], b.lengths[c.parcel_id], i, min(i + WINDOW, len(b.status)))
         if b.status[i] != _OK:
             continue
         if b.record[i] == TICK:

@@ -74,6 +74,8 @@ NEVER: Final = -(1 << 63)
 BLOCK: Final = 1024
 NOT_DUE: Final = (1 << 63) - 1
 _LARGE: Final = 1 << 20  # bytes
+# Records that are looked up together: streams/kernel/ahead.py. What they need fits into a core's first cache.
+WINDOW: Final = 32
 
 
 class Arrays(NamedTuple):
@@ -97,6 +99,7 @@ class Arrays(NamedTuple):
     stages: Integers  # parcels at each stage, as last published; entry 0, no stage, is not kept
     seed: NDArray[np.uint64]
     scratch: Bytes
+    ahead: Integers  # places that a look ahead is at
 
 
 class ParcelTable:
@@ -127,6 +130,7 @@ class ParcelTable:
             stages=np.zeros(len(KINDS), np.int64),
             seed=np.array([secrets.randbits(64)], np.uint64),
             scratch=np.zeros(1 << 13, np.uint8),
+            ahead=np.zeros(WINDOW, np.int64),
         )
         for place, name in enumerate(subjects):
             size = len(name.encode())

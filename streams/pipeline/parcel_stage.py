@@ -20,6 +20,7 @@ from streams.domain.promises import ANOMALIES, Promises
 from streams.domain.reasons import Reason
 from streams.domain.rules import rules_of
 from streams.errors import StreamsError
+from streams.kernel.ahead import look_at_rows
 from streams.kernel.avro_decode import Columns
 from streams.kernel.contained import MOST_MILESTONES, blank_firsts
 from streams.kernel.emit import (
@@ -274,6 +275,7 @@ class ParcelStage:
         count = len(rows)
         tools = codecs.states()
         table = self.table.arrays
+        look_at_rows(table, rows, count)
         records, told = count_records(table, rows, count), count_told(table, rows, count)
         frames = [blank_frame(tools.widths[0], count)] * len(tools.widths)
         for frame, room in (

@@ -1,15 +1,17 @@
 """The task of one partition: restore, then batches one after the other; it never blocks the worker's loop.
 
-States: restoring (a thread fences and reads), ready (messages gather in the backlog, are folded by the loop, and a
-thread writes them). While a batch is being written the next messages gather, so that batches are small when little
-comes and large when the worker is behind; only when much is waiting is the next batch folded ahead of the commit.
+States: restoring (a thread fences and reads), ready (messages gather in the backlog, one thread folds a batch of them,
+and another writes it). While a batch is under way the next messages gather, so that batches are small when little comes
+and large when the worker is behind, and a parcel's state is then written once for many scans; only when a whole batch
+is waiting is it folded while the one before is being committed.
 """
 
+import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Message
@@ -25,15 +27,26 @@ from streams.pipeline.deadletters import dead_letter_headers
 from streams.pipeline.position import Position
 from streams.pipeline.restorer import Restored, restore
 from streams.pipeline.settings import Settings
-from streams.pipeline.stage import Committed, Kind, Made
+from streams.pipeline.stage import Committed, Kind, Made, Stage
 from streams.pipeline.transaction import Claim, DeadLetter, Moved, PartitionWriter, Prepared
 
-# With this many records waiting, the next batch is folded while the one before it is being committed.
-_FOLD_AHEAD: Final = 5_000
+# A Tick at which a million parcels become due keeps a fold busy for a while; longer than this, it hangs.
+_FOLD_SECONDS: Final = 240.0
+# All partitions' folds, as many at a time as there are cores. The threads stay, and with them the memory that each of
+# them has from the C library: one a batch would clear fresh pages for every batch.
+_FOLDS: Final = ThreadPoolExecutor(os.cpu_count(), "fold")
 _RETRY_SECONDS: Final = 1.0
 # Of a batch's records this many tell how long they took to the commit.
 _LATENCY_SAMPLES: Final = 256
 _NO_OFFSETS: Final = np.empty(0, np.int64)
+
+
+@dataclass(slots=True)
+class Run:
+    """Consecutive messages of the partition, offsets ascending."""
+
+    messages: list[Message]
+    offsets: NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -48,14 +61,8 @@ class _Folded:
     stride: int
     # Of its newest record; None when it had none.
     newest_ms: int | None
-
-
-@dataclass(slots=True)
-class Run:
-    """Consecutive messages of the partition, offsets ascending."""
-
-    messages: list[Message]
-    offsets: NDArray[np.int64]
+    # What the stage had no room for, to be folded again.
+    put_back: Run | None
 
 
 @dataclass(slots=True)
@@ -113,6 +120,8 @@ class PartitionTask:
         self._next = 0
         self._backlog: list[Run] = []
         self._waiting = 0
+        self._folding: Future[_Folded] | None = None
+        self._folding_since = 0.0
         self._folded: _Folded | None = None
         self._writing: Future[dict[str, float]] | None = None
         self._written: _Folded | None = None
@@ -124,7 +133,7 @@ class PartitionTask:
     @property
     def busy(self) -> bool:
         """Is anything of this partition folded, waiting or on its way?"""
-        return bool(not self.ready or self._waiting or self._folded or self._writing or self._stage.pending)
+        return bool(not self.ready or self._waiting or self._folded or self.under_way or self._stage.pending)
 
     @property
     def at_end(self) -> bool:
@@ -137,9 +146,9 @@ class PartitionTask:
         return self._waiting
 
     @property
-    def writing(self) -> Future[dict[str, float]] | None:
-        """The transaction on its way, if any."""
-        return self._writing
+    def under_way(self) -> list[Future[Any]]:
+        """The fold and the transaction that run beside the loop."""
+        return [future for future in (self._folding, self._writing) if future is not None]
 
     @property
     def hub_time(self) -> int | None:
@@ -158,8 +167,10 @@ class PartitionTask:
 
     def silent_seconds(self) -> float:
         """For how long the thread that works for this partition gave no sign of life; 0 when there is none."""
+        now = time.monotonic()
         at_work = self._writing is not None or self._restoring is not None
-        return time.monotonic() - self._writer.beat if at_work else 0.0
+        silent = now - self._writer.beat if at_work else 0.0
+        return silent if self._folding is None else max(silent, now - self._folding_since - _FOLD_SECONDS)
 
     def give_up(self) -> None:
         """The partition is not ours any more: write nothing more."""
@@ -190,13 +201,15 @@ class PartitionTask:
         self._finish_write()
         if not self.ready:
             return
-        pending = self._stage.pending
-        much = pending or self._waiting >= min(_FOLD_AHEAD, self.kind.largest_batch)
-        if self._folded is None and (self._waiting or pending) and (self._writing is None or much):
-            self._folded = self._fold()
+        self._finish_fold()
         if self._folded is not None and self._writing is None:
             self._start_write(self._folded)
             self._folded = None
+        if self._folding is None and self._folded is None:
+            pending = self._stage.pending
+            whole = pending or self._waiting >= self.kind.largest_batch
+            if (self._waiting or pending) and (self._writing is None or whole):
+                self._start_fold()
 
     def finish(self, deadline: float) -> None:
         """Wait for the transaction on its way, until `deadline` (time.monotonic), then let the producer go."""
@@ -249,28 +262,46 @@ class PartitionTask:
         self.ready = False
         self._backlog.clear()
         self._waiting = 0
-        self._folded = None
+        self._folding = self._folded = None
 
     # Folding
 
-    def _fold(self) -> _Folded:
-        started = time.perf_counter()
+    def _start_fold(self) -> None:
         messages, offsets = self._take()
+        self._folding_since = time.monotonic()
         if self._tally.first is None:
-            self._tally.first = time.monotonic()
+            self._tally.first = self._folding_since
+        start = self._recorded if self._written is None else self._written.prepared.end
+        self._folding = _FOLDS.submit(self._fold, self._stage, messages, offsets, start)
+
+    def _finish_fold(self) -> None:
+        if self._folding is None or not self._folding.done():
+            return
+        done, self._folding = self._folding, None
+        self._folded = done.result()
+        if self._folded.put_back:
+            # What the stage had no room for.
+            self._backlog.insert(0, self._folded.put_back)
+            self._waiting += len(self._folded.put_back.messages)
+
+    def _fold(
+        self, stage: Stage, messages: list[Message], offsets: NDArray[np.int64], start: Position | None
+    ) -> _Folded:
+        """Fold messages of these offsets, which come after `start`. In a thread that has the stage to itself."""
+        started = time.perf_counter()
         # 1. Decode; 2. fold in offset order; 3. encode. Unreadable records become dead letters, the others go on.
         payloads = list(map(Message.value, messages))
         taken = time.perf_counter()
-        made = self._stage.run(payloads, outputs=not self._dry)
+        made = stage.run(payloads, outputs=not self._dry)
         made.seconds["take"] = taken - started
-        messages = self._put_back(messages, offsets, made.taken)
+        put_back = Run(messages[made.taken :], offsets[made.taken :]) if made.taken < len(messages) else None
+        messages = messages[: made.taken]
         crash_point("after_fold")
-        start = self._recorded if self._written is None else self._written.prepared.end
         # Where nothing came, and a stage went on with what it had, the input is where it was.
         before = 0 if start is None else start.next_offset
         prepared = Prepared(
             start=start,
-            end=self._stage.position(int(offsets[len(messages) - 1]) + 1 if messages else before),
+            end=stage.position(int(offsets[len(messages) - 1]) + 1 if messages else before),
             blocks=made.blocks,
             dead_letters=[self._dead_letter(messages[i], reason) for i, reason in made.refused],
         )
@@ -283,6 +314,7 @@ class PartitionTask:
             [ms for kind, ms in sampled if kind != TIMESTAMP_NOT_AVAILABLE],
             stride,
             messages[-1].timestamp()[1] if messages else None,
+            put_back,
         )
 
     def _take(self) -> tuple[list[Message], NDArray[np.int64]]:
@@ -299,13 +331,6 @@ class PartitionTask:
                 self._backlog.insert(0, Run(run.messages[room:], run.offsets[room:]))
         self._waiting -= len(messages)
         return messages, np.concatenate(offsets)
-
-    def _put_back(self, messages: list[Message], offsets: NDArray[np.int64], taken: int) -> list[Message]:
-        """Keep for the next batch what the stage had no room for; returns what it took."""
-        if taken < len(messages):
-            self._backlog.insert(0, Run(messages[taken:], offsets[taken:]))
-            self._waiting += len(messages) - taken
-        return messages[:taken]
 
     def _dead_letter(self, message: Message, reason: Reason) -> DeadLetter:
         own = cast("list[Header] | None", message.headers())

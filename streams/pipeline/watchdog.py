@@ -24,9 +24,9 @@ class Watchdog:
         self._stopped = threading.Event()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    def beat(self, more_seconds: float = 0.0) -> None:
-        """Say that the loop made a turn, and that the next one may take so much longer."""
-        self._last = time.monotonic() + more_seconds
+    def beat(self) -> None:
+        """Say that the loop made a turn."""
+        self._last = time.monotonic()
 
     def stop(self) -> None:
         """Watch no more."""

@@ -45,9 +45,9 @@ from streams.pipeline.watchdog import Watchdog
 Protocol = Literal["classic", "consumer"]
 
 _AT_A_TIME: Final = 20_000
+# Records that may wait, of all partitions together, before no more are asked for.
+_ENOUGH: Final = 200_000
 _HUNG_SECONDS: Final = 20.0
-# A step calls nothing that can hang, but a Tick at which a million parcels become due keeps it busy for a while.
-_STEP_SECONDS: Final = 300.0
 # A thread of a partition tells that it lives at least this often; its calls to Kafka are all bounded below it.
 _SILENT_SECONDS: Final = 60.0
 _FINISH_SECONDS: Final = 10.0
@@ -156,27 +156,25 @@ class Worker:
         if messages:
             self._accept(messages)
         for task in list(self._tasks.values()):
-            self._alive(_STEP_SECONDS)
             task.step()
-            self._alive()
             self._seek(task)
             self._hold(task)
         self._regularly()
 
-    def _alive(self, more_seconds: float = 0.0) -> None:
+    def _alive(self) -> None:
         if max((task.silent_seconds() for task in self._tasks.values()), default=0.0) < _SILENT_SECONDS:
-            self._watchdog.beat(more_seconds)
+            self._watchdog.beat()
 
     def _poll(self) -> list[Message]:
         tasks = self._tasks.values()
-        writing = [task.writing for task in tasks if task.writing is not None]
+        under_way = [future for task in tasks for future in task.under_way]
         waiting = sum(task.waiting for task in tasks)
-        if waiting > 2 * _AT_A_TIME and writing:
-            # Enough to do: only serve the group, and wait for a transaction instead of for messages.
-            wait_for(writing, timeout=0.002, return_when=FIRST_COMPLETED)
+        if waiting > _ENOUGH and under_way:
+            # Enough to do: only serve the group, and wait for what is under way instead of for messages.
+            wait_for(under_way, timeout=0.002, return_when=FIRST_COMPLETED)
             first = self._consumer.poll(0)
             return [] if first is None else [first]
-        first = self._consumer.poll(0.002 if writing else 0.02)
+        first = self._consumer.poll(0.002 if under_way else 0.02)
         return [] if first is None else [first, *self._consumer.consume(_AT_A_TIME - 1, 0)]
 
     def _accept(self, messages: list[Message]) -> None:

@@ -3,10 +3,12 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
 import pytest
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from streams.domain.promises import Promises
 from streams.errors import PartitionLost
@@ -14,6 +16,7 @@ from streams.pipeline.background import in_background
 from streams.pipeline.instance import Instance
 from streams.pipeline.position import Position
 from streams.pipeline.settings import Settings
+from streams.pipeline.stage import Made
 from streams.pipeline.stages import stage_kind
 from streams.pipeline.task import PartitionTask, Tally
 from streams.pipeline.transaction import Claim
@@ -21,13 +24,18 @@ from streams.pipeline.watchdog import EXIT_CODE
 
 
 class Message:
-    """Of a message the task looks at nothing but the offset until it folds."""
+    """A message of which the value is its offset."""
 
     def __init__(self, offset):
         self._offset = offset
 
     def offset(self):
         return self._offset
+
+    value = offset
+
+    def timestamp(self):
+        return TIMESTAMP_NOT_AVAILABLE, 0
 
 
 @pytest.fixture
@@ -77,11 +85,72 @@ class TestWhatIsFoldedAlreadyIsDropped:
             assert batches[-1] == offsets.tolist()
         assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
-    def test_what_a_stage_had_no_room_for_comes_again(self, task):
-        task.accept([Message(offset) for offset in range(10)])
-        messages, offsets = task._take()
-        assert [message.offset() for message in task._put_back(messages, offsets, 3)] == [0, 1, 2]
-        assert (taken(task), task.waiting) == ([3, 4, 5, 6, 7, 8, 9], 7)
+
+class Taking:
+    """A stage that takes three records at a time, when it is let."""
+
+    hub_time = None
+    pending = False
+
+    def __init__(self):
+        self.let = threading.Event()
+        self.folded = []
+
+    def run(self, payloads, *, outputs):
+        assert not outputs
+        assert self.let.wait(10)
+        self.folded += payloads[:3]
+        return Made(min(3, len(payloads)), [], [], {})
+
+    def position(self, next_offset):
+        return Position(next_offset, None)
+
+    def tell_committed(self, made, committed):
+        return (made.taken, committed.records)
+
+
+class TestAFoldBesideTheLoop:
+    @pytest.fixture
+    def stage(self, task):
+        task._stage = Taking()
+        return task._stage
+
+    @staticmethod
+    def step_until(task, done):
+        deadline = time.monotonic() + 10
+        while not done():
+            assert time.monotonic() < deadline
+            task.step()
+            time.sleep(0.001)
+
+    def test_messages_gather_while_it_lasts_and_what_it_had_no_room_for_comes_before_them(self, task, stage):
+        task.accept([Message(offset) for offset in range(7)])
+        task.step()
+        task.accept([Message(offset) for offset in range(7, 10)])
+        task.step()
+        assert (task.waiting, stage.folded, task.busy) == (3, [], True)
+        stage.let.set()
+        self.step_until(task, lambda: not task.busy)
+        assert stage.folded == list(range(10))
+        assert task.position == 10
+
+    def test_nothing_comes_of_it_when_somebody_else_folded_on_meanwhile(self, task, stage):
+        task.accept([Message(offset) for offset in range(3)])
+        task.step()
+        task._start_over()
+        stage.let.set()
+        self.step_until(task, lambda: stage.folded)
+        assert task.position is None
+
+    def test_one_that_hangs_is_noticed(self, task, stage, monkeypatch):
+        task.accept([Message(0)])
+        task.step()
+        assert task.silent_seconds() == 0
+        monkeypatch.setattr("streams.pipeline.task._FOLD_SECONDS", -60.0)
+        assert task.silent_seconds() >= 60
+        stage.let.set()
+        self.step_until(task, lambda: not task.busy)
+        assert task.silent_seconds() == 0
 
 
 class TestAClaim:
