@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import hash64
+from streams.domain.limits import PARCEL_ID_BYTES
 from streams.kernel.table import CHUNK, KEY_ALIGN, NONE, WINDOW, Arrays, Bytes, Integers
 
 # Chunks of a parcel beyond the first: four hold the records of an ordinary journey.
@@ -57,13 +58,14 @@ def look_ahead(a: Arrays, buffer: Bytes, at: Integers, sizes: NDArray[np.int32],
 
     Args:
         buffer: of a decoded batch.
-        at, sizes: where each record's parcel_id is in it; a size that is not positive for none.
+        at, sizes: where each record's parcel_id is in it; a size that is not positive for none, as where the decoder
+            could not go on.
     """
     mask = len(a.row_index) - 1
     seen = int64(0)
     for i in range(first, end):
         a.ahead[i - first] = NONE
-        if sizes[i] > 0:
+        if 0 < sizes[i] <= PARCEL_ID_BYTES:
             hashed = hash64(buffer, at[i], int64(sizes[i]), a.seed[0])
             place = int64(hashed & np.uint64(mask))
             a.ahead[i - first] = place << 8 | int64(hashed >> np.uint64(56))

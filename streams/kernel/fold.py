@@ -277,7 +277,8 @@ def fold(
     """
     for i in range(first, len(b.status)):
         if (i - first) % WINDOW == 0:
-            look_ahead(a, b.buffer, b.values[c.parcel_id], b.lengths[c.parcel_id], i, min(i + WINDOW, len(b.status)))
+            end = min(i + WINDOW, len(b.status))
+            look_ahead(a, b.buffer, b.values[c.parcel_id], b.lengths[c.parcel_id], i, end)
         if b.status[i] != _OK:
             continue
         if b.record[i] == TICK:
