@@ -2,7 +2,7 @@
 
 `python -m bench recovery`. Recovery: from SIGKILL to the new process joining its group, to the first batch that is
 committed after it, and to the first in every partition; the worker is started again at once, as a supervisor would.
-Restore: from the assignment to the last partition being ready, with many parcels in parcel.state.
+Restore: from the assignment to the last partition of parcels being ready, with many of them in parcel.state.
 """
 
 import argparse
@@ -211,7 +211,7 @@ def _restore(given: Cluster, parcels: int) -> dict[str, Any]:
 
 def _restored(watched: Watched) -> dict[str, Any]:
     lines = _lines(watched)
-    ready = [line for line in lines if line["event"] == "parcels.worker.restored"]
+    ready = [line for line in lines if line["event"] == "parcels.worker.restored" and line["stage"] == "parcels"]
     if len(ready) != topics.DEFAULT_PARTITIONS:
         raise StreamsError(f"{len(ready)} partitions were restored: {watched.last_words()}")
     seconds = max(_moment(line) for line in ready) - _when(lines, "parcels.worker.assigned")

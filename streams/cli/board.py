@@ -150,7 +150,7 @@ class MilestoneReader:
         values: list[bytes] = []
         while messages := self._consumer.consume(10_000, 0):
             for message in messages:
-                if message.error() is not None:
+                if message.error() is not None or message.value() is None:
                     continue  # it goes on by itself when the broker is back
                 self.of_parcel[cast(bytes, message.key()).decode()] += 1
                 values.append(cast(bytes, message.value()))

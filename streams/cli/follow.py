@@ -45,8 +45,9 @@ def follow(
     decode = Decoder("Milestone")
     with suppress(KeyboardInterrupt):
         for record in clients.follow(chosen, chosen.prefix + topics.MILESTONES, list(partitions), since_ms=start):
-            if not keys or record.key() in keys:
-                _print(decode(record.value()), as_json)
+            value = record.value()
+            if value is not None and (not keys or record.key() in keys):
+                _print(decode(value), as_json)
 
 
 def _print(milestone: Mapping[str, Any], as_json: bool) -> None:

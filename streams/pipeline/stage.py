@@ -86,6 +86,9 @@ class Kind:
     name: Name
     input: str
     states: str
+    # What else it writes: topics in the partition of its own number, and logs in any partition.
+    outputs: tuple[str, ...]
+    logs: tuple[str, ...]
     # Of the workers of this stage.
     group: str
     # Of the transactional ids: a partition's number follows.

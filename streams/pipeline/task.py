@@ -111,7 +111,7 @@ class PartitionTask:
         self._tally = tally
         self._dry = dry
         self._claim = Claim(turns)
-        self._writer = PartitionWriter(settings, kind, partition, self._claim, watcher)
+        self._writer = PartitionWriter(settings, kind, partition, partitions, self._claim, watcher)
         self._restoring: Future[Restored] | None = None
         self._retry_at = 0.0
         self._stage = kind.make(partition, partitions)

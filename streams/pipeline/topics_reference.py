@@ -41,6 +41,15 @@ change; earlier versions stay readable (`parcels schemas check`).
 |---|---|---|---|
 """
 
+_NO_VALUE = """
+## Records without a value
+
+In the two topics of states they are tombstones. In `parcel.milestones`, `parcel.alerts` and `hub.throughput` a record
+without key and value says nothing and is to be skipped: a worker writes one where a broker that was stopped left an
+earlier transaction without its end, which no reader of committed records gets past
+([recovery.md](../decisions/recovery.md)).
+"""
+
 _DEAD_LETTERS = """
 ## Headers of a dead letter
 
@@ -68,6 +77,7 @@ def page() -> str:
             *(line for topic in CATALOGUE for line in _settings(topic)),
             _SCHEMAS,
             *versions,
+            _NO_VALUE,
             _DEAD_LETTERS,
         ]
     )

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from confluent_kafka import KafkaException
@@ -23,8 +23,10 @@ from streams.pipeline.position import Position, read_position
 from streams.pipeline.record_block import RecordBlock
 from streams.pipeline.settings import Settings
 from streams.pipeline.stage import Kind, Output
+from streams.pipeline.ticks import tick_value
 from streams.pipeline.topics import DEAD_LETTERS, POSITION_KEY
 from streams.pipeline.transactional_producer import TransactionalProducer
+from streams.pipeline.unended import Unended
 
 _COMMIT_SECONDS: Final = 10.0
 _INIT_SECONDS: Final = 5.0
@@ -105,13 +107,17 @@ class Claim:
 class PartitionWriter:
     """Writes the batches of one partition of a stage, each in one transaction. Used by one thread at a time."""
 
-    def __init__(self, settings: Settings, kind: Kind, partition: int, claim: Claim, watcher: Watcher) -> None:
+    def __init__(
+        self, settings: Settings, kind: Kind, partition: int, partitions: int, claim: Claim, watcher: Watcher
+    ) -> None:
         self._settings = settings
         self._kind = kind
         self._partition = partition
         self._claim = claim
         self._watcher = watcher
         self._producer: TransactionalProducer | None = None
+        places = [(topic, partition) for topic in kind.outputs]
+        self._unended = Unended(settings, places + [(log, p) for log in kind.logs for p in range(partitions)])
         # Of the producer that there is, or is next.
         self._timeout_ms = _TRANSACTION_TIMEOUT_MS
         # Last sign of life of the thread that writes (time.monotonic); a call that hangs leaves it behind.
@@ -140,6 +146,7 @@ class PartitionWriter:
                 self._claim.wait(_PAUSE_SECONDS)
             else:
                 crash_point("after_fence")
+                self._unended.look_soon()
                 return
 
     def write(self, batch: Prepared) -> dict[str, float]:
@@ -176,9 +183,12 @@ class PartitionWriter:
             self._timeout_ms = needed_ms
             raise Refence(f"a transaction of {batch.bytes >> 20} MB needs a producer with more time, {needed_ms} ms")
         try:
+            ends = self._ends(batch.end.hub_time)
             self._producer.begin_transaction()
             crash_point("after_begin")
             self._produce(self._producer, batch)
+            for topic, partition, value in ends:
+                self._producer.produce(self._settings.prefix + topic, partition, None, value, [])
             if batch.bytes > _ORDINARY_BYTES:
                 # What a commit may take is not meant for all this.
                 self._drain(self._producer)
@@ -203,6 +213,18 @@ class PartitionWriter:
             queued = self._make_room(to, queued, len(key or b"") + len(value or b""), 1)
             to.produce(prefix + DEAD_LETTERS, self._partition, key, value, headers)
         to.produce(prefix + self._kind.states, self._partition, POSITION_KEY, batch.end.encoded(), [])
+
+    def _ends(self, hub_time: int | None) -> list[tuple[str, int, bytes | None]]:
+        """Records that say nothing new, for partitions where earlier transactions of ours were left without an end.
+
+        Into a log a Tick of a time that was folded already, elsewhere one without key and value.
+        """
+        if self._kind.logs and hub_time is None:
+            return []
+        return [
+            (topic, partition, tick_value(cast(int, hub_time), self._kind.writer) if topic in self._kind.logs else None)
+            for topic, partition in self._unended.found()
+        ]
 
     def _make_room(
         self, to: TransactionalProducer, queued: tuple[int, int], more: int, records: int

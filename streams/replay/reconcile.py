@@ -132,8 +132,10 @@ def _ids(settings: Settings, topic: str, partition: int) -> Counter[bytes]:
     decode = _decoder(topic)
     ids: Counter[bytes] = Counter()
     for message in read_to_end(settings, settings.prefix + topic, partitions=[partition]):
-        (identity,) = decode(message.value()).values()
-        ids[identity] += 1
+        value = message.value()
+        if value is not None:
+            (identity,) = decode(value).values()
+            ids[identity] += 1
     return ids
 
 

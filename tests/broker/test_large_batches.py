@@ -25,7 +25,7 @@ def writer(settings: Settings):
     topics.apply(settings, topics.plan(settings, 1))
     happened: list[Happening] = []
     kind = stage_kind("parcels", Promises.default())
-    writer = PartitionWriter(settings, kind, 0, Claim(itertools.count().__next__), happened.append)
+    writer = PartitionWriter(settings, kind, 0, 1, Claim(itertools.count().__next__), happened.append)
     writer.fence()
     yield writer, happened
     writer.retire()

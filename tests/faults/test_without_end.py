@@ -1,6 +1,6 @@
 """Records that a broker's crash left without an end count: they become visible with the next commit.
 
-Such a crash cannot be had at will. What it leaves looks like a transaction that nobody ends, and that can.
+What such a crash leaves looks like a transaction that nobody ends.
 """
 
 import time
@@ -52,7 +52,7 @@ class Fenced(PartitionWriter):
 def parcels_restored(settings: Settings) -> tuple[int, int | None]:
     claim = Claim(lambda: 0)
     kind = stage_kind("parcels", Promises.default())
-    restored = restore(settings, kind, 0, 1, claim, Fenced(settings, kind, 0, claim, lambda _: None))
+    restored = restore(settings, kind, 0, 1, claim, Fenced(settings, kind, 0, 1, claim, lambda _: None))
     return restored.stage.tell_restored(0, 0, 0.0, 0).parcels, restored.position and restored.position.next_offset
 
 

@@ -1,0 +1,80 @@
+"""Transactions that Kafka noted as complete and never ended in a partition: found, so that the next one ends them.
+
+A partition that has no leader at the moment when a transaction's end is to be written into it, as when the only broker
+is stopped, is left out (Kafka 4.3.1; docs/decisions/recovery.md). Readers of committed records then wait in front of
+it, for good, until the same transactional id commits something in that partition. Whoever has the id therefore looks
+now and then, between two transactions, whether a committed end stands still before the end.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from streams.pipeline.clients import admin
+from streams.pipeline.settings import Settings
+
+# Topic (without the prefix) and partition.
+Place = tuple[str, int]
+
+_LOOK_SECONDS: Final = 20.0
+# The end of a transaction that was committed a moment ago may be on its way; one that stays away so long is not.
+_AGAIN_SECONDS: Final = 3.0
+_ANSWER_SECONDS: Final = 2.0
+
+
+class Unended:
+    """Looks after the partitions that one transactional id writes to. Used by one thread at a time."""
+
+    def __init__(self, settings: Settings, places: Sequence[Place]) -> None:
+        self._settings = settings
+        self._places = [TopicPartition(settings.prefix + topic, partition) for topic, partition in places]
+        self._next_look = 0.0
+        # Where the committed end was not the end when this was last looked at, and where it was written to because of
+        # that: to do so once is enough, and where it did not help the transaction is somebody else's.
+        self._open: dict[Place, int] = {}
+        self._tried: dict[Place, int] = {}
+
+    def look_soon(self) -> None:
+        """The id was fenced: look before the next transaction."""
+        self._next_look = 0.0
+        self._tried.clear()
+
+    def found(self) -> list[Place]:
+        """Partitions in which the next transaction must write something. No transaction of this id may be open.
+
+        Costs nothing but for two questions to the broker every 20 s. A broker that does not answer is asked again
+        later. In a partition that others write to their transactions, when they are long, look alike.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return []
+        try:
+            before, self._open = self._open, self._look()
+        except KafkaException:
+            self._next_look = now + _AGAIN_SECONDS
+            return []
+        still = [place for place, end in self._open.items() if before.get(place) == end != self._tried.get(place)]
+        self._tried |= {place: self._open[place] for place in still}
+        fresh = any(before.get(place) != end for place, end in self._open.items())
+        self._next_look = now + (_AGAIN_SECONDS if fresh else _LOOK_SECONDS)
+        return still
+
+    def _look(self) -> dict[Place, int]:
+        """Partition -> committed end, of those of which it is not the end."""
+        newest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked = dict.fromkeys(self._places, newest)
+        client = admin(self._settings)
+        committed, every = (
+            client.list_offsets(asked, isolation_level=level, request_timeout=_ANSWER_SECONDS)
+            # An end that moves between the two questions looks like a transaction, and like another one the next time.
+            for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+        )
+        found: dict[Place, int] = {}
+        for place, first in committed.items():
+            end = first.result().offset
+            if end < every[place].result().offset:
+                found[place.topic.removeprefix(self._settings.prefix), place.partition] = end
+        return found
