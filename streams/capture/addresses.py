@@ -12,9 +12,10 @@ from starlette.responses import Response
 from streams.capture.calls import Call
 from streams.capture.documents import CheckedEvent, TooManyEventsError, check_document, parse
 from streams.capture.doors import sender_of
-from streams.capture.intake import ConflictError, OutOfScopeError, Taken, TooManyError, problems_for
+from streams.capture.intake import ConflictError, OutOfScopeError, TooManyError, problems_for
 from streams.capture.problems import Refusal
 from streams.capture.spool_files import identity
+from streams.capture.taken import Taken
 
 JSON: Final = ("application/json", "application/ld+json")
 NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -42,9 +43,9 @@ async def take_scans(call: Call) -> Response:
     gateway, sender = call.gateway, sender_of(call.device)
     try:
         if kind in AVRO:
-            taken = gateway.intake.avro(call.body, sender, gateway.bounds.inflated_bytes)
+            taken = await gateway.intake.avro(call.body, sender, gateway.bounds.inflated_bytes)
         else:
-            taken = gateway.intake.ndjson(call.body, sender)
+            taken = await gateway.intake.ndjson(call.body, sender)
     except TooManyError as error:
         raise Refusal(413, "CaptureLimitExceededException", str(error)) from None
     if not taken.results:
@@ -76,10 +77,13 @@ async def take_document(call: Call) -> Response:
         raise Refusal(400, "ValidationException", "the document breaks rules of EPCIS", errors=wrong)
     call.charge(len(checked.events))
     taken, errors = Taken(), list[dict[str, Any]]()
-    for event in checked.events:
-        problem = _taken(call, event, taken)
-        if problem is not None:
-            errors.append({**problem.body(), "event": event.index})
+    async with gateway.intake.slices(taken) as slices:
+        for event in checked.events:
+            problem = _taken(call, event, taken)
+            if problem is not None:
+                errors.append({**problem.body(), "event": event.index})
+            if slices.over:
+                await slices.others()
     call.charge(taken.objects)
     if errors and behaviour == "rollback":
         left = len(checked.events) - taken.conflicts

@@ -7,10 +7,10 @@ from starlette.requests import Request
 from streams.capture.devices import Device
 from streams.capture.doors import RateLimitedError
 from streams.capture.gateway import Gateway
-from streams.capture.intake import Taken
 from streams.capture.problems import Refusal, later
 from streams.capture.signatures import Denied, field_value
 from streams.capture.signatures import Request as SignedRequest
+from streams.capture.taken import Taken
 from streams.domain.capture_happenings import RequestDenied
 
 

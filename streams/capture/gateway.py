@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from streams.capture.doors import Doors
-from streams.capture.intake import Intake, Taken
+from streams.capture.intake import Intake
 from streams.capture.jobs import Jobs
 from streams.capture.known import Events
 from streams.capture.problems import Refusal, later
 from streams.capture.spool import Done, Spool, SpoolUnavailable
 from streams.capture.spool_files import LARGEST_FRAME, encode_frame
+from streams.capture.taken import Taken
 from streams.domain.capture_happenings import Watcher
 
 

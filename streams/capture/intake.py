@@ -4,10 +4,11 @@ Nothing here knows HTTP or who is asking beyond a name and a scope: the same cod
 of a partner, and EPCIS documents.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from streams.capture import avro_bodies
@@ -25,7 +26,9 @@ from streams.capture.known import (
     event_content,
 )
 from streams.capture.mapping import Mapped, map_event, places_of
+from streams.capture.slices import Slices
 from streams.capture.spool_files import Entry, Target, identity
+from streams.capture.taken import Taken
 from streams.capture.vocabulary import PREFIXES, STANDARD_CONTEXT
 from streams.pipeline.record_lines import Reader
 
@@ -64,28 +67,6 @@ class Sender:
     may_tick: bool = False
 
 
-@dataclass(slots=True)
-class Taken:
-    """What became of the records of one request, before they are on disk."""
-
-    results: list[dict[str, Any]] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    # What to remember once it is on disk.
-    remembered: dict[bytes, Remembered] = field(default_factory=dict)
-    # EPCIS events as they are archived, by identity.
-    events: dict[bytes, Archived] = field(default_factory=dict)
-    accepted: int = 0
-    duplicates: int = 0
-    # Refused, because their identity is known with other content; and for any other reason.
-    conflicts: int = 0
-    refused: int = 0
-    # Objects that its EPCIS events name, and bytes that these become.
-    objects: int = 0
-    bytes: int = 0
-    # Records that were refused because of who sent them.
-    out_of_scope: int = 0
-
-
 class OutOfScopeError(ValueError):
     """The sender may not say this."""
 
@@ -101,30 +82,38 @@ class Intake:
         self.known = known
         self._reader = Reader()
         self._contents = Contents()
+        self._queue = asyncio.Lock()
 
-    def ndjson(self, body: bytes, sender: Sender) -> Taken:
+    async def ndjson(self, body: bytes, sender: Sender) -> Taken:
         """Newline-delimited JSON: one result a line that holds something."""
-        return self._records(_lines(body), sender)
+        return await self._records(_lines(body), sender)
 
-    def avro(self, body: bytes, sender: Sender, largest: int) -> Taken:
+    async def avro(self, body: bytes, sender: Sender, largest: int) -> Taken:
         """An Avro container; what follows a place that cannot be read is refused as one."""
-        return self._records(_containers(body, largest), sender)
+        return await self._records(_containers(body, largest), sender)
 
-    def _records(self, said: Iterator[Any], sender: Sender) -> Taken:
+    def slices(self, taken: Taken) -> Slices:
+        """For taking a large request with others between."""
+        return Slices(taken, self.known, self._queue)
+
+    async def _records(self, said: Iterator[Any], sender: Sender) -> Taken:
         taken, now = Taken(), int(time.time() * 1000)
-        for index, each in enumerate(said):
-            if index >= MAX_RECORDS:
-                raise TooManyError(f"a request has at most {MAX_RECORDS:,} records")
-            try:
-                if isinstance(each, ValueError):
-                    raise each
-                result = self._record(each, sender, now, taken)
-            except ValueError as error:
-                taken.out_of_scope += isinstance(error, OutOfScopeError)
-                taken.conflicts += isinstance(error, ConflictError)
-                taken.refused += not isinstance(error, ConflictError)
-                result = {"status": "refused", "error": str(error)}
-            taken.results.append({"index": index, **result})
+        async with self.slices(taken) as slices:
+            for index, each in enumerate(said):
+                if index >= MAX_RECORDS:
+                    raise TooManyError(f"a request has at most {MAX_RECORDS:,} records")
+                try:
+                    if isinstance(each, ValueError):
+                        raise each
+                    result = self._record(each, sender, now, taken)
+                except ValueError as error:
+                    taken.out_of_scope += isinstance(error, OutOfScopeError)
+                    taken.conflicts += isinstance(error, ConflictError)
+                    taken.refused += not isinstance(error, ConflictError)
+                    result = {"status": "refused", "error": str(error)}
+                taken.results.append({"index": index, **result})
+                if slices.over:
+                    await slices.others()
         return taken
 
     def _record(self, said: Any, sender: Sender, now: int, taken: Taken) -> dict[str, Any]:

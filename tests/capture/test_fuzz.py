@@ -3,6 +3,7 @@
 `make fuzz` runs this with many more examples.
 """
 
+import asyncio
 import io
 import json
 import os
@@ -89,7 +90,7 @@ def test_avro(content: bytes) -> None:
 @hard
 def test_records(content: bytes) -> None:
     for read in (lambda intake: intake.ndjson(content, ANYBODY), lambda intake: intake.avro(content, ANYBODY, 1 << 16)):
-        taken = read(Intake(Known()))
+        taken = asyncio.run(read(Intake(Known())))
         assert taken.accepted + taken.duplicates + taken.conflicts + taken.refused == len(taken.results)
         assert {each["status"] for each in taken.results} <= set(RESULTS)
         assert len(taken.entries) == taken.accepted
@@ -97,7 +98,7 @@ def test_records(content: bytes) -> None:
         assert taken.remembered == {entry.identity: CONTENTS.of_entry(entry) for entry in taken.entries}
         known = Known()
         known.add(taken.remembered)
-        again = read(Intake(known))
+        again = asyncio.run(read(Intake(known)))
         assert (again.accepted, again.duplicates) == (0, taken.accepted + taken.duplicates)
         assert (again.conflicts, again.refused) == (taken.conflicts, taken.refused)
 
@@ -112,7 +113,7 @@ JSON = st.recursive(
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(("event_id", "parcel_id", "kind", "site", "event_time"), JSON)))
 @hard
 def test_records_of_anything(said: dict[str, Any]) -> None:
-    taken = Intake(Known()).ndjson(json.dumps(said).encode(), ANYBODY)
+    taken = asyncio.run(Intake(Known()).ndjson(json.dumps(said).encode(), ANYBODY))
     assert len(taken.results) == 1
 
 
@@ -137,7 +138,7 @@ def test_extensions_of_anything(event: dict[str, Any], name: str, value: Any) ->
     assert event_hash(extended, namespaces(PREFIXES)).startswith("ni:///sha-256;")
     mapped = [map_event({**each, **extended}, "urn:x:1", namespaces(PREFIXES), 0) for each in (BAG, SCAN)]
     for kept in [record for each in mapped for record in (*each.scans, *each.containers)]:
-        assert Intake(Known()).ndjson(json.dumps(kept).encode(), ANYBODY).accepted == 1
+        assert asyncio.run(Intake(Known()).ndjson(json.dumps(kept).encode(), ANYBODY)).accepted == 1
 
 
 @given(spoilt([encode_frame(1, []) + LINES, b"PSF1" * 20]) | st.binary(max_size=200))
@@ -157,4 +158,4 @@ def test_identities_tell_parts_apart() -> None:
 
 def test_the_record_count_has_a_limit() -> None:
     with pytest.raises(TooManyError):
-        Intake(Known()).ndjson(b"{}\n" * 10_001, ANYBODY)
+        asyncio.run(Intake(Known()).ndjson(b"{}\n" * 10_001, ANYBODY))

@@ -1,5 +1,6 @@
 """The gateway's addresses: what each takes, answers and keeps."""
 
+import asyncio
 import errno
 import io
 import json
@@ -177,7 +178,7 @@ class TestScans:
 
     def test_of_two_records_with_one_id_at_the_same_time_one_waits(self, gateway: Running) -> None:
         known = gateway.gateway.intake.known
-        taken = gateway.gateway.intake.ndjson(json.dumps(scan("a1", lane="X")).encode(), ANYBODY)
+        taken = asyncio.run(gateway.gateway.intake.ndjson(json.dumps(scan("a1", lane="X")).encode(), ANYBODY))
         with known.storing(taken.remembered):
             answer = gateway.scans(scan("a1"))
             assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
