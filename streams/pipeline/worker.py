@@ -35,6 +35,7 @@ from streams.pipeline.clients import ALL_BROKERS_DOWN, OFFSET_GONE, PARTITION_EN
 from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.membership import Membership, Rejoin
 from streams.pipeline.settings import Settings
+from streams.pipeline.spare import Spare
 from streams.pipeline.stage import Name
 from streams.pipeline.stages import stage_kind
 from streams.pipeline.task import PartitionTask, Tally
@@ -105,6 +106,9 @@ class Worker:
         # The error that broke the consumer.
         self._fatal: KafkaError | None = None
         self._membership = Membership(options.instance)
+        # A measure of the fold runs beside the worker, not instead of it.
+        self._group = self.kind.group + (".dry" if options.dry else "")
+        self._spare = Spare(settings, settings.prefix + self._group)
         self._heard = time.monotonic()
         self._told = time.monotonic()
         self._told_records = 0
@@ -245,15 +249,32 @@ class Worker:
             self._told, self._told_records = now, self.tally.records
             collect()
         self._look_for_ticks(now)
-        idle = self._options.until_idle
-        if idle is not None and self._membership.has_place:
-            if self._doubt is not None or any(task.busy or not task.at_end for task in self._tasks.values()):
-                # Idle is who could have got something: not while restoring, writing, or while the broker is away or
-                # stands still.
-                self._heard = now
-            self.idle = now - self._heard > idle
-            if self.idle and all(other.idle for other in self.beside):
-                self.stop("idle")
+        if self._options.until_idle is not None:
+            self._look_whether_idle(now, self._options.until_idle)
+
+    def _look_whether_idle(self, now: float, until_idle: float) -> None:
+        self._look_whether_spare(now)
+        tasks = self._tasks.values()
+        if self._doubt is not None or not self._membership.has_place or any(t.busy or not t.at_end for t in tasks):
+            # Idle is who could have got something: not while restoring, writing, or while the broker is away or stands
+            # still, nor before the group has answered.
+            self._heard = now
+        self.idle = now - self._heard > until_idle
+        if self.idle and all(other.idle for other in self.beside):
+            self.stop("idle")
+
+    def _look_whether_spare(self, now: float) -> None:
+        """Under the protocol of KIP-848 nobody is told that the group has no partition for it."""
+        if self._options.protocol == "classic":
+            return
+        if self._tasks:
+            self._spare.forget()
+            return
+        spare = self._spare.answer(self._consumer, now)
+        if spare is True:
+            self._membership.joined()
+        elif spare is False:
+            self._membership.asks(now)
 
     def _look_for_ticks(self, now: float) -> None:
         if self._doubt is not None:
@@ -326,12 +347,8 @@ class Worker:
 
     def _new_consumer(self) -> Consumer:
         options = self._options
-        group = self.kind.group
         extra: dict[str, object] = {}
-        if options.dry:
-            # Beside the worker, not instead of it.
-            group += ".dry"
-        elif options.instance is not None:
+        if options.instance is not None and not options.dry:
             extra["group_instance_id"] = options.instance
         if options.protocol == "classic":
             extra |= {
@@ -345,7 +362,7 @@ class Worker:
         made = self._made
         return consumer(
             self._settings,
-            group,
+            self._group,
             # What is left of a consumer before says nothing of this one.
             error_cb=lambda error: self._on_client_error(error) if made == self._made else None,
             enable_partition_eof=True,

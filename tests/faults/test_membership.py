@@ -169,6 +169,32 @@ def test_a_worker_is_not_idle_while_its_broker_stands_still(
         broker.thaw()
         assert worker.wait() == 0, worker.err
         assert worker.said("parcels.worker.stopped")[0]["why"] == "idle"
-        assert len(worker.said("parcels.worker.restored")) > 2, "it finished before the broker stood still"
+        assert len(worker.said("parcels.worker.restored")) > 4, "it finished before the broker stood still"
     assert not behind(made.settings)
     assert_exact(made.verify(day.truth))
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_worker_is_not_idle_because_a_stall_took_its_partitions(
+    installation: Installation, protocol: str, tmp_path: Path
+) -> None:
+    """It stood still for longer than its session, and what came meanwhile is there for it when it goes on."""
+    settings = installation.settings
+    day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
+    with (
+        Pump(settings, day, rate=500) as pump,
+        Crew(installation, "--protocol", protocol, "--until-idle", "1") as crew,
+    ):
+        pump.open()
+        worker = crew.start("worker")
+        wait_until(lambda: positions(settings), "nothing was folded")
+        crew.freeze("worker")
+        assert pump.left, "all was there before it stood still"
+        pump.finish()
+        threading.Event().wait(SESSION_SECONDS * 1.6)
+        crew.thaw("worker")
+        assert worker.wait() == 0, worker.err
+        assert worker.said("parcels.worker.stopped")[0]["why"] == "idle"
+        assert worker.said("parcels.worker.lost"), "nothing took its partitions"
+    assert not behind(settings)
+    assert_exact(installation.verify(day.truth))

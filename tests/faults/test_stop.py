@@ -81,6 +81,29 @@ def test_idle_workers_end_also_when_there_are_more_than_partitions(
     assert_exact(installation.verify(day.truth))
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_worker_without_partitions_ends_when_it_is_idle_while_those_that_have_them_go_on(
+    installation: Installation, protocol: str, tmp_path: Path
+) -> None:
+    day = Day.simulated(200, tmp_path / "truth.json", SEED)
+    with (
+        Pump(installation.settings, day, rate=100_000) as pump,
+        Crew(installation, "--protocol", protocol) as crew,
+        Crew(installation, "--protocol", protocol, "--until-idle", "2") as more,
+    ):
+        for name in ("one", "two"):
+            crew.start(name)
+        wait_until(lambda: all(len(each.holds) == 1 for each in crew.members.values()), "they do not share")
+        pump.open()
+        spare = more.start("spare")
+        assert spare.wait() == 0, spare.err
+        assert spare.said("parcels.worker.stopped")[0]["why"] == "idle"
+        assert not spare.said("parcels.worker.assigned")
+        wait_until(lambda: not behind(installation.settings), "the others do not get to the end of the log")
+        crew.stop()
+    assert_exact(installation.verify(day.truth))
+
+
 def _members(settings: Settings) -> int:
     group = settings.prefix + GROUP
     client = AdminClient({"bootstrap.servers": settings.bootstrap})
