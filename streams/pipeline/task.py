@@ -9,7 +9,7 @@ is waiting is it folded while the one before is being committed.
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from streams.domain.happenings import Watcher
 from streams.domain.reasons import Reason
 from streams.errors import PartitionLost, Retry
-from streams.pipeline.background import in_background
+from streams.pipeline.background import Threads, in_background
 from streams.pipeline.clients import Header
 from streams.pipeline.crashpoints import crash_point
 from streams.pipeline.deadletters import dead_letter_headers
@@ -34,7 +34,7 @@ from streams.pipeline.transaction import Claim, DeadLetter, Moved, PartitionWrit
 _FOLD_SECONDS: Final = 240.0
 # All partitions' folds, as many at a time as there are cores. The threads stay, and with them the memory that each of
 # them has from the C library: one a batch would clear fresh pages for every batch.
-_FOLDS: Final = ThreadPoolExecutor(os.cpu_count(), "fold")
+_FOLDS: Final = Threads(os.cpu_count() or 1, "fold")
 _RETRY_SECONDS: Final = 1.0
 # Of a batch's records this many tell how long they took to the commit.
 _LATENCY_SAMPLES: Final = 256

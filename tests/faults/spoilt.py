@@ -3,6 +3,7 @@
 PARCELS_TEST_GROUP=NAME: in a consumer group of its own, so that it believes to own every partition beside the group
 that does. PARCELS_TEST_HALT_AT=POINT:N: stops itself (SIGSTOP) at the Nth pass of a named point of a batch's path.
 PARCELS_TEST_HANG=1: hangs in its first turn, and is given 2 seconds until somebody notices.
+PARCELS_TEST_LONG_FOLD=1: a batch takes a minute to fold, as one with a Tick at which a million parcels are due may.
 PARCELS_TEST_UNHEARD=1: its first request to join a group is never answered, and it is given 2 seconds to miss that.
 """
 
@@ -16,7 +17,7 @@ from unittest.mock import patch
 from confluent_kafka import Consumer
 
 from streams.cli.app import main
-from streams.pipeline import membership, stages, worker
+from streams.pipeline import membership, stages, task, worker
 
 
 class HaltAt:
@@ -39,6 +40,11 @@ def hang(_: object) -> None:
     time.sleep(600)
 
 
+def long_fold(_: object) -> None:
+    print("folding", flush=True)
+    time.sleep(60)
+
+
 class Unheard(Consumer):
     """A client that, where it is the first to join its group, waits for ever."""
 
@@ -57,9 +63,11 @@ class Unheard(Consumer):
 if __name__ == "__main__":
     hangs = "PARCELS_TEST_HANG" in os.environ
     unheard = "PARCELS_TEST_UNHEARD" in os.environ
+    long = "PARCELS_TEST_LONG_FOLD" in os.environ
     with (
         patch("streams.pipeline.stages.GROUP", os.environ.get("PARCELS_TEST_GROUP", stages.GROUP)),
         patch("streams.pipeline.transaction.crash_point", HaltAt(os.environ.get("PARCELS_TEST_HALT_AT", ""))),
+        patch("streams.pipeline.task.crash_point", long_fold if long else task.crash_point),
         patch("streams.pipeline.worker._HUNG_SECONDS", 2.0 if hangs else worker._HUNG_SECONDS),
         patch("streams.pipeline.clients.Consumer", Unheard if unheard else Consumer),
         patch("streams.pipeline.membership._JOIN_SECONDS", 2.0 if unheard else membership._JOIN_SECONDS),

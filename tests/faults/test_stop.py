@@ -67,6 +67,32 @@ def test_sigterm_finishes_the_batch_and_leaves_the_group(
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_sigterm_amid_a_long_fold_does_not_wait_for_it(
+    installation: Installation, protocol: str, tmp_path: Path
+) -> None:
+    """What it makes is thrown away, and is made by the next worker."""
+    settings = installation.settings
+    day = Day.simulated(200, tmp_path / "truth.json", SEED)
+    with Pump(settings, day, rate=100_000) as pump, Crew(installation, "--protocol", protocol) as crew:
+        pump.open()
+        pump.finish()
+        worker = crew.start("worker", spoilt={"PARCELS_TEST_LONG_FOLD": "1"})
+        wait_until(lambda: worker.out.count("folding") == 2, "the worker does not fold both partitions")
+        asked = time.monotonic()
+        crew.stop()
+        took = time.monotonic() - asked
+        installation.chronicle.tell("stopped", f"{took:.1f} s after SIGTERM")
+        # Far less than what is left of the fold; a second or two, where nothing else keeps the machine busy.
+        assert took < 20, worker.err
+        assert worker.said("parcels.worker.stopped")[0]["why"] == "signal"
+        assert not any(positions(settings).values()), "something was committed"
+        if protocol == "consumer":
+            assert _members(settings) == 0, "it did not leave the group"
+    installation.fold_the_rest()
+    assert_exact(installation.verify(day.truth))
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_idle_workers_end_also_when_there_are_more_than_partitions(
     installation: Installation, protocol: str, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from streams.domain.promises import Promises
 from streams.errors import PartitionLost
-from streams.pipeline.background import in_background
+from streams.pipeline.background import Threads, in_background
 from streams.pipeline.instance import Instance
 from streams.pipeline.position import Position
 from streams.pipeline.settings import Settings
@@ -243,3 +243,20 @@ def test_what_fails_in_the_background_fails_for_whoever_asks():
     failed = in_background(fail)
     with pytest.raises(ValueError, match="reason"):
         failed.result(timeout=5)
+
+
+def test_a_fold_that_lasts_does_not_keep_an_ended_process():
+    code = "import sys, threading; from streams.pipeline.task import _FOLDS; begun = threading.Event()"
+    code += "; _FOLDS.submit(lambda: begun.set() or threading.Event().wait()); begun.wait(); sys.exit(3)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 3
+
+
+def test_threads_that_stay_take_one_job_after_the_other():
+    threads = Threads(2, "fold")
+    both = threading.Barrier(2)
+    # Two at a time, or they would wait for ever.
+    jobs = [threads.submit(lambda: (both.wait(60), threading.get_ident())[1]) for _ in range(10)]
+    assert len({job.result(60) for job in jobs}) == 2
+    with pytest.raises(ZeroDivisionError):
+        threads.submit(lambda: 1 // 0).result(60)
+    assert threads.submit(int, "7").result(60) == 7
