@@ -189,7 +189,10 @@ def _said(promise: "Promise") -> str:
     )
     limit = "by the instant promised" if promise.limit == "promised_at" else f"within {duration(promise.limit)}"
     first = "the last" if promise.restarts else "the first"
-    said = f"{promise.name}{which}: {limit} from {first} {' or '.join(promise.starts)} to {' or '.join(promise.stops)}"
+    said = f"{promise.name}{which}: {limit} from {first} {' or '.join(promise.starts)}"
+    if promise.renews:
+        said += f" (or {' or '.join(promise.renews)} after it)"
+    said += f" to {' or '.join(promise.stops)}"
     if promise.at_risk is not None:
         said += f", at risk after {promise.at_risk:.0%}"
     return said + (", standing still while customs hold it with a reason" if promise.pauses else "")

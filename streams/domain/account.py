@@ -200,7 +200,7 @@ def _clock(promise: Promise, journey: Sequence[Record], advice: Record | None, n
         return None
     start = starts[0]
     if promise.restarts:
-        start = starts[-1]
+        start = runs_of(promise, journey)[-1]
         after = journey[journey.index(start) :]
         stops = [record for record in after if record.kind in promise.stops]
     stop = stops[0] if stops else None
@@ -230,6 +230,19 @@ def _clock(promise: Promise, journey: Sequence[Record], advice: Record | None, n
         elif level is None and promise.at_risk is not None:
             upcoming = risk
     return Clock(promise, start, stop, limit, deadline, left, level, standing, tuple(pauses), upcoming)
+
+
+def runs_of(promise: Promise, journey: Sequence[Record]) -> list[Record]:
+    """The scans with which a clock that restarts started, each time."""
+    started: list[Record] = []
+    runs = False
+    for record in journey:
+        if record.kind in promise.starts or (runs and record.kind in promise.renews):
+            started.append(record)
+            runs = True
+        elif record.kind in promise.stops:
+            runs = False
+    return started
 
 
 def risk_parts(promise: Promise) -> int:

@@ -5,7 +5,8 @@ Plain functions about one parcel, compiled where they run over millions of them.
 promises and the hub's time. The rules in one place:
 
 - A clock starts with the first scan of one of the promise's starts and stops with the first of its stops, also where
-  clocks of devices disagree and the stop seems to be the earlier one. A clock that restarts starts with the last one.
+  clocks of devices disagree and the stop seems to be the earlier one. A clock that restarts starts with the last one;
+  some kinds start it anew only while it runs.
 - It stands still from a customs hold that has a reason to the next release, however many holds lie between. A hold
   without a reason does not stop it (PRIME event rules).
 - The promise is broken when the clock ran for longer than the limit, at risk when it ran for longer than a share of
@@ -73,6 +74,7 @@ class Rules(NamedTuple):
     stops: Integers
     start_kinds: Integers  # the same as lists: [promise, place], OFF after the last one
     stop_kinds: Integers
+    renews: Integers  # kinds, one bit each: they start a clock anew that runs
     restarts: Integers  # 1: every start begins anew
     restarting: Integers  # which these are
     limit: Integers  # ms, or PROMISED_AT
@@ -232,7 +234,8 @@ def _note(story: Story, rules: Rules, kind: int, time: int, slot: int) -> None:
     story.firsts[COUNT, kind] += 1
     for which in range(len(rules.restarting)):
         promise = rules.restarting[which]
-        if (rules.starts[promise] >> kind) & 1:
+        runs = story.runs[promise, RUN_AT] != NEVER and story.runs[promise, RUN_STOP] == NEVER
+        if (rules.starts[promise] >> kind) & 1 or (runs and (rules.renews[promise] >> kind) & 1):
             story.runs[promise, RUN_AT] = time
             story.runs[promise, RUN_SLOT] = slot
             story.runs[promise, RUN_STOP] = NEVER

@@ -77,7 +77,10 @@ MILESTONES: Final = MOVES | CUSTOMS
 OFFICE: Final = CUSTOMS | _bits(OTHER, ADVISED, LOST, VOID)
 # Done to a parcel on its own: whatever container it was in, it is not in it any more.
 LOOSE: Final = _bits(UNPACKED, INDUCTED, SORTED, NO_READ, RECIRCULATED, DELIVERED, RETURNED)
-# A parcel whose stage is one of these is in the hub.
+# Stages of parcels in the hub. PACKED and UNPACKED alone do not bring it there: bags are packed at the origin too.
 IN_HUB: Final = _bits(ARRIVED, UNLOADED, UNPACKED, INDUCTED, SORTED, PACKED, LOADED)
+# Kinds that say by themselves that the parcel is in the hub, and kinds that say that it is not any more.
+HERE: Final = _bits(ARRIVED, UNLOADED, INDUCTED, SORTED, NO_READ, RECIRCULATED, LOADED)
+AWAY: Final = _bits(DISPATCHED, DELIVERED, RETURNED, LOST)
 # Kinds whose lane is the parcel's lane.
 LANE: Final = _bits(SORTED, LOADED)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from streams.domain.compiled import inlined
 from streams.domain.kinds import (
     ADVISED,
+    AWAY,
     CUSTOMS,
     CUSTOMS_HELD,
     DISPATCHED,
+    HERE,
     KINDS,
     LANE,
     LOOSE,
@@ -38,8 +40,9 @@ from streams.domain.kinds import (
     LANE_AT,
     PLAN,
     PROMISED,
+    IS_HERE,  # 1: in the hub
     FACTS,
-) = range(12)
+) = range(13)
 NOTHING: Final = 0
 
 # Times of each kind, by position in `times`: rows of one number a kind.
@@ -92,6 +95,14 @@ def boxed(inside: int, inside_at: int, kind: int, at: int, what: int, elsewhere:
 
 
 @inlined
+def is_here(here: int, kind: int) -> int:
+    """1 where the parcel is in the hub after a scan of this kind that counts, else 0; `here`: the same before it."""
+    if (HERE >> kind) & 1:
+        return 1
+    return 0 if (AWAY >> kind) & 1 else here
+
+
+@inlined
 def tell(
     facts: Facts, times: Times, kind: int, time: int, at: int, what: int, names_lane: bool, elsewhere: bool
 ) -> None:
@@ -106,6 +117,7 @@ def tell(
     bit = 1 << kind
     if MOVES & bit:
         _move(facts, kind, time)
+    facts[IS_HERE] = is_here(facts[IS_HERE], kind)
     if CUSTOMS & bit:
         facts[CUSTOMS_STEP] = kind
         facts[CUSTOMS_AT] = at

@@ -106,6 +106,8 @@ class Promise(_Part):
     stops: Kinds
     # True: every scan of `starts` starts the clock anew.
     restarts: bool = False
+    # So does every scan of these, while the clock runs; a clock that does not run is not started by them.
+    renews: tuple[Kind, ...] = ()
     # ms, or the instant that the advice promises.
     limit: Annotated[
         int | Literal["promised_at"],
@@ -120,6 +122,10 @@ class Promise(_Part):
     def _something_is_measured(self) -> Self:
         if both := sorted(set(self.starts) & set(self.stops)):
             raise ValueError(f"{', '.join(both)} cannot both start and stop the clock")
+        if both := sorted(set(self.renews) & {*self.starts, *self.stops}):
+            raise ValueError(f"{', '.join(both)} in renews cannot start or stop the clock too")
+        if self.renews and not self.restarts:
+            raise ValueError("renews is for a clock that restarts")
         if self.restarts and self.limit == "promised_at":
             raise ValueError("a clock that every scan starts anew needs a duration as its limit, not promised_at")
         return self

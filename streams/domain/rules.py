@@ -61,6 +61,7 @@ def rules_of(promises: Promises) -> Rules:
         stops=_array(_bits(promise.stops, KINDS) for promise in each),
         start_kinds=_lists([promise.starts for promise in each]),
         stop_kinds=_lists([promise.stops for promise in each]),
+        renews=_array(_bits(promise.renews, KINDS) for promise in each),
         restarts=_array(promise.restarts for promise in each),
         restarting=_array(place for place, promise in enumerate(each) if promise.restarts),
         limit=_array(PROMISED_AT if isinstance(promise.limit, str) else promise.limit for promise in each),

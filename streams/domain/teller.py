@@ -16,6 +16,7 @@ from streams.domain.account import (
     past,
     pauses_of,
     risk_parts,
+    runs_of,
     used_up,
 )
 from streams.domain.kinds import KINDS
@@ -111,11 +112,13 @@ class Teller:
     @staticmethod
     def _run(promise: Promise, since: int, looked: Looked, now: int) -> str | None:
         """What an earlier run of a clock that restarts came to."""
-        if not any(each.time == since and each.kind in promise.starts for each in looked.live):
+        started = runs_of(promise, looked.journey)
+        if not any(each.time == since for each in started):
             return None
         assert isinstance(promise.limit, int)
         pauses = pauses_of(looked.journey) if promise.pauses else []
-        ends = [each.time for each in looked.live if each.time > since and each.kind in promise.starts + promise.stops]
+        ends = [each.time for each in started if each.time > since]
+        ends += [each.time for each in looked.journey if each.time > since and each.kind in promise.stops]
         deadline, _ = used_up(since, promise.limit, pauses)
         risk, _ = used_up(since, promise.limit * risk_parts(promise) // 10_000, pauses)
         return level_of(promise, min([*ends, now]), risk, deadline)
@@ -168,7 +171,7 @@ class Teller:
         answer = {"FOUND_OUTSIDE": "UNPACKED", "FOUND_EXTRA": "PACKED"}.get(about)
         if first := next((record for record in looked.journey if record.kind == answer), None):
             return (first,)
-        starts = {promise.name: promise.starts for promise in self.promises.promises}
+        starts = {promise.name: promise.starts + promise.renews for promise in self.promises.promises}
         kinds = starts.get(about) or _RESTS_ON[about]
         alive = set(map(attrgetter("identity"), looked.live))
         for record in in_order(records):

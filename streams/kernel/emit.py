@@ -20,6 +20,7 @@ from streams.domain.parcel import (
     FIRST,
     INSIDE,
     INSIDE_AT,
+    IS_HERE,
     LANE_AT,
     LAST,
     NOTHING,
@@ -285,15 +286,16 @@ def emit_states(
                 _number(kinds, k.scans, kind_row, times[COUNT, kind])
                 kind_row += 1
         _text(states, s.kinds, i, first_kind_row, kind_row - first_kind_row)
-        move_gauge(a, row, facts[STAGE])
+        move_gauge(a, row, facts[STAGE], facts[IS_HERE])
 
 
 @inlined
-def move_gauge(a: Arrays, row: int, stage: int) -> None:
-    """Count the parcel under its new stage, no longer under the old one."""
+def move_gauge(a: Arrays, row: int, stage: int, here: int) -> None:
+    """Count the parcel under its new stage, no longer under the old one; `here`: 1 if it is in the hub, else 0."""
+    counted = stage if here else int64(0)
     a.stages[int64(a.rows[row]["stage"])] -= 1
-    a.stages[stage] += 1
-    a.rows[row]["stage"] = stage
+    a.stages[counted] += 1
+    a.rows[row]["stage"] = counted
 
 
 class MilestoneColumns(NamedTuple):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from streams.domain.compiled import compiled, inlined, int64
 from streams.domain.identity import get_big_endian
 from streams.domain.kinds import VOID
+from streams.domain.parcel import is_here
 from streams.kernel.due import mark_changed
 from streams.kernel.emit import Frame, move_gauge
 from streams.kernel.places import ABSENT, direction_of, plan_of, where_of
@@ -155,6 +156,7 @@ def restore_rows(
         records = int64(states.lengths[s.scans, i])
         last = int64(NONE)
         plan = int64(NO_WORD)
+        here = int64(0)
         for j in range(records):
             entry = first + j
             if j % CHUNK == 0:
@@ -179,6 +181,8 @@ def restore_rows(
             else:
                 at = _where(a, buffer, entries, e, entry)
                 what = _text_word(a, buffer, entries, e.voids if kind == VOID else e.container_id, entry)
+                if flags & VOIDED == 0:
+                    here = is_here(here, kind)
             if kind == VOID:
                 a.rows[row]["voids"] += 1
             slot = last * CHUNK + j % CHUNK
@@ -194,7 +198,7 @@ def restore_rows(
         stage = int64(0)
         if states.lengths[s.stage, i] != ABSENT:
             stage = states.values[s.stage, i]
-        move_gauge(a, row, stage)
+        move_gauge(a, row, stage, here)
         # From the last to the first, as the list of a row begins with what came last.
         told = states.values[s.alerts, i] + states.lengths[s.alerts, i]
         for _ in range(states.lengths[s.alerts, i]):

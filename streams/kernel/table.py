@@ -96,7 +96,7 @@ class Arrays(NamedTuple):
     running: Integers  # clocks of each promise that ran or stood still at the last Tick
     subjects: NDArray[np.int32]  # words of the names of the promises and, after them, of the anomalies
     counts: Integers
-    stages: Integers  # parcels at each stage, as last published; entry 0, no stage, is not kept
+    stages: Integers  # parcels in the hub at each stage, as last published; entry 0 is not kept
     seed: NDArray[np.uint64]
     scratch: Bytes
     ahead: Integers  # places that a look ahead is at

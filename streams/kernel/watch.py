@@ -322,7 +322,7 @@ def _reason_to_withdraw(a: Arrays, rules: Rules, row: int, subject: int, story: 
     """Slot of what takes an alert back: the voided scan it rested on, the release that came to light, or the advice."""
     anomaly = subject - len(rules.limit)
     if anomaly < 0:
-        kinds = rules.starts[subject]
+        kinds = rules.starts[subject] | rules.renews[subject]
     else:
         kinds = int64(PROVE[anomaly])
         if (anomaly == NOT_RELEASED or anomaly == HELD_TOO_LONG) and story.firsts[COUNT, CUSTOMS_RELEASED] > 0:  # noqa: PLR1714
@@ -364,7 +364,9 @@ def _scan_at(a: Arrays, row: int, time: int) -> bool:
 def _level_of_run(a: Arrays, rules: Rules, row: int, promise: int, since: int, now: int, story: Story) -> int:
     """What the clock that started at `since`, and was started anew after it, came to."""
     starts = rules.starts[promise]
-    ends = starts | rules.stops[promise]
+    stops = rules.stops[promise]
+    renews = rules.renews[promise]
+    runs = False
     begun = False
     until = now
     chunk = int64(a.rows[row]["head"])
@@ -373,10 +375,14 @@ def _level_of_run(a: Arrays, rules: Rules, row: int, promise: int, since: int, n
         for slot in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
             stamp = int64(a.slots[slot]["stamp"])
             kind = kind_of(stamp)
-            if kind == VOID or stamp & VOIDED or (ends >> kind) & 1 == 0:
-                continue
             time = time_of(stamp)
-            if time == since and (starts >> kind) & 1:
+            if kind == VOID or stamp & VOIDED or time < story.facts[JOURNEY_AT]:
+                continue
+            starts_it = (starts >> kind) & 1 or (runs and (renews >> kind) & 1)
+            if not starts_it and not (stops >> kind) & 1:
+                continue
+            runs = starts_it != 0
+            if time == since and runs:
                 begun = True
             elif time > since:
                 until = min(until, time)

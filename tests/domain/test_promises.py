@@ -47,6 +47,8 @@ class TestAWrongFile:
             ({"pauses": ["CUSTOMS_PRESENTED"]}, r"pauses\[0\] \(sort\).*CUSTOMS_HELD"),
             ({"directions": ["INBOUND"]}, r"directions\[0\] \(sort\).*IMPORT"),
             ({"directions": []}, r"directions \(sort\)"),
+            ({"renews": ["PACKED"]}, "renews is for a clock that restarts"),
+            ({"restarts": True, "renews": ["SORTED"]}, "SORTED in renews cannot start or stop the clock too"),
             ({"restarts": True, "limit": "promised_at"}, "needs a duration as its limit"),
             ({"name": "Sort"}, r"promises\[0\].name \(Sort\)"),
             ({"limits": "6h"}, r"promises\[0\].limits \(sort\)"),

@@ -28,6 +28,9 @@ def words(bits):
 MOVES, CUSTOMS, OFFICE = words(kinds.MOVES), words(kinds.CUSTOMS), words(kinds.OFFICE)
 MILESTONES, IN_HUB, LOOSE = words(kinds.MILESTONES), words(kinds.IN_HUB), words(kinds.LOOSE)
 
+ELSEWHERE = {"DISPATCHED", "DELIVERED", "RETURNED", "LOST"}
+HERE = {"ARRIVED", "UNLOADED", "INDUCTED", "SORTED", "NO_READ", "RECIRCULATED", "LOADED"}
+
 
 def hashed(said):
     return struct.pack(">QQ", *mmh3.hash64(said, 0, x64arch=True, signed=False))
@@ -111,6 +114,11 @@ class Parcel:
 
     def last_advice(self):
         return last(self.live(), lambda known: known.is_advice)
+
+    def is_in_hub(self):
+        """Once something was done to it here, until it left; packings and unpackings may be done anywhere."""
+        told = last(self.live(), lambda known: known.kind in ELSEWHERE | HERE)
+        return told is not None and told.kind in HERE
 
     def direction(self):
         latest = self.last_advice()
@@ -336,5 +344,5 @@ class Oracle:
 
     def parcels_by_stage(self):
         """How many parcels are at each stage in the hub."""
-        stages = Counter(parcel.state(self.hub_time)["stage"] for parcel in self.parcels.values())
+        stages = Counter(parcel.state(self.hub_time)["stage"] for parcel in self.parcels.values() if parcel.is_in_hub())
         return {kind: stages[kind] for kind in KINDS if kind in IN_HUB}

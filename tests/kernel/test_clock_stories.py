@@ -300,6 +300,66 @@ class TestSilence:
         assert self.told(scan("s", "P", "DISPATCHED", at(9)), hour(100)) == []
 
 
+class TestAParcelThatIsPackedInABag:
+    """By the promises that are shipped: 18 hours without a word are too long, in the hub."""
+
+    def packed(self, hours, name="packed", kind="PACKED"):
+        return scan(name, "P", kind, at(hours), container_id="BAG")
+
+    def silences(self, *log):
+        told = Told(*log, promises=Promises.default())
+        return [(type_, hours) for type_, about, hours in told.said if about == "silence"]
+
+    def test_at_its_origin_is_not_silent_however_long_the_flight_takes(self):
+        assert self.silences(self.packed(-40), hour(-1)) == []
+
+    def test_and_opened_there_again_is_not_silent_either(self):
+        log = (self.packed(-40), self.packed(-39, "opened", "UNPACKED"), self.packed(-38, "again"))
+        assert self.silences(*log, hour(-1)) == []
+
+    def test_at_its_origin_is_missed_18_hours_after_it_came_not_after_it_was_packed(self):
+        log = (self.packed(-10), hour(-1), arrived(0))
+        assert self.silences(*log, hour(17), hour(19)) == [("BREACHED", 19)]
+
+    def test_in_the_hub_was_heard_of_then(self):
+        log = (arrived(0), self.packed(10))
+        assert self.silences(*log, hour(27), hour(29)) == [("BREACHED", 29)]
+        assert self.silences(arrived(0), self.packed(10, "opened", "UNPACKED"), hour(27), hour(29)) == [
+            ("BREACHED", 29)
+        ]
+
+    def test_somewhere_else_after_it_left_is_none_of_the_hubs_business(self):
+        left = scan("left", "P", "DISPATCHED", at(5))
+        assert self.silences(arrived(0), left, self.packed(9), hour(60)) == []
+
+    def test_whose_arrival_turns_out_to_be_wrong_never_was_silent(self):
+        log = (arrived(0), self.packed(2), hour(21))
+        assert self.silences(*log) == [("BREACHED", 21)]
+        wrong = void("v", "P", "arrived", at(22))
+        assert self.silences(*log, wrong, hour(23)) == [("BREACHED", 21), ("WITHDRAWN", 23)]
+
+    def test_whose_arrival_is_heard_of_late_was_silent_since_the_packing(self):
+        log = (self.packed(2), hour(21), arrived(0), hour(22))
+        assert self.silences(*log) == [("BREACHED", 22)]
+
+    @pytest.mark.parametrize("kind", ["UNPACKED", "PACKED"])
+    def test_counts_as_in_the_hub_once_something_was_done_to_it_there(self, kind):
+        def in_hub(*log):
+            stage = Told(*log, promises=Promises.default()).run.last.parcels_by_stage
+            return {name: number for name, number in stage.items() if number}
+
+        packed = self.packed(5, kind=kind)
+        assert in_hub(packed) == {}
+        for here in ("ARRIVED", "UNLOADED", "INDUCTED", "SORTED", "NO_READ", "RECIRCULATED", "LOADED"):
+            seen = scan("seen", "P", here, at(3))
+            assert in_hub(packed, seen) == {kind: 1}
+            assert in_hub(packed, seen, void("v", "P", "seen", at(6))) == {}
+        for gone in ("DISPATCHED", "DELIVERED", "RETURNED", "LOST"):
+            assert in_hub(arrived(0), scan("gone", "P", gone, at(3)), packed) == {}
+        for office in ("CUSTOMS_PRESENTED", "CUSTOMS_RELEASED", "DAMAGED"):
+            assert in_hub(scan("office", "P", office, at(3)), packed) == {}
+
+
 def ms(*when, zone=UTC):
     return round(datetime(*when, tzinfo=zone).timestamp() * 1000)
 

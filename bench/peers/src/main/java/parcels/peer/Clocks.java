@@ -62,6 +62,7 @@ final class Clocks {
         final byte[] said;
         final int starts;
         final int stops;
+        final int renews;
         final int[] startKinds;
         final int[] stopKinds;
         // Last start of a clock that restarts, and the first stop after it.
@@ -85,8 +86,14 @@ final class Clocks {
             this.said = promise.name().getBytes(StandardCharsets.UTF_8);
             this.starts = bits(promise.starts().toArray(Kind[]::new));
             this.stops = bits(promise.stops().toArray(Kind[]::new));
+            this.renews = bits(promise.renews().toArray(Kind[]::new));
             this.startKinds = promise.starts().stream().mapToInt(Kind::ordinal).toArray();
             this.stopKinds = promise.stops().stream().mapToInt(Kind::ordinal).toArray();
+        }
+
+        /** Does a scan of this kind start the clock, which runs or does not? */
+        boolean startsWith(int bit, boolean runs) {
+            return (starts & bit) != 0 || runs && (renews & bit) != 0;
         }
 
         void nothing() {
@@ -213,7 +220,7 @@ final class Clocks {
             if (!each.promise.restarts()) {
                 continue;
             }
-            if ((each.starts & bit) != 0) {
+            if (each.startsWith(bit, each.runStart != null && each.runStop == null)) {
                 each.runStart = entry;
                 each.runStop = null;
             } else if ((each.stops & bit) != 0 && each.runStop == null) {
@@ -406,15 +413,17 @@ final class Clocks {
 
     /** What the clock that started at {@code since}, and was started anew after it, came to. */
     private int levelOfRun(ParcelState parcel, Judged each, long since, long now) {
-        int ends = each.starts | each.stops;
+        boolean runs = false;
         boolean begun = false;
         long until = now;
         for (Entry entry : parcel.getScans()) {
             int bit = 1 << entry.getKind().ordinal();
-            if (entry.getVoided() || (ends & bit) == 0) {
+            boolean starts = each.startsWith(bit, runs);
+            if (entry.getVoided() || entry.getEventTime() < journeyAt || !starts && (each.stops & bit) == 0) {
                 continue;
             }
-            if (entry.getEventTime() == since && (each.starts & bit) != 0) {
+            runs = starts;
+            if (entry.getEventTime() == since && starts) {
                 begun = true;
             } else if (entry.getEventTime() > since) {
                 until = Math.min(until, entry.getEventTime());
@@ -464,7 +473,7 @@ final class Clocks {
     /** What takes an alert back when its clock has no start any more: the voided scan it rested on, or the advice. */
     private Entry reasonToWithdraw(ParcelState parcel, Judged each) {
         for (Entry entry : parcel.getScans()) {
-            if (entry.getVoided() && (each.starts & 1 << entry.getKind().ordinal()) != 0) {
+            if (entry.getVoided() && ((each.starts | each.renews) & 1 << entry.getKind().ordinal()) != 0) {
                 return entry;
             }
         }
