@@ -45,6 +45,8 @@ class Ours:
 
     key: str = "ours"
     title: str = "parcel-streams"
+    # Other promises than those that are shipped.
+    promises: Promises | None = None
 
     def start(self, cluster: Cluster, folder: Path, mode: Mode, records: int | None) -> Watched:
         """See Program. It ends when nothing came for 5 s; its own report leaves them out."""
@@ -55,12 +57,13 @@ class Ours:
             command += ["--until-idle", str(_IDLE_SECONDS)]
         if mode == "replay":
             command += ["--dry"]
-        if mode == "live_plain":
+        promises = Promises.nothing() if mode == "live_plain" else self.promises
+        if promises is not None:
             folder.mkdir(parents=True, exist_ok=True)
             # JSON is YAML.
-            nothing = folder / "promises.yaml"
-            nothing.write_text(Promises.nothing().model_dump_json())
-            command += ["--promises", str(nothing)]
+            file = folder / "promises.yaml"
+            file.write_text(promises.model_dump_json())
+            command += ["--promises", str(file)]
         return start(self.title, command, folder)
 
 

@@ -200,7 +200,9 @@ final class ParcelFold {
                 firsts[number] = entry.getEventTime();
             }
             lasts[number] = entry.getEventTime();
-            if (Kinds.MOVES.contains(kind)) {
+            // An advice that is corrected after the parcel came does not move it back.
+            if (Kinds.MOVES.contains(kind)
+                    && (kind != Kind.ADVISED || move == null || move.getKind() == Kind.ADVISED)) {
                 move = entry;
             }
             if (entry.getPlan() != null) {

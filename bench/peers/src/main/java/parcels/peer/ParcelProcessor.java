@@ -108,9 +108,10 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
 
     /** Derives the clocks and moves the parcel's timer; returns what it is set for. */
     private long follow(ParcelState parcel, byte[] key, byte[] stored) {
-        long instant = clocks.follow(parcel, timers.hubTime());
+        long due = clocks.follow(parcel, timers.hubTime());
+        long instant = due > timers.hubTime() ? due : timers.nextTick();
         long set = stored == null ? Clocks.OPEN : ByteBuffer.wrap(stored).getLong();
-        boolean waits = set >= timers.hubTime() && set != Clocks.OPEN;
+        boolean waits = set >= timers.nextTick() && set != Clocks.OPEN;
         if (waits && set == instant) {
             return instant;
         }
@@ -130,9 +131,10 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
         } catch (IOException | AvroRuntimeException unreadable) {
             return;
         }
-        if (now <= timers.hubTime() || !HubRecords.inBounds(now)) {
+        if (now < timers.hubTime() || !HubRecords.inBounds(now)) {
             return;
         }
+        boolean again = now == timers.hubTime();
         for (byte[] key : timers.advance(now)) {
             Bytes storeKey = Bytes.wrap(key);
             ParcelState parcel = read(parcels.get(storeKey));
@@ -150,6 +152,9 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
                     }
                 }
                 said.clear();
+            } else if (again) {
+                // The timer that it took would seem to be set still: the time is the same.
+                keep(storeKey, parcel, instant);
             }
         }
     }

@@ -38,6 +38,11 @@ final class Timers {
         return hubTime;
     }
 
+    /** The instant that the next Tick is after, though it has the same time as the last one. */
+    long nextTick() {
+        return hubTime == Clocks.NEVER ? hubTime : hubTime - 1;
+    }
+
     /** The first Tick after {@code instant} has to look at the parcel. */
     void set(long instant, byte[] parcelId) {
         store.put(key(instant, parcelId), SET);
@@ -55,7 +60,7 @@ final class Timers {
         if (earliest < now) {
             List<Bytes> gone = new ArrayList<>();
             earliest = Clocks.OPEN;
-            try (KeyValueIterator<Bytes, byte[]> timers = store.range(key(hubTime, NOBODY), null)) {
+            try (KeyValueIterator<Bytes, byte[]> timers = store.range(key(nextTick(), NOBODY), null)) {
                 while (timers.hasNext()) {
                     Bytes timer = timers.next().key;
                     byte[] key = timer.get();
