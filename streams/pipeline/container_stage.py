@@ -201,7 +201,8 @@ class ContainerStage:
             steps = container.take(event)
         except Full:
             return Reason.CONTAINER_FULL
-        container.touched = event.event_time if self.hub_time is None else self.hub_time
+        # Before the first Tick nobody knows the time but the events.
+        container.touched = max(container.touched, event.event_time) if self.hub_time is None else self.hub_time
         self.containers.pop(name, None)
         self.containers[name] = container
         touched.setdefault(name, []).append(event)
@@ -216,7 +217,9 @@ class ContainerStage:
         """Take over the time; returns how many containers retire."""
         if self.hub_time is not None and hub_time <= self.hub_time:
             return 0
-        self.hub_time = hub_time
+        is_first, self.hub_time = self.hub_time is None, hub_time
+        if is_first:
+            self._in_time()
         due = list[Container]()
         for name, container in self.containers.items():
             if container.touched + _RETIRES_MS > hub_time or len(due) >= _RETIRES_AT_A_TIME:
@@ -227,6 +230,13 @@ class ContainerStage:
             del self.containers[container.container_id]
             self._retiring.add(container.container_id, keys_of(container))
         return len(due)
+
+    def _in_time(self) -> None:
+        """Who was touched last comes last, and nobody later than now, whatever was said before the first Tick."""
+        if self.hub_time is not None:
+            for container in self.containers.values():
+                container.touched = min(container.touched, self.hub_time)
+        self.containers = dict(sorted(self.containers.items(), key=lambda item: item[1].touched))
 
     # Encoding
 
@@ -278,11 +288,12 @@ class ContainerStage:
                 # It was retiring, or the first event of it was being written.
                 self._retiring.add(name.decode(), [name + b"\0" + child for child in members])
         self._members = {}
-        self.containers = dict(sorted(self.containers.items(), key=lambda item: item[1].touched))
+        if position is not None:
+            self.hub_time, self._step = position.hub_time, position.step
+        self._in_time()
         for container in self.containers.values():
             self._claims.note(container)
         if position is not None:
-            self.hub_time, self._step = position.hub_time, position.step
             for left in position.left:
                 self._left.add(left.container_id, [left.step(self.containers[left.container_id])])
             if position.left:

@@ -216,6 +216,21 @@ def test_containers_retire_thirty_days_after_their_last_event():
     assert hub.kept[b"A"]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("nonsense", [event("A", "ARRIVED", 10**9), event("A", "ARRIVED", -(10**9))])
+def test_a_clock_that_is_years_wrong_keeps_no_container_and_takes_none_away(nonsense, restarts):
+    # Nobody knows the time yet.
+    hub = Alone().run([event("A", "PACKED", parcels=["P"]), nonsense, event("B", "PACKED", parcels=["Q"])])
+    hub.run([tick(START + DAY)])
+    assert all(hub.kept.values())
+    hub.run([event("C", "ARRIVED")])
+    hub = hub.restarted() if restarts else hub
+    hub.run([tick(START + 30 * DAY)])
+    assert not hub.kept[b"B"]
+    hub.run([tick(START + 31 * DAY)])
+    assert hub.stage.containers == {} and not any(hub.kept.values())
+
+
 def test_lines_of_files_are_events():
     line = Reader()({"type": "container", "event_id": "e", "container_id": "A", "kind": "PACKED", "parcels": ["P"],
                      "event_time": START, "site": "LGG", "station": "X"})  # fmt: skip
