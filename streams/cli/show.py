@@ -11,6 +11,7 @@ import typer
 from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
 from streams.cli.show_container import chain_lines, described, lines_of
 from streams.cli.times import shown, since
+from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
     from streams.pipeline.settings import Settings
@@ -35,7 +36,7 @@ def show(
     at: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Of a container: who was inside then (2026-03-01T04:00Z, or 2h for 2 h ago)."
+            metavar="TIME", help="Of a container only: who was inside then (2026-03-01T04:00Z, or 2h for 2 h ago)."
         ),
     ] = None,
     as_json: Json = False,
@@ -43,8 +44,10 @@ def show(
     """Show where a parcel is, or who is in a container, and everything known of it in the order in which it happened.
 
     Times are those of the clock where it happened. Exits 1 when nothing is known of it. A parcel is shown with the
-    containers that it travelled in, a container with what is inside and what it is inside itself. States, milestones
-    and alerts name their evidence by 16 bytes, the identity of a record; --events says which event each of them is.
+    containers that it travelled in, a container with what is inside, by the records of each child, and what it is
+    inside itself; what is both, as a pallet with an SSCC may be, as a parcel with what is inside ("as_container" with
+    --json). States, milestones and alerts name their evidence by 16 bytes, the identity of a record; --events says
+    which event each of them is. An identifier may be written in any way that `parcels id` understands.
 
     Examples:
       parcels show LP00000042
@@ -53,60 +56,104 @@ def show(
       parcels show LP00000042 --json
     """
     from streams.pipeline import topics
+
+    chosen = settings(bootstrap, prefix)
+    when = None if at is None else since(at, "--at")
+    partitions = topics.check(chosen)
+    for name in _ways_to_write(thing):
+        state = _state_of(chosen, name, partitions)
+        container = _container_of(chosen, name, partitions, when, unless_empty=state is not None)
+        if state is not None or container is not None:
+            break
+    else:
+        print(f"parcels: nothing is known of a parcel or a container {thing}", file=sys.stderr)
+        raise typer.Exit(DIFFERENCES)
+    said, lines = container or (None, [])
+    if state is None:
+        print(json.dumps(said, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+        return
+    if when is not None and container is None:
+        raise Misconfigured(
+            f"--at says who was in a container; {name} is a parcel: see the times of what it went through"
+        )
+    _show_parcel(chosen, name, state, said, lines, partitions, events=events, as_json=as_json)
+
+
+def _ways_to_write(thing: str) -> list[str]:
+    from streams.domain.identifiers import identify
+
+    canonical = identify(thing).canonical
+    return [thing] if canonical in (None, thing) else [thing, canonical]
+
+
+def _state_of(chosen: "Settings", name: str, partitions: int) -> Mapping[str, Any] | None:
+    from streams.pipeline import topics
     from streams.pipeline.clients import newest_of
     from streams.pipeline.plain_decoder import Decoder
 
-    chosen = settings(bootstrap, prefix)
-    key = thing.encode(errors="surrogateescape")
-    partitions = topics.check(chosen)
-    partition = topics.partition_of(key, partitions)
-    record = newest_of(chosen, chosen.prefix + topics.STATE, key, partition)
-    value = record.value() if record is not None else None
-    if value is None:
-        _show_container(chosen, thing, partitions, at, as_json=as_json)
-        return
-    from streams.pipeline.container_view import chain, stays_of_parcel
+    key = name.encode(errors="surrogateescape")
+    record = newest_of(chosen, chosen.prefix + topics.STATE, key, topics.partition_of(key, partitions))
+    value = None if record is None else record.value()
+    return None if value is None else Decoder("ParcelState")(value)
 
-    state = Decoder("ParcelState")(value)
+
+def _container_of(
+    chosen: "Settings", name: str, partitions: int, at: int | None, *, unless_empty: bool
+) -> tuple[dict[str, Any], list[str]] | None:
+    """A container for JSON and for people; None where nothing is known of it, or `unless_empty` nothing was inside."""
+    from streams.domain.containers import Container
+    from streams.pipeline.container_view import chain, container_of, contents_of, stays_of_container
+
+    container = container_of(chosen, name, partitions)
+    if unless_empty and (container is None or not any(event.lists or event.empties for event in container.events)):
+        return None
+    contents = contents_of(chosen, name, at)
+    if container is None:
+        if not contents.containers and not contents.parcels:
+            return None
+        # Only its children have told of it.
+        container = Container(name)
+    stays = chain(chosen, stays_of_container(container), partitions, (name,))
+    said = described(container, stays, contents, at)
+    offsets = {event.event_id: event.utc_offset_minutes for event in container.events}
+    return said, list(lines_of(said, stays, offsets))
+
+
+def _show_parcel(
+    chosen: "Settings",
+    name: str,
+    state: Mapping[str, Any],
+    container: dict[str, Any] | None,
+    lines: list[str],
+    partitions: int,
+    *,
+    events: bool,
+    as_json: bool,
+) -> None:
+    from streams.pipeline.container_view import chain, stays_of_parcel
+    from streams.pipeline.topics import partition_of
+    from streams.replay.events import alerts_of, events_of
+
     stays = chain(chosen, stays_of_parcel(state), partitions)
     found: dict[bytes, Event] = {}
     told: list[Mapping[str, Any]] = []
     if events:
-        from streams.replay.events import alerts_of, events_of
-
+        key = name.encode(errors="surrogateescape")
+        partition = partition_of(key, partitions)
         found, told = events_of(chosen, key, partition), alerts_of(chosen, key, partition)
     if as_json:
-        traced = {"events": [asdict(event) for event in found.values()], "told": told} if events else {}
-        print(
-            json.dumps(
-                {**state, "travelled_in": [asdict(stay) for stay in stays], **traced},
-                indent=2,
-                default=_hex,
-                ensure_ascii=False,
-            )
-        )
+        more: dict[str, Any] = {"travelled_in": [asdict(stay) for stay in stays]}
+        if container is not None:
+            more["as_container"] = container
+        if events:
+            more |= {"events": [asdict(event) for event in found.values()], "told": told}
+        print(json.dumps({**state, **more}, indent=2, default=_hex, ensure_ascii=False))
         return
     _print(state, list(chain_lines(stays)))
     if events:
         for line in _traced(state, found, told):
             print(line)
-
-
-def _show_container(chosen: "Settings", thing: str, partitions: int, at: str | None, *, as_json: bool) -> None:
-    from streams.pipeline.container_view import chain, container_of, stays_of_container
-
-    when = None if at is None else since(at, "--at")
-    container = container_of(chosen, thing, partitions)
-    if container is None:
-        print(f"parcels: nothing is known of a parcel or a container {thing}", file=sys.stderr)
-        raise typer.Exit(DIFFERENCES)
-    stays = chain(chosen, stays_of_container(container), partitions, (thing,))
-    said = described(container, stays, when)
-    if as_json:
-        print(json.dumps(said, indent=2, ensure_ascii=False))
-        return
-    offsets = {event.event_id: event.utc_offset_minutes for event in container.events}
-    for line in lines_of(said, stays, offsets):
+    for line in lines:
         print(line)
 
 

@@ -8,26 +8,27 @@ from streams.cli.times import shown
 
 if TYPE_CHECKING:
     from streams.domain.containers import Container
-    from streams.pipeline.container_view import Stay
+    from streams.pipeline.container_view import Contents, Stay
 
 # Children that are listed one by one; --json has all.
 _LISTED = 20
 
 
-def described(container: "Container", stays: list["Stay"], at: int | None) -> dict[str, Any]:
+def described(container: "Container", stays: list["Stay"], contents: "Contents", at: int | None) -> dict[str, Any]:
     """What is known of a container as of a time, for JSON."""
     from streams.domain.in_two import claims
     from streams.pipeline.container_view import as_of, happened
 
     before = {second.identity: first.parent_id for first, second in claims(container)}
-    inside = {
+    declared = {
         name: [child.decode() for child in container.inside_at(as_of(at), containers=which)]
         for name, which in (("containers", True), ("parcels", False))
     }
     return {
         "container_id": container.container_id,
         "at": at,
-        "inside": inside,
+        "inside": asdict(contents),
+        "declared": declared,
         "travelled_in": [asdict(stay) for stay in stays if at is None or stay.since <= at],
         "events": [
             {
@@ -58,12 +59,18 @@ def lines_of(said: dict[str, Any], stays: list["Stay"], offsets: dict[str, int])
     yield f"{said['container_id']}  {counts} inside{when}"
     yield from chain_lines([stay for stay in stays if said["at"] is None or stay.since <= said["at"]])
     for name in ("containers", "parcels"):
-        if inside[name]:
-            more = f" and {len(inside[name]) - _LISTED:,} more" if len(inside[name]) > _LISTED else ""
-            yield f"  {name} inside: {', '.join(inside[name][:_LISTED])}{more}"
+        yield from _listed(f"{name} inside", inside[name])
+        gone = sorted(set(said["declared"][name]) - set(inside[name]))
+        yield from _listed(f"{name} declared to be inside that are not, by their own records", gone)
     yield "  events:"
     for event in said["events"]:
         yield f"    {shown(event['event_time'], offsets[event['event_id']])}  {_event(event)}"
+
+
+def _listed(what: str, names: list[str]) -> Iterator[str]:
+    if names:
+        more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+        yield f"  {what}: {', '.join(names[:_LISTED])}{more}"
 
 
 def chain_lines(stays: list["Stay"], indent: int = 2) -> Iterator[str]:

@@ -1,9 +1,10 @@
-"""Containers as container.state tells of them, for people: one with its children, and what a thing travelled in.
+"""Containers as the topics of states tell of them, for people: what is inside one, and what a thing travelled in.
 
-Reads one partition of the topic for each container asked for; keeps nothing.
+What a container's own events say of its children is a declaration; whether a child is inside is judged by the child's
+own records (docs/decisions/containers.md), so that both ways of asking give one answer. Keeps nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,9 +12,11 @@ from streams.domain.containers import Container, Event, Order
 from streams.domain.containment import Told, judge
 from streams.domain.limits import CONTAINERS_DEEP, LATEST_MS
 from streams.pipeline.clients import read_to_end
+from streams.pipeline.container_codecs import container_states
 from streams.pipeline.container_stage import ContainerStage
+from streams.pipeline.plain_decoder import Decoder
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import CONTAINER_STATE, partition_of
+from streams.pipeline.topics import CONTAINER_STATE, STATE, partition_of
 
 _LAST_RANK: Final = 32
 
@@ -79,6 +82,58 @@ def stays_of_parcel(state: Mapping[str, Any]) -> list[Stay]:
 def stays_of_container(container: Container) -> list[Stay]:
     """What a container was in itself."""
     return _stays((event.event_time, inside) for event, inside in container.around())
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Who is in a container, ids in their order."""
+
+    containers: list[str]
+    parcels: list[str]
+
+
+def contents_of(settings: Settings, container_id: str, time_ms: int | None) -> Contents:
+    """Who is in a container as of a time (ms since 1970; None: now), by the records of each child.
+
+    Reads both topics of states as a whole. A parcel or container that has retired is in nothing any more.
+
+    Raises:
+        StreamsError: the broker does not answer, or a record cannot be read.
+    """
+    state, container = Decoder("ParcelState"), container_states()
+    parcels = {key: stays_of_parcel(state(value)) for key, value in _naming(settings, STATE, container_id)}
+    containers = {
+        key: stays_of_container(container.decoded(value))
+        for key, value in _naming(settings, CONTAINER_STATE, container_id)
+    }
+    return Contents(*(_inside(each, container_id, time_ms) for each in (containers, parcels)))
+
+
+def _naming(settings: Settings, topic: str, container_id: str) -> Iterator[tuple[str, bytes]]:
+    """Key and newest value of those whose state mentions a container: few, so the others are not decoded."""
+    named, newest = container_id.encode(errors="surrogateescape"), dict[bytes, bytes]()
+    for record in read_to_end(settings, settings.prefix + topic):
+        key, value = record.key(), record.value()
+        # A membership is a container's declaration, and has a NUL byte in its key, as the position has.
+        if key is None or b"\0" in key:
+            continue
+        if value is not None and named in value:
+            newest[key] = value
+        else:
+            newest.pop(key, None)
+    for key, value in newest.items():
+        yield key.decode(errors="surrogateescape"), value
+
+
+def _inside(stays: Mapping[str, list[Stay]], container_id: str, time_ms: int | None) -> list[str]:
+    def holds(stay: Stay) -> bool:
+        if stay.container_id != container_id:
+            return False
+        if time_ms is None or stay.until is None:
+            return stay.until is None and (time_ms is None or stay.since <= time_ms)
+        return stay.since <= time_ms < stay.until
+
+    return sorted(child for child, all_of_it in stays.items() if any(map(holds, all_of_it)))
 
 
 def chain(settings: Settings, stays: list[Stay], partitions: int, above: tuple[str, ...] = ()) -> list[Stay]:
