@@ -51,9 +51,9 @@ def application(gateway: Gateway) -> Starlette:
                 response = await handler(call)
             except Refusal as refusal:
                 call.charge_refused()
-                response = refusal.response()
+                response = await call.refuse(refusal)
             except BusyError as error:
-                response = later(503, str(error), 1).response()
+                response = await call.refuse(later(503, str(error), 1))
             except ClientDisconnect:
                 response = Response(status_code=400)
             finally:

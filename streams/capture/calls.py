@@ -1,8 +1,10 @@
 """One request on its way: who asks, with what, within which limits."""
 
 import asyncio
+from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
 from streams.capture.devices import Device
 from streams.capture.doors import RateLimitedError
@@ -12,6 +14,9 @@ from streams.capture.signatures import Denied, field_value
 from streams.capture.signatures import Request as SignedRequest
 from streams.capture.taken import Taken
 from streams.domain.capture_happenings import RequestDenied
+
+# Of content that is refused, so many times what a request may have is read, within the time that content may take.
+_SKIPPED_TIMES: Final = 8
 
 
 class Call:
@@ -24,6 +29,9 @@ class Call:
         self.body = b""
         self._charged = False
         self._held = 0
+        self._parts: list[bytes] = []
+        # Was content asked for, is all of it here, was it too slow?
+        self._asked = self._ended = self._late = False
 
     @property
     def sender(self) -> str:
@@ -66,8 +74,20 @@ class Call:
             self._charged = True
             self.gateway.doors.rates.charge(self.device.name, self.device.rate, records)
 
+    async def refuse(self, refusal: Refusal) -> Response:
+        """The answer that says why, once nothing of the content stands in its way.
+
+        Most clients look for an answer when they have sent everything, and where a connection is closed with bytes
+        unread, its other end loses the answer. Where too much is left, the answer may be lost, and the connection ends.
+        """
+        self.release()
+        if not await self._skipped():
+            refusal.headers["Connection"] = "close"
+        return refusal.response()
+
     def release(self) -> None:
         """The body is not needed any more."""
+        self.body, self._parts = b"", []
         self.gateway.held -= self._held
         self._held = 0
 
@@ -106,7 +126,7 @@ class Call:
         said = headers.get("content-length", "0")
         if said.isdigit() and int(said) > bounds.body_bytes:
             raise self._too_large()
-        parts, size = [], 0
+        size, self._asked = 0, True
         try:
             async with asyncio.timeout(bounds.body_seconds):
                 async for part in self.request.stream():
@@ -114,23 +134,42 @@ class Call:
                     if size > bounds.body_bytes:
                         raise self._too_large()
                     self._hold(len(part))
-                    parts.append(part)
+                    self._parts.append(part)
         except TimeoutError:
-            raise Refusal(
-                408, "ImplementationException", "the content did not come in time", headers={"Connection": "close"}
-            ) from None
-        return b"".join(parts)
+            # It had its time.
+            self._late = True
+            raise Refusal(408, "ImplementationException", "the content did not come in time") from None
+        self._ended = True
+        return b"".join(self._parts)
+
+    async def _skipped(self) -> bool:
+        """Read what is left of the content and keep nothing of it; False where that would be too much or too long."""
+        if self._ended:
+            return True
+        bounds, headers = self.gateway.bounds, self.request.headers
+        most = _SKIPPED_TIMES * bounds.body_bytes
+        waits = not self._asked and headers.get("expect", "").lower() == "100-continue"
+        said = headers.get("content-length", "0")
+        # Whoever waits to be told to go on has nothing on the way.
+        if self._late or waits or not said.isdigit() or int(said) > most:
+            return False
+        size = 0
+        try:
+            async with asyncio.timeout(bounds.body_seconds):
+                async for part in self.request.stream():
+                    size += len(part)
+                    if size > most:
+                        return False
+        except (TimeoutError, ClientDisconnect):
+            return False
+        return True
 
     def _hold(self, size: int) -> None:
         self.gateway.held += size
         self._held += size
         if self.gateway.held > self.gateway.bounds.held_bytes:
-            refusal = later(503, "too much is being sent at once", 1)
-            refusal.headers["Connection"] = "close"
-            raise refusal
+            raise later(503, "too much is being sent at once", 1)
 
     def _too_large(self) -> Refusal:
         most = self.gateway.bounds.body_bytes
-        return Refusal(
-            413, "CaptureLimitExceededException", f"at most {most:,} bytes a request", headers={"Connection": "close"}
-        )
+        return Refusal(413, "CaptureLimitExceededException", f"at most {most:,} bytes a request")

@@ -154,7 +154,12 @@ class Client:
             sent |= sign(self._key, self._name, Request(method, route, query, sent), body)
         elif self._token:
             sent["authorization"] = f"Bearer {self._token}"
-        self._connection.request(method, target, body or None, sent)
+        try:
+            self._connection.request(method, target, body or None, sent)
+        except (BrokenPipeError, ConnectionResetError):
+            # It may have answered, and gone before all of a body was there that it does not take.
+            if self._connection.sock is None:
+                raise
         response = self._connection.getresponse()
         content = response.read()
         found = {name.lower(): value for name, value in response.getheaders()}

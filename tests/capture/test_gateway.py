@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import zlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -445,6 +446,28 @@ class TestEverywhere:
         with running(tmp_path, bounds=Bounds(body_bytes=1_000)) as gateway:
             answer = gateway.scans(b"x" * 1_001)
             assert answer.status_code == 413 and gateway.kept() == []
+
+    @pytest.mark.parametrize(
+        ("parts", "stalls", "status", "ends"),
+        [(5, False, 413, False), (20, False, 413, True), (2, True, 413, True), (1, True, 408, True)],
+    )
+    def test_refused_content_is_read_to_its_end_within_bounds(
+        self, tmp_path: Path, parts: int, stalls: bool, status: int, ends: bool
+    ) -> None:
+        sent = []
+
+        async def content() -> AsyncIterator[bytes]:
+            for _ in range(parts):
+                sent.append(1_000)
+                yield b"x" * 1_000
+            if stalls:
+                await asyncio.sleep(30)
+
+        with running(tmp_path, bounds=Bounds(body_bytes=1_000, body_seconds=0.2)) as gateway:
+            headers = {"content-type": "application/x-ndjson"}
+            answer = gateway.request("POST", "/scans", content=content(), headers=headers)
+            assert (answer.status_code, answer.headers.get("connection") == "close") == (status, ends)
+            assert gateway.gateway.held == 0 and len(sent) <= 12
 
     def test_other_methods_and_addresses(self, gateway: Running) -> None:
         for path in ("/scans", "/events", "/capture"):

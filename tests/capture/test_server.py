@@ -1,6 +1,7 @@
 """The gateway as a process: its socket, its TLS, how it ends."""
 
 import datetime as dt
+import http.client
 import ipaddress
 import json
 import os
@@ -119,6 +120,21 @@ def test_a_client_that_drips_its_head_or_sends_too_large_a_one_is_cut_off(tmp_pa
             begun = time.monotonic()
             slow.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
             assert drip(slow, 30) and time.monotonic() - begun >= 1
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_whoever_sends_too_much_is_told(tmp_path: Path, connection: str) -> None:
+    with gateway(tmp_path, "--insecure-local", "--body-mib", "1") as address:
+        headers = {"content-type": "application/ld+json", "connection": connection}
+        for size in ((1 << 20) + 1, 7_000_000):
+            asked = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
+            asked.request("POST", "/capture", b"x" * size, headers)
+            assert asked.getresponse().status == 413
+            asked.close()
+        # More than the gateway reads to its end: it goes while its client still sends.
+        with pytest.raises(Refused) as refused:
+            Client(address, patience_seconds=5).post("/capture", b"x" * 50_000_000, "application/ld+json")
+        assert refused.value.status == 413
 
 
 def test_what_it_says_of_itself_is_on_a_port_of_its_own(tmp_path: Path) -> None:
