@@ -65,7 +65,7 @@ class Call:
             # The nonce cannot be written down, so a restarted gateway would take the request twice.
             raise later(503, f"the nonces cannot be written: {error.strerror or error}", 5) from None
         except RateLimitedError as error:
-            self.gateway.watch(RequestDenied("rate", ""))
+            self.gateway.watch(RequestDenied("rate", error.device))
             raise later(429, str(error), error.seconds, "TooManyRequestsException") from None
 
     def charge(self, records: int) -> None:

@@ -34,11 +34,11 @@ class Seen:
 
 
 class RateLimitedError(Exception):
-    """Too fast; `seconds` until it may go on."""
+    """This device is too fast; `seconds` until it may go on."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, device: str, seconds: float) -> None:
         super().__init__(f"too many records; go on in {seconds:.0f} s")
-        self.seconds = seconds
+        self.device, self.seconds = device, seconds
 
 
 class Rates:
@@ -55,7 +55,7 @@ class Rates:
         """
         bucket = self._filled(name, rate, now)
         if bucket.level <= 0:
-            raise RateLimitedError(max(1.0, (1.0 - bucket.level) / rate))
+            raise RateLimitedError(name, max(1.0, (1.0 - bucket.level) / rate))
         bucket.level -= records
 
     def charge(self, name: str, rate: float, records: float, now: float | None = None) -> None:
