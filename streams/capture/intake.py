@@ -141,7 +141,7 @@ class Intake:
             raise OutOfScopeError(f"{sender.name} may not speak for {of}")
         self._check_names(sender, record["event_id"], record.get("device_id"), record.get("voids"))
         self._check_void(record, sender)
-        same, remembered = record_identity(record), self._contents.of_value(line.value)
+        same, remembered = _line_identity(record), self._contents.of_value(line.value)
         if self._is_known(same, remembered.content, taken, record["event_id"]):
             taken.duplicates += 1
             return {"status": "duplicate", "event_id": record["event_id"]}
@@ -228,8 +228,9 @@ class Intake:
             return
         if voids.startswith(_DEVICE) and sender.may_speak_as(_device_of(voids)):
             return
-        # As a record of its own, and as an event of EPCIS.
-        about = (record_identity({**record, "kind": None, "event_id": voids}), identity(voids, ""))
+        # As a record of its own, by a device's number or not, and as an event of EPCIS.
+        said = {**record, "kind": None, "event_id": voids}
+        about = (_line_identity(said), record_identity(said), identity(voids, ""))
         places = [found.place for found in map(self.known.find, about) if found is not None and found.place is not None]
         if not all(sender.may_speak_for(*place) for place in places):
             raise OutOfScopeError(f"{sender.name} may not declare wrong what another place said")
@@ -288,6 +289,18 @@ def record_identity(record: Mapping[str, Any]) -> bytes:
     if record.get("type") == "container":
         return identity("container", record["event_id"], record["container_id"], declared)
     return identity(record["event_id"], record["parcel_id"], declared)
+
+
+def _line_identity(record: Mapping[str, Any]) -> bytes:
+    """As `record_identity`, but a device's number stands for one record, whatever that is about.
+
+    So a device that counts from the start again is told, and not only where it sees the same parcel.
+    """
+    event_id = record["event_id"]
+    if not event_id.startswith(_DEVICE):
+        return record_identity(record)
+    declares = record.get("kind") == "VOID" and event_id == record.get("voids")
+    return identity("number", event_id) if not declares else record_identity(record)
 
 
 def _target(record: Mapping[str, Any]) -> Target:

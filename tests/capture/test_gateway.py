@@ -150,6 +150,22 @@ class TestScans:
         assert gateway.scans(numbered).json()["accepted"] == 1
         again = gateway.scans({**numbered, "event_time": "2026-03-02T04:00:00Z"}).json()
         assert again["refused"] == 1 and "an id stands for one record" in again["results"][0]["error"]
+        # Of whatever it is: another parcel, a container, something declared wrong.
+        void = {"kind": "VOID", "voids": "a1", "event_time": "2026-03-02T04:00:00Z"}
+        bag = {key: value for key, value in numbered.items() if key != "parcel_id"}
+        others = ({**numbered, "parcel_id": "LP2"}, {**bag, "type": "container", "container_id": "B"}, numbered | void)
+        assert [each["status"] for each in gateway.scans(*others).json()["results"]] == ["refused"] * 3
+        assert gateway.scans(numbered, {**numbered, "device_id": "S8", "parcel_id": "LP2"}).json()["duplicates"] == 1
+
+    def test_a_number_is_known_after_a_restart(self, tmp_path: Path) -> None:
+        numbered = {key: value for key, value in scan(device_id="S7", device_seq=1).items() if key != "event_id"}
+        with running(tmp_path) as first:
+            first.scans(numbered)
+        known = Known()
+        remember(newest_entries(tmp_path / "spool", 100), known, Events())
+        with running(tmp_path, known=known) as second:
+            said = second.scans(numbered, {**numbered, "parcel_id": "LP2"}).json()
+        assert [each["status"] for each in said["results"]] == ["duplicate", "refused"]
 
     def test_what_is_known_is_known_after_a_restart(self, tmp_path: Path) -> None:
         named = {**EVENT, "eventID": "urn:uuid:1"}
