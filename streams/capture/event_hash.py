@@ -80,6 +80,7 @@ _ORDER: Final = (
 )
 # What a report may say and its hash leaves out.
 _UNHASHED_OF_REPORTS: Final = frozenset({*_REPORT, "bizRules"})
+_OF_SENSORS: Final = frozenset({*_METADATA, *_REPORT})
 _STANDARD: Final = frozenset(name for name, _ in _ORDER)
 # Not hashed at any level, and not hashed in an event.
 _COMMENTS: Final = frozenset({"@context", "rdfs:comment", "comment", "#text"})
@@ -211,19 +212,29 @@ class _Writer:
 
     def _sensor_extensions(self, elements: list[Any]) -> str:
         written = []
-        for element in sorted(elements, key=self._raw_order):
+        for element in sorted(elements, key=self._order):
             metadata = self._user(element.get("sensorMetadata", {}), known=frozenset(_METADATA))
             inner = "sensorMetadata" + metadata if metadata else ""
-            for report in sorted(element.get("sensorReport", []), key=self._raw_order):
+            for report in sorted(element.get("sensorReport", []), key=self._order):
                 said = self._user(report, known=_UNHASHED_OF_REPORTS)
                 inner += "sensorReport" + said if said else ""
             inner += self._user(element, known={"sensorMetadata", "sensorReport"})
             written.append("sensorElement" + inner if inner else "")
         return "".join(written)
 
-    def _raw_order(self, element: Mapping[str, Any]) -> str:
-        # Siblings with extensions stand in an order that does not depend on the document's.
-        return self._user(element)
+    def _order(self, part: Mapping[str, Any]) -> str:
+        # Siblings with extensions stand in an order that depends neither on the document's nor on how it writes words,
+        # times and numbers.
+        return "".join(
+            sorted(text for key, value in part.items() if key not in _COMMENTS for text in self._ordered(key, value))
+        )
+
+    def _ordered(self, key: str, value: Any) -> list[str]:
+        if key in ("sensorMetadata", "sensorReport"):
+            return [key + self._order(each) for each in (value if isinstance(value, list) else [value])]
+        if key in _OF_SENSORS:
+            return [self._report_value(key, value)]
+        return self._extension(self._key(key), value)
 
     def _user(self, mapping: Mapping[str, Any], known: frozenset[str] | set[str] = frozenset()) -> str:
         """The keys of `mapping` that are not known, with what they hold, sorted."""

@@ -77,6 +77,23 @@ def test_the_forms_of_one_thing_have_one_hash() -> None:
     assert event_hash(written_out, PREFIXES) == event_hash(events.RECEIVING, PREFIXES)
 
 
+def test_how_words_and_times_are_written_puts_no_sensors_in_another_order() -> None:
+    def sensed(*, form: int) -> dict[str, Any]:
+        one, other = ("2026-03-01T04:00:00Z", "2026-03-01T05:30:00+01:00") if form else ("2026-03-01T05:00:00+01:00",
+                                                                                       "2026-03-01T04:30:00.0Z")  # fmt: skip
+        mass, angle = ("gs1:Mass", "Angle") if form else ("Mass", "https://ref.gs1.org/voc/Angle")
+        reports = [{"type": mass, "value": 5, "example:q": "b"}, {"type": angle, "value": 5.0, "example:q": "a"}]
+        return {
+            **events.SHIPPING,
+            "sensorElementList": [
+                {"sensorMetadata": {"time": one, "example:m": "b"}, "sensorReport": reports},
+                {"sensorMetadata": {"time": other, "example:m": "a"}, "sensorReport": reports[::-1]},
+            ],
+        }
+
+    assert event_hash(sensed(form=0), PREFIXES) == event_hash(sensed(form=1), PREFIXES)
+
+
 @given(st.sampled_from(["action", "bizStep", "disposition", "epcList", "eventTimeZoneOffset", "readPoint"]))
 def test_what_is_left_out_changes_it(field: str) -> None:
     event = {key: value for key, value in events.SHIPPING.items() if key != field}
