@@ -41,8 +41,16 @@ _BY_DISPOSITION: Final = {
 }
 # Our own steps are the kinds themselves; two of them are no observation of a parcel.
 _OWN_STEPS: Final = {kind.lower(): kind for kind in KINDS if kind not in ("OTHER", "VOID")}
-_CONTAINERS: Final = frozenset({"uld", "s9", "grai"})
-_PARCELS: Final = frozenset({"s10", "sscc"})
+# An SSCC is a parcel, or a logistic unit that holds others, or first the one and then the other: nobody can tell by its
+# number, so it is told of both.
+_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "s10": ("parcel",),
+    "sscc": ("parcel", "container"),
+    "uld": ("container",),
+    "s9": ("container",),
+    "grai": ("container",),
+    "giai": ("container",),
+}
 _PARCEL: Final = "urn:parcels:parcel:"
 _CONTAINER: Final = "urn:parcels:container:"
 _PLACE: Final = "urn:parcels:place:"
@@ -74,17 +82,16 @@ def map_event(
     return _Mapper(event, event_id, prefixes, record_time, device_id).mapped()
 
 
-def object_of(uri: str) -> tuple[str, str]:
-    """What an EPC is to the hub: "parcel", "container" or "", and its one identifier."""
+def object_of(uri: str) -> tuple[tuple[str, ...], str]:
+    """What an EPC is to the hub, of "parcel" and "container" none, one or both; and its one identifier."""
     if uri.startswith(_PARCEL):
-        return "parcel", unquote(uri.removeprefix(_PARCEL))
+        return ("parcel",), unquote(uri.removeprefix(_PARCEL))
     if uri.startswith(_CONTAINER):
-        return "container", unquote(uri.removeprefix(_CONTAINER))
+        return ("container",), unquote(uri.removeprefix(_CONTAINER))
     found = identify(uri)
     if not found.valid or found.canonical is None:
-        return "", uri
-    role = "container" if found.scheme in _CONTAINERS else "parcel" if found.scheme in _PARCELS else ""
-    return role, found.canonical
+        return (), uri
+    return _ROLES.get(found.scheme, ()), found.canonical
 
 
 def places_of(event: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -149,10 +156,10 @@ class _Mapper:
         container = object_of(parent)[1] if isinstance(parent, str) else self._said("container_id")
         scans: list[dict[str, Any]] = []
         containers: list[dict[str, Any]] = []
-        for role, identifier in map(object_of, event.get("epcList", [])):
-            if role == "parcel" and _fits(identifier, PARCEL_ID_BYTES):
+        for roles, identifier in map(object_of, event.get("epcList", [])):
+            if "parcel" in roles and _fits(identifier, PARCEL_ID_BYTES):
                 scans.append(self._scan(identifier, kind, container))
-            elif role == "container":
+            if "container" in roles:
                 containers += self._seen(identifier, kind, container)
         return Mapped(tuple(scans), tuple(containers))
 
@@ -174,8 +181,9 @@ class _Mapper:
             return
         children = [
             (role, each)
-            for role, each in listed
-            if role and _fits(each, PARCEL_ID_BYTES if role == "parcel" else CONTAINER_ID_BYTES)
+            for roles, each in listed
+            for role in roles
+            if _fits(each, PARCEL_ID_BYTES if role == "parcel" else CONTAINER_ID_BYTES)
         ]
         if action == "DELETE" and not listed and not event.get("childQuantityList"):
             yield from self._event_of(container, "UNPACKED", self._id)

@@ -282,11 +282,13 @@ class Container:
         if event.kind == "PACKED" and event.lists:
             named = [each for each in self.events if each.kind == "PACKED"]
             if sum(each.named for each in (*named, event)) > CHILDREN_PER_CONTAINER:
-                after = (
-                    {*self.inside_at(event.order, containers=which), *event.children(containers=which)}
+                # A child may be a parcel and a container; it is one thing that takes room.
+                after = {
+                    child
                     for which in (True, False)
-                )
-                if sum(map(len, after)) > CHILDREN_PER_CONTAINER:
+                    for child in (*self.inside_at(event.order, containers=which), *event.children(containers=which))
+                }
+                if len(after) > CHILDREN_PER_CONTAINER:
                     raise Full
 
     # What it went through itself

@@ -64,6 +64,13 @@ class _Happening(NamedTuple):
         return self.cause.time, _RANK[self.cause.kind], self.cause.rank
 
 
+class _Inside(NamedTuple):
+    """What is in a container, in the order in which it was put in; the same thing may be a parcel and a container."""
+
+    parcels: dict[Any, None]
+    containers: dict[Any, None]
+
+
 def handed_on(events: Iterable[Event]) -> Iterator[Handed]:
     """All that the children of all containers get; `events` are all distinct and of a whole log."""
     own: defaultdict[Hashable, list[Event]] = defaultdict(list)
@@ -102,7 +109,7 @@ def _of_container(container: Hashable, own: list[Event], received: list[Handed])
     scans = [each for each in [*story, *_counting(story, handed)] if each.cause.kind not in _PACKS]
     happenings = sorted([*aggregations, *scans], key=lambda each: each.order)
     revised = any(each.void is not None for each in aggregations)
-    inside: dict[Any, bool] = {}
+    inside = _Inside({}, {})
     for happening in happenings:
         if happening.void is None:
             parcels, containers = _reached(happening, inside)
@@ -113,8 +120,10 @@ def _of_container(container: Hashable, own: list[Event], received: list[Handed])
             parcels, containers = [], []
         # As it was known then, what is now known to be wrong included.
         more = _reached(happening, _known_then(happenings, happening))
-        seen = {*parcels, *containers}
-        more_parcels, more_containers = ([each for each in part if each not in seen] for part in more)
+        more_parcels, more_containers = (
+            [each for each in part if each not in seen]
+            for part, seen in zip(more, (set(parcels), set(containers)), strict=True)
+        )
         if more_parcels or more_containers:
             void = happening.void
             yield Handed(happening.cause, happening.path, more_parcels, more_containers, void, must=False)
@@ -154,26 +163,26 @@ def _judged(told: Sequence[tuple[Any, bool, _Happening]], *, as_first_said: bool
     return [not each and not record.voided for each, record in zip(aside, records, strict=True)]
 
 
-def _reached(happening: _Happening, inside: dict[Any, bool]) -> tuple[list[Any], list[Any]]:
-    """Whom a happening is handed to, by what is `inside` (child -> is it a parcel?), which it changes."""
+def _reached(happening: _Happening, inside: _Inside) -> tuple[list[Any], list[Any]]:
+    """Whom a happening is handed to, parcels and containers, by what is `inside`, which it changes."""
     event = happening.cause
     if len(happening.path) == 1 and event.parent is None and event.kind in _PACKS and not event.empties:
-        parcels, containers = list(event.parcels), list(event.containers)
-        if event.kind == "PACKED":
-            inside |= dict.fromkeys(parcels, True) | dict.fromkeys(containers, False)
-        else:
-            for child in (*parcels, *containers):
-                inside.pop(child, None)
-        return parcels, containers
-    reached = list(inside) if all(inside.values()) else [child for child, is_parcel in inside.items() if is_parcel]
-    others = [] if len(reached) == len(inside) else [child for child, is_parcel in inside.items() if not is_parcel]
+        for among, named in zip(inside, (event.parcels, event.containers), strict=True):
+            if event.kind == "PACKED":
+                among |= dict.fromkeys(named)
+            else:
+                for child in named:
+                    among.pop(child, None)
+        return list(event.parcels), list(event.containers)
+    reached = list(inside.parcels), list(inside.containers)
     if len(happening.path) == 1 and event.empties:
-        inside.clear()
-    return reached, others
+        inside.parcels.clear()
+        inside.containers.clear()
+    return reached
 
 
-def _known_then(happenings: Sequence[_Happening], now: _Happening) -> dict[Any, bool]:
-    inside: dict[Any, bool] = {}
+def _known_then(happenings: Sequence[_Happening], now: _Happening) -> _Inside:
+    inside = _Inside({}, {})
     for each in happenings:
         if each is now:
             break

@@ -55,6 +55,24 @@ class Read(NamedTuple):
     reason: Reason = Reason.OK
 
 
+class Member(NamedTuple):
+    """What is kept of a child: is it a container, and the identities of the events that name it, one by one."""
+
+    child: bytes
+    is_container: bool
+    marks: bytes
+
+    @property
+    def key(self) -> bytes:
+        """What stands behind the container_id and a NUL byte; the same id may be that of a parcel and a container."""
+        return key_of(self.child, is_container=self.is_container)
+
+
+def key_of(child: bytes, *, is_container: bool) -> bytes:
+    """What a child's key in container.state ends with."""
+    return child + b"\0" if is_container else child
+
+
 class ContainerEvents:
     """Decoder of hub.containers."""
 
@@ -232,20 +250,20 @@ class Memberships:
         self._layout = Layout.of(schema)
         self._decoder = Decoder(self._layout, [schema], writers, limit=_STATE_BYTES)
 
-    def encoded(self, container_id: bytes, children: Sequence[tuple[bytes, bool, bytes]]) -> RecordBlock:
-        """Records of children of a container: (child_id, is it a container, identities of the events one by one)."""
+    def encoded(self, container_id: bytes, children: Sequence[Member]) -> RecordBlock:
+        """Records of children of a container."""
         count = len(children)
-        keys = [container_id + b"\0" + child for child, _, _ in children]
+        keys = [container_id + b"\0" + child.key for child in children]
         key_ends = np.zeros(count + 1, np.int64)
         np.cumsum([len(key) for key in keys], out=key_ends[1:])
         text = np.frombuffer(b"".join(keys), np.uint8)
-        marks = b"".join(each for _, _, each in children)
-        counts = np.array([len(each) // 16 for _, _, each in children], np.int32)
+        marks = b"".join(each.marks for each in children)
+        counts = np.array([len(each.marks) // 16 for each in children], np.int32)
         values, lengths = np.zeros((4, count), np.int64), np.zeros((4, count), np.int32)
         for name, value, length in (
             ("container_id", key_ends[:-1], len(container_id)),
-            ("child_id", key_ends[:-1] + (len(container_id) + 1), np.diff(key_ends) - (len(container_id) + 1)),
-            ("is_container", np.array([which for _, which, _ in children], np.int64), 0),
+            ("child_id", key_ends[:-1] + (len(container_id) + 1), np.array([len(each.child) for each in children])),
+            ("is_container", np.array([each.is_container for each in children], np.int64), 0),
             ("marks", np.cumsum(counts, dtype=np.int64) - counts, counts),
         ):
             values[self._place(name)], lengths[self._place(name)] = value, length
@@ -255,8 +273,8 @@ class Memberships:
 
     def decoded(
         self, values: Sequence[bytes], unreadable: Callable[[str], Exception]
-    ) -> Iterator[tuple[bytes, bytes, bool, bytes]]:
-        """Of each record: container_id, child_id, is it a container, identities of the events.
+    ) -> Iterator[tuple[bytes, Member]]:
+        """Of each record the container_id, and the child.
 
         Args:
             values: of the records.
@@ -276,7 +294,7 @@ class Memberships:
             own[which].tolist(), own[marks].tolist(), sizes[marks].tolist(), strict=True,
         ):  # fmt: skip
             identities = b"".join(text[place : place + 16] for place in items[first : first + count])
-            yield text[at : at + size], text[at_child : at_child + size_child], bool(is_container), identities
+            yield text[at : at + size], Member(text[at_child : at_child + size_child], bool(is_container), identities)
 
 
 @cache

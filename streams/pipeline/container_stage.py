@@ -17,10 +17,10 @@ from streams.domain.happenings import InTwo
 from streams.domain.in_two import Claims
 from streams.domain.reasons import Reason
 from streams.errors import StreamsError
-from streams.pipeline.container_codecs import Read, container_events, container_states, memberships
+from streams.pipeline.container_codecs import Member, Read, container_events, container_states, memberships
 from streams.pipeline.container_outputs import outputs_of
 from streams.pipeline.fan_outs import PORTION, FanOuts
-from streams.pipeline.members import Ahead, Member, Retiring, keys_of, members_of, name_children
+from streams.pipeline.members import Ahead, Retiring, keys_of, members_of, name_children
 from streams.pipeline.plain_decoder import Undecodable
 from streams.pipeline.position import LeftToDo, Position
 from streams.pipeline.record_block import RecordBlock
@@ -77,8 +77,8 @@ class ContainerStage:
         # Partitions of hub.scans that got something since the last Tick.
         self._unticked = set[int]()
         self._step = 0
-        # While restoring: container -> child -> is it a container, and identities of the events that name it.
-        self._members: dict[bytes, dict[bytes, tuple[bool, bytes]]] = {}
+        # While restoring: container -> end of the key -> child.
+        self._members: dict[bytes, dict[bytes, Member]] = {}
 
     @property
     def pending(self) -> bool:
@@ -260,13 +260,14 @@ class ContainerStage:
         Raises:
             StreamsError: one of them cannot be read; nobody but the worker writes there, so nothing is guessed.
         """
-        children = list[bytes]()
+        keys, children = list[bytes](), list[bytes]()
         for key, value in records.items():
             name, between, child = key.partition(b"\0")
             if between:
                 if value is None:
                     self._members.get(name, {}).pop(child, None)
                 else:
+                    keys.append(child)
                     children.append(value)
             elif value is None:
                 self.containers.pop(name.decode(), None)
@@ -275,18 +276,18 @@ class ContainerStage:
                     self.containers[name.decode()] = container_states().decoded(value)
                 except Undecodable as error:
                     raise self._unreadable(str(error)) from error
-        for container, child, which, marks in memberships().decoded(children, self._unreadable):
-            self._members.setdefault(container, {})[child] = (which, marks)
+        for key, (name, member) in zip(keys, memberships().decoded(children, self._unreadable), strict=True):
+            self._members.setdefault(name, {})[key] = member
 
     def restored(self, position: Position | None) -> None:
         """All records were taken: put them together, and take over what the position tells."""
         for name, members in self._members.items():
             container = self.containers.get(name.decode())
             if container is not None:
-                name_children(container, members)
+                name_children(container, members.values())
             else:
                 # It was retiring, or the first event of it was being written.
-                self._retiring.add(name.decode(), [name + b"\0" + child for child in members])
+                self._retiring.add(name.decode(), [name + b"\0" + key for key in members])
         self._members = {}
         if position is not None:
             self.hub_time, self._step = position.hub_time, position.step

@@ -6,21 +6,12 @@ writes them again. A container that retires goes first and its children after it
 worker finds when it starts, it takes away.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
 
 from streams.domain.containers import Container, Event
-from streams.pipeline.container_codecs import Read
-
-
-class Member(NamedTuple):
-    """What is kept of a child: is it a container, and the identities of the events that name it, one by one."""
-
-    child: bytes
-    is_container: bool
-    marks: bytes
+from streams.pipeline.container_codecs import Member, Read, key_of
 
 
 @dataclass(slots=True)
@@ -89,15 +80,15 @@ def keys_of(container: Container) -> Iterator[bytes]:
     """The keys of all that is kept of a container, its own first."""
     own = container.container_id.encode()
     yield own
-    for among in container.members():
+    for which, among in zip((True, False), container.members(), strict=True):
         for child in among:
-            yield own + b"\0" + child
+            yield own + b"\0" + key_of(child, is_container=which)
 
 
-def name_children(container: Container, members: Mapping[bytes, tuple[bool, bytes]]) -> None:
-    """Give the events of a container the children that name them; child -> is it a container, and its marks."""
+def name_children(container: Container, members: Iterable[Member]) -> None:
+    """Give the events of a container the children that name them."""
     named: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
-    for child, (which, marks) in members.items():
+    for child, which, marks in members:
         for at in range(0, len(marks), 16):
             named.setdefault(marks[at : at + 16], ([], []))[0 if which else 1].append(child)
     for identity, (containers, parcels) in named.items():

@@ -140,8 +140,8 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
         name=CONTAINER_STATE,
         purpose="The events of every container until it retires, its children one by one, and in each partition how "
         "far hub.containers has been folded into it.",
-        key="container_id; with a NUL byte and child_id for a child; a NUL byte and the word position for the position "
-        "record",
+        key="container_id; with a NUL byte and child_id for a child, and one more behind it for a child that is "
+        "a container; a NUL byte and the word position for the position record",
         schemas=("ContainerState", "Membership", "Position"),
         cleanup="compact",
         retention_ms=None,

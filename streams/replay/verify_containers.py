@@ -26,6 +26,14 @@ _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 _SAID: Final = ("kind", "event_time", "site", "station", "lane", "utc_offset_minutes")
 
 
+class _Id(NamedTuple):
+    """What an inferred record is known by: the same event_id is one of a parcel and one of a container."""
+
+    # "parcel" or "container": what the child is that it was written for.
+    role: str
+    event_id: str
+
+
 class _Inferred(NamedTuple):
     """A record that was written for a child."""
 
@@ -42,10 +50,10 @@ class Containers:
         self._report = report
         # Events that somebody made, by (container, identity).
         self._own: dict[tuple[str, bytes], Mapping[str, Any]] = {}
-        # Ids of inferred records: how often each is there, and which are taken back.
-        self._there: Counter[str] = Counter()
-        self._back: set[str] = set()
-        self._inferred: dict[str, _Inferred] = {}
+        # Inferred records: how often each is there, and which are taken back.
+        self._there: Counter[_Id] = Counter()
+        self._back: set[_Id] = set()
+        self._inferred: dict[_Id, _Inferred] = {}
         # (container, root) -> ids of the events that it got of it.
         self._got: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         # Partition of hub.scans -> offset of the last inferred record; offsets and hub times of its ticks.
@@ -65,7 +73,7 @@ class Containers:
             if event["inferred_from"] is None and not _is_inferred(event["voids"]):
                 self._own.setdefault((event["container_id"], _identity(event)), event)
                 continue
-            self._take(event, event["container_id"], event["parent_id"])
+            self._take("container", event, event["container_id"], event["parent_id"])
             if event["kind"] != "VOID":
                 self._got[event["container_id"], event["inferred_from"]][event["event_id"]] = None
 
@@ -80,7 +88,7 @@ class Containers:
                 except Undecodable:
                     continue
                 if scan["inferred_from"] is not None or _is_inferred(scan["voids"]):
-                    self._take(scan, scan["parcel_id"], scan["container_id"])
+                    self._take("parcel", scan, scan["parcel_id"], scan["container_id"])
                     self._last[partition] = offset
 
     def unsettled(self, hub_time: int) -> list[int]:
@@ -99,9 +107,9 @@ class Containers:
         roots = {(container, event["event_id"]): event for (container, _), event in self._own.items()
                  if event["kind"] != "VOID"}  # fmt: skip
         by_id = {event_id: event for (_, event_id), event in roots.items()}
-        for event_id, found in self._inferred.items():
-            if (wrong := self._wrong(event_id, found, by_id, roots, named)) is not None:
-                self._report.wrong_inferred.append(Difference(found.child, event_id, *wrong))
+        for name, found in self._inferred.items():
+            if (wrong := self._wrong(name, found, by_id, roots, named)) is not None:
+                self._report.wrong_inferred.append(Difference(found.child, name.event_id, *wrong))
 
     def _told_of_must(self) -> dict[str, set[str]]:
         """Compare with what must be there; container -> children that were ever named."""
@@ -113,29 +121,33 @@ class Containers:
             if not handed.must:
                 continue
             root = str(handed.cause.event_id)
-            causes = [root] if len(handed.path) == 1 else self._live(self._got[container, root])
-            for child in (*handed.parcels, *handed.containers):
-                live = self._live(each for cause in causes for each in self._ids(cause, child))
+            got = [_Id("container", each) for each in self._got[container, root]]
+            causes = [root] if len(handed.path) == 1 else [each.event_id for each in self._live(got)]
+            children = [("parcel", each) for each in handed.parcels] + [
+                ("container", each) for each in handed.containers
+            ]
+            for role, child in children:
+                live = self._live(each for cause in causes for each in self._ids(role, cause, child))
                 if len(live) != 1:
                     what = f"{handed.cause.kind} of {' in '.join(map(str, reversed(handed.path)))}, from {root}"
                     self._report.missing_inferred.append(Difference(str(child), what, "one record", len(live)))
         return named
 
-    def _ids(self, cause: str, child: str) -> list[str]:
+    def _ids(self, role: str, cause: str, child: str) -> list[_Id]:
         """The ids under which it was told, again after each time that it was taken back."""
-        found: list[str] = []
+        found: list[_Id] = []
         for generation in count():
-            event_id = inferred_id(cause, child, generation)
-            if event_id not in self._there:
+            name = _Id(role, inferred_id(cause, child, generation))
+            if name not in self._there:
                 return found
-            found.append(event_id)
+            found.append(name)
         raise AssertionError
 
-    def _live(self, ids: Iterable[str]) -> list[str]:
-        return [event_id for event_id in ids if event_id not in self._back]
+    def _live(self, ids: Iterable[_Id]) -> list[_Id]:
+        return [name for name in ids if name not in self._back]
 
     def _wrong(
-        self, event_id: str, found: _Inferred, by_id: Mapping[str, Mapping[str, Any]],
+        self, name: _Id, found: _Inferred, by_id: Mapping[str, Mapping[str, Any]],
         roots: Mapping[tuple[str, str], Mapping[str, Any]], named: Mapping[str, set[str]],
     ) -> tuple[Any, Any] | None:  # fmt: skip
         """What is wrong with an inferred record: what it must be, and what it is."""
@@ -144,7 +156,7 @@ class Containers:
             return "an event of a container", f"nobody said {found.root}"
         direct = [found.root] if (found.container, found.root) in roots else []
         causes = [*direct, *self._got[found.container, found.root]]
-        if not any(event_id in self._ids(cause, found.child) for cause in causes):
+        if not any(name in self._ids(name.role, cause, found.child) for cause in causes):
             return "the id that follows from its cause", f"one that does not follow from {found.root}"
         if found.said != tuple(root[name] for name in _SAID):
             return "as in the event that it follows from", f"{found.said}"
@@ -152,14 +164,14 @@ class Containers:
             return f"a child of {found.container}", "never put into it"
         return None
 
-    def _take(self, record: Mapping[str, Any], child: str, container: str | None) -> None:
+    def _take(self, role: str, record: Mapping[str, Any], child: str, container: str | None) -> None:
         if record["kind"] == "VOID":
-            self._back.add(record["voids"])
+            self._back.add(_Id(role, record["voids"]))
             return
-        event_id = record["event_id"]
-        self._there[event_id] += 1
-        said = tuple(record[name] for name in _SAID)
-        self._inferred[event_id] = _Inferred(child, container or "", record["inferred_from"], said)
+        name = _Id(role, record["event_id"])
+        self._there[name] += 1
+        said = tuple(record[field] for field in _SAID)
+        self._inferred[name] = _Inferred(child, container or "", record["inferred_from"], said)
 
 
 def container_positions(records: Iterable[Record]) -> tuple[dict[int, int], dict[int, int]]:

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from streams.pipeline.settings import Settings
+from tests.capture.documents import document
 from tests.conftest import Cli
 
 
@@ -61,3 +64,50 @@ def test_a_day_through_the_gateway_and_once_more_from_its_spool(
     parcels("run", "--until-idle", "2", check=True)
     verified = parcels("verify", truth)
     assert verified.returncode == 0, verified.stdout
+
+
+def test_what_is_in_a_pallet_or_a_truck_goes_where_that_is_scanned(
+    settings: Settings, parcels: Cli, tmp_path: Path
+) -> None:
+    """A logistic unit is a parcel and holds some; it is scanned by its own number, or the ULD around it is."""
+    place = {"eventTimeZoneOffset": "+00:00", "readPoint": {"id": "urn:parcels:place:LGG:S1"}}
+    pallet, truck, uld = (
+        "urn:epc:id:sscc:0614141.1234567890",
+        "urn:epc:id:giai:4000001.T1",
+        "urn:parcels:uld:AKE12345XX",
+    )
+
+    def packed(hour: int, parent: str, *children: str) -> dict[str, object]:
+        time = f"2026-03-01T{hour:02}:00:00Z"
+        said = {"type": "AggregationEvent", "action": "ADD", "bizStep": "packing", "parentID": parent}
+        return {**said, **place, "eventTime": time, "childEPCs": list(children)}
+
+    def seen(hour: int, epc: str, step: str) -> dict[str, object]:
+        time = f"2026-03-01T{hour:02}:00:00Z"
+        said = {"type": "ObjectEvent", "action": "OBSERVE", "bizStep": step, "epcList": [epc]}
+        return {**said, **place, "eventTime": time}
+
+    def kinds(parcel: str) -> list[str]:
+        shown = json.loads(parcels("show", parcel, "--json", check=True).stdout)
+        return [each["kind"] for each in shown["scans"]]
+
+    parcels("topics", "apply", "--partitions", "2", check=True)
+    first = [
+        packed(1, pallet, "urn:parcels:parcel:LP1"),
+        packed(2, uld, "https://id.gs1.org/00/106141412345678908"),
+        seen(3, uld, "arriving"),
+        packed(1, truck, "urn:parcels:parcel:LP2"),
+        seen(2, truck, "departing"),
+    ]
+    then = [seen(4, pallet, "unloading"), seen(5, "https://id.gs1.org/00/106141412345678908", "loading")]
+    for events, stages in ((first, 1), (then, 2)):
+        with gateway(settings, tmp_path / f"gateway{stages}") as address:
+            said = httpx.post(f"{address}/capture", json=document(*events))
+            assert said.status_code == 202
+            job = httpx.get(address + said.headers["location"]).json()
+            assert (job["success"], job["errors"]) == (True, []), job
+        # The second time everything is restored from the topics.
+        parcels("run", "--until-idle", "2", check=True)
+    assert kinds("LP1") == ["PACKED", "ARRIVED", "UNLOADED", "LOADED"]
+    assert kinds("LP2") == ["PACKED", "DISPATCHED"]
+    assert kinds("https://id.gs1.org/00/106141412345678908") == ["PACKED", "ARRIVED", "UNLOADED", "LOADED"]

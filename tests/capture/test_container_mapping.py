@@ -12,6 +12,8 @@ from tests.capture.gateways import Running, running
 
 BAG, ULD = "urn:parcels:container:BAG-1", "urn:parcels:uld:AKE12345XX"
 ONE, OTHER = "urn:parcels:s10:RB123456785GB", "urn:parcels:parcel:LP17"
+PALLET, PALLET_ID = "urn:epc:id:sscc:0614141.1234567890", "https://id.gs1.org/00/106141412345678908"
+TRUCK, TRUCK_ID = "urn:epc:id:giai:4000001.TRUCK1", "https://id.gs1.org/8004/4000001TRUCK1"
 PLACE = {"readPoint": {"id": "urn:parcels:place:LGG:PCK-01"}}
 WRONG = {"errorDeclaration": {"declarationTime": "2026-03-01T09:00:00Z"}}
 
@@ -58,6 +60,15 @@ class TestAnAggregation:
             ("BAG-1", "LOADED", {}),
         ]
 
+    def test_names_a_logistic_unit_as_the_parcel_and_as_the_container_that_it_may_be(self, type_):
+        said = told(type_, action="ADD", parentID=ULD, childEPCs=[PALLET, TRUCK, ONE], bizStep="loading")
+        assert said == [
+            ("AKE12345XX", "PACKED", {"parcels": [PALLET_ID, "RB123456785GB"], "containers": [PALLET_ID, TRUCK_ID]}),
+            (PALLET_ID, "LOADED", {}),
+            (TRUCK_ID, "LOADED", {}),
+        ]
+        assert told(type_, action="ADD", parentID=PALLET, childEPCs=[ONE])[0][0] == PALLET_ID
+
     def test_that_is_observed_is_a_scan_of_the_parent(self, type_):
         said = told(type_, action="OBSERVE", parentID=ULD, childEPCs=[BAG], bizStep="arriving")
         assert said == [("AKE12345XX", "ARRIVED", {})]
@@ -85,6 +96,16 @@ class TestAnObject:
         made = mapped("ObjectEvent", action="OBSERVE", epcList=[ULD, ONE], bizStep="unloading")
         assert [(each["container_id"], each["kind"]) for each in made.containers] == [("AKE12345XX", "UNLOADED")]
         assert [(each["parcel_id"], each["kind"]) for each in made.scans] == [("RB123456785GB", "UNLOADED")]
+
+    def test_that_may_hold_others_is_scanned_for_them_too(self):
+        made = mapped("ObjectEvent", action="OBSERVE", epcList=[PALLET, TRUCK], bizStep="departing")
+        assert [(each["container_id"], each["kind"]) for each in made.containers] == [
+            (PALLET_ID, "DISPATCHED"),
+            (TRUCK_ID, "DISPATCHED"),
+        ]
+        assert [(each["parcel_id"], each["kind"]) for each in made.scans] == [(PALLET_ID, "DISPATCHED")]
+        made = mapped("ObjectEvent", action="OBSERVE", epcList=[PALLET], bizStep="departing", **WRONG)
+        assert [each["kind"] for each in (*made.scans, *made.containers)] == ["VOID", "VOID"]
 
     def test_is_put_into_what_its_extension_names(self):
         into = {"urn:parcels:voc:container_id": "AKE12345XX"}

@@ -79,8 +79,8 @@ def test_the_forms_of_one_thing_have_one_hash() -> None:
 
 def test_how_words_and_times_are_written_puts_no_sensors_in_another_order() -> None:
     def sensed(*, form: int) -> dict[str, Any]:
-        one, other = ("2026-03-01T04:00:00Z", "2026-03-01T05:30:00+01:00") if form else ("2026-03-01T05:00:00+01:00",
-                                                                                       "2026-03-01T04:30:00.0Z")  # fmt: skip
+        one = "2026-03-01T04:00:00Z" if form else "2026-03-01T05:00:00+01:00"
+        other = "2026-03-01T05:30:00+01:00" if form else "2026-03-01T04:30:00.0Z"
         mass, angle = ("gs1:Mass", "Angle") if form else ("Mass", "https://ref.gs1.org/voc/Angle")
         reports = [{"type": mass, "value": 5, "example:q": "b"}, {"type": angle, "value": 5.0, "example:q": "a"}]
         return {

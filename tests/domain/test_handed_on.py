@@ -75,6 +75,18 @@ def test_what_was_handed_on_before_a_packing_was_declared_wrong_may_be_there():
     assert back["X", "a", ("ULD", "BAG")] == "v"
 
 
+def test_what_is_a_parcel_and_a_container_hears_as_both_and_what_is_in_it_hears_too():
+    packed = event("u", "ULD", "PACKED", 20, parcels=["BAG"], containers=["BAG"])
+    handed = [each for each in handed_on([BAG, packed, ARRIVED]) if each.cause.event_id == "a"]
+    assert [(each.path, each.parcels, each.containers) for each in handed] == [
+        (("ULD",), ["BAG"], ["BAG"]),
+        (("ULD", "BAG"), ["X", "Y"], []),
+    ]
+    out = event("r", "ULD", "UNPACKED", 25, parcels=["BAG"])
+    handed = [each for each in handed_on([BAG, packed, out, ARRIVED]) if each.cause.event_id == "a"]
+    assert (handed[0].parcels, handed[0].containers) == ([], ["BAG"])
+
+
 def test_containers_in_a_circle_are_left_out():
     one = event("1", "A", "PACKED", 1, containers=["B"])
     other = event("2", "B", "PACKED", 2, containers=["A"], parcels=["X"])

@@ -13,10 +13,13 @@ from streams.pipeline.record_lines import Reader
 from streams.pipeline.topics import CONTAINER_STATE, CONTAINERS, SCANS, partition_of
 
 START = 1_772_355_600_000
-PARCELS = [f"P{n}" for n in range(5)]
+_ONES = [f"P{n}" for n in range(5)]
+# S1 is a parcel, and a container of others.
+PARCELS = [*_ONES, "S1"]
 # What may be put into what.
-CHILDREN = {"B1": PARCELS, "B2": PARCELS, "U1": ["B1", "B2", "P0"], "U2": ["B1", "B2"], "T1": ["U1", "U2"]}
-TOP_DOWN = ("T1", "U1", "U2", "B1", "B2")
+CHILDREN = {"B1": _ONES, "B2": _ONES, "S1": _ONES[2:], "U1": ["B1", "B2", "P0", "S1"], "U2": ["B1", "B2", "S1"],
+            "T1": ["U1", "U2"]}  # fmt: skip
+TOP_DOWN = ("T1", "U1", "U2", "B1", "B2", "S1")
 SITES = ("LGG", "LGG", "LGG", "LUX")
 OWN = ("ARRIVED", "UNLOADED", "INDUCTED", "SORTED", "LOADED", "DISPATCHED", "CUSTOMS_HELD", "CUSTOMS_RELEASED",
        "DAMAGED", "DELIVERED")  # fmt: skip
@@ -63,7 +66,7 @@ def history(seed, size):
 
 
 def _named(children):
-    return {"parcels": [c for c in children if c in PARCELS], "containers": [c for c in children if c not in PARCELS]}
+    return {"parcels": [c for c in children if c in PARCELS], "containers": [c for c in children if c in CHILDREN]}
 
 
 class Model:

@@ -235,3 +235,32 @@ def test_lines_of_files_are_events():
     line = Reader()({"type": "container", "event_id": "e", "container_id": "A", "kind": "PACKED", "parcels": ["P"],
                      "event_time": START, "site": "LGG", "station": "X"})  # fmt: skip
     assert [key for key, _ in Alone().run([line.value]).scans] == ["P"]
+
+
+def test_a_child_that_is_a_parcel_and_a_container_hears_as_both_after_a_restart_too():
+    """A pallet with a number of its own, in a ULD: first named as a container only, then as a parcel as well."""
+    hub = Alone().run([
+        event("S", "PACKED", parcels=["P"]), event("U", "PACKED", containers=["S"]),
+        event("U", "PACKED", 1, parcels=["S", "Q"], containers=["S"]),
+    ])  # fmt: skip
+    for again in (hub, hub.restarted()):
+        again.scans.clear()
+        again.run([event("U", "ARRIVED", 2)])
+        said = [(key, Decoder("Scan")(value)["container_id"]) for key, value in again.scans]
+        assert sorted(said) == [("P", "S"), ("Q", "U"), ("S", "U")]
+    # When it retires, nothing of it is left.
+    later = hub.restarted()
+    later.run([tick(START), tick(START + 40 * DAY)])
+    assert later.stage.containers == {}
+    assert not any(later.kept.values())
+
+
+def test_a_parcel_that_might_be_a_container_and_never_is_costs_its_own_events_only():
+    hub = Alone().run([tick(START), event("U", "PACKED", parcels=["S"], containers=["S"]), event("U", "ARRIVED", 1)])
+    hub.run([event("S", "LOADED", 2), event("S", "DISPATCHED", 3)])
+    assert [key for key, _ in hub.scans if key] == ["S", "S"]
+    assert (hub.refused, hub.in_two) == ([], [])
+    assert [each.kind for each in hub.stage.containers["S"].events] == ["PACKED", "ARRIVED", "LOADED", "DISPATCHED"]
+    hub.run([tick(START + 40 * DAY)])
+    assert hub.stage.containers == {}
+    assert not any(hub.kept.values())

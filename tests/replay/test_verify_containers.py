@@ -70,6 +70,23 @@ def test_logs_that_are_right_have_no_differences(logs):
     assert (report.inferred, report.repeated_inferred, report.unsettled) == (4, 0, [])
 
 
+@pytest.mark.parametrize("missing", ["neither", "scan", "event"])
+def test_what_is_a_parcel_and_a_container_must_have_heard_as_both(logs, missing):
+    logs.containers[1]["parcels"] = ["BAG"]
+    logs.scans += [
+        scan(logs.containers[3]["event_id"], "BAG", "PACKED", NINE + 1, "ULD", "u"),
+        scan(logs.containers[4]["event_id"], "BAG", "ARRIVED", NINE + 2, "ULD", "a"),
+    ]
+    logs.ticks = [(4, NINE + 9)]
+    if missing == "scan":
+        del logs.scans[3]
+    elif missing == "event":
+        del logs.containers[3]
+    report = logs.verify()
+    assert [each.where for each in report.missing_inferred] == ([] if missing == "neither" else ["BAG"])
+    assert (report.wrong_inferred, report.repeated_inferred) == ([], 0)
+
+
 @pytest.mark.parametrize("missing", range(2))
 def test_a_scan_that_is_missing(logs, missing):
     del logs.scans[missing]
