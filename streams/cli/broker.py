@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streams.cli.options import Json
+from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
     from streams.pipeline.local_broker import LocalBroker
@@ -26,6 +27,10 @@ app = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The broker's folder.")]
+Expected = Annotated[
+    int | None,
+    typer.Option("--port", min=1, max=65535, help="Where it is expected to answer; refused when it is elsewhere."),
+]
 
 
 @app.command()
@@ -51,7 +56,7 @@ def up(
 
 
 @app.command()
-def down(data: Data, json: Json = False) -> None:
+def down(data: Data, port: Expected = None, json: Json = False) -> None:
     """Stop the broker of this folder, and nothing else; its data stays.
 
     Examples:
@@ -60,6 +65,7 @@ def down(data: Data, json: Json = False) -> None:
     from streams.pipeline.local_broker import LocalBroker
 
     node = LocalBroker(data)
+    _check(node, port)
     ran = node.down()
     if json:
         _print_status(node)
@@ -68,7 +74,7 @@ def down(data: Data, json: Json = False) -> None:
 
 
 @app.command()
-def status(data: Data, json: Json = False) -> None:
+def status(data: Data, port: Expected = None, json: Json = False) -> None:
     """Tell whether the broker of this folder runs, where, and whether it answers.
 
     Exit code 0 when it answers, 1 when it does not run, 3 when it runs and does not answer.
@@ -79,8 +85,16 @@ def status(data: Data, json: Json = False) -> None:
     """
     from streams.pipeline.local_broker import LocalBroker
 
-    code = _print_status(LocalBroker(data), as_json=json)
+    node = LocalBroker(data)
+    _check(node, port)
+    code = _print_status(node, as_json=json)
     raise typer.Exit(code)
+
+
+def _check(node: "LocalBroker", port: int | None) -> None:
+    running = node.running()
+    if port is not None and running is not None and running.port != port:
+        raise Misconfigured(f"the broker of {node.folder} runs on port {running.port}, not on {port}")
 
 
 def _print_status(node: "LocalBroker", *, as_json: bool = True) -> int:

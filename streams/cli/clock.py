@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from streams.cli.options import Bootstrap, Prefix, settings
+from streams.cli.signals import end_on_signals, stop_on_signals
 from streams.errors import Misconfigured
 
 
@@ -39,7 +40,6 @@ def clock(
 
     from streams.observe.logs import set_up
     from streams.pipeline.clock import Clock
-    from streams.pipeline.worker import stop_on_signals
 
     set_up()
     log = structlog.get_logger()
@@ -47,6 +47,7 @@ def clock(
     if at is not None:
         _tick_once(at, named, bootstrap, prefix)
         return
+    end_on_signals()
 
     def tell(what: str, figures: dict[str, object]) -> None:
         (log.warning if what == "behind" else log.info)(f"parcels.clock.{what}", **figures)

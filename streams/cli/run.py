@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from streams.cli.options import OK, Bootstrap, Json, Prefix, Promised, settings
+from streams.cli.signals import end_on_signals, stop_on_signals
 
 if TYPE_CHECKING:
     from streams.pipeline.task import Tally
@@ -59,6 +60,7 @@ def run(
       parcels run --metrics-port 9464
       parcels run --promises promises.yaml
     """
+    end_on_signals()
     import json as json_module
     import time
 
@@ -71,7 +73,7 @@ def run(
     from streams.pipeline.together import beside, run_together
     from streams.pipeline.tuning import tune
     from streams.pipeline.warm import warm
-    from streams.pipeline.worker import Options, Worker, stop_on_signals
+    from streams.pipeline.worker import Options, Worker
 
     where = settings(bootstrap, prefix)
     set_up()

@@ -5,9 +5,7 @@ fenced by the rightful one and can write nothing.
 """
 
 import contextlib
-import signal
 import time
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
@@ -471,9 +469,3 @@ class Worker:
         # It takes leave of its group, which may last while no broker answers; its partitions are let go already.
         closing = in_background(self._consumer.close)
         wait_for([closing], timeout=_LEAVE_SECONDS)
-
-
-def stop_on_signals(stop: Callable[[], None]) -> None:
-    """SIGTERM and SIGINT call `stop`."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop())

@@ -27,7 +27,7 @@ from streams.pipeline.deadletters import DeadLetter
 from streams.pipeline.plain_decoder import Decoder, Undecodable
 from streams.pipeline.topics import POSITION_KEY, partition_of
 
-TRUTH_FORMAT: Final = "parcel-streams truth 2"
+TRUTH_FORMAT: Final = "parcel-streams truth 3"
 
 # Key, value, partition, offset.
 Record = tuple[bytes | None, bytes | None, int, int]
@@ -297,14 +297,23 @@ def _standing(parcel_id: str, expected: Parcel, found: Mapping[str, str]) -> lis
 
 
 def _live(state: Parcel) -> str:
-    """SHA-256 of the identities of the records that count, in their order."""
-    live = (e["identity"] for e in state["scans"] if not e["voided"] and e["kind"] != "VOID")
-    return sha256(b"".join(live)).hexdigest()
+    """SHA-256 of the records that count, in their order."""
+    return sha256(b"".join(_entry(e) for e in state["scans"] if not e["voided"] and e["kind"] != "VOID")).hexdigest()
 
 
 def _digest(state: Parcel) -> str:
-    """SHA-256 of the identities of all records in their order, each followed by 1 where it is voided, else 0."""
-    return sha256(b"".join(e["identity"] + (b"\1" if e["voided"] else b"\0") for e in state["scans"])).hexdigest()
+    """SHA-256 of all records in their order."""
+    return sha256(b"".join(map(_entry, state["scans"]))).hexdigest()
+
+
+def _entry(entry: Mapping[str, Any]) -> bytes:
+    at = entry["at"] and [entry["at"][name] for name in ("site", "station", "lane", "reason")]
+    voids = entry["voids"] and entry["voids"].hex()
+    said = (
+        entry["identity"].hex(), entry["voided"], entry["utc_offset_minutes"], entry["inferred"], at,
+        entry["container_id"], voids, entry["plan"], entry["promised_at"],
+    )  # fmt: skip
+    return json.dumps(said, sort_keys=True).encode()
 
 
 # Fields that the truth says in a shorter way than the state.

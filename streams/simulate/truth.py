@@ -32,7 +32,7 @@ from streams.simulate.counted import Counted
 from streams.simulate.day import Counts, Scenario
 from streams.simulate.watched import Ticks, watch
 
-FORMAT: Final = "parcel-streams truth 2"
+FORMAT: Final = "parcel-streams truth 3"
 
 # Written out here, not taken from the bit sets that the worker uses.
 _STAGES: Final = frozenset(
@@ -62,6 +62,7 @@ class Said(NamedTuple):
     plan: Mapping[str, str | None] | None = None
     promised_at: int | None = None
     inferred: bool = False
+    utc_offset_minutes: int = 0
 
     def identity(self) -> bytes:
         """By which it is known."""
@@ -89,17 +90,22 @@ class Said(NamedTuple):
 def state_of(records: Iterable[Said]) -> dict[str, Any]:
     """What the state of the parcel with these records, all distinct, must be: fields as in ParcelState.
 
-    Three say it shorter: `kinds` is {kind: [first, last, count]}, `entries` is the SHA-256 of the identities of all
-    records in their order, each followed by a byte that is 1 where it is voided, and `live` that of the identities of
-    those that count.
+    Three say it shorter: `kinds` is {kind: [first, last, count]}, `entries` is the SHA-256 of all records in their
+    order, each as the JSON of [identity in hex, is it voided, utc_offset_minutes, inferred, [site, station, lane,
+    reason] or null, container_id, voids in hex, plan, promised_at] with sorted names, and `live` that of those that
+    count.
     """
     named = sorted(
         ((said.event_time, _RANK[said.kind], said.identity(), said) for said in records), key=itemgetter(0, 1, 2)
     )
     gone, inside = _containers([(identity, said) for *_, identity, said in named])
-    digest = sha256()
+    digest, live_digest = sha256(), sha256()
     for _, _, identity, said in named:
-        digest.update(identity + (b"\1" if said.kind != "VOID" and identity in gone else b"\0"))
+        voided = said.kind != "VOID" and identity in gone
+        entry = _entry(identity, said, voided=voided)
+        digest.update(entry)
+        if not voided and said.kind != "VOID":
+            live_digest.update(entry)
     live = [(identity, said) for *_, identity, said in named if said.kind != "VOID" and identity not in gone]
     kinds: dict[str, list[int]] = {}
     state: dict[str, Any] = {
@@ -114,7 +120,7 @@ def state_of(records: Iterable[Said]) -> dict[str, Any]:
         "recirculations": 0,
         "kinds": kinds,
         "entries": digest.hexdigest(),
-        "live": sha256(b"".join(identity for identity, _ in live)).hexdigest(),
+        "live": live_digest.hexdigest(),
     }
     before: str | None = None
     for identity, said in live:
@@ -147,6 +153,16 @@ def state_of(records: Iterable[Said]) -> dict[str, Any]:
     return state
 
 
+def _entry(identity: bytes, said: Said, *, voided: bool) -> bytes:
+    where = None if said.plan is not None else [said.site, said.station, said.lane, said.reason]
+    voids = None if said.voids is None else _hash(said.voids.encode()).hex()
+    entry = (
+        identity.hex(), voided, said.utc_offset_minutes, said.inferred, where, said.container_id, voids, said.plan,
+        said.promised_at,
+    )  # fmt: skip
+    return json.dumps(entry, sort_keys=True).encode()
+
+
 def _containers(named: Sequence[tuple[bytes, Said]]) -> tuple[set[bytes], dict[bytes, str | None]]:
     """Identities of the records that do not count; and of each scan that is no VOID, what the parcel is in after it."""
     voided = {_hash(said.voids.encode()) for _, said in named if said.kind == "VOID" and said.voids is not None}
@@ -165,7 +181,7 @@ class TruthFile:
     """Written while the simulation runs, parcel by parcel; there under its name once it is complete.
 
     A context manager and a witness of `Simulation`:
-    {"format", "seed", "promises": digest, "parcels": {parcel_id: state_of(...) and three more},
+    {"format", "seed", "promises": digest, "parcels": {parcel_id: state_of(...) and four more},
     "records", "duplicates", "dead_letters": {reason: count} of hub.scans, "container_dead_letters": of hub.containers,
     "throughput": {site: {station: {kind: {direction: {minute since 1970: scans}}}}}}
 
@@ -174,9 +190,9 @@ class TruthFile:
     all of them; of the parcels it has no "version", "entries" and "told", but "perhaps": about what an alert of a clock
     that is stopped, or of a scan ahead of its time, may stand or not.
 
-    The three: "clocks" as in ParcelState, "standing": {about: type} of what was told and stands, and "told":
-    [[type, about, hub_time, alert_id in hex]] of all that must ever be told. A parcel that retired has "retired", and
-    no state if nothing came of it since.
+    The four: "journeys" and "clocks" as in ParcelState, "standing": {about: type} of what was told and stands, and
+    "told": [[type, about, hub_time, alert_id in hex]] of all that must ever be told. A parcel that retired has
+    "retired", and no state if nothing came of it since.
     """
 
     def __init__(self, path: Path, scenario: Scenario, promises: Promises | None = None) -> None:
@@ -242,7 +258,8 @@ class TruthFile:
             parcel["retired"] = True
         if watched.known:
             state = state_of(said_by[record.identity] for record in watched.known)
-            parcel = {**state, "clocks": watched.clocks, "standing": watched.standing, **parcel}
+            stood = {"journeys": watched.journeys, "clocks": watched.clocks, "standing": watched.standing}
+            parcel = {**state, **stood, **parcel}
         if self._settled is not None:
             return _settled(parcel)
         parcel.pop("live", None)
@@ -304,14 +321,15 @@ def records(columns: RecordColumns) -> Iterable[tuple[str, Said]]:
     planned = zip(*(texts(field) for field in plan_fields), strict=True)
     promised = np.where(columns.columns["promised_at"][1] < 0, -1, columns.columns["promised_at"][0]).tolist()
     inferred_from = columns.columns["inferred_from"][1].tolist()
-    for type_, parcel_id, event_id, kind, time, scan, plan, direction, promise, length in zip(
+    for type_, parcel_id, event_id, kind, time, offset, scan, plan, direction, promise, length in zip(
         columns.types.tolist(), texts("parcel_id"), texts("event_id"), numbers("kind"), numbers("event_time"),
-        scanned, planned, numbers("direction"), promised, inferred_from, strict=True,
+        numbers("utc_offset_minutes"), scanned, planned, numbers("direction"), promised, inferred_from, strict=True,
     ):  # fmt: skip
         if parcel_id is None or event_id is None:
             continue
         if type_ == RecordType.SCAN:
-            yield parcel_id, Said(event_id, KINDS[kind], time, *scan)._replace(inferred=length >= 0)
+            told = Said(event_id, KINDS[kind], time, *scan)
+            yield parcel_id, told._replace(inferred=length >= 0, utc_offset_minutes=offset)
         elif type_ == RecordType.ADVICE:
             named = {"direction": DIRECTIONS[direction], **dict(zip(plan_fields, plan, strict=True))}
             yield parcel_id, Said(event_id, "ADVISED", time, plan=named, promised_at=None if promise < 0 else promise)

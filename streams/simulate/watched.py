@@ -45,6 +45,7 @@ class Watched:
     # Did it leave parcel.state, if only for a while?
     retired: bool = False
     clocks: list[dict[str, Any]] = field(default_factory=list)
+    journeys: int = 1
     # about -> type of what was told and stands.
     standing: dict[str, str] = field(default_factory=dict)
 
@@ -84,7 +85,8 @@ def watch(
             made.known, made.retired, due = [], True, None
     made.known += [record for _, record in arrived[place:]]
     if made.known:
-        clocks = look(promises, made.known, ticks.last).clocks
+        looked = look(promises, made.known, ticks.last)
+        made.journeys = looked.journeys
         made.clocks = [
             {
                 "promise": name,
@@ -94,7 +96,7 @@ def watch(
                 "left_ms": clock.left if clock.standing == "PAUSED" else None,
                 "stopped": clock.stop.time if clock.stop else None,
             }
-            for name, clock in clocks.items()
+            for name, clock in looked.clocks.items()
         ]
         made.standing = {about: told.type for about, told in teller.told.items()}
     return made

@@ -63,10 +63,17 @@ def test_a_broker_is_up_twice_keeps_its_data_and_goes_down(node):
     assert run_cli(*up[:-1], str(elsewhere)).stdout == f"127.0.0.1:{elsewhere}\n"
     assert read(f"127.0.0.1:{elsewhere}") == b"kept"
 
+    here = ("--data", str(node.folder), "--port")
+    assert run_cli("broker", "status", *here, str(elsewhere)).returncode == 0
+    for command in ("status", "down"):
+        refused = run_cli("broker", command, *here, str(node.port))
+        assert refused.returncode == 2
+        assert f"runs on port {elsewhere}, not on {node.port}" in refused.stderr
+
     other = run_cli(*up)
     assert other.returncode == 2
     assert f"already runs on port {elsewhere}" in other.stderr
-    assert run_cli("broker", "down", "--data", str(node.folder)).returncode == 0
+    assert run_cli("broker", "down", *here, str(elsewhere)).stdout == "stopped\n"
 
 
 def write(node: LocalBroker, value: bytes) -> None:

@@ -125,7 +125,7 @@ def test_follow_ends_at_ctrl_c(written, topics):
 
 
 def test_verify_finds_nothing_in_a_log_that_is_right_and_says_what_is_wrong(written, topics, parcels, tmp_path):
-    truth = {"format": "parcel-streams truth 2", "parcels": written.truth, "dead_letters": {}}
+    truth = {"format": "parcel-streams truth 3", "parcels": written.truth, "dead_letters": {}}
     path = tmp_path / "truth.json"
     path.write_text(json.dumps(truth))
     right = parcels("verify", str(path), "--json")

@@ -1,6 +1,7 @@
 """A worker that is told to stop finishes what it has begun; one that hangs is ended; one that died is back soon."""
 
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -30,6 +31,21 @@ def installation(settings: Settings, tmp_path: Path) -> Installation:
     made = Installation(settings, tmp_path, Chronicle(SEED))
     made.create_topics(2)
     return made
+
+
+def test_sigterm_while_it_starts_ends_it_as_well(installation: Installation) -> None:
+    with Crew(installation) as crew:
+        worker = crew.start("early")
+        wait_until(lambda: _catches(worker.process.pid, signal.SIGTERM), "it never catches the signal")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0, worker.err
+        assert not worker.said("parcels.worker.started")
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(caught >> (number - 1) & 1)
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])

@@ -1,5 +1,6 @@
 """`parcels verify` must find every fault: each test plants one in a log that is right, and says what must be found."""
 
+import json
 from copy import deepcopy
 from hashlib import sha256
 
@@ -82,7 +83,16 @@ def milestone(parcel_id, version, kind, stage, event_id, event_time, previous_ti
 
 
 def digest(scans):
-    return sha256(b"".join(each["identity"] + bytes([each["voided"]]) for each in scans)).hexdigest()
+    entries = b""
+    for each in scans:
+        at, voids = each["at"], each["voids"]
+        said = [
+            each["identity"].hex(), each["voided"], each["utc_offset_minutes"], each["inferred"],
+            None if at is None else [at["site"], at["station"], at["lane"], at["reason"]], each["container_id"],
+            None if voids is None else voids.hex(), each["plan"], each["promised_at"],
+        ]  # fmt: skip
+        entries += json.dumps(said, sort_keys=True).encode()
+    return sha256(entries).hexdigest()
 
 
 class Log:
@@ -210,6 +220,25 @@ class TestStates:
     def test_a_record_that_is_voided_and_should_not_be(self, log):
         log.states["P1"]["scans"][0]["voided"] = True
         assert [each.what for each in log.verify().differences] == ["entries"]
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            {"utc_offset_minutes": 33},
+            {"inferred": True},
+            {"container_id": "BAG9"},
+            {"promised_at": 1},
+            {"voids": b"v" * 16},
+        ],
+    )
+    def test_a_record_that_says_something_else(self, log, said):
+        log.states["P1"]["scans"][0] |= said
+        assert [each.what for each in log.verify().differences] == ["entries"]
+
+    @pytest.mark.parametrize("field", ["site", "station", "lane", "reason"])
+    def test_a_record_of_another_place(self, log, field):
+        log.states["P1"]["scans"][0]["at"] |= {field: "elsewhere"}
+        assert "entries" in [each.what for each in log.verify().differences]
 
     @pytest.mark.parametrize("field", ["first", "last", "count"])
     def test_a_wrong_time_or_count_of_a_kind(self, log, field):

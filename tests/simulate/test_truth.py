@@ -83,9 +83,20 @@ def naive_state(known: dict[bytes, dict]) -> dict:
     if left and scans[left[-1]]["kind"] not in LOOSE and scans[left[-1]]["container_id"] is not None:
         inside = inside or [scans[left[-1]]["container_id"]]
     lanes = [said["lane"] for said in scans if said["kind"] in ("SORTED", "LOADED") and said["lane"] is not None]
-    fields = ("direction", "service", "origin", "destination", "planned_lane", "owner")
     times = {kind: [said["event_time"] for said in live if said["kind"] == kind] for kind in KINDS}
-    entries = b"".join(each + bytes([each in wrong and known[each]["kind"] != "VOID"]) for each in order)
+    fields = ("direction", "service", "origin", "destination", "planned_lane", "owner")
+    entries = b""
+    for each in order:
+        said = known[each]
+        advice = "site" not in said
+        entry = [
+            each.hex(), each in wrong and said["kind"] != "VOID", said.get("utc_offset_minutes", 0),
+            said.get("inferred_from") is not None,
+            None if advice else [said["site"], said["station"], said["lane"], said["reason"]],
+            said.get("container_id"), identity(said["voids"].encode()).hex() if said.get("voids") else None,
+            {field: said[field] for field in fields} if advice else None, said.get("promised_at"),
+        ]  # fmt: skip
+        entries += json.dumps(entry, sort_keys=True).encode()
     return {
         "version": len(known),
         "stage": move.get("kind"),
@@ -127,7 +138,7 @@ def test_the_truth_is_what_a_plain_reader_of_the_log_finds(tmp_path_factory, enc
         repeats += known_by in known
         known.setdefault(known_by, said)
     # Clocks and alerts: tests/simulate/test_watched.py.
-    beside = ("clocks", "standing", "told")
+    beside = ("journeys", "clocks", "standing", "told")
     states = {
         parcel_id: {name: value for name, value in parcel.items() if name not in beside}
         for parcel_id, parcel in truth["parcels"].items()
