@@ -35,7 +35,7 @@ def installation(tmp_path: Path) -> Iterator[tuple[Installation, Broker]]:
 
 @pytest.mark.parametrize(
     "seconds",
-    [pytest.param(15, id="15 s"), pytest.param(60, id="60 s", marks=[pytest.mark.faults, pytest.mark.timeout(1200)])],
+    [pytest.param(8, id="8 s"), pytest.param(60, id="60 s", marks=[pytest.mark.faults, pytest.mark.timeout(1200)])],
 )
 def test_a_worker_outlives_its_broker(installation: tuple[Installation, Broker], seconds: int, tmp_path: Path) -> None:
     made, broker = installation

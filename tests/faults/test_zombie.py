@@ -65,7 +65,7 @@ def test_two_workers_that_both_believe_to_own_everything_do_no_harm(settings: Se
     chronicle = Chronicle(SEED)
     installation = Installation(settings, tmp_path, chronicle)
     installation.create_topics(partitions=2)
-    day = Day.simulated(1_500, tmp_path / "truth.json", SEED + 1)
+    day = Day.simulated(700, tmp_path / "truth.json", SEED + 1)
     with Pump(settings, day, rate=1_000) as pump, Crew(installation) as crew:
         rightful = crew.start("rightful")
         rogue = crew.start("rogue", spoilt={"PARCELS_TEST_GROUP": "parcels.parcel-stage.rogue"})
