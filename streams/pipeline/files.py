@@ -11,6 +11,10 @@ from streams.pipeline.record_lines import Line, Reader
 
 # A line of a record has some hundred bytes; one without an end must not fill the memory.
 LINE_BYTES: Final = 1 << 20
+# What compressed files begin with, and what unpacks them.
+_COMPRESSED: Final = {b"\x1f\x8b\x08": "gzip -dc", b"\x28\xb5\x2f\xfd": "zstd -dc", b"\xfd7zX": "xz -dc"}
+# JSON's numbers have no end; this one of Python's has.
+_DIGITS: Final = "Exceeds the limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,11 @@ class InFile:
 
     def __iter__(self) -> Iterator[Line | BadLine]:
         begin = self._stream.read(len(avro_files.MAGIC))
+        for magic, command in _COMPRESSED.items():
+            if begin.startswith(magic):
+                note = _line({"unread": self._name})
+                message = f"this is compressed: {command} FILE | parcels load -; nothing of it was read"
+                return iter([BadLine(self._name, message, note)])
         rest = _Prefixed(begin, self._stream)
         return self._avro(rest) if begin == avro_files.MAGIC else self._lines(rest)
 
@@ -57,7 +66,8 @@ class InFile:
             except UnicodeDecodeError:
                 yield BadLine(where, "this is not UTF-8", line)
             except ValueError as error:
-                yield BadLine(where, str(error), line)
+                endless = str(error).startswith(_DIGITS)
+                yield BadLine(where, "a number has thousands of digits" if endless else str(error), line)
 
     def _too_long(self, stream: "_Prefixed", where: str, line: bytes) -> Iterator[BadLine]:
         """A line that never seems to end, in pieces, so that all of it gets into the side file."""

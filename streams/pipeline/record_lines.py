@@ -103,11 +103,16 @@ def _number(low: int, high: int) -> Callable[[str, Any], int]:
     return check
 
 
+def _upper(time: str) -> str:
+    """RFC 3339 allows small letters, which Python's reader of ISO 8601 does not."""
+    return time[:-1] + "Z" if time.endswith("z") else time
+
+
 def _time(name: str, value: Any) -> int:
     """Ms since 1970 of a time in ISO 8601 with its offset, or of one in ms."""
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value)
+            value = datetime.fromisoformat(_upper(value))
         except ValueError:
             raise ValueError(f"{name} is {_shown(value)}; write it like {_EXAMPLE_TIME}, or in ms since 1970") from None
         if value.tzinfo is None:
@@ -261,7 +266,7 @@ def _check_children(record: Mapping[str, Any]) -> None:
 
 def _own_offset(time: Any) -> int:
     """Minutes from UTC that the text of a time says, 0 where it says none."""
-    if not isinstance(time, str) or time.endswith("Z"):
+    if not isinstance(time, str) or time[-1:] in "Zz":
         return 0
     offset = datetime.fromisoformat(time).utcoffset()
     minutes = 0 if offset is None else round(offset.total_seconds() / 60)

@@ -1,7 +1,9 @@
 """Files in: what is right is sent, what is wrong is named and kept."""
 
+import gzip
 import io
 import json
+import lzma
 import re
 import zlib
 from pathlib import Path
@@ -62,6 +64,13 @@ def decoded(line: Line, schema: str = "Scan"):
     return Decoder(schema)(line.value)
 
 
+@pytest.mark.parametrize(("compress", "command"), [(gzip.compress, "gzip -dc"), (lzma.compress, "xz -dc")])
+def test_a_compressed_file_is_named_as_such_and_not_read_as_lines(compress, command):
+    (bad,) = read(compress(json.dumps(SCAN).encode() * 100), name="day.gz")
+    assert bad.where == "day.gz"
+    assert f"compressed: {command} FILE | parcels load -" in bad.message
+
+
 class TestALine:
     def test_of_a_scan_becomes_its_record_under_the_key_of_the_parcel(self):
         (line,) = read(scan(lane="R-DE", weight_g=350, device_seq=7))
@@ -75,6 +84,15 @@ class TestALine:
         )
         assert (record["container_id"], record["device_id"], record["device_seq"]) == (None, "", 7)
         assert record["record_time"] > NINE
+
+    def test_may_write_its_time_in_small_letters(self):
+        (line,) = read(scan(event_time="2026-03-01t09:00:00z"))
+        assert (decoded(line)["event_time"], decoded(line)["utc_offset_minutes"]) == (NINE, 0)
+
+    def test_with_a_number_of_thousands_of_digits_is_refused(self):
+        line = json.dumps(scan(weight_g=0)).replace('"weight_g": 0', '"weight_g": ' + "1" * 5_000).encode() + b"\n"
+        (bad,) = read(line)
+        assert bad.message == "a number has thousands of digits"
 
     def test_of_a_container_becomes_its_record_under_the_key_of_the_container(self):
         (line,) = read(scan(type="container", kind="PACKED", container_id="B1", parcel_id=..., parcels=["LP1", "LP2"]))
