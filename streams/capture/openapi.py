@@ -4,7 +4,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
-from streams.domain.kinds import DIRECTIONS, KINDS
+from streams.capture import openapi_records as records
 
 _TEXT = {"type": "string"}
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -25,9 +25,9 @@ def document(body_bytes: int, events: int) -> dict[str, Any]:
         "paths": {
             "/scans": {"post": _scans(), "options": _options()},
             "/capture": {"post": _capture(), "get": _jobs(), "options": _options()},
-            "/capture/{captureID}": {"get": _job()},
+            "/capture/{captureID}": {"get": _job(), "options": _options("captureID")},
             "/events": {"post": _events(), "options": _options()},
-            "/events/{eventID}": {"get": _event()},
+            "/events/{eventID}": {"get": _event(), "options": _options("eventID")},
             "/healthz": {"get": _plain("The process answers.")},
             "/readyz": {"get": _plain("The spool takes records.", {"503": _said("It does not; the text says why.")})},
             "/metrics": {"get": _plain("Metrics for Prometheus.", {"404": _refused("None are served.")})},
@@ -50,9 +50,10 @@ def document(body_bytes: int, events: int) -> dict[str, Any]:
 def _scans() -> dict[str, Any]:
     return {
         "operationId": "postScans",
-        "summary": "Scans and advices, hundreds or thousands at once.",
-        "description": "One JSON object a line, or an Avro container. A record is known again by its event_id, or by "
-        "device_id and device_seq; a repeat is a duplicate, other content under a known id is refused.",
+        "summary": "Scans, events of containers and advices, hundreds or thousands at once.",
+        "description": "One JSON object a line, or an Avro container of records Scan and Advice. A record is known "
+        "again by its event_id, or by device_id and device_seq; a repeat is a duplicate, other content under a known "
+        "id is refused. Where everybody is let in, ticks are taken as well.",
         "requestBody": {
             "required": True,
             "content": {
@@ -117,7 +118,7 @@ def _event() -> dict[str, Any]:
     return {
         "operationId": "getEvent",
         "summary": "One of the sender's own events, while it is among the newest.",
-        "parameters": [{"name": "eventID", "in": "path", "required": True, "schema": _TEXT}],
+        "parameters": [_in_path("eventID")],
         "responses": {
             "200": {
                 "description": "The event, with its @context and the time at which it was accepted.",
@@ -152,7 +153,7 @@ def _job() -> dict[str, Any]:
     return {
         "operationId": "getCaptureJob",
         "summary": "One capture job.",
-        "parameters": [{"name": "captureID", "in": "path", "required": True, "schema": _TEXT}],
+        "parameters": [_in_path("captureID")],
         "responses": {
             "200": {
                 "description": "The job.",
@@ -163,15 +164,17 @@ def _job() -> dict[str, Any]:
     }
 
 
-def _options() -> dict[str, Any]:
+def _options(*in_path: str) -> dict[str, Any]:
     names = ("Allow", "GS1-EPCIS-Version", "GS1-CBV-Version", "GS1-EPCIS-Capture-Limit")
     return {
         "summary": "Versions and limits.",
+        "parameters": [_in_path(name) for name in in_path],
         "responses": {
             "204": {
                 "description": "In headers.",
                 "headers": {name: {"schema": _TEXT, "required": True} for name in names},
-            }
+            },
+            **(_refusals("404") if in_path else {}),
         },
     }
 
@@ -203,6 +206,10 @@ def _refusals(*statuses: str) -> dict[str, Any]:
     return {status: _refused(why[status]) for status in statuses}
 
 
+def _in_path(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": _TEXT}
+
+
 def _query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "schema": schema}
 
@@ -227,7 +234,6 @@ def _security() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     time = {"type": "string", "format": "date-time"}
-    optional = dict.fromkeys(("lane", "reason", "container_id", "voids", "inferred_from", "device_id"), _TEXT)
     event = {
         "type": "object",
         "required": ["type", "eventTime", "eventTimeZoneOffset"],
@@ -241,25 +247,7 @@ def _schemas() -> dict[str, Any]:
         "description": "An event of EPCIS 2.0; its JSON schema and CBV 2.0 say the rest.",
     }
     return {
-        "Record": {
-            "type": "object",
-            "required": ["parcel_id", "event_time"],
-            "properties": {
-                "type": {"type": "string", "enum": ["scan", "advice"], "default": "scan"},
-                "event_id": _TEXT,
-                "parcel_id": {"type": "string", "minLength": 1, "maxLength": 128},
-                "kind": {"type": "string", "enum": list(KINDS)},
-                "event_time": {"oneOf": [time, {"type": "integer"}]},
-                "utc_offset_minutes": {"type": "integer", "minimum": -840, "maximum": 840},
-                "site": _TEXT,
-                "station": _TEXT,
-                "device_seq": {"type": "integer"},
-                "weight_g": {"type": "integer"},
-                "direction": {"type": "string", "enum": list(DIRECTIONS)},
-                **optional,
-            },
-            "description": "docs/files.md says what each field means.",
-        },
+        **records.schemas(),
         "Results": {
             "type": "object",
             "required": ["accepted", "duplicates", "refused", "results"],

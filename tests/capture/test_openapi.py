@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -21,9 +22,12 @@ from schemathesis.specs.openapi.checks import (
 
 from streams.capture import openapi
 from streams.capture.gateway import Bounds
+from streams.pipeline import record_lines
+from tests.capture.gateways import running, scan
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
-SCHEMA = schemathesis.openapi.from_dict(openapi.document(Bounds().body_bytes, Bounds().events))
+DOCUMENT = openapi.document(Bounds().body_bytes, Bounds().events)
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -60,3 +64,77 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_the_gateway_does_what_its_description_says(case: schemathesis.Case, address: str) -> None:
     response = case.call(base_url=address)
     case.validate_response(response, checks=CHECKS)
+
+
+BAG = {
+    "type": "container",
+    "event_id": "c1",
+    "container_id": "BAG-7",
+    "kind": "PACKED",
+    "event_time": "2026-03-01T01:00:00Z",
+    "site": "CAN",
+    "station": "PCK-01",
+    "parcels": ["LP1"],
+}
+ADVICE = {
+    "type": "advice",
+    "event_id": "v1",
+    "parcel_id": "LP1",
+    "event_time": 1772337600000,
+    "direction": "IMPORT",
+    "service": "STANDARD",
+    "origin": "CN",
+    "destination": "DE",
+}
+NUMBERED = {"event_id": None, "device_id": "S7", "device_seq": 1}
+
+
+def without(record: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("record", "taken"),
+    [
+        (scan(), True),
+        (scan(type="scan", lane=None, weight_g=3, record_time=0), True),
+        (without(scan(), "event_id") | NUMBERED, True),
+        (scan("a2", kind="VOID", voids="a1"), True),
+        (BAG, True),
+        (without(BAG, "parcels") | {"containers": ["B"]}, True),
+        (without(BAG, "parcels") | {"kind": "UNPACKED", "parent_id": "AKE12345XX"}, True),
+        (without(BAG, "event_id") | NUMBERED, True),
+        (ADVICE, True),
+        (ADVICE | {"promised_at": "2026-03-04T04:00:00Z", "owner": "t", "planned_lane": "R"}, True),
+        (scan(type="parcel"), False),
+        (without(scan(), "parcel_id"), False),
+        (without(scan(), "event_id"), False),
+        (scan(parcels=["LP1"]), False),
+        (without(BAG, "container_id"), False),
+        (BAG | {"parcel_id": "LP1"}, False),
+        (BAG | {"parcels": "LP1"}, False),
+        (BAG | {"inferred_from": "c0"}, False),
+        (without(ADVICE, "service"), False),
+        (ADVICE | {"site": "LGG"}, False),
+    ],
+)
+def test_a_line_is_described_as_it_is_taken(record: dict[str, Any], taken: bool, tmp_path: Path) -> None:
+    described = {"$ref": "#/components/schemas/Record", "components": DOCUMENT["components"]}
+    with running(tmp_path) as gateway:
+        assert (gateway.scans(record).json()["accepted"] == 1) == taken
+    assert jsonschema_rs.is_valid(described, record) == taken
+
+
+def test_every_field_of_a_line_is_described() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    inferred = {"container": {"inferred_from", "path"}}
+    for type_, name in (("scan", "Scan"), ("container", "ContainerEvent"), ("advice", "Advice")):
+        fields = record_lines._FIELDS[type_].keys() - inferred.get(type_, set())
+        assert schemas[name]["properties"].keys() == fields | {"type"}
+
+
+def test_every_address_with_options_says_so(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        for path, methods in DOCUMENT["paths"].items():
+            answered = gateway.request("OPTIONS", path.replace("{", "").replace("}", "")).status_code == 204
+            assert ("options" in methods) == answered, path
