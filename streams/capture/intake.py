@@ -7,6 +7,8 @@ of a partner, and EPCIS documents.
 import asyncio
 import json
 import time
+from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -47,8 +49,16 @@ def _no_number(word: str) -> Any:
     raise ValueError(f"{word} is no number of JSON")
 
 
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {shown(twice)} stands twice in one object: readers would differ about its value")
+    return found
+
+
 # One decoder for all lines: making one costs as much as reading a line.
-_DECODER: Final = json.JSONDecoder(parse_constant=_no_number)
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_distinct)
 # Whether somebody may speak for a station of a site, and under the name of a device.
 Scope = Callable[[str, str], bool]
 Names = Callable[[str], bool]
@@ -338,7 +348,7 @@ def _record(said: Any, sender: Sender, now: int) -> dict[str, Any]:
 
 
 def _lines(body: bytes) -> Iterator[Any]:
-    for line in body.split(b"\n"):
+    for line in body.removeprefix(BOM_UTF8).split(b"\n"):
         text = line.strip()
         if not text:
             continue

@@ -123,6 +123,20 @@ class TestScans:
         said = gateway.scans(record).json()
         assert said["refused"] == 1 and said["results"][0]["error"] and gateway.kept() == []
 
+    def test_a_line_that_says_a_field_twice_is_refused(self, gateway: Running) -> None:
+        twice = json.dumps(scan("a1")).encode()[:-1] + b', "kind": "LOADED"}'
+        said = gateway.scans(twice, scan("a2")).json()
+        assert "the key 'kind' stands twice" in said["results"][0]["error"]
+        assert [each["status"] for each in said["results"]] == ["refused", "accepted"]
+
+    def test_a_mark_of_byte_order_is_no_content(self, gateway: Running) -> None:
+        marked = "\ufeff".encode() + json.dumps(scan("a1")).encode()
+        assert gateway.scans(marked, scan("a2")).json()["accepted"] == 2
+        # In front of the body only.
+        assert gateway.scans(scan("a3"), marked).json()["refused"] == 1
+        marked = "\ufeff".encode() + json.dumps({**EVENT, "eventID": "urn:x:1"}).encode()
+        assert gateway.post("/events", marked).status_code == 201
+
     def test_nothing_at_all_is_no_request(self, gateway: Running) -> None:
         answer = gateway.scans(b"\n\n")
         assert answer.status_code == 400 and answer.json()["type"] == "epcisException:ValidationException"
