@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from streams.capture.vocabulary import Vocabulary
 from streams.domain import gs1
+from streams.domain.identifiers import identify
 
 # RFC 3986, with its scheme; brackets only around an IP address. Private prefixes (CURIEs) have the same form.
 _URI: Final = re.compile(
@@ -18,6 +19,8 @@ _TIME: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\
 _OFFSET: Final = re.compile(r"[+-](?:(?:0\d|1[0-3]):[0-5]\d|14:00)")
 _UOM: Final = re.compile(r"[A-Z0-9]{2,3}")
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
+# Identifiers with check digits: our own URNs, and links of GS1. In links of others a number may be anything.
+_IDENTIFIER: Final = re.compile(r"(?i)urn:parcels:(?:s10|s9|uld|sscc|awb):|https?://id\.gs1\.[a-z]+/")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,13 +71,27 @@ class Checker:
         return False
 
     def epc(self, path: str, value: Any) -> bool:
-        """Is it a URI, and where it says to be an EPC of GS1, is it one?"""
+        """Is it a URI, and where it says to be an EPC of GS1 or an identifier of ours, is it one?"""
         if not self.uri(path, value):
             return False
-        problem = gs1.urn_problem(value)
+        rule, problem = "epc-urn", gs1.urn_problem(gs1.urn_lowered(value))
+        if problem is None and _IDENTIFIER.match(value) is not None:
+            found = identify(value)
+            sure = found.scheme != "unknown" or value[:4].lower() == "urn:"
+            rule, problem = "identifier", found.why if sure and not found.valid else None
         if problem is not None:
-            self.bad(path, "epc-urn", f"{shown(value)}: {problem}")
+            self.bad(path, rule, f"{shown(value)}: {problem}")
         return problem is None
+
+    def instance(self, path: str, value: Any, *, batches: bool = False) -> None:
+        """Is it a URI that may name one object, or also a lot?"""
+        if self.epc(path, value) and (problem := gs1.instance_problem(value, batches=batches)) is not None:
+            self.bad(path, "instance-level", f"{shown(value)}: {problem}")
+
+    def class_of(self, path: str, value: Any) -> None:
+        """Is it a URI that may name a class of objects?"""
+        if self.epc(path, value) and (problem := gs1.class_problem(value)) is not None:
+            self.bad(path, "class-level", f"{shown(value)}: {problem}")
 
     def word(self, path: str, value: Any, vocabulary: Vocabulary) -> None:
         """Is it a word of a closed list, or somebody's URI?"""

@@ -21,6 +21,10 @@ _SERIAL: Final = (
 # Characters of a component part identifier.
 _PART: Final = r"(?:%2[3dfDF]|%3[0-9]|%4[1-9A-Fa-f]|%5[0-9Aa]|[0-9A-Z-])"
 _PREFIX: Final = r"(\d{6,12})"
+# RFC 8141: the same in capitals.
+_URN_BEGIN: Final = re.compile(r"(?i)urn:epc:[a-z]+:[^:]*(?::|$)")
+# Schemes of pure identities that are no keys of GS1, of which nothing more is checked.
+_OTHER_SCHEMES: Final = frozenset({"usdod", "adi", "bic", "imovn"})
 
 # Key AIs of a Digital Link by their short names, as older links have them.
 _SHORT_NAMES: Final = {
@@ -135,6 +139,45 @@ def urn_problem(uri: str) -> str | None:
     if pattern is None or _from_urn(uri) is not None:
         return None
     return f"it is no EPC URN of scheme {scheme} (EPC Tag Data Standard): {pattern.shape}"
+
+
+def urn_lowered(uri: str) -> str:
+    """A URN of EPC with its begin in lower case, which means the same (RFC 8141); other URIs as they are."""
+    begin = _URN_BEGIN.match(uri)
+    return uri if begin is None else begin[0].lower() + uri[begin.end() :]
+
+
+def instance_problem(uri: str, *, batches: bool = False) -> str | None:
+    """Why a URI cannot name one object; None where it can, or nobody can tell.
+
+    Where objects are named, a URN of EPC is a pure identity (EPCIS 2.0, 7.3.3.1); `batches`: or that of a lot.
+    """
+    begin = _URN_BEGIN.match(uri)
+    if begin is None:
+        return None
+    kind, scheme = urn_lowered(uri).split(":")[2:4]
+    if batches and (kind, scheme) == ("class", "lgtin"):
+        return None
+    if kind != "id":
+        return f"urn:epc:{kind} names no single object; here stand urn:epc:id, a Digital Link or a URI of your own"
+    if scheme == "gid":
+        fine = re.fullmatch(r"\d{1,9}\.\d{1,8}\.\d{1,11}", uri[begin.end() :]) is not None
+        return None if fine else "it is no EPC URN of scheme gid (EPC Tag Data Standard): MANAGER.CLASS.SERIAL, numbers"
+    if (kind, scheme) in _URNS or scheme in _OTHER_SCHEMES:
+        return None
+    return f"the EPC Tag Data Standard has no scheme {scheme}"
+
+
+def class_problem(uri: str) -> str | None:
+    """Why a URI cannot name a class of objects; None where it can, or nobody can tell."""
+    begin = _URN_BEGIN.match(uri)
+    kind = "" if begin is None else urn_lowered(uri).split(":")[2]
+    link = canonical(uri) if begin is None else None
+    if kind in ("id", "tag", "raw") or (link is not None and scheme_of_link(link) in ("sgtin", "sscc")):
+        return "it names one object and no class; here stand urn:epc:class, urn:epc:idpat, a Digital Link or a URI"
+    if kind in ("class", "idpat") and (kind, scheme := urn_lowered(uri).split(":")[3]) not in _URNS:
+        return f"the EPC Tag Data Standard has no scheme {scheme} of urn:epc:{kind}"
+    return None
 
 
 class _Urn:

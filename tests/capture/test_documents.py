@@ -60,6 +60,28 @@ GOOD = [
     TRANSACTION,
     MADE,
     {**SCAN, "epcList": []},
+    *[
+        {**SCAN, "epcList": [each]}
+        for each in (
+            "URN:EPC:ID:SGTIN:0614141.107346.2017",
+            "urn:epc:id:gid:95100000.12345.400",
+            "urn:epc:id:usdod:CJ194.12345678901",
+            "urn:parcels:sscc:106141412345678908",
+            # Of somebody's own: a number in it may be anything.
+            "https://example.com/00/106141412345678909",
+            "https://id.gs1.org/nothing/of/ours",
+        )
+    ],
+    *[
+        {**SCAN, "quantityList": [{"epcClass": each}]}
+        for each in (
+            "urn:epc:class:lgtin:4012345.012345.998877",
+            "urn:epc:idpat:sgtin:4012345.012345.*",
+            "https://id.gs1.org/01/10614141073464",
+            "https://id.gs1.org/01/10614141073464/10/L1",
+        )
+    ],
+    {**BAG, "parentID": "urn:parcels:container:X", "childEPCs": ["urn:parcels:parcel:X"]},
     {**SCAN, "bizStep": "https://example.com/voc/sorting"},
     {**SCAN, "bizStep": "cbv:BizStep-arriving"},
     {**SCAN, "eventTime": "2026-03-01T05:00:00.123456789Z"},
@@ -144,6 +166,62 @@ BAD = [
     ({**SCAN, "epcList": ["urn:x:1", "urn:x:1"]}, "epcList", "unique-items"),
     ({**SCAN, "epcList": ["urn:epc:id:sgtin:0614141.107346"]}, "epcList[0]", "epc-urn"),
     ({**SCAN, "epcList": ["urn:epc:id:sscc:0614141.123456789"]}, "epcList[0]", "epc-urn"),
+    # Identifiers whose form or check digit is wrong give nothing: whoever sends them must hear of it.
+    *[
+        ({**SCAN, "epcList": ["urn:x:1", wrong]}, "epcList[1]", "identifier")
+        for wrong in (
+            "urn:parcels:s10:RB123456786GB",
+            "urn:parcels:s10:",
+            "URN:PARCELS:s10:RB123456785XX",
+            "urn:parcels:uld:AKE123456LH",
+            "urn:parcels:awb:020-12345676",
+            "urn:parcels:sscc:106141412345678909",
+            "urn:parcels:s9:RB123456785GB",
+            "https://id.gs1.org/00/106141412345678909",
+            "https://id.gs1.org/01/09506000134353/21/1",
+        )
+    ],
+    ({**BAG, "parentID": "urn:parcels:uld:AKE123456LH"}, "parentID", "identifier"),
+    # One object is an instance.
+    *[
+        ({**event, name: ["urn:x:1", wrong]}, f"{name}[1]", "instance-level")
+        for event, name in (
+            (SCAN, "epcList"),
+            (BAG, "childEPCs"),
+            (MADE, "inputEPCList"),
+            (MADE, "outputEPCList"),
+            (TRANSACTION, "epcList"),
+        )
+        for wrong in (
+            "urn:epc:idpat:sgtin:0614141.107346.*",
+            "urn:epc:pat:sgtin-96:3.0614141.*.*",
+            "urn:epc:tag:sgtin-96:3.0614141.107346.2017",
+            "urn:epc:raw:96.x1",
+            "urn:epc:id:sgtinn:0614141.107346.2017",
+            "urn:epc:id:gid:abc",
+            "URN:epc:ID:nothing",
+        )
+    ],
+    ({**BAG, "parentID": "urn:epc:class:lgtin:4012345.012345.998877"}, "parentID", "instance-level"),
+    ({**BAG, "childEPCs": ["urn:epc:class:lgtin:4012345.012345.998877"]}, "childEPCs[0]", "instance-level"),
+    ({**SCAN, "epcList": ["URN:EPC:ID:SGTIN:0614141.10734.1"]}, "epcList[0]", "epc-urn"),
+    # And a class is none.
+    *[
+        ({**SCAN, "quantityList": [{"epcClass": wrong}]}, "quantityList[0].epcClass", "class-level")
+        for wrong in (
+            "urn:epc:id:sgtin:0614141.107346.2017",
+            "urn:epc:id:sscc:0614141.1234567890",
+            "https://id.gs1.org/01/10614141073464/21/2017",
+            "urn:epc:class:sgtin:0614141.107346",
+        )
+    ],
+    ({**BAG, "childEPCs": ["urn:x:1", BAG["parentID"]]}, "childEPCs[1]", "parent-among-children"),
+    (
+        {**BAG, "action": "DELETE", "childEPCs": ["https://id.gs1.org/00/106141412345678908"]},
+        "childEPCs[0]",
+        "parent-among-children",
+    ),
+    ({**BAG, "parentID": "urn:x:1", "childEPCs": ["urn:x:1"]}, "childEPCs[0]", "parent-among-children"),
     ({**SCAN, "myField": 1}, "myField", "extension-key"),
     ({**SCAN, "bizstep": "arriving"}, "bizstep", "extension-key"),
     ({**SCAN, "childEPCs": ["urn:x:1"]}, "childEPCs", "extension-key"),
