@@ -184,7 +184,7 @@ def used_up(start: int, budget: int, pauses: Sequence[tuple[int, int | None]]) -
         since = max(since, start)
         if until is not None and until <= since:
             continue
-        if since - at >= left:
+        if since - at > left:
             break
         left -= since - at
         if until is None:

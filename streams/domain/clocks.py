@@ -282,7 +282,8 @@ def reached(story: Story, start: int, ran: int, pausable: bool) -> tuple[int, in
             until = story.pauses[pause, 1]
             if until <= begin:
                 continue
-            if begin >= end:
+            # Not one that begins at the last instant: the clock has not run for longer then.
+            if begin > end:
                 break
             if until == OPEN:
                 return int64(OPEN), end - begin

@@ -102,6 +102,23 @@ class TestAHoldWithAReason:
         assert told.clock() == ("BROKEN", 72)
         assert [what for what, *_ in told.said] == ["BREACHED"]
 
+    def test_that_begins_at_the_last_instant_of_the_limit_stops_the_clock_with_nothing_left(self):
+        held_last = (arrived(), hour(71.5), held(72))
+        told = Told(*held_last, hour(73))
+        assert told.clock() == ("PAUSED", 0)
+        assert told.said == [("AT_RISK", "door", 71.5)]
+        assert Told(*held_last, released(80), delivered(80), hour(81)).clock() == ("KEPT", 80)
+        assert Told(*held_last, released(80), hour(80), hour(81)).said[1:] == [("BREACHED", "door", 81)]
+
+    def test_that_begins_an_instant_later_comes_when_the_promise_is_broken(self):
+        told = Told(arrived(), scan("held", "P", "CUSTOMS_HELD", at(72) + 1, reason="DOCUMENTS_MISSING"), hour(73))
+        assert told.clock() == ("BROKEN", 72)
+        assert told.said == [("BREACHED", "door", 73)]
+
+    def test_that_begins_at_the_last_instant_before_the_promise_is_at_risk_puts_it_off(self):
+        assert Told(arrived(), held(54), hour(90)).said == []
+        assert Told(arrived(), held(54), hour(90), released(91), hour(91), hour(92)).said == [("AT_RISK", "door", 92)]
+
     def test_a_delivery_within_what_was_left_keeps_the_promise(self):
         assert Told(arrived(), held(10), released(60), delivered(121), hour(150)).clock() == ("KEPT", 122)
 

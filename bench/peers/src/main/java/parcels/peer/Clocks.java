@@ -322,7 +322,7 @@ final class Clocks {
             if (until <= begin) {
                 continue;
             }
-            if (begin >= end) {
+            if (begin > end) {
                 break;
             }
             if (until == OPEN) {
