@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from streams.domain.kinds import DIRECTIONS
 from streams.errors import Misconfigured
+from streams.wrong_values import wrong_values
 
 Code = Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9-]{0,31}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
@@ -207,7 +208,9 @@ class Hub(_Part):
         try:
             return cls.model_validate(mapping)
         except ValidationError as error:
-            raise Misconfigured("the description of the hub is wrong:\n" + "\n".join(_problems(error))) from None
+            models = (Hub, Site, Station, Lane, Service, Plan)
+            lines = wrong_values(error, models, "hub")
+            raise Misconfigured("the description of the hub is wrong:\n" + "\n".join(lines)) from None
 
     @property
     def air(self) -> Site:
@@ -236,14 +239,3 @@ def _distinct(what: str, codes: Any) -> None:
     if twice:
         message = f"{what} {', '.join(twice)} is there more than once; codes must differ"
         raise ValueError(message)
-
-
-def _problems(error: ValidationError) -> list[str]:
-    """One line a problem: where, what is wrong, and the value where it is a short one."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
-        value = problem["input"]
-        shown = f" (here: {value!r})" if isinstance(value, str | int | float | None) else ""
-        lines.append(f"  {where or 'hub'}: {problem['msg'].removeprefix('Value error, ')}{shown}")
-    return lines

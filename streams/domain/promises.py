@@ -12,12 +12,23 @@ from functools import cache
 from importlib import resources
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from streams.domain.kinds import DIRECTIONS, KINDS, VOID
 from streams.errors import Misconfigured
+from streams.wrong_values import wrong_values
 
 LARGEST_NUMBER: Final = 16
+RISK_PARTS: Final = 10_000  # an at-risk share is so many of these of the limit
 # Anomalies by their numbers: the position of a word in the Avro enum `Anomaly`.
 ANOMALIES: Final = (
     "OTHER",
@@ -49,6 +60,7 @@ ANOMALIES: Final = (
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PARTS: Final = re.compile(r"(\d+)(ms|s|m|h|d)")
 _WHOLE: Final = re.compile(r"(?:\d+(?:ms|s|m|h|d))+")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _LONGEST_MS: Final = 3660 * _UNITS["d"]
 
 
@@ -86,6 +98,20 @@ Word = Annotated[str, Field(min_length=1, max_length=63)]
 assert set(DIRECTIONS) == {"UNKNOWN", "IMPORT", "EXPORT", "TRANSIT"}
 
 
+def _share(value: Any) -> Any:
+    parts = value * RISK_PARTS if isinstance(value, int | float) else 0
+    # 0.1 + 0.2 is meant as 0.3.
+    if not (1 <= round(parts, 6) < RISK_PARTS and round(parts, 6).is_integer()):
+        raise ValueError("a share of the limit is from 0.0001 to 0.9999, in steps of 0.0001, for example 0.8")
+    return value
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("a name has up to 32 of a to z, 0 to 9, _ and -, and begins with a letter")
+    return text
+
+
 def _duration_or_promised(value: Any) -> Any:
     return value if value == "promised_at" else milliseconds(value)
 
@@ -97,7 +123,7 @@ class _Part(BaseModel):
 class Promise(_Part):
     """One promise: between two scans of a parcel passes no more than so much time."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+    name: Annotated[str, AfterValidator(_name)]
     # Which parcels, by their latest advice; all of them where nothing is said.
     directions: tuple[Direction, ...] | None = Field(default=None, min_length=1)
     services: tuple[Word, ...] | None = Field(default=None, min_length=1)
@@ -115,7 +141,7 @@ class Promise(_Part):
         PlainSerializer(lambda limit: limit if limit == "promised_at" else duration(limit)),
     ]
     # Part of the limit after which the promise is at risk; None: there is no such alert.
-    at_risk: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = 0.8
+    at_risk: Annotated[float, BeforeValidator(_share)] | None = 0.8
     pauses: tuple[Literal["CUSTOMS_HELD"], ...] = ()
 
     @model_validator(mode="after")
@@ -199,7 +225,9 @@ class Promises(_Part):
         try:
             return cls.model_validate(mapping)
         except ValidationError as error:
-            raise Misconfigured("the promises are wrong:\n" + "\n".join(_problems(error, mapping))) from None
+            models = (Promises, Promise, Anomalies, Retirement)
+            lines = wrong_values(error, models, "promises", lambda where: _named(where, mapping))
+            raise Misconfigured("the promises are wrong:\n" + "\n".join(lines)) from None
 
     def digest(self) -> str:
         """SHA-256, in hex, of what is promised: two files that say the same in another way have the same."""
@@ -207,30 +235,11 @@ class Promises(_Part):
         return hashlib.sha256(plain.encode()).hexdigest()
 
 
-def _problems(error: ValidationError, mapping: Any) -> list[str]:
-    """One line a problem: where, what is wrong, and the value where it is a short one."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        parts = [part for part in problem["loc"] if part in _FIELDS or isinstance(part, int)]
-        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
-        if problem["type"] == "extra_forbidden":
-            where = ".".join(filter(None, (where, str(problem["loc"][-1]))))
-        value = problem["input"]
-        shown = f" (here: {value!r})" if isinstance(value, str | int | float | None) else ""
-        lines.append(f"  {_named(where, mapping) or 'promises'}: {problem['msg'].removeprefix('Value error, ')}{shown}")
-    return lines
-
-
-_FIELDS: Final = frozenset(
-    field for model in (Promises, Promise, Anomalies, Retirement) for field in model.model_fields
-)
-
-
 def _named(where: str, mapping: Any) -> str:
     """`promises[3].limit` with the promise's name, where it has one."""
     found = re.match(r"promises\[(\d+)\]", where)
     if found is None:
         return where
-    name = mapping["promises"][int(found[1])]
-    name = name.get("name") if isinstance(name, dict) else None
+    promise = mapping["promises"][int(found[1])]
+    name = promise.get("name") if isinstance(promise, dict) else None
     return f"{where} ({name})" if isinstance(name, str) else where

@@ -19,10 +19,9 @@ from streams.domain.promises import (
     NUMBER_REUSED,
     RECIRCULATING,
     REPEATED_NO_READ,
+    RISK_PARTS,
     Promises,
 )
-
-_RISK_PARTS = 10_000
 
 
 def rules_of(promises: Promises) -> Rules:
@@ -65,7 +64,7 @@ def rules_of(promises: Promises) -> Rules:
         restarts=_array(promise.restarts for promise in each),
         restarting=_array(place for place, promise in enumerate(each) if promise.restarts),
         limit=_array(PROMISED_AT if isinstance(promise.limit, str) else promise.limit for promise in each),
-        risk=_array(round((promise.at_risk or 0) * _RISK_PARTS) for promise in each),
+        risk=_array(round((promise.at_risk or 0) * RISK_PARTS) for promise in each),
         pauses=_array(bool(promise.pauses) for promise in each),
         directions=_array(_bits(promise.directions or DIRECTIONS, DIRECTIONS) for promise in each),
         services=services,

@@ -55,7 +55,10 @@ def _set(mapping, path, value):
         (("plan", "aircraft_by_hour"), [0] * 24, "nothing ever comes"),
         (("plan", "directions"), {"SIDEWAYS": 1}, "takes EXPORT, IMPORT, TRANSIT"),
         (("plan", "owners"), "many", "plan.owners.*here: 'many'"),
-        (("colour",), "blue", "colour"),
+        (("colour",), "blue", "colour: there is no such key"),
+        (("lane",), [], r"lane: there is no such key; did you mean lanes\?"),
+        (("lanes", 0, "mode"), "RAIL", r"lanes\[0\].mode: there is '?ROAD"),
+        (("plan", "air_origins"), {"cn": 1}, "plan.air_origins.cn"),
     ],
 )
 def test_a_wrong_description_is_refused_by_the_name_of_what_is_wrong(described, path, value, message):
@@ -84,6 +87,7 @@ class TestAFile:
             (b"\xff\xfe\x00", "cannot be read"),
             (b"a: [", "not YAML"),
             (b"name: 3", "hub.yaml"),
+            (b"name: 3\nplan: {owners: 3, owners: 4}", "the key 'owners' is there twice, in line 2;"),
         ],
     )
     def test_that_cannot_be_used_is_named(self, tmp_path: Path, content, message):

@@ -43,7 +43,13 @@ class TestAWrongFile:
             ({"limit": 6}, "a duration is a number"),
             ({"limit": "0h"}, "longer than nothing"),
             ({"limit": "4000d"}, "shorter than ten years"),
-            ({"at_risk": 1.0}, r"at_risk \(sort\).*less than 1"),
+            (
+                {"starts": "UNLOADED"},
+                r"promises\[0\].starts \(sort\): must be a list, for example \[A, B\] .*'UNLOADED'",
+            ),
+            ({"name": None}, r"promises\[0\].name: must be a text \(here: None\)"),
+            ({"limits": "6h"}, r"limits \(sort\): there is no such key; did you mean limit\?"),
+            ({"colour": "blue"}, r"colour \(sort\): there is no such key \(here"),
             ({"pauses": ["CUSTOMS_PRESENTED"]}, r"pauses\[0\] \(sort\).*CUSTOMS_HELD"),
             ({"directions": ["INBOUND"]}, r"directions\[0\] \(sort\).*IMPORT"),
             ({"directions": []}, r"directions \(sort\)"),
@@ -58,6 +64,33 @@ class TestAWrongFile:
         with pytest.raises(Misconfigured, match=message):
             Promises.parse({"promises": [GOOD | change]})
 
+    def test_a_misspelt_kind_is_one_mistake(self):
+        with pytest.raises(Misconfigured) as caught:
+            Promises.parse({"promises": [GOOD | {"starts": ["UNLODED"]}]})
+        assert len(str(caught.value).splitlines()) == 2
+
+    @pytest.mark.parametrize("share", [0, 0.00004, 0.00015, 0.99996, 1.0, -0.5, float("nan"), "80%", True])
+    def test_a_share_of_the_limit_that_cannot_be_kept_apart(self, share):
+        with pytest.raises(Misconfigured, match=r"at_risk \(sort\): .* from 0.0001 to 0.9999, in steps of 0.0001"):
+            Promises.parse({"promises": [GOOD | {"at_risk": share}]})
+
+    @pytest.mark.parametrize(("share", "parts"), [(0.0001, 1), (0.9999, 9_999), (0.1 + 0.2, 3_000), (None, 0)])
+    def test_a_share_that_can(self, share, parts):
+        assert rules_of(Promises.parse({"promises": [GOOD | {"at_risk": share}]})).risk.tolist() == [parts]
+
+    def test_a_list_that_is_a_mapping_or_misspelt_or_holds_texts(self):
+        for said, message in (
+            ({"promises": {"sort": GOOD}}, "promises: must be a list"),
+            ({"promises": ["sort"]}, r"promises\[0\]: must have keys with values.*here: 'sort'"),
+            ({"promisses": []}, r"promisses: there is no such key; did you mean promises\?"),
+            ({"anomalies": {"no_reads": "often"}}, "anomalies.no_reads: must be a whole number.*'often'"),
+            ({"anomalies": {"no_reads": 0}}, "anomalies.no_reads: must be at least 1"),
+            ({"anomalies": {"misrouted": "perhaps"}}, "anomalies.misrouted: is true or false"),
+        ):
+            with pytest.raises(Misconfigured, match=message) as caught:
+                Promises.parse(said)
+            assert len(str(caught.value).splitlines()) == 2
+
     def test_two_promises_of_a_name(self):
         with pytest.raises(Misconfigured, match="promise sort is there more than once"):
             Promises.parse({"promises": [GOOD, GOOD]})
@@ -70,7 +103,13 @@ class TestAWrongFile:
         for content, message in (
             ("promises: [", "is not YAML"),
             ("promises: 7", "promises"),
-            ("", "promises are wrong"),
+            ("", "promises are wrong:\n  promises: nothing is said$"),
+            (
+                "promises:\n  - name: a\n    starts: [ARRIVED]\n    stops: [SORTED]\n    limit: 3h\n    limit: 5h\n",
+                "the key 'limit' is there twice, in lines 5 and 6",
+            ),
+            ("promises: []\nanomalies: {}\n'promises': []\n", "the key 'promises' is there twice, in lines 1 and 3"),
+            ("promises: &a [*a]", r"promises\[0\]: must have keys"),
         ):
             path = tmp_path / "mine.yaml"
             path.write_text(content)
