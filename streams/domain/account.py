@@ -55,7 +55,8 @@ class Clock:
     left: int
     level: str | None  # what there is to tell: AT_RISK, BREACHED or None
     standing: str
-    pauses: tuple[tuple[int, int | None], ...]
+    risk: int | None  # the last instant at which it is not at risk
+    holds: tuple[tuple[Record, Record | None], ...]  # with a reason, and their releases
     # The next instant after which it stands otherwise, without any further record.
     next: int | None
 
@@ -164,17 +165,22 @@ def _applies(promise: Promise, advice: Record | None) -> bool:
     )
 
 
-def pauses_of(journey: Sequence[Record]) -> list[tuple[int, int | None]]:
-    """From a hold with a reason to the next release; None while there is none."""
-    pauses: list[tuple[int, int | None]] = []
-    since: int | None = None
+def holds_of(journey: Sequence[Record]) -> list[tuple[Record, Record | None]]:
+    """Each hold with a reason and the next release; None while there is none."""
+    holds: list[tuple[Record, Record | None]] = []
+    since: Record | None = None
     for record in journey:
         if record.kind == "CUSTOMS_HELD" and record.reason and since is None:
-            since = record.time
+            since = record
         elif record.kind == "CUSTOMS_RELEASED" and since is not None:
-            pauses.append((since, record.time))
+            holds.append((since, record))
             since = None
-    return pauses if since is None else [*pauses, (since, None)]
+    return holds if since is None else [*holds, (since, None)]
+
+
+def pauses_of(journey: Sequence[Record]) -> list[tuple[int, int | None]]:
+    """From when until when holds stop a clock; None while there is no release."""
+    return [(hold.time, None if release is None else release.time) for hold, release in holds_of(journey)]
 
 
 def used_up(start: int, budget: int, pauses: Sequence[tuple[int, int | None]]) -> tuple[int | None, int]:
@@ -229,7 +235,8 @@ def _clock(promise: Promise, journey: Sequence[Record], advice: Record | None, n
             upcoming = min(risk, deadline)
         elif level is None and promise.at_risk is not None:
             upcoming = risk
-    return Clock(promise, start, stop, limit, deadline, left, level, standing, tuple(pauses), upcoming)
+    holds = tuple(holds_of(journey)) if promise.pauses else ()
+    return Clock(promise, start, stop, limit, deadline, left, level, standing, risk, holds, upcoming)
 
 
 def runs_of(promise: Promise, journey: Sequence[Record]) -> list[Record]:

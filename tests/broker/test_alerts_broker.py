@@ -48,6 +48,10 @@ def test_alerts_and_who_retires_are_those_of_the_truth(parcels, settings, promis
     assert explained.returncode == 0, explained.stderr
     assert "BROKEN, the last instant is" in explained.stdout
     assert "told BREACHED" in explained.stdout
+    as_json = json.loads(parcels("promises", "explain", promises, late, "--json", check=True).stdout)
+    door = as_json["promises"][1]
+    assert (door["promise"], door["standing"], door["told"]["type"]) == ("door", "BROKEN", "BREACHED")
+    assert door["steps"][0]["kind"] == "ARRIVED"
     assert parcels("promises", "explain", promises, "nobody").returncode == 1
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from streams.cli.promises import explained
-from streams.domain.account import Record, look
-from streams.domain.promises import Promises
+from streams.cli.explained import explanation, lines
+from streams.domain.account import Record
+from streams.domain.promises import Anomalies, Promises
 from tests.conftest import run_cli
 
 NINE = 1_772_355_600_000
@@ -35,24 +35,60 @@ HELD = record("held", "CUSTOMS_HELD", 10, reason="DOCUMENTS_MISSING")
 RELEASED = record("released", "CUSTOMS_RELEASED", 30)
 
 
-def told(*records, hours=100, standing=()):
-    looked = look(DOOR, records, NINE + hours * HOUR)
-    return "\n".join(explained(DOOR, looked, list(standing)))
+def told(*records, hours=100, standing=(), promises=DOOR):
+    return "\n".join(lines(explanation(promises, records, NINE + hours * HOUR, standing)))
 
 
 class TestExplain:
     def test_tells_start_pause_and_where_the_clock_stands(self):
         text = told(ADVICE, ARRIVED, HELD)
         assert "2026-03-01 09:00:00 +00:00 ARRIVED at LGG S-1" in text
-        assert "19:00:00 +00:00 held by customs with a reason: it stands still" in text
+        hold = f"19:00:00 +00:00 CUSTOMS_HELD at LGG S-1 DOCUMENTS_MISSING ({HELD.identity.hex()})"
+        assert f"{hold}: held with a reason, the clock stands still" in text
         assert "PAUSED, 2d14h left" in text
 
     def test_tells_of_the_release_and_of_what_was_told(self):
         alert = {"about": "door", "type": "BREACHED", "since": NINE, "alert_id": b"\xab" * 16}
         text = told(ADVICE, ARRIVED, HELD, RELEASED, standing=[alert])
-        assert "released: it goes on" in text
+        release = f"CUSTOMS_RELEASED at LGG S-1 ({RELEASED.identity.hex()})"
+        assert f"{release}: released, the clock goes on" in text
         assert "BROKEN, the last instant is 2026-03-05 05:00:00 +00:00" in text
         assert "told BREACHED about the clock of 2026-03-01 09:00:00 +00:00 (alert abababab" in text
+
+    def test_tells_why_a_hold_does_not_stop_the_clock(self):
+        bare = record("bare", "CUSTOMS_HELD", 5)
+        wrong = record("wrong", "CUSTOMS_HELD", 40, reason="X")
+        void = record("void", "VOID", 41, voids=wrong.identity)
+        again, late = record("again", "CUSTOMS_HELD", 20, reason="Y"), record("late", "CUSTOMS_HELD", 95, reason="Z")
+        text = told(ADVICE, ARRIVED, bare, HELD, again, RELEASED, wrong, void, late)
+        for hold, why in (
+            (bare, "it has no reason"),
+            (again, "it stands still already"),
+            (wrong, f"a VOID declares it wrong ({void.identity.hex()})"),
+            (late, "the limit was over before it"),
+        ):
+            assert f"({hold.identity.hex()}): does not stop the clock: {why}" in text
+        assert text.count("the clock stands still") == text.count("the clock goes on") == 1
+        times = [line.split(" +")[0] for line in text.splitlines() if line.startswith("  20")]
+        assert times == sorted(times)
+
+    def test_tells_no_hold_that_was_over_before_the_clock_started_or_came_after_it_stopped(self):
+        before, over = record("before", "CUSTOMS_HELD", -8, reason="X"), record("over", "CUSTOMS_RELEASED", -7)
+        text = told(ADVICE, before, over, ARRIVED, record("done", "DELIVERED", 9), HELD)
+        assert [line for line in text.splitlines() if "CUSTOMS_HELD" in line and "clock" in line] == []
+
+    def test_tells_that_a_promise_knows_no_holds(self):
+        plain = Promises.parse({"promises": [DOOR.promises[0].model_dump(mode="json") | {"pauses": []}]})
+        text = told(ADVICE, ARRIVED, HELD, promises=plain)
+        assert "does not stop the clock: no hold stops the clock of this promise" in text
+
+    def test_tells_since_when_a_clock_is_at_risk(self):
+        assert "RUNNING and at risk since 2026-03-03 18:36:00 +00:00, until 2026-03-04 09:00" in told(
+            ADVICE, ARRIVED, hours=60
+        )
+        text = told(ADVICE, ARRIVED, record("held", "CUSTOMS_HELD", 70, reason="X"))
+        assert "PAUSED and at risk since 2026-03-03 18:36:00 +00:00, 2h left" in text
+        assert "KEPT and was at risk since" in told(ADVICE, ARRIVED, record("done", "DELIVERED", 70))
 
     def test_tells_why_there_is_no_clock(self):
         assert "no clock: no scan of ARRIVED counts" in told(ADVICE)
@@ -72,6 +108,9 @@ class TestCheck:
         done = run_cli("promises", "check", str(path))
         assert done.returncode == 0, done.stderr
         assert "sort: within 1h30m from the first UNLOADED to SORTED, at risk after 80%" in done.stdout
+        assert "odd, missing: in a container that was emptied 2h ago, and not seen since" in done.stdout
+        odd = [line.split(":")[0].removeprefix("odd, ") for line in done.stdout.splitlines() if line.startswith("odd")]
+        assert odd == list(Anomalies.model_fields)
 
     @pytest.mark.parametrize(("text", "says"), [("promises: [{name: x}]", "promises[0].starts (x)"), ("[", "not YAML")])
     def test_says_what_is_wrong(self, tmp_path, text, says):
