@@ -110,6 +110,7 @@ def redrive(
     yes: Yes = False,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
+    as_json: Json = False,
 ) -> None:
     """Send dead letters again, once the cause is gone, to the topic they came from, as they came.
 
@@ -118,7 +119,7 @@ def redrive(
 
     Examples:
       parcels dlq redrive --reason WRONG_PARTITION --dry-run
-      parcels dlq redrive 2:17 2:18 --yes
+      parcels dlq redrive 2:17 2:18 --yes --json
     """
     from streams.pipeline import deadletters
 
@@ -131,17 +132,23 @@ def redrive(
     missing = wanted - found.keys()
     if missing:
         print(f"not there, or of another reason: {_words(missing)}", file=sys.stderr)
-    topics = " and ".join(sorted(set(filter(None, found.values())))) or "nowhere"
-    if dry_run or not found:
-        print(f"would send {len(found)} records to {topics}")
-    else:
+    names = sorted(set(filter(None, found.values())))
+    topics = " and ".join(names) or "nowhere"
+    only_look = dry_run or not found
+    left: Iterable[Place] = ()
+    if not only_look:
         _ask(f"Send {len(found)} records to {topics} again?", yes)
         left = deadletters.redrive(chosen, found.keys())
-        print(f"sent {len(found) - len(left)} records to {topics}")
+    sent = found.keys() - set(left)
+    if as_json:
+        rows = {"would_send" if only_look else "sent": sent, "left": left, "not_found": missing}
+        by_name = {name: [f"{place[0]}:{place[1]}" for place in sorted(each)] for name, each in rows.items()}
+        print(json.dumps({"topics": names} | by_name, indent=2))
+    else:
+        print(f"{'would send' if only_look else 'sent'} {len(sent)} records to {topics}")
         if left:
             print(f"left: {_words(left)}; nobody knows where they came from, or of which parcel they are")
-            raise typer.Exit(DIFFERENCES)
-    if missing:
+    if left or missing:
         raise typer.Exit(DIFFERENCES)
 
 

@@ -2,19 +2,22 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from streams.cli.options import DIFFERENCES, Promised
+from streams.cli.options import DIFFERENCES, Json, Promised
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
+    from streams.domain.reasons import Reason
     from streams.pipeline.files import BadLine
     from streams.pipeline.record_lines import Line
+    from streams.replay.inferring import Inferring
+    from streams.replay.refold import Refold
 
 _SHOWN = 20
 
@@ -35,6 +38,7 @@ def fold(
     digest: Annotated[
         bool, typer.Option("--digest", help="Print one SHA-256 over all states and alerts, in whatever order they are.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Fold files of records, in their order, with the worker's own code and without a broker.
 
@@ -44,6 +48,7 @@ def fold(
 
     Examples:
       parcels fold day.ndjson --digest
+      parcels fold day.ndjson --digest --json
       parcels fold day.ndjson --promises stricter.yaml --alerts alerts.ndjson
       parcels fold monday.ndjson tuesday.avro --states states.ndjson --milestones milestones.ndjson
       parcels fold day.ndjson --milestones - | head
@@ -69,18 +74,35 @@ def fold(
                     over.add(ALERTS, key, value)
         if to_states is not None:
             _write(to_states, map(Decoder("ParcelState"), (value for _, value in refold.states())))
-    said = f"{refold.records:,} records of {len(refold.stage.table):,} parcels, {refold.duplicates:,} duplicates"
-    if inferring.events:
-        said += f", {inferring.events:,} events of containers"
     reasons = refold.refused + inferring.refused
-    refused = ", ".join(f"{number:,} {reason.name}" for reason, number in sorted(reasons.items()))
-    print(said + (f"; refused: {refused}" if refused else ""), file=sys.stderr)
     if digest:
         for key, value in refold.states():
             over.add(STATE, key, value)
-        print(over.hexdigest())
+    if as_json:
+        result = {
+            "records": refold.records,
+            "parcels": len(refold.stage.table),
+            "duplicates": refold.duplicates,
+            "container_events": inferring.events,
+            "refused": {reason.name: number for reason, number in sorted(reasons.items())},
+            "bad_lines": bad.lines,
+            "digest": over.hexdigest() if digest else None,
+        }
+        print(json.dumps(result, indent=2))
+    else:
+        _tell(refold, inferring, reasons)
+        if digest:
+            print(over.hexdigest())
     if bad.lines or reasons:
         raise typer.Exit(DIFFERENCES)
+
+
+def _tell(refold: "Refold", inferring: "Inferring", reasons: "Mapping[Reason, int]") -> None:
+    said = f"{refold.records:,} records of {len(refold.stage.table):,} parcels, {refold.duplicates:,} duplicates"
+    if inferring.events:
+        said += f", {inferring.events:,} events of containers"
+    refused = ", ".join(f"{number:,} {reason.name}" for reason, number in sorted(reasons.items()))
+    print(said + (f"; refused: {refused}" if refused else ""), file=sys.stderr)
 
 
 class _Bad:

@@ -98,9 +98,11 @@ def test_the_command_line_asks_before_it_writes(topics, parcels):
     assert asked.returncode == 2
     assert "--yes" in asked.stderr
     assert not list(read_to_end(topics, topics.prefix + SCANS))
-    sent = parcels("dlq", "redrive", "0:0", "0:7", "--yes")
+    sent = parcels("dlq", "redrive", "0:0", "0:7", "--yes", "--json")
     assert sent.returncode == 1, "0:7 is not there"
     assert "0:7" in sent.stderr
+    names = [f"{topics.prefix}hub.scans"]
+    assert json.loads(sent.stdout) == {"topics": names, "sent": ["0:0"], "left": [], "not_found": ["0:7"]}
     assert len(list(read_to_end(topics, topics.prefix + SCANS))) == 1
     assert parcels("dlq", "redrive", "--yes").returncode == 2, "everything must be asked for by a reason"
     purged = parcels("dlq", "purge", "--until", "0:0", "--yes")

@@ -85,6 +85,17 @@ def test_a_bad_line_is_told_and_the_rest_is_folded(tmp_path):
     assert said.returncode == 1
     assert "two.ndjson:1: " in said.stderr
     assert "1 records of 0 parcels" in said.stderr
+    as_json = run_cli("fold", str(path), "--json")
+    assert as_json.returncode == 1
+    assert json.loads(as_json.stdout) == {
+        "records": 1,
+        "parcels": 0,
+        "duplicates": 0,
+        "container_events": 0,
+        "refused": {},
+        "bad_lines": 1,
+        "digest": None,
+    }
 
 
 def test_a_file_that_is_not_there():
