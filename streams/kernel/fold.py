@@ -71,6 +71,7 @@ class ScanColumns(NamedTuple):
     parcel_id: int
     kind: int
     event_time: int
+    record_time: int
     utc_offset_minutes: int
     site: int
     station: int
@@ -117,14 +118,14 @@ def _time_is_bad(time: int) -> bool:
 
 @inlined
 def _key_reason(b: Batch, c: ScanColumns, i: int, partition: int, partitions: int) -> int:
-    """Why the ids or the time of a scan or an advice cannot be used; OK if they can."""
+    """Why the ids or the times of a scan or an advice cannot be used; OK if they can."""
     size = b.lengths[c.parcel_id, i]
     at = b.values[c.parcel_id, i]
     if size <= 0 or size > PARCEL_ID_BYTES or _has_control_characters(b.buffer, at, size):
         return _BAD_PARCEL_ID
     if b.lengths[c.event_id, i] <= 0 or b.lengths[c.event_id, i] > EVENT_ID_BYTES:
         return _OUT_OF_BOUNDS
-    if _time_is_bad(b.values[c.event_time, i]):
+    if _time_is_bad(b.values[c.event_time, i]) or _time_is_bad(b.values[c.record_time, i]):
         return _OUT_OF_BOUNDS
     if partition_of(b.buffer, at, size, partitions) != partition:
         return _WRONG_PARTITION

@@ -101,9 +101,8 @@ class TestTimes:
         assert said.hub_time == MORNING
 
     @both
-    def test_the_record_time_may_be_any_number(self, make):
-        # It decides nothing, so it can break nothing.
-        shows(lambda time: make(record_time=time), [*self.GOOD, *self.BAD], [], Reason.OK)
+    def test_a_record_is_accepted_from_1900_to_2199(self, make):
+        shows(lambda time: make(record_time=time), self.GOOD, self.BAD, Reason.OUT_OF_BOUNDS)
 
     def test_clocks_are_14_hours_apart_at_most(self):
         shows(

@@ -59,6 +59,7 @@ final class HubRecords {
         Utf8 voids = scan.getVoids();
         boolean isVoid = scan.getKind() == Kind.VOID;
         if (!isParcelId(scan.getParcelId()) || !isEventId(eventId) || !inBounds(scan.getEventTime())
+                || !inBounds(scan.getRecordTime())
                 || Math.abs(scan.getUtcOffsetMinutes()) > UTC_OFFSET_MINUTES
                 || !isWord(scan.getSite()) || !isWord(scan.getStation()) || !isWord(scan.getLane())
                 || !isWord(scan.getReason()) || !isWord(scan.getContainerId())
@@ -81,6 +82,7 @@ final class HubRecords {
 
     private static Optional<Observation> ofAdvice(Advice advice) {
         if (!isParcelId(advice.getParcelId()) || !isEventId(advice.getEventId()) || !inBounds(advice.getEventTime())
+                || !inBounds(advice.getRecordTime())
                 || !isWord(advice.getService()) || !isWord(advice.getOrigin()) || !isWord(advice.getDestination())
                 || !isWord(advice.getPlannedLane()) || !isWord(advice.getOwner())
                 || advice.getPromisedAt() != null && !inBounds(advice.getPromisedAt())) {
