@@ -226,6 +226,8 @@ class Container:
         """What follows from its scans and emptyings, after some events were taken: whatever counts must be told."""
         steps: list[FanOut] = []
         aside = self._set_aside()
+        # Most parcels with an SSCC never hold anything: whatever they may turn out to hold is caught up then.
+        holds = any(event.lists for event in self.events)
         for event in self.events:
             if not event.handed_on:
                 continue
@@ -233,11 +235,11 @@ class Container:
             counts = void is None and event.identity not in aside
             if counts and not event.told:
                 event.told = True
-                steps.append(FanOut(What.TELL, event, event.generation))
+                steps += [FanOut(What.TELL, event, event.generation)] if holds else []
             elif event.told and not counts:
                 event.told = False
                 time = event.event_time if void is None else void.event_time
-                steps.append(FanOut(What.TAKE_BACK, event, event.generation, time))
+                steps += [FanOut(What.TAKE_BACK, event, event.generation, time)] if holds else []
                 event.generation += 1
         return steps
 

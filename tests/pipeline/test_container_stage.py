@@ -264,3 +264,11 @@ def test_a_parcel_that_might_be_a_container_and_never_is_costs_its_own_events_on
     hub.run([tick(START + 40 * DAY)])
     assert hub.stage.containers == {}
     assert not any(hub.kept.values())
+
+
+def test_what_holds_nothing_keeps_nobody_waiting_and_what_it_turns_out_to_hold_is_caught_up():
+    hub = Alone().run([event(f"S{n}", "ARRIVED", 1) for n in range(2_048)])
+    assert hub.turns == 4, "a transaction for each batch"
+    hub.run([event("S7", "PACKED", 0, parcels=["P"])])
+    said = [Decoder("Scan")(value)["kind"] for key, value in hub.scans]
+    assert sorted(said) == ["ARRIVED", "PACKED"]
