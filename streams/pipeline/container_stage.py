@@ -7,7 +7,7 @@ position (`FanOut`), and goes on with the next batch, or without one.
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
@@ -34,6 +34,8 @@ LARGEST_TRANSACTION: Final = 20_000
 _PROMPT_TRANSACTION: Final = 5_000
 _FEW: Final = 256
 _RETIRES_MS: Final = 30 * 24 * 3_600_000
+# One that never held anything, as most SSCCs: it is kept only for a manifest that comes late.
+_EMPTY_RETIRES_MS: Final = 3 * 24 * 3_600_000
 _RETIRES_AT_A_TIME: Final = 200
 
 
@@ -70,6 +72,8 @@ class ContainerStage:
         self.hub_time: int | None = None
         # Those that were touched last are at the end.
         self.containers: dict[str, Container] = {}
+        # Of these, in the same order, those that nothing was ever put into.
+        self._empty: dict[str, None] = {}
         self._left = FanOuts()
         self._claims = Claims()
         self._ahead: Ahead | None = None
@@ -205,6 +209,9 @@ class ContainerStage:
         container.touched = max(container.touched, event.event_time) if self.hub_time is None else self.hub_time
         self.containers.pop(name, None)
         self.containers[name] = container
+        self._empty.pop(name, None)
+        if not any(container.listings()):
+            self._empty[name] = None
         touched.setdefault(name, []).append(event)
         self._left.add(name, steps)
         if event.inferred_from is None:
@@ -220,16 +227,23 @@ class ContainerStage:
         is_first, self.hub_time = self.hub_time is None, hub_time
         if is_first:
             self._in_time()
-        due = list[Container]()
-        for name, container in self.containers.items():
-            if container.touched + _RETIRES_MS > hub_time or len(due) >= _RETIRES_AT_A_TIME:
+        retired = 0
+        for among, after in ((self._empty, _EMPTY_RETIRES_MS), (self.containers, _RETIRES_MS)):
+            for name in self._due(among, hub_time - after, touched):
+                self._empty.pop(name, None)
+                self._retiring.add(name, keys_of(self.containers.pop(name)))
+                retired += 1
+        return retired
+
+    def _due(self, among: Iterable[str], until: int, touched: Collection[str]) -> list[str]:
+        """Some that were not touched after `until`."""
+        due: list[str] = []
+        for name in among:
+            if self.containers[name].touched > until or len(due) >= _RETIRES_AT_A_TIME:
                 break
             if name not in self._left and name not in touched:
-                due.append(container)
-        for container in due:
-            del self.containers[container.container_id]
-            self._retiring.add(container.container_id, keys_of(container))
-        return len(due)
+                due.append(name)
+        return due
 
     def _in_time(self) -> None:
         """Who was touched last comes last, and nobody later than now, whatever was said before the first Tick."""
@@ -237,6 +251,7 @@ class ContainerStage:
             for container in self.containers.values():
                 container.touched = min(container.touched, self.hub_time)
         self.containers = dict(sorted(self.containers.items(), key=lambda item: item[1].touched))
+        self._empty = {name: None for name, container in self.containers.items() if not any(container.listings())}
 
     # Encoding
 

@@ -217,6 +217,20 @@ def test_containers_retire_thirty_days_after_their_last_event():
 
 
 @pytest.mark.parametrize("restarts", [False, True])
+def test_one_that_never_held_anything_retires_after_three_days(restarts):
+    hub = Alone().run([tick(START), event("A", "ARRIVED"), event("B", "ARRIVED"), event("B", "PACKED", parcels=["P"])])
+    hub = hub.restarted() if restarts else hub
+    hub.run([tick(START + 3 * DAY - 1)])
+    assert all(hub.kept.values())
+    # It was seen again, and waits anew.
+    hub.run([event("C", "ARRIVED"), event("A", "LOADED", 1), tick(START + 3 * DAY)])
+    assert all(hub.kept.values())
+    hub.run([tick(START + 6 * DAY - 1)])
+    assert {key for key, value in hub.kept.items() if not value} == {b"A", b"C"}
+    assert set(hub.stage.containers) == {"B"}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("nonsense", [event("A", "ARRIVED", 10**9), event("A", "ARRIVED", -(10**9))])
 def test_a_clock_that_is_years_wrong_keeps_no_container_and_takes_none_away(nonsense, restarts):
     # Nobody knows the time yet.
