@@ -150,8 +150,9 @@ class MilestoneReader:
         values: list[bytes] = []
         while messages := self._consumer.consume(10_000, 0):
             for message in messages:
+                # An error: it goes on by itself when the broker is back. No value: it says nothing.
                 if message.error() is not None or message.value() is None:
-                    continue  # it goes on by itself when the broker is back
+                    continue
                 self.of_parcel[cast(bytes, message.key()).decode()] += 1
                 values.append(cast(bytes, message.value()))
         for value in values[-_LAST_MILESTONES:]:

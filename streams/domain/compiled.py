@@ -25,6 +25,8 @@ _NEVER_COMPILED = {
     "identifiers.py",
     "happenings.py",
     "capture_happenings.py",
+    "handed_on.py",
+    "wrong_values.py",
 }
 
 

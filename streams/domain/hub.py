@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streams.domain.kinds import DIRECTIONS
+from streams.domain.wrong_values import wrong_values
 from streams.errors import Misconfigured
-from streams.wrong_values import wrong_values
 
 Code = Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9-]{0,31}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]

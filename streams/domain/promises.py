@@ -24,8 +24,8 @@ from pydantic import (
 )
 
 from streams.domain.kinds import DIRECTIONS, KINDS, VOID
+from streams.domain.wrong_values import wrong_values
 from streams.errors import Misconfigured
-from streams.wrong_values import wrong_values
 
 LARGEST_NUMBER: Final = 16
 RISK_PARTS: Final = 10_000  # an at-risk share is so many of these of the limit

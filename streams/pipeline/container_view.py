@@ -129,9 +129,9 @@ def _inside(stays: Mapping[str, list[Stay]], container_id: str, time_ms: int | N
     def holds(stay: Stay) -> bool:
         if stay.container_id != container_id:
             return False
-        if time_ms is None or stay.until is None:
-            return stay.until is None and (time_ms is None or stay.since <= time_ms)
-        return stay.since <= time_ms < stay.until
+        if time_ms is None:
+            return stay.until is None
+        return stay.since <= time_ms and (stay.until is None or time_ms < stay.until)
 
     return sorted(child for child, all_of_it in stays.items() if any(map(holds, all_of_it)))
 

@@ -12,29 +12,15 @@ def minute(number: int) -> str:
 
 
 def container(name: str, kind: str, at: int, **said) -> dict:
-    event_id = f"{name}-{kind}-{at}"
-    return {
-        "type": "container",
-        "event_id": event_id,
-        "container_id": name,
-        "kind": kind,
-        "event_time": minute(at),
-        **PLACE,
-        **said,
-    }
+    return record(name, kind, at, type="container", container_id=name, **said)
 
 
 def scan(parcel_id: str, kind: str, at: int, **said) -> dict:
-    event_id = f"{parcel_id}-{kind}-{at}"
-    return {
-        "type": "scan",
-        "event_id": event_id,
-        "parcel_id": parcel_id,
-        "kind": kind,
-        "event_time": minute(at),
-        **PLACE,
-        **said,
-    }
+    return record(parcel_id, kind, at, type="scan", parcel_id=parcel_id, **said)
+
+
+def record(name: str, kind: str, at: int, **said) -> dict:
+    return {"event_id": f"{name}-{kind}-{at}", "kind": kind, "event_time": minute(at), **PLACE, **said}
 
 
 @pytest.fixture
