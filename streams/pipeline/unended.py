@@ -3,16 +3,19 @@
 A partition that has no leader at the moment when a transaction's end is to be written into it, as when the only broker
 is stopped, is left out (Kafka 4.3.1; docs/decisions/recovery.md). Readers of committed records then wait in front of
 it, for good, until the same transactional id commits something in that partition. Whoever has the id therefore looks
-now and then, between two transactions, whether a committed end stands still before the end.
+now and then whether a committed end stands still before the end.
 """
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import cache
 from typing import Final
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from streams.pipeline.background import in_background
 from streams.pipeline.clients import admin
 from streams.pipeline.settings import Settings
 
@@ -32,6 +35,7 @@ class Unended:
         self._settings = settings
         self._places = [TopicPartition(settings.prefix + topic, partition) for topic, partition in places]
         self._next_look = 0.0
+        self._looking: Future[dict[Place, int]] | None = None
         # Where the committed end was not the end when this was last looked at, and where it was written to because of
         # that: to do so once is enough, and where it did not help the transaction is somebody else's.
         self._open: dict[Place, int] = {}
@@ -43,16 +47,22 @@ class Unended:
         self._tried.clear()
 
     def found(self) -> list[Place]:
-        """Partitions in which the next transaction must write something. No transaction of this id may be open.
+        """Partitions in which the next transaction must write something.
 
-        Costs nothing but for two questions to the broker every 20 s. A broker that does not answer is asked again
-        later. In a partition that others write to their transactions, when they are long, look alike.
+        Waits for nothing: every 20 s two questions go to the broker, and what it answers is found here later. A broker
+        that does not answer is asked again. Transactions that last for longer than the time between two looks, whoever
+        they are of, look alike: what is written because of them says nothing new.
         """
         now = time.monotonic()
-        if now < self._next_look:
+        if self._looking is None:
+            if now >= self._next_look:
+                self._looking = in_background(self._look)
             return []
+        if not self._looking.done():
+            return []
+        done, self._looking = self._looking, None
         try:
-            before, self._open = self._open, self._look()
+            before, self._open = self._open, done.result()
         except KafkaException:
             self._next_look = now + _AGAIN_SECONDS
             return []
@@ -66,7 +76,7 @@ class Unended:
         """Partition -> committed end, of those of which it is not the end."""
         newest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         asked = dict.fromkeys(self._places, newest)
-        client = admin(self._settings)
+        client = _client(self._settings)
         committed, every = (
             client.list_offsets(asked, isolation_level=level, request_timeout=_ANSWER_SECONDS)
             # An end that moves between the two questions looks like a transaction, and like another one the next time.
@@ -78,3 +88,9 @@ class Unended:
             if end < every[place].result().offset:
                 found[place.topic.removeprefix(self._settings.prefix), place.partition] = end
         return found
+
+
+@cache
+def _client(settings: Settings) -> AdminClient:
+    """One for all partitions of a worker: a new one costs a connection, and threads."""
+    return admin(settings)

@@ -4,6 +4,7 @@ A broker leaves the end out where no partition has a leader at that moment, whic
 of the partition is put back to what it was before the end came: for Kafka the same log.
 """
 
+import concurrent.futures
 import itertools
 import shutil
 import threading
@@ -140,6 +141,8 @@ def test_what_somebody_else_left_is_left_alone_after_one_try(settings: Settings)
     found = []
     for _ in range(4):
         looks._next_look = 0.0
+        assert looks.found() == []
+        concurrent.futures.wait([looks._looking], 30)
         found += looks.found()
     assert found == [(topics.SCANS, 1)]
     stranger.abort_transaction(30)
