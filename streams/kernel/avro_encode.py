@@ -45,6 +45,8 @@ _PLAIN: Final = {
 }
 
 SOURCES: Final = 4
+# Bytes that hold one word of eight, or none.
+_SHORT: Final = 8
 
 
 class Encoder:
@@ -103,7 +105,7 @@ class Encoder:
         if len(sources) > SOURCES:
             raise ValueError(f"at most {SOURCES} sources, not {len(sources)}")
         octets = [_frozen(source) for source in (*sources, *([b""] * (SOURCES - len(sources))))]
-        words = [words_of(source) for source in octets]
+        words = [_words(source) for source in octets]
         offsets = np.empty(rows + 1, np.int64)
         offsets[0] = 0
         # Row to go on with, position in `out`, fault, its instruction, its row in its frame.
@@ -206,3 +208,16 @@ def _frozen(source: Any) -> Any:
     array = array.view()
     array.flags.writeable = False
     return array
+
+
+def _words(source: Any) -> Any:
+    """`words_of`, of a padded copy where that had less than two: NumPy says of so few that they lie contiguously.
+
+    To the compiled code that is another type, and it would be compiled once more when the first such source comes.
+    """
+    if len(source) > _SHORT:
+        return words_of(source)
+    padded = np.zeros(_SHORT + 1, np.uint8)
+    padded[: len(source)] = source
+    padded.flags.writeable = False
+    return words_of(padded)
