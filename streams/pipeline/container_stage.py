@@ -18,9 +18,10 @@ from streams.domain.in_two import Claims
 from streams.domain.reasons import Reason
 from streams.errors import StreamsError
 from streams.pipeline.container_codecs import Member, Read, container_events, container_states, memberships
-from streams.pipeline.container_outputs import outputs_of
+from streams.pipeline.container_outputs import Inferred, outputs_of
 from streams.pipeline.fan_outs import PORTION, FanOuts
 from streams.pipeline.members import Ahead, Retiring, keys_of, members_of, name_children
+from streams.pipeline.pace import PATIENCE_SECONDS, Pace
 from streams.pipeline.plain_decoder import Undecodable
 from streams.pipeline.position import LeftToDo, Position
 from streams.pipeline.record_block import RecordBlock
@@ -33,6 +34,8 @@ LARGEST_TRANSACTION: Final = 20_000
 # And while so few records wait: what others append to hub.scans behind an open transaction is visible when it ends.
 _PROMPT_TRANSACTION: Final = 5_000
 _FEW: Final = 256
+# So many are told with new events whatever the pace is, so that a bag waits for no freighter.
+_NOT_PACED: Final = 250
 _RETIRES_MS: Final = 30 * 24 * 3_600_000
 # One that never held anything, as most SSCCs: it is kept only for a manifest that comes late.
 _EMPTY_RETIRES_MS: Final = 3 * 24 * 3_600_000
@@ -66,7 +69,8 @@ class ContainerStage:
     [(0, <Reason.BAD_FRAMING: 2>)]
     """
 
-    def __init__(self, partition: int, partitions: int) -> None:
+    def __init__(self, partition: int, partitions: int, pace: Pace | None = None) -> None:
+        """`pace`: at which children are told while little else waits; None is as fast as it can."""
         self.partition = partition
         self.partitions = partitions
         self.hub_time: int | None = None
@@ -75,6 +79,9 @@ class ContainerStage:
         # Of these, in the same order, those that nothing was ever put into.
         self._empty: dict[str, None] = {}
         self._left = FanOuts()
+        self._pace = pace
+        # Since when there is something left, by the clock of the pace; None while there is not.
+        self._left_since: float | None = None
         self._claims = Claims()
         self._ahead: Ahead | None = None
         self._retiring = Retiring()
@@ -88,6 +95,17 @@ class ContainerStage:
     def pending(self) -> bool:
         """Is there something to write, whether or not records come?"""
         return bool(self._left or self._ahead or self._retiring)
+
+    @property
+    def due(self) -> bool:
+        """Is some of it to be written now?"""
+        pace = self._pace_now()
+        return bool(self._ahead or self._retiring) or (bool(self._left) and (pace is None or pace.is_open))
+
+    def _pace_now(self) -> Pace | None:
+        """The pace to keep; None when what is left waits for too long already."""
+        pace, since = self._pace, self._left_since
+        return None if pace is None or (since is not None and pace.clock() - since > PATIENCE_SECONDS) else pace
 
     def position(self, next_offset: int) -> Position:
         """The position after the last batch."""
@@ -107,7 +125,8 @@ class ContainerStage:
         self._step += 1
         taken = 0
         touched: dict[str, list[Event]] = {}
-        room = (_PROMPT_TRANSACTION if len(payloads) < _FEW else LARGEST_TRANSACTION) - PORTION
+        few = len(payloads) < _FEW
+        room = (_PROMPT_TRANSACTION if few else LARGEST_TRANSACTION) - PORTION
         part: list[Member] = []
         whole = LARGEST_TRANSACTION - PORTION
         ahead_of = ""
@@ -139,7 +158,7 @@ class ContainerStage:
         gone = self._retiring.next(room)
         room -= len(gone)
         folded = time.perf_counter()
-        inferred = list(self._left.portions(self.containers, max(room, 0) + PORTION))
+        inferred = self._tell(max(room, 0) + PORTION, self._pace_now() if few else None, _NOT_PACED if payloads else 0)
         for name in {*touched, *(each.container_id for each in inferred)}:
             if name not in self._left:
                 self.containers[name].rest()
@@ -154,6 +173,18 @@ class ContainerStage:
         figures.pending, figures.containers = len(self._left), len(self.containers)
         seconds = {"fold": folded - started, "encode": time.perf_counter() - folded}
         return Made(taken, blocks, refused, seconds, figures)
+
+    def _tell(self, most: int, pace: Pace | None, least: int) -> list[Inferred]:
+        """What is told now: `most` records at most, and at this pace, but `least` whatever the pace is."""
+        allowed = most if pace is None else pace.take(most, least)
+        inferred = list(self._left.portions(self.containers, allowed))
+        if pace is not None:
+            pace.give_back(allowed - sum(len(portion.children) for _, portion in inferred))
+        if not self._left:
+            self._left_since = None
+        elif self._left_since is None and self._pace is not None:
+            self._left_since = self._pace.clock()
+        return inferred
 
     def _ticks(self, blocks: Sequence[Output]) -> list[Output]:
         """After what was inferred a Tick of the time: what follows from it is told, even if no other Tick comes."""

@@ -58,7 +58,7 @@ class FanOuts:
 
     def portions(self, containers: Mapping[str, Container], room: int) -> Iterator[Inferred]:
         """What is told now, for so many children in all."""
-        spared = min(room, _FOR_LONG_ONES) if self._long else 0
+        spared = min(room // 2, _FOR_LONG_ONES) if self._long else 0
         room -= spared
         for queue in (self._new, self._long):
             while queue and room > 0:
@@ -71,6 +71,7 @@ class FanOuts:
                 if done:
                     steps.popleft()
                 if steps:
-                    (queue if done else self._long)[name] = steps
+                    # A bag has no bags inside, and its parcels' turn is still to come.
+                    (queue if done or portion is None else self._long)[name] = steps
             room = max(room, 0) + spared
             spared = 0

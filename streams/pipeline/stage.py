@@ -59,6 +59,10 @@ class Stage(Protocol):
     def pending(self) -> bool:
         """Is there something to write, whether or not records come?"""
 
+    @property
+    def due(self) -> bool:
+        """Is some of that to be written now?"""
+
     def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> Made:
         """Fold a batch, or as much of it as a transaction has room for, and encode what follows."""
 

@@ -6,6 +6,7 @@ from typing import Any, Final, get_args
 from streams.domain.happenings import BatchCommitted, ContainersCommitted, Happening, PartitionRestored
 from streams.domain.promises import Promises
 from streams.pipeline.container_stage import ContainerStage
+from streams.pipeline.pace import Pace
 from streams.pipeline.parcel_stage import ParcelStage
 from streams.pipeline.position import Position
 from streams.pipeline.stage import Committed, Kind, Made, Name
@@ -20,6 +21,7 @@ CONTAINERS_GROUP: Final = "parcels.container-stage"
 def stage_kind(name: Name, promises: Promises) -> Kind:
     """The stage of that name; `promises`: what is watched about parcels."""
     if name == "containers":
+        pace = Pace()
         return Kind(
             name="containers",
             input=CONTAINERS,
@@ -28,7 +30,7 @@ def stage_kind(name: Name, promises: Promises) -> Kind:
             logs=(SCANS, CONTAINERS),
             group=CONTAINERS_GROUP,
             writer="parcels.container-stage",
-            make=Containers,
+            make=lambda partition, partitions: Containers(partition, partitions, pace),
             largest_batch=512,
             largest_backlog=2_000,
         )
@@ -50,6 +52,7 @@ class Parcels:
     """Scans in, the state of every parcel out."""
 
     pending: Final = False
+    due: Final = False
 
     def __init__(self, partition: int, partitions: int, promises: Promises) -> None:
         self._partition = partition

@@ -206,9 +206,9 @@ class PartitionTask:
             self._start_write(self._folded)
             self._folded = None
         if self._folding is None and self._folded is None:
-            pending = self._stage.pending
-            whole = pending or self._waiting >= self.kind.largest_batch
-            if (self._waiting or pending) and (self._writing is None or whole):
+            due = self._stage.due
+            whole = due or self._waiting >= self.kind.largest_batch
+            if (self._waiting or due) and (self._writing is None or whole):
                 self._start_fold()
 
     def finish(self, deadline: float) -> None:
@@ -278,11 +278,13 @@ class PartitionTask:
         if self._folding is None or not self._folding.done():
             return
         done, self._folding = self._folding, None
-        self._folded = done.result()
-        if self._folded.put_back:
+        folded = done.result()
+        if folded.put_back:
             # What the stage had no room for.
-            self._backlog.insert(0, self._folded.put_back)
-            self._waiting += len(self._folded.put_back.messages)
+            self._backlog.insert(0, folded.put_back)
+            self._waiting += len(folded.put_back.messages)
+        # Nothing, where the stage was due, and another partition was quicker.
+        self._folded = folded if folded.records or folded.made.blocks else None
 
     def _fold(
         self, stage: Stage, messages: list[Message], offsets: NDArray[np.int64], start: Position | None

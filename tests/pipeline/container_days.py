@@ -6,6 +6,7 @@ from collections import defaultdict
 from streams.domain.containers import HANDED_ON
 from streams.domain.containment import Told, judge
 from streams.pipeline.container_stage import ContainerStage
+from streams.pipeline.pace import Pace
 from streams.pipeline.parcel_stage import ParcelStage
 from streams.pipeline.plain_decoder import Decoder
 from streams.pipeline.position import Position
@@ -161,7 +162,10 @@ class Hub:
         self.partitions, self.dice = partitions, dice
         self.logs = {topic: [[] for _ in range(partitions)] for topic in (SCANS, CONTAINERS)}
         self.read = {topic: [0] * partitions for topic in (SCANS, CONTAINERS)}
-        self.containers = [ContainerStage(n, partitions) for n in range(partitions)]
+        # By a clock that is moved by chance; sometimes there is no pace.
+        self.now = 0.0
+        self.pace = dice.choice((None, Pace(lambda: self.now)))
+        self.containers = [ContainerStage(n, partitions, self.pace) for n in range(partitions)]
         self.parcels = [ParcelStage(n, partitions) for n in range(partitions)]
         self.kept = [{} for _ in range(partitions)]
         self.positions = [None] * partitions
@@ -183,6 +187,7 @@ class Hub:
             busy += [(CONTAINERS, n) for n in range(self.partitions) if self.containers[n].pending]
             if not busy:
                 return
+            self.now += self.dice.choice((0, 0.01, 0.1))
             topic, number = self.dice.choice(busy)
             first = self.read[topic][number]
             batch = self.logs[topic][number][first : first + self.dice.choice((1, 2, 3, 10, 1000))]
@@ -217,7 +222,7 @@ class Hub:
         position = self.positions[number]
         if position is None:
             return
-        stage = ContainerStage(number, self.partitions)
+        stage = ContainerStage(number, self.partitions, self.pace)
         records = list(self.kept[number].items())
         self.dice.shuffle(records)
         for first in range(0, len(records), 3):

@@ -6,7 +6,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.pipeline import container_stage, fan_outs
+from streams.pipeline import container_stage, fan_outs, pace
 from tests.kernel.oracle import Oracle
 from tests.pipeline.container_days import PARCELS, START, Hub, Model, history
 
@@ -81,6 +81,9 @@ def test_in_portions_as_well_as_at_once(monkeypatch):
         monkeypatch.setattr(container_stage, name, LARGEST)
     for module in (fan_outs, container_stage):
         monkeypatch.setattr(module, "PORTION", 2)
+    monkeypatch.setattr(container_stage, "_NOT_PACED", 1)
+    monkeypatch.setattr(pace, "_AT_ONCE", 3)
+    monkeypatch.setattr(pace, "_RATE", 60)
     monkeypatch.setattr(fan_outs, "_FOR_LONG_ONES", 2)
     monkeypatch.setattr(fan_outs, "_TYPICAL", 2)
     monkeypatch.setattr(fan_outs, "_STEP", 1)
