@@ -36,22 +36,22 @@ class Unended:
         self._places = [TopicPartition(settings.prefix + topic, partition) for topic, partition in places]
         self._next_look = 0.0
         self._looking: Future[dict[Place, int]] | None = None
-        # Where the committed end was not the end when this was last looked at, and where it was written to because of
-        # that: to do so once is enough, and where it did not help the transaction is somebody else's.
-        self._open: dict[Place, int] = {}
+        # Where the committed end stood still and something was written because of that: once is enough, and where it
+        # did not help the transaction is somebody else's.
         self._tried: dict[Place, int] = {}
 
     def look_soon(self) -> None:
-        """The id was fenced: look before the next transaction."""
+        """The id was fenced: look now. What is being looked for already is of before."""
         self._next_look = 0.0
+        self._looking = None
         self._tried.clear()
 
     def found(self) -> list[Place]:
         """Partitions in which the next transaction must write something.
 
-        Waits for nothing: every 20 s two questions go to the broker, and what it answers is found here later. A broker
-        that does not answer is asked again. Transactions that last for longer than the time between two looks, whoever
-        they are of, look alike: what is written because of them says nothing new.
+        Waits for nothing: every 20 s some questions go to the broker, and what it answers is found here later. A broker
+        that does not answer is asked again. Transactions that last for longer than the time between two questions,
+        whoever they are of, look alike: what is written because of them says nothing new.
         """
         now = time.monotonic()
         if self._looking is None:
@@ -62,17 +62,26 @@ class Unended:
             return []
         done, self._looking = self._looking, None
         try:
-            before, self._open = self._open, done.result()
+            standing = done.result()
         except KafkaException:
+            # A client keeps the answer that nobody leads a partition for a quarter of an hour (librdkafka 2.14).
+            _client.cache_clear()
             self._next_look = now + _AGAIN_SECONDS
             return []
-        still = [place for place, end in self._open.items() if before.get(place) == end != self._tried.get(place)]
-        self._tried |= {place: self._open[place] for place in still}
-        fresh = any(before.get(place) != end for place, end in self._open.items())
-        self._next_look = now + (_AGAIN_SECONDS if fresh else _LOOK_SECONDS)
-        return still
+        self._next_look = now + _LOOK_SECONDS
+        still = {place: end for place, end in standing.items() if self._tried.get(place) != end}
+        self._tried |= still
+        return list(still)
 
     def _look(self) -> dict[Place, int]:
+        """Partition -> committed end, of those of which it is not the end, and stands still."""
+        before = self._open()
+        if not before:
+            return {}
+        time.sleep(_AGAIN_SECONDS)
+        return {place: end for place, end in self._open().items() if before.get(place) == end}
+
+    def _open(self) -> dict[Place, int]:
         """Partition -> committed end, of those of which it is not the end."""
         newest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         asked = dict.fromkeys(self._places, newest)

@@ -14,7 +14,7 @@ from ctypes import c_char_p, c_int, c_int32, c_void_p
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from streams.pipeline import clients
+from streams.pipeline import clients, unended
 from streams.pipeline.settings import Settings
 from streams.pipeline.transactional_producer import _library
 
@@ -80,3 +80,27 @@ def test_where_the_records_of_a_time_begin(reader: Consumer) -> None:
     found = clients._offsets_at(reader, [TopicPartition(TOPIC, 0, 1_000)])
     assert [each.error for each in found] == [None]
     assert AWAY_SECONDS < time.monotonic() - asked < 5
+
+
+def test_a_look_for_transactions_without_an_end() -> None:
+    broker = MockBroker()
+    looks = unended.Unended(broker.settings, [(TOPIC, 0)])
+
+    def look() -> bool:
+        """Was it answered?"""
+        looks._next_look = 0.0
+        assert looks.found() == []
+        assert looks._looking is not None
+        failed = looks._looking.exception(timeout=30) is not None
+        assert looks.found() == []
+        return not failed
+
+    assert look()
+    broker.led_by(NOBODY)
+    assert not look()
+    broker.led_by(1)
+    deadline = time.monotonic() + 5
+    while not look():
+        assert time.monotonic() < deadline
+    unended._client.cache_clear()
+    broker.close()
