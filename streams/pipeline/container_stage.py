@@ -34,7 +34,7 @@ LARGEST_TRANSACTION: Final = 20_000
 # And while so few records wait: what others append to hub.scans behind an open transaction is visible when it ends.
 _PROMPT_TRANSACTION: Final = 5_000
 _FEW: Final = 256
-# So many are told with new events whatever the pace is, so that a bag waits for no freighter.
+# With new events so many are told whatever the pace is, half of them of what is new: a bag hardly waits for a ULD.
 _NOT_PACED: Final = 250
 _RETIRES_MS: Final = 30 * 24 * 3_600_000
 # One that never held anything, as most SSCCs: it is kept only for a manifest that comes late.
@@ -158,7 +158,8 @@ class ContainerStage:
         gone = self._retiring.next(room)
         room -= len(gone)
         folded = time.perf_counter()
-        inferred = self._tell(max(room, 0) + PORTION, self._pace_now() if few else None, _NOT_PACED if payloads else 0)
+        least = _NOT_PACED if payloads else 0
+        inferred = self._tell(max(room, 0) + PORTION, self._pace_now() if few and outputs else None, least)
         for name in {*touched, *(each.container_id for each in inferred)}:
             if name not in self._left:
                 self.containers[name].rest()
@@ -344,6 +345,7 @@ class ContainerStage:
             for left in position.left:
                 self._left.add(left.container_id, [left.step(self.containers[left.container_id])])
             if position.left:
+                self._left_since = None if self._pace is None else self._pace.clock()
                 self._unticked.update(range(self.partitions))
 
     def _unreadable(self, why: str) -> StreamsError:

@@ -34,12 +34,13 @@ class Pace:
             return self._now() >= _AT_ONCE
 
     def take(self, most: int, least: int) -> int:
-        """How many records may be written now: what is allowed, `most` at most, and `least` in any case.
+        """How many records may be written now: `most`, as far as allowed; where too few are for a transaction, `least`.
 
         What is taken beyond the allowance is missing from the next ones, up to as many as go at once.
         """
         with self._lock:
-            granted = max(least, min(most, int(self._now())))
+            allowed = self._now()
+            granted = min(most, int(allowed)) if allowed >= _AT_ONCE else least
             self._allowed = max(self._allowed - granted, -_AT_ONCE)
             return granted
 

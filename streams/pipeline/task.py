@@ -283,8 +283,10 @@ class PartitionTask:
             # What the stage had no room for.
             self._backlog.insert(0, folded.put_back)
             self._waiting += len(folded.put_back.messages)
-        # Nothing, where the stage was due, and another partition was quicker.
-        self._folded = folded if folded.records or folded.made.blocks else None
+        # A stage that was due has nothing to write when another partition was quicker.
+        start, end = folded.prepared.start, folded.prepared.end
+        if folded.records or folded.made.blocks or start is None or start.left != end.left:
+            self._folded = folded
 
     def _fold(
         self, stage: Stage, messages: list[Message], offsets: NDArray[np.int64], start: Position | None

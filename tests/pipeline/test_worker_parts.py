@@ -91,19 +91,23 @@ class Taking:
 
     hub_time = None
     pending = False
+    due = False
 
     def __init__(self):
         self.let = threading.Event()
         self.folded = []
+        self.left = ()
+        self.runs = 0
 
     def run(self, payloads, *, outputs):
         assert not outputs
         assert self.let.wait(10)
+        self.runs += 1
         self.folded += payloads[:3]
         return Made(min(3, len(payloads)), [], [], {})
 
     def position(self, next_offset):
-        return Position(next_offset, None)
+        return Position(next_offset, None, left=self.left)
 
     def tell_committed(self, made, committed):
         return (made.taken, committed.records)
@@ -141,6 +145,30 @@ class TestAFoldBesideTheLoop:
         stage.let.set()
         self.step_until(task, lambda: stage.folded)
         assert task.position is None
+
+    def test_what_is_pending_waits_until_it_is_due(self, task, stage):
+        stage.let.set()
+        task.accept([Message(0)])
+        self.step_until(task, lambda: not task.busy)
+        stage.pending = True
+        for _ in range(20):
+            task.step()
+        assert (stage.runs, task.busy) == (1, True)
+        stage.due = True
+        self.step_until(task, lambda: stage.runs == 2)
+
+    def test_what_made_nothing_is_not_written_and_what_came_to_its_end_is(self, task, stage, monkeypatch):
+        stage.let.set()
+        task.accept([Message(0)])
+        self.step_until(task, lambda: not task.busy)
+        written = []
+        monkeypatch.setattr(task, "_start_write", written.append)
+        stage.due = True
+        self.step_until(task, lambda: stage.runs > 3)
+        assert written == []
+        stage.left = ("something else",)
+        self.step_until(task, lambda: written)
+        assert written[0].prepared.end.left == stage.left
 
     def test_one_that_hangs_is_noticed(self, task, stage, monkeypatch):
         task.accept([Message(0)])
