@@ -15,6 +15,8 @@ from streams.pipeline.settings import Settings
 
 _EVERY_SECONDS: Final = 0.5
 _ANSWER_SECONDS: Final = 5.0
+# One that has just come back has nothing either, until the group's assignor has run again, which it does at intervals.
+_SETTLED_SECONDS: Final = 3.0
 
 
 class Spare:
@@ -27,19 +29,25 @@ class Spare:
         self._client: AdminClient | None = None
         self._asked: Future[ConsumerGroupDescription] | None = None
         self._asked_at = 0.0
+        # Since when every answer was that there is nothing.
+        self._since: float | None = None
 
     def forget(self) -> None:
         """What is being asked is of no interest any more: the member holds something."""
-        self._asked = None
+        self._asked = self._since = None
 
     def answer(self, member: Consumer, now: float) -> bool | None:
-        """Is this one a member of the group, which is settled and has nothing for it? None: nothing new.
+        """Is this one a member of the group, which has had nothing for it for a while? None: nothing new.
 
         A group that cannot be asked just now has not said so. `now` is time.monotonic().
         """
         if self._asked is not None and self._asked.done():
             asked, self._asked = self._asked, None
-            return _has_nothing_for(member.memberid(), asked)
+            if not _has_nothing_for(member.memberid(), asked):
+                self._since = None
+                return False
+            self._since = now if self._since is None else self._since
+            return now - self._since >= _SETTLED_SECONDS
         if self._asked is None and now - self._asked_at > _EVERY_SECONDS:
             self._asked_at = now
             if self._client is None:
