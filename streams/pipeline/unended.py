@@ -64,7 +64,7 @@ class Unended:
         try:
             standing = done.result()
         except KafkaException:
-            # A client keeps the answer that nobody leads a partition for a quarter of an hour (librdkafka 2.14).
+            # A client keeps for metadata.max.age.ms, a quarter of an hour, that nobody leads a partition.
             _client.cache_clear()
             self._next_look = now + _AGAIN_SECONDS
             return []
