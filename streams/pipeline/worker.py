@@ -31,6 +31,7 @@ from streams.errors import WorkerDead
 from streams.pipeline.background import in_background
 from streams.pipeline.clients import ALL_BROKERS_DOWN, OFFSET_GONE, PARTITION_END, consumer, is_fatal
 from streams.pipeline.crashpoints import crash_point
+from streams.pipeline.idleness import Idleness
 from streams.pipeline.membership import Membership, Rejoin
 from streams.pipeline.settings import Settings
 from streams.pipeline.spare import Spare
@@ -107,7 +108,7 @@ class Worker:
         # A measure of the fold runs beside the worker, not instead of it.
         self._group = self.kind.group + (".dry" if options.dry else "")
         self._spare = Spare(settings, settings.prefix + self._group)
-        self._heard = time.monotonic()
+        self._idleness = Idleness()
         self._told = time.monotonic()
         self._told_records = 0
         self._offsets_at = time.monotonic()
@@ -187,7 +188,7 @@ class Worker:
                 continue
             by_partition.setdefault(cast(int, message.partition()), []).append(message)
         if by_partition:
-            self._heard = time.monotonic()
+            self._idleness.heard(time.monotonic())
         for partition, own in by_partition.items():
             task = self._tasks.get(partition)
             # A partition may have been revoked while consume ran; one that is not restored yet is read again then. And
@@ -252,12 +253,10 @@ class Worker:
 
     def _look_whether_idle(self, now: float, until_idle: float) -> None:
         self._look_whether_spare(now)
-        tasks = self._tasks.values()
-        if self._doubt is not None or not self._membership.has_place or any(t.busy or not t.at_end for t in tasks):
-            # Idle is who could have got something: not while restoring, writing, or while the broker is away or stands
-            # still, nor before the group has answered.
-            self._heard = now
-        self.idle = now - self._heard > until_idle
+        # Not while restoring, writing, or while the broker is away or stands still, nor before the group has answered.
+        done = all(task.at_end and not task.busy for task in self._tasks.values())
+        could_hear = done and self._doubt is None and self._membership.has_place
+        self.idle = self._idleness.lasts(now, could_hear=could_hear) > until_idle
         if self.idle and all(other.idle for other in self.beside):
             self.stop("idle")
 
@@ -407,7 +406,6 @@ class Worker:
     def _on_assign(self, source: Consumer, partitions: list[TopicPartition]) -> None:
         if source is not self._consumer:
             return
-        self._heard = time.monotonic()
         self._membership.joined()
         numbers = tuple(sorted(partition.partition for partition in partitions))
         for number in numbers:

@@ -13,6 +13,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 from streams.domain.promises import Promises
 from streams.errors import PartitionLost
 from streams.pipeline.background import Threads, in_background
+from streams.pipeline.idleness import Idleness
 from streams.pipeline.instance import Instance
 from streams.pipeline.position import Position
 from streams.pipeline.settings import Settings
@@ -262,6 +263,35 @@ class TestAPosition:
     @pytest.mark.parametrize("hub_time", [None, 0, -1, 1_772_323_404_873, 7_258_118_399_999])
     def test_survives_its_own_encoding(self, hub_time):
         assert Position.decoded(Position(12_345, hub_time).encoded()) == Position(12_345, hub_time)
+
+
+class TestIdleness:
+    """Looked at every 20 ms, as the worker's loop does."""
+
+    def lasting(self, idleness, begin, seconds, *, could_hear=True):
+        looks = [begin + n * 0.02 for n in range(1, round(seconds / 0.02) + 1)]
+        return [idleness.lasts(now, could_hear=could_hear) for now in looks][-1]
+
+    def test_time_without_anything_counts_from_what_came_last(self):
+        now = time.monotonic()
+        idleness = Idleness()
+        assert self.lasting(idleness, now, 4) == pytest.approx(4, abs=0.1)
+        idleness.heard(now + 4)
+        assert self.lasting(idleness, now + 4, 1) == pytest.approx(1, abs=0.1)
+
+    def test_who_could_not_have_heard_anything_is_not_idle(self):
+        now = time.monotonic()
+        idleness = Idleness()
+        self.lasting(idleness, now, 4)
+        assert self.lasting(idleness, now + 4, 4, could_hear=False) == 0
+        assert self.lasting(idleness, now + 8, 1) == pytest.approx(1, abs=0.1)
+
+    def test_who_stood_still_is_not_idle_for_that(self):
+        now = time.monotonic()
+        idleness = Idleness()
+        self.lasting(idleness, now, 0.9)
+        assert idleness.lasts(now + 10.9, could_hear=True) == 0
+        assert self.lasting(idleness, now + 10.9, 0.9) == pytest.approx(0.9, abs=0.1)
 
 
 def test_what_fails_in_the_background_fails_for_whoever_asks():
