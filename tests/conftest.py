@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -20,6 +21,11 @@ from streams.pipeline.local_broker import LocalBroker, free_port, wait_for_answe
 from streams.pipeline.settings import Settings
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def unable(why: str) -> NoReturn:
+    """This test cannot be run here: told to a user, not accepted in CI."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
 
 
 @contextmanager
@@ -82,7 +88,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 break
         else:
             reason = "no broker to test with. " + "; ".join(reasons)
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+            unable(reason)
         yield bootstrap
 
 

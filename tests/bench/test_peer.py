@@ -10,6 +10,7 @@ from bench.common import Cluster
 from streams.domain.promises import Promises, Retirement
 from streams.pipeline import topics
 from streams.pipeline.clients import producer
+from tests.conftest import unable
 from tests.kernel.records import framed
 from tests.kernel.test_watch import days
 
@@ -42,7 +43,7 @@ def parcel_in(partition, name):
 @pytest.mark.faults
 def test_both_programs_hold_the_same_states_and_tell_the_same_alerts(broker, settings, tmp_path, monkeypatch):
     if shutil.which("mvn") is None or shutil.which("java") is None:
-        pytest.skip("the peer is built with Maven")
+        unable("the peer is built with Maven")
     programs.KafkaStreams.build()
     topics.apply(settings, topics.plan(settings))
     sender, sent = producer(settings), 0

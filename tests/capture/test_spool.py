@@ -30,6 +30,7 @@ from streams.capture.spool_files import (
     segments,
 )
 from streams.errors import Misconfigured
+from tests.conftest import unable
 
 
 def frame(*words: str) -> bytes:
@@ -345,7 +346,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     mount.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "spool", mount], capture_output=True, check=False)
     if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.decode()}")
+        unable(f"no file system can be mounted here: {done.stderr.decode()}")
     spool = Spool(mount / "spool")
     try:
         taken = until_refused(spool, "parcel" * 10)

@@ -2,15 +2,11 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from streams.errors import Misconfigured
-from streams.pipeline.local_broker import free_port
-from streams.pipeline.settings import Settings
-from tests.faults.harness import Broker, Chronicle, Crew, Installation, assert_exact, behind, wait_until
+from tests.faults.harness import Broker, Crew, Installation, assert_exact, behind, wait_until
 from tests.faults.pump import Day, Pump
 
 SEED = 20_260_303
@@ -18,27 +14,12 @@ SEED = 20_260_303
 GROWTH_MEGABYTES = 100
 
 
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[tuple[Installation, Broker]]:
-    chronicle = Chronicle(SEED)
-    try:
-        broker = Broker(tmp_path / "broker", free_port(), chronicle)
-    except Misconfigured as error:
-        pytest.skip(f"no broker that can be stopped: {error}")
-    try:
-        made = Installation(Settings(bootstrap=broker.bootstrap), tmp_path, chronicle)
-        made.create_topics(2)
-        yield made, broker
-    finally:
-        broker.close()
-
-
 @pytest.mark.parametrize(
     "seconds",
     [pytest.param(8, id="8 s"), pytest.param(60, id="60 s", marks=[pytest.mark.faults, pytest.mark.timeout(1200)])],
 )
-def test_a_worker_outlives_its_broker(installation: tuple[Installation, Broker], seconds: int, tmp_path: Path) -> None:
-    made, broker = installation
+def test_a_worker_outlives_its_broker(own_broker: tuple[Installation, Broker], seconds: int, tmp_path: Path) -> None:
+    made, broker = own_broker
     day = Day.simulated(4_000, tmp_path / "truth.json", SEED)
     with Pump(made.settings, day, rate=4_000) as pump, Crew(made) as crew:
         worker = crew.start("worker")
@@ -75,9 +56,9 @@ def test_a_worker_outlives_its_broker(installation: tuple[Installation, Broker],
 
 
 def test_a_worker_can_be_stopped_while_its_broker_is_away(
-    installation: tuple[Installation, Broker], tmp_path: Path
+    own_broker: tuple[Installation, Broker], tmp_path: Path
 ) -> None:
-    made, broker = installation
+    made, broker = own_broker
     day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
     with Pump(made.settings, day, rate=2_000) as pump, Crew(made) as crew:
         worker = crew.start("worker")

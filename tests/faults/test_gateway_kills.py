@@ -1,18 +1,15 @@
 """The gateway killed under load, and Kafka killed under it: every acknowledged record is in hub.scans."""
 
 import itertools
-import os
 import random
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
 from streams.capture.client import Client, Refused, Unreachable
-from streams.errors import Misconfigured
 from streams.pipeline import topics
 from streams.pipeline.clients import read_to_end
 from streams.pipeline.local_broker import free_port
@@ -124,21 +121,6 @@ def test_a_gateway_killed_under_load_loses_nothing(settings: Settings, tmp_path:
     assert gateway.member.wait() == 0
     status = made.parcels("spool", "status", "--data", str(tmp_path / "gateway"))
     assert status.returncode == 0, status.stdout + status.stderr
-
-
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[tuple[Installation, Broker]]:
-    chronicle = Chronicle(SEED)
-    try:
-        broker = Broker(tmp_path / "broker", free_port(), chronicle)
-    except Misconfigured as error:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no broker that can be killed: {error}")
-    try:
-        made = Installation(Settings(bootstrap=broker.bootstrap), tmp_path, chronicle)
-        made.create_topics(2)
-        yield made, broker
-    finally:
-        broker.close()
 
 
 @pytest.mark.parametrize("times", [pytest.param(1, id="1"), pytest.param(5, id="5", marks=pytest.mark.faults)])

@@ -2,22 +2,18 @@
 
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from streams.errors import Misconfigured
 from streams.pipeline import topics
 from streams.pipeline.clients import consumer
-from streams.pipeline.local_broker import free_port
 from streams.pipeline.settings import Settings
 from streams.pipeline.stages import GROUP
 from tests.faults.harness import (
     DEAD,
     SESSION_SECONDS,
     Broker,
-    Chronicle,
     Crew,
     Installation,
     assert_exact,
@@ -28,13 +24,6 @@ from tests.faults.harness import (
 from tests.faults.pump import Day, Pump
 
 SEED = 20_260_305
-
-
-@pytest.fixture
-def installation(settings: Settings, tmp_path: Path) -> Installation:
-    made = Installation(settings, tmp_path, Chronicle(SEED))
-    made.create_topics(2)
-    return made
 
 
 def test_a_worker_that_was_fenced_by_nobody_who_lives_joins_again(installation: Installation, tmp_path: Path) -> None:
@@ -133,21 +122,6 @@ def test_under_the_new_protocol_a_restarted_worker_waits_for_its_name(
         del crew.members["first"]
         crew.stop()
     assert_exact(installation.verify(day.truth))
-
-
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[tuple[Installation, Broker]]:
-    chronicle = Chronicle(SEED)
-    try:
-        broker = Broker(tmp_path / "broker", free_port(), chronicle)
-    except Misconfigured as error:
-        pytest.skip(f"no broker that can be stopped: {error}")
-    try:
-        made = Installation(Settings(bootstrap=broker.bootstrap), tmp_path, chronicle)
-        made.create_topics(2)
-        yield made, broker
-    finally:
-        broker.close()
 
 
 def test_a_worker_is_not_idle_while_its_broker_stands_still(

@@ -19,6 +19,7 @@ import pytest
 
 from streams.capture.spool import Disk, Spool, every_frame
 from streams.capture.spool_files import Damage, Entry, encode_frame, identity
+from tests.conftest import unable
 
 SEED = 20_260_305
 MEBIBYTES = 24
@@ -34,10 +35,6 @@ def mounted(image: Path, at: Path) -> Iterator[Path]:
         yield at
     finally:
         subprocess.run(["umount", at], check=True)
-
-
-def unable(why: str) -> None:
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
 
 
 class Cuttable(Disk):

@@ -12,7 +12,6 @@ from streams.pipeline.settings import Settings
 from streams.pipeline.stages import GROUP
 from streams.pipeline.watchdog import EXIT_CODE
 from tests.faults.harness import (
-    Chronicle,
     Crew,
     Installation,
     assert_exact,
@@ -24,13 +23,6 @@ from tests.faults.harness import (
 from tests.faults.pump import Day, Pump
 
 SEED = 20_260_304
-
-
-@pytest.fixture
-def installation(settings: Settings, tmp_path: Path) -> Installation:
-    made = Installation(settings, tmp_path, Chronicle(SEED))
-    made.create_topics(2)
-    return made
 
 
 def test_sigterm_while_it_starts_ends_it_as_well(installation: Installation) -> None:

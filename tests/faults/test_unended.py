@@ -25,6 +25,7 @@ from streams.pipeline.settings import Settings
 from streams.pipeline.stage import Kind, Name
 from streams.pipeline.stages import stage_kind
 from streams.pipeline.transaction import Claim, PartitionWriter, Prepared
+from tests.conftest import unable
 
 PARTITIONS = 2
 HUB_TIME = 1_772_400_000_000
@@ -36,7 +37,7 @@ def node(tmp_path: Path) -> Iterator[LocalBroker]:
     try:
         made.up()
     except Misconfigured as error:
-        pytest.skip(f"no broker that can be stopped: {error}")
+        unable(f"no broker that can be stopped: {error}")
     try:
         yield made
     finally:

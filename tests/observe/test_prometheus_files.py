@@ -1,11 +1,12 @@
 """Prometheus itself accepts the configuration, and its own tests of the rules pass."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import unable
 
 HERE = Path(__file__).parents[2] / "deploy" / "prometheus"
 
@@ -14,9 +15,7 @@ HERE = Path(__file__).parents[2] / "deploy" / "prometheus"
 def promtool() -> str:
     found = shutil.which("promtool")
     if found is None:
-        reason = "promtool is not installed; Debian has it in the package prometheus"
-        assert not os.environ.get("CI"), reason
-        pytest.skip(reason)
+        unable("promtool is not installed; Debian has it in the package prometheus")
     return found
 
 
