@@ -2,12 +2,14 @@
 
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
 from typing import Final
 
 EXIT_CODE: Final = 70  # EX_SOFTWARE of sysexits.h
+_LAST_WORDS_SECONDS: Final = 2
 
 
 class Watchdog:
@@ -41,6 +43,8 @@ class Watchdog:
                 self._last = max(self._last, now)
             looked = now
             if now - self._last > self._seconds:
+                # Nobody may be reading standard error, which may be why the loop hangs: then SIGALRM ends the process.
+                signal.alarm(_LAST_WORDS_SECONDS)
                 sys.stderr.write(f"parcels: the worker's loop made no turn for {self._seconds:g} s; ending\n")
                 faulthandler.dump_traceback(all_threads=True)
                 sys.stderr.flush()

@@ -242,6 +242,33 @@ class TestTheWatchdog:
         )
         assert ended.returncode == 0, ended.stderr
 
+    def test_leaves_a_process_alone_that_stood_still(self):
+        code = (
+            "import sys, time; sys.path[:0] = ['.']\n"
+            "from streams.pipeline.watchdog import Watchdog\n"
+            "dog = Watchdog(1.0)\n"
+            "print('watched', flush=True)\n"
+            "for turn in range(1, 31):\n"
+            "    time.sleep(0.1)\n"
+            "    if turn % 6 == 0: dog.beat()\n"
+        )
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline()
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(1.5)
+            process.send_signal(signal.SIGCONT)
+            assert process.wait(30) == 0
+
+    def test_ends_a_process_that_hangs_because_nobody_reads_what_it_says(self):
+        code = (
+            "import sys; sys.path[:0] = ['.']\n"
+            "from streams.pipeline.watchdog import Watchdog\n"
+            "Watchdog(0.4)\n"
+            "sys.stderr.write('x' * 1_000_000)\n"
+        )
+        with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
+            assert process.wait(30) == -signal.SIGALRM
+
 
 class TestACrashPoint:
     CODE = (
