@@ -3,6 +3,7 @@
 A record may be sent twice, and never not at all: what follows knows a repeat by its event_id.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ _FLUSH_SECONDS: Final = 0.1
 _STOP_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 0.2
 _RETRY_SECONDS: Final = 1.0
+_ANSWER_SECONDS: Final = 0.5
 # A record that Kafka did not take by then is sent again, from the spool.
 _DELIVERY_MS: Final = 30_000
 
@@ -104,12 +106,20 @@ class Sender:
             position, messages = self._next()
             if position is None:
                 client.poll(0)
+                self._look_for_kafka(client)
                 self._spool.grown.wait(_IDLE_SECONDS)
             elif self._delivered(client, messages):
                 self._spool.mark_sent(position)
                 self.sent += sum(map(len, messages.values()))
                 if messages:
                     self._came_back()
+
+    def _look_for_kafka(self, client: Producer) -> None:
+        """Ask whether it is back: where nothing waits, no record that arrives says so."""
+        if self.away:
+            with contextlib.suppress(KafkaException):
+                client.list_topics(timeout=_ANSWER_SECONDS)
+                self._came_back()
 
     def _next(self) -> tuple[Position | None, dict[str, list[dict[str, Any]]]]:
         """The next frames that Kafka does not have: where they end, and their records by topic."""

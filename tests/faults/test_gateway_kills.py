@@ -143,3 +143,19 @@ def test_kafka_killed_under_load_is_waited_for(
     gateway.member.signal(15)
     assert gateway.member.wait() == 0
     assert gateway.member.said("parcels.gateway.kafka_away") and gateway.member.said("parcels.gateway.kafka_back")
+
+
+def test_a_gateway_to_which_nobody_sends_sees_that_kafka_is_back(
+    own_broker: tuple[Installation, Broker], tmp_path: Path
+) -> None:
+    made, broker = own_broker
+    member = Gateway(made, tmp_path).member
+    try:
+        # Its client has connected when it has nothing to send, too.
+        broker.kill()
+        wait_until(lambda: member.said("parcels.gateway.kafka_away"), "it does not see that Kafka is away")
+        broker.up()
+        wait_until(lambda: member.said("parcels.gateway.kafka_back"), "it does not see that Kafka is back", 20)
+    finally:
+        member.signal(15)
+    assert member.wait() == 0
