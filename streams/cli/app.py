@@ -44,6 +44,11 @@ COMMANDS = {
 class Commands(TyperGroup):
     """Lists every command by its summary; imports the one that is called."""
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was called; its errors are told before Click makes something else of them."""
+        with errors_end_the_command():
+            return super().invoke(ctx)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that `args` begin with, as the base class does, from its own module."""
         if args and args[0] in COMMANDS:

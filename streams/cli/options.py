@@ -4,6 +4,7 @@ Exit codes: 0 fine; 1 the command looked and found differences; 2 wrong usage or
 program here gave up on it; 70 the watchdog ended a hung worker; 130 interrupted at the keyboard.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -78,7 +79,11 @@ def errors_end_the_command() -> Iterator[None]:
     Anything else is a defect of this program and keeps its traceback.
     """
     try:
-        yield
+        try:
+            yield
+        finally:
+            # Here, where what is wrong with it can be said, and not when the interpreter ends.
+            _flush()
     except Misconfigured as error:
         _end(str(error), MISCONFIGURED)
     except StreamsError as error:
@@ -87,13 +92,31 @@ def errors_end_the_command() -> Iterator[None]:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away; Python must not complain about it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(OK)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _drop_output()
+        _end(f"{error.filename or 'what is printed here'} cannot be written: {error.strerror}", UNREACHABLE)
     except Exception as error:
         # Named by module, so that a command that never speaks to Kafka does not load its client to compare classes.
         if type(error).__module__.startswith(("confluent_kafka", "cimpl")):
             _end(f"Kafka: {error.args[0].str() if hasattr(error.args[0], 'str') else error}", UNREACHABLE)
         raise
+
+
+def _flush() -> None:
+    if sys.stdout is None:  # closed by whoever started this
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(message: str, code: int) -> None:

@@ -102,3 +102,26 @@ def test_a_reader_that_goes_away_is_no_error():
         check=True,
     )
     assert piped.stderr == ""
+
+
+def test_a_reader_that_goes_away_early_is_no_difference():
+    many = " ".join(["RB123456785GB"] * 5_000)
+    piped = subprocess.run(
+        ["/bin/bash", "-o", "pipefail", "-c", f"{sys.executable} -m streams.cli id {many} | head -n 1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert piped.stdout.startswith("RB123456785GB")
+    assert (piped.returncode, piped.stderr) == (0, "")
+
+
+def test_a_full_disk_is_one_message_and_a_code():
+    printed = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m streams.cli id RB123456785GB > /dev/full"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert printed.returncode == 3
+    assert printed.stderr == "parcels: what is printed here cannot be written: No space left on device\n"
