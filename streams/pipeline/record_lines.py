@@ -260,6 +260,8 @@ def _check_children(record: Mapping[str, Any]) -> None:
     children = bool(record.get("parcels") or record.get("containers"))
     if children and (record["kind"] not in ("PACKED", "UNPACKED") or "parent_id" in record):
         raise ValueError('"parcels" and "containers" are for kinds PACKED and UNPACKED without "parent_id"')
+    if record["kind"] not in ("PACKED", "UNPACKED") and "parent_id" in record and "inferred_from" not in record:
+        raise ValueError('"parent_id" is for kinds PACKED and UNPACKED')
     if record["kind"] == "PACKED" and not children and "parent_id" not in record:
         raise ValueError('kind PACKED needs children in "parcels" or "containers", or a "parent_id"')
 

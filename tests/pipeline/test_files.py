@@ -110,6 +110,7 @@ class TestALine:
         [
             ({"kind": "ARRIVED", "parcels": ["LP1"]}, "are for kinds PACKED and UNPACKED"),
             ({"kind": "UNPACKED", "containers": ["B2"], "parent_id": "U1"}, 'without "parent_id"'),
+            ({"kind": "ARRIVED", "parent_id": "U1"}, '"parent_id" is for kinds PACKED and UNPACKED'),
             ({"kind": "PACKED"}, "kind PACKED needs children"),
             ({"kind": "PACKED", "parcels": "LP1"}, "it must be a list of texts"),
             ({"kind": "PACKED", "parcels": ["LP1", "L\n2"]}, "parcels, item 2 is"),
