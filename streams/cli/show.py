@@ -30,7 +30,7 @@ def show(
         typer.Option(
             "--events",
             help="Also the event behind each record: its event_id, its place in hub.scans, who sent it; and every "
-            "alert with its evidence. Reads a partition of hub.scans.",
+            "alert with its evidence. Reads a partition of hub.scans. Of a container: the event_id of each event.",
         ),
     ] = False,
     at: Annotated[
@@ -43,11 +43,12 @@ def show(
 ) -> None:
     """Show where a parcel is, or who is in a container, and everything known of it in the order in which it happened.
 
-    Times are those of the clock where it happened. Exits 1 when nothing is known of it. A parcel is shown with the
-    containers that it travelled in, a container with what is inside, by the records of each child, and what it is
-    inside itself; what is both, as a pallet with an SSCC may be, as a parcel with what is inside ("as_container" with
-    --json). States, milestones and alerts name their evidence by 16 bytes, the identity of a record; --events says
-    which event each of them is. An identifier may be written in any way that `parcels id` understands.
+    A record has the time of the clock where it happened, all other times are UTC. Exits 1 when nothing is known of
+    it. A parcel is shown with the containers that it travelled in, a container with what is inside, by the records
+    of each child, and what it is inside itself; what is both, as a pallet with an SSCC may be, as a parcel with
+    what is inside ("as_container" with --json). States, milestones and alerts name their evidence by 16 bytes, the
+    identity of a record; --events says which event each of them is. An identifier may be written in any way that
+    `parcels id` understands.
 
     Examples:
       parcels show LP00000042
@@ -62,7 +63,7 @@ def show(
     partitions = topics.check(chosen)
     for name in _ways_to_write(thing):
         state = _state_of(chosen, name, partitions)
-        container = _container_of(chosen, name, partitions, when, unless_empty=state is not None)
+        container = _container_of(chosen, name, partitions, when, state is not None, events=events)
         if state is not None or container is not None:
             break
     else:
@@ -98,7 +99,7 @@ def _state_of(chosen: "Settings", name: str, partitions: int) -> Mapping[str, An
 
 
 def _container_of(
-    chosen: "Settings", name: str, partitions: int, at: int | None, *, unless_empty: bool
+    chosen: "Settings", name: str, partitions: int, at: int | None, unless_empty: bool, *, events: bool
 ) -> tuple[dict[str, Any], list[str]] | None:
     """A container for JSON and for people; None where nothing is known of it, or `unless_empty` nothing was inside."""
     from streams.domain.containers import Container
@@ -115,8 +116,7 @@ def _container_of(
         container = Container(name)
     stays = chain(chosen, stays_of_container(container), partitions, (name,))
     said = described(container, stays, contents, at)
-    offsets = {event.event_id: event.utc_offset_minutes for event in container.events}
-    return said, list(lines_of(said, stays, offsets))
+    return said, list(lines_of(said, stays, events=events))
 
 
 def _show_parcel(
@@ -160,28 +160,33 @@ def _show_parcel(
 def _print(state: Mapping[str, Any], chain: list[str]) -> None:
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH)
-    console.print(state["parcel_id"], style="bold", end="  ")
-    console.print(", ".join(_summary(state)))
-    for label, text in _facts(state):
-        console.print(f"{label:>10}  {text}")
-    for line in chain:
-        console.print(line)
-    table = Table("when, there", "what", "where", "lane", "container", "more", box=box.SIMPLE_HEAD)
-    for entry in state["scans"]:
-        at = entry["at"] or {}
-        table.add_row(
-            shown(entry["event_time"], entry["utc_offset_minutes"]),
-            entry["kind"],
-            " ".join(filter(None, (at.get("site"), at.get("station")))),
-            at.get("lane") or "",
-            entry["container_id"] or "",
-            ", ".join(_more(entry, state["scans"])),
-            style="dim strike" if entry["voided"] else None,
-        )
-    console.print(table)
+    # Printed by Python: Rich makes exit code 1 of a reader that went away.
+    with console.capture() as captured:
+        console.print(state["parcel_id"], style="bold", end="  ", soft_wrap=True)
+        console.print(", ".join(_summary(state)), soft_wrap=True)
+        for label, text in _facts(state):
+            console.print(f"{label:>10}  {text}", soft_wrap=True)
+        for line in chain:
+            console.print(line, soft_wrap=True)
+        # Folded, for half an identifier says nothing.
+        names = ("when, there", "what", "where", "lane", "container", "more")
+        table = Table(*(Column(name, overflow="fold") for name in names), box=box.SIMPLE_HEAD)
+        for entry in state["scans"]:
+            at = entry["at"] or {}
+            table.add_row(
+                shown(entry["event_time"], entry["utc_offset_minutes"]),
+                entry["kind"],
+                " ".join(filter(None, (at.get("site"), at.get("station")))),
+                at.get("lane") or "",
+                entry["container_id"] or "",
+                ", ".join(_more(entry, state["scans"])),
+                style="dim strike" if entry["voided"] else None,
+            )
+        console.print(table)
+    print(captured.get(), end="")
 
 
 def _traced(state: Mapping[str, Any], found: Mapping[bytes, "Event"], told: list[Mapping[str, Any]]) -> Iterator[str]:

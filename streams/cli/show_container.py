@@ -35,12 +35,14 @@ def described(container: "Container", stays: list["Stay"], contents: "Contents",
                 "event_id": event.event_id,
                 "kind": event.kind,
                 "event_time": event.event_time,
+                "utc_offset_minutes": event.utc_offset_minutes,
                 "site": event.site,
                 "station": event.station,
                 "lane": event.lane,
                 "reason": event.reason,
                 "parent_id": event.parent_id,
                 "children": event.named,
+                "voids": event.voids,
                 "inferred_from": event.inferred_from,
                 "voided": container.voided_by(event) is not None,
                 "handed_on": event.told,
@@ -51,8 +53,8 @@ def described(container: "Container", stays: list["Stay"], contents: "Contents",
     }
 
 
-def lines_of(said: dict[str, Any], stays: list["Stay"], offsets: dict[str, int]) -> Iterator[str]:
-    """The same for people, line by line; `offsets`: local clock of each event."""
+def lines_of(said: dict[str, Any], stays: list["Stay"], *, events: bool) -> Iterator[str]:
+    """The same for people, line by line; with `events` each event is told with its event_id."""
     inside = said["inside"]
     when = f" at {shown(said['at'])}" if said["at"] is not None else ""
     counts = ", ".join(f"{len(inside[name]):,} {name}" for name in ("containers", "parcels"))
@@ -62,9 +64,10 @@ def lines_of(said: dict[str, Any], stays: list["Stay"], offsets: dict[str, int])
         yield from _listed(f"{name} inside", inside[name])
         gone = sorted(set(said["declared"][name]) - set(inside[name]))
         yield from _listed(f"{name} declared to be inside that are not, by their own records", gone)
-    yield "  events:"
+    yield "  events:" if said["events"] else "  events: none"
     for event in said["events"]:
-        yield f"    {shown(event['event_time'], offsets[event['event_id']])}  {_event(event)}"
+        words = [*_event(event, said["events"]), *(_ids(event) if events else ())]
+        yield f"    {_when(event)}  {', '.join(words)}"
 
 
 def _listed(what: str, names: list[str]) -> Iterator[str]:
@@ -81,7 +84,11 @@ def chain_lines(stays: list["Stay"], indent: int = 2) -> Iterator[str]:
         yield from chain_lines(stay.within, indent + 2)
 
 
-def _event(event: dict[str, Any]) -> str:
+def _when(event: dict[str, Any]) -> str:
+    return shown(event["event_time"], event["utc_offset_minutes"])
+
+
+def _event(event: dict[str, Any], events: list[dict[str, Any]]) -> list[str]:
     words = [event["kind"], f"at {event['site']} {event['station']}"]
     if event["children"]:
         words.append(f"{event['children']:,} children")
@@ -93,8 +100,25 @@ def _event(event: dict[str, Any]) -> str:
         words.append(f"while it was in {event['in_two_with']}")
     if event["reason"]:
         words.append(event["reason"])
+    if event["voids"]:
+        words.append(_voids(event["voids"], events))
     if event["voided"]:
         words.append("voided")
     elif event["inferred_from"] and event["kind"] not in ("PACKED", "UNPACKED", "VOID") and not event["handed_on"]:
         words.append("set aside")
-    return ", ".join(words)
+    return words
+
+
+def _voids(event_id: str, events: list[dict[str, Any]]) -> str:
+    # An error declaration of EPCIS has the id of what it declares wrong.
+    named = [each for each in events if each["event_id"] == event_id and each["voids"] != event_id]
+    target = next((each for each in named if each["kind"] != "VOID"), None)
+    if target is not None:
+        return f"voids {target['kind']} of {_when(target)}"
+    return "voids a VOID, which changes nothing" if named else "voids an event that is not known"
+
+
+def _ids(event: dict[str, Any]) -> Iterator[str]:
+    yield f"event_id {event['event_id']!r}"
+    if event["inferred_from"]:
+        yield f"follows from {event['inferred_from']!r}"

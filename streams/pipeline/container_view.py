@@ -16,7 +16,7 @@ from streams.pipeline.container_codecs import container_states
 from streams.pipeline.container_stage import ContainerStage
 from streams.pipeline.plain_decoder import Decoder
 from streams.pipeline.settings import Settings
-from streams.pipeline.topics import CONTAINER_STATE, STATE, partition_of
+from streams.pipeline.topics import CONTAINER_STATE, POSITION_KEY, STATE, partition_of
 
 _LAST_RANK: Final = 32
 
@@ -43,7 +43,7 @@ def container_of(settings: Settings, container_id: str, partitions: int) -> Cont
     newest: dict[bytes, bytes | None] = {}
     for record in read_to_end(settings, settings.prefix + CONTAINER_STATE, partitions=[partition]):
         name = record.key() or b""
-        if name == key or name.startswith(key + b"\0"):
+        if name != POSITION_KEY and (name == key or name.startswith(key + b"\0")):
             newest[name] = record.value()
     stage = ContainerStage(partition, partitions)
     stage.restore(newest)

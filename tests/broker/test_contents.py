@@ -97,3 +97,49 @@ def test_a_parcel_may_hold_others_and_may_be_written_in_any_way(fold, show, parc
     refused = parcels("show", "P2", "--at", minute(1))
     assert refused.returncode == 2
     assert "P2 is a parcel" in refused.stderr
+
+
+def test_a_void_says_what_it_declares_wrong(fold, show, parcels):
+    fold(
+        container("BAG1", "PACKED", 1, parcels=["P1"]),
+        container("BAG1", "VOID", 2, voids="BAG1-PACKED-1"),
+        container("BAG1", "VOID", 3, voids="BAG1-VOID-2"),
+        container("BAG1", "VOID", 4, voids="nobody-said-so"),
+        # An error declaration of EPCIS has the id of what it declares wrong.
+        container("BAG1", "VOID", 5, voids="BAG1-PACKED-1") | {"event_id": "BAG1-PACKED-1"},
+    )
+    assert [each["voids"] for each in show("BAG1")["events"]] == [
+        None, "BAG1-PACKED-1", "BAG1-VOID-2", "nobody-said-so", "BAG1-PACKED-1",
+    ]  # fmt: skip
+    lines = parcels("show", "BAG1", check=True).stdout.splitlines()[-4:]
+    assert [line.partition(", at LGG S1, ")[2] for line in lines] == [
+        "voids PACKED of 2026-03-01 10:01:00 +00:00",
+        "voids a VOID, which changes nothing",
+        "voids an event that is not known",
+        "voids PACKED of 2026-03-01 10:01:00 +00:00",
+    ]
+
+
+def test_events_of_a_container_are_told_with_their_ids(fold, parcels):
+    fold(container("ULD1", "PACKED", 1, containers=["BAG1"]), container("BAG1", "PACKED", 2, parcels=["P1"]))
+    first, second = parcels("show", "BAG1", "--events", check=True).stdout.splitlines()[-2:]
+    assert "through ULD1, event_id 'urn:parcels:inferred:" in first
+    assert first.endswith(", follows from 'ULD1-PACKED-1'")
+    assert second.endswith(", 1 children, event_id 'BAG1-PACKED-2'")
+    assert "event_id" not in parcels("show", "BAG1", check=True).stdout
+    assert parcels("show", "BAG1", "--at", minute(0), check=True).stdout.endswith("  events: none\n")
+
+
+def test_long_identifiers_are_shown_whole(fold, parcels):
+    longest = "https://id.gs1.org/8004/4000001".ljust(128, "A")
+    fold(container(longest, "PACKED", 1, parcels=["P1"]))
+    told = parcels("show", "P1", check=True).stdout
+    assert f"  in {longest} from 2026-03-01 10:01:00 +00:00 to now\n" in told
+    assert "…" not in told
+
+
+def test_of_no_identifier_nothing_is_known(fold, parcels):
+    fold(container("BAG1", "PACKED", 1, parcels=["P1"]))
+    refused = parcels("show", "")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "nothing is known" in refused.stderr
