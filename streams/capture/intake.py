@@ -181,6 +181,9 @@ class Intake:
         if self._is_known(same, content, taken, event.event_id):
             taken.duplicates += 1
             return False
+        if event.raw.get("errorDeclaration") is not None:
+            # It repeats what it declares wrong: from other content other VOIDs would follow than there were records.
+            self._is_known(identity(event.event_id, ""), event_content({}, event.hash), taken, event.event_id)
         entries, remembered = [], dict[bytes, Remembered]()
         for record in (*mapped.scans, *mapped.containers):
             line = self._reader(record)

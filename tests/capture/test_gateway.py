@@ -405,6 +405,8 @@ class TestEvents:
         other = gateway.post("/events", {**named, "bizStep": "loading"})
         assert other.status_code == 409 and "other content" in other.json()["detail"]
         declared = {**named, "errorDeclaration": {"declarationTime": "2026-03-02T00:00:00Z"}}
+        # Of a list that is shorter than it was, some would stay.
+        assert gateway.post("/events", {**declared, "epcList": ["urn:parcels:parcel:P9"]}).status_code == 409
         reason = {"declarationTime": "2026-03-02T00:00:00Z", "reason": "did_not_occur"}
         statuses = [gateway.post("/events", each).status_code for each in (declared, declared)]
         assert statuses == [201, 201]
