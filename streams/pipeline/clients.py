@@ -43,6 +43,7 @@ _FATAL: Final = KafkaError._FATAL  # noqa: SLF001
 
 # How long a command asks a broker for offsets.
 _ANSWER_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.1
 
 # One header of a record. The client hands over text or bytes.
 Header = tuple[str, str | bytes | None]
@@ -200,16 +201,18 @@ def read_part(settings: Settings, topic: str, partition: int, first: int, end: i
 def _read(reader: Consumer, topic: str, parts: dict[int, tuple[int, int]], silence_seconds: float) -> Iterator[Message]:
     unread = {partition for partition, (first, end) in parts.items() if max(first, 0) < end}
     reader.assign([TopicPartition(topic, partition, parts[partition][0]) for partition in unread])
-    heard = time.monotonic()
+    waited = 0.0
     while unread:
         # consume(n, t) would wait all of t unless n records came; this takes what is there.
-        first = reader.poll(0.1)
+        first = reader.poll(_POLL_SECONDS)
         if first is None:
-            if time.monotonic() - heard > silence_seconds:
+            # Not by the clock: while the process itself stands still (Ctrl-Z, a paused machine) nothing can come.
+            waited += _POLL_SECONDS
+            if waited > silence_seconds:
                 message = f"reading {topic}: nothing came for {silence_seconds:g} s before its end"
                 raise StreamsError(message)
             continue
-        heard = time.monotonic()
+        waited = 0.0
         for record in (first, *reader.consume(10_000, 0)):
             error = record.error()
             partition, offset = cast(int, record.partition()), cast(int, record.offset())
