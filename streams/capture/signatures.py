@@ -192,7 +192,7 @@ class Nonces:
         self._window, self._path = window_seconds, path
         self._lock = threading.Lock()
         self._until: dict[str, float] = {}
-        self._next_sweep = 0.0
+        self._swept_at = 0.0
         now = time.time()
         if path is not None and path.exists():
             for line in path.read_text(errors="replace").splitlines():
@@ -207,17 +207,18 @@ class Nonces:
         name = hashlib.blake2b(f"{key_id}\0{nonce}".encode(), digest_size=16).hexdigest()
         until = int(max(created, now) + self._window + 1)
         with self._lock:
-            if now > self._next_sweep:
+            # After it, or before it where somebody has set the clock back.
+            if abs(now - self._swept_at) > self._window / 4:
                 self._until = {name: until for name, until in self._until.items() if until > now}
                 self._rewrite()
-                self._next_sweep = now + self._window / 4
+                self._swept_at = now
             if name in self._until:
                 return False
             if self._stream is not None:
                 line = f"{until} {name}\n".encode()
                 if self._stream.write(line) != len(line):
                     # Its begin is in the file; the next line must not continue it.
-                    self._next_sweep = 0.0
+                    self._swept_at = 0.0
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._until[name] = until
         return True

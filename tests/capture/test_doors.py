@@ -234,6 +234,15 @@ def test_a_bucket_fills_with_time() -> None:
     rates.take("b", 10, 1, now=0.1)
 
 
+def test_nonces_are_not_kept_for_longer_because_the_clock_was_set_back(tmp_path: Path) -> None:
+    now, day = 1_800_000_000, 86_400
+    used = Nonces(tmp_path / "nonces", 300)
+    assert used.use("S7", "before", now + day, now + day)
+    for second in range(now, now + 1_200):
+        assert used.use("S7", f"nonce-{second}", second, second)
+    assert len((tmp_path / "nonces").read_text().splitlines()) < 400
+
+
 def test_nonces_outlive_the_process_and_not_their_window(tmp_path: Path) -> None:
     now = time.time()
     first = Nonces(tmp_path / "nonces", 300)
