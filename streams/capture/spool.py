@@ -72,6 +72,8 @@ class Limits:
     waiting_bytes: int = 8 << 30
     keep_days: float = 7.0
     segment_bytes: int = SEGMENT_BYTES
+    # While the disk has not answered for so long, nothing more is accepted.
+    slow_seconds: float = 10.0
 
 
 @dataclass(slots=True)
@@ -124,6 +126,8 @@ class Spool:
         self._sizes = {number: segment_path(folder, number).stat().st_size for number in found}
         self.durable = Position(self._segment, self._sizes.get(self._segment, 0))
         self._saved_at = 0.0
+        # When the group on its way was begun (time.monotonic); None without one.
+        self._begun: float | None = None
         # Segments that hold what nobody sends yet.
         self._held = set[int]()
         self.trouble: SpoolUnavailable | None = None
@@ -155,6 +159,10 @@ class Spool:
             return SpoolUnavailable("stopping", "the gateway is stopping")
         if self.waiting_bytes >= self.limits.waiting_bytes:
             return SpoolUnavailable("full", "Kafka is away and the spool is as full as it may be")
+        begun = self._begun
+        if begun is not None and time.monotonic() - begun > self.limits.slow_seconds:
+            # What came now would be answered too late, and wait in memory beside what comes again because of that.
+            return SpoolUnavailable("slow", "the disk does not answer")
         return None
 
     def append(self, frame: bytes, done: Done) -> None:
@@ -267,7 +275,9 @@ class Spool:
                 while self._queue and size < _GROUP_BYTES:
                     group.append(self._queue.popleft())
                     size += len(group[-1][0])
+            self._begun = time.monotonic()
             error = self._commit([frame for frame, _ in group], size)
+            self._begun = None
             self._deliver([(done, error) for _, done in group])
 
     def _commit(self, frames: Sequence[bytes], size: int) -> SpoolUnavailable | None:

@@ -25,7 +25,8 @@ from tests.capture import reference_events as events
 from tests.capture.documents import document, query_document
 from tests.capture.gateways import Running, running, scan
 from tests.capture.test_documents import BAG, SCAN
-from tests.capture.test_spool import Faulty
+from tests.capture.test_spool import Faulty, Hanging
+from tests.faults.harness import wait_until
 
 CONTAINER = Decoder("ContainerEvent")
 EVENT = {"@context": events.PREFIXES, **SCAN}
@@ -532,6 +533,22 @@ class TestEverywhere:
             assert gateway.scans(scan("a2"), scan("a3")).json()["accepted"] == 2
             assert gateway.post("/events", EVENT).status_code == 201
             assert gateway.request("GET", "/readyz").status_code == 200
+
+    def test_a_disk_that_hangs_is_told_and_nothing_is_kept_for_it(self, tmp_path: Path) -> None:
+        disk = Hanging()
+        limits, bounds = Limits(slow_seconds=0.2), Bounds(spool_seconds=0.4)
+        with running(tmp_path, disk=disk, limits=limits, bounds=bounds) as gateway:
+            disk.answers.clear()
+            try:
+                assert gateway.scans(scan("a1")).status_code == 503
+                assert gateway.request("GET", "/readyz").status_code == 503
+                for _ in range(3):
+                    assert gateway.scans(scan("a2")).status_code == 503
+            finally:
+                disk.answers.set()
+            wait_until(lambda: gateway.request("GET", "/readyz").status_code == 200, "it does not go on")
+            assert gateway.scans(scan("a2")).json()["accepted"] == 1
+            assert len(gateway.kept()) == 2
 
     def test_a_spool_as_full_as_it_may_be(self, tmp_path: Path) -> None:
         with running(tmp_path, limits=Limits(waiting_bytes=500)) as gateway:

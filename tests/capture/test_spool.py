@@ -89,6 +89,18 @@ class Faulty(Disk):
         super().truncate(descriptor, size)
 
 
+class Hanging(Disk):
+    """A disk that syncs nothing while it does not answer."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def sync(self, descriptor: int) -> None:
+        self.answers.wait()
+        super().sync(descriptor)
+
+
 def test_what_was_appended_is_there_for_the_next_process(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     spool.append_and_wait(frame("a", "b"))
