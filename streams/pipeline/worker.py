@@ -20,8 +20,6 @@ from streams.domain.happenings import (
     PartitionsAssigned,
     PartitionsRevoked,
     StillRunning,
-    TicksBack,
-    TicksStopped,
     Watcher,
     WorkerStarted,
     WorkerStopped,
@@ -31,12 +29,14 @@ from streams.errors import WorkerDead
 from streams.pipeline.background import in_background
 from streams.pipeline.clients import ALL_BROKERS_DOWN, OFFSET_GONE, PARTITION_END, consumer, is_fatal
 from streams.pipeline.crashpoints import crash_point
+from streams.pipeline.hub_times import HubTimes
 from streams.pipeline.idleness import Idleness
 from streams.pipeline.membership import Membership, Rejoin
 from streams.pipeline.settings import Settings
 from streams.pipeline.spare import Spare
 from streams.pipeline.stage import Name
 from streams.pipeline.stages import stage_kind
+from streams.pipeline.standstill import Standstill
 from streams.pipeline.task import PartitionTask, Tally
 from streams.pipeline.topics import check
 from streams.pipeline.tuning import collect
@@ -53,8 +53,6 @@ _SILENT_SECONDS: Final = 60.0
 _FINISH_SECONDS: Final = 10.0
 _LEAVE_SECONDS: Final = 5.0
 _MINUTE: Final = 60.0
-# Clocks tick every second; a worker that is behind still folds some ticks within this.
-_TICKLESS_SECONDS: Final = 15.0
 _OFFSETS_SECONDS: Final = 5.0
 _REJOIN_SECONDS: Final = 15.0
 _SESSION_MS: Final = 6_000
@@ -112,10 +110,8 @@ class Worker:
         self._told = time.monotonic()
         self._told_records = 0
         self._offsets_at = time.monotonic()
-        # Partition -> its hub time and since when it is that (time.monotonic); those that were told to stand still.
-        self._ticks: dict[int, tuple[int, float]] = {}
-        self._still: frozenset[int] = frozenset()
-        self._still_since = 0.0
+        self._hub_times = HubTimes()
+        self._standstill = Standstill()
         self._made = 0
         self._watchdog: Watchdog
         self._consumer = self._new_consumer()
@@ -233,6 +229,7 @@ class Worker:
 
     def _regularly(self) -> None:
         now = time.monotonic()
+        stood_still = self._standstill.noticed(now)
         if self._fatal is not None:
             self._rejoin(self._membership.lost(self._fatal, now), self._fatal.str())
         if self._membership.waits_for_long(now):
@@ -247,15 +244,17 @@ class Worker:
             self._watcher(StillRunning(records, now - self._told, tuple(sorted(self._tasks))))
             self._told, self._told_records = now, self.tally.records
             collect()
-        self._look_for_ticks(now)
+        # Not while the broker is away or stands still. That it is away is told already.
+        could_hear = not stood_still and self._doubt is None
+        self._look_for_ticks(now, could_hear=could_hear)
         if self._options.until_idle is not None:
-            self._look_whether_idle(now, self._options.until_idle)
+            self._look_whether_idle(now, self._options.until_idle, could_hear=could_hear)
 
-    def _look_whether_idle(self, now: float, until_idle: float) -> None:
+    def _look_whether_idle(self, now: float, until_idle: float, *, could_hear: bool) -> None:
         self._look_whether_spare(now)
-        # Not while restoring, writing, or while the broker is away or stands still, nor before the group has answered.
+        # Nor while restoring or writing, nor before the group has answered.
         done = all(task.at_end and not task.busy for task in self._tasks.values())
-        could_hear = done and self._doubt is None and self._membership.has_place
+        could_hear = could_hear and done and self._membership.has_place
         self.idle = self._idleness.lasts(now, could_hear=could_hear) > until_idle
         if self.idle and all(other.idle for other in self.beside):
             self.stop("idle")
@@ -273,24 +272,10 @@ class Worker:
         elif spare is False:
             self._membership.asks(now)
 
-    def _look_for_ticks(self, now: float) -> None:
-        if self._doubt is not None:
-            # Without a broker nothing comes, and that is told already.
-            self._ticks.clear()
-            return
+    def _look_for_ticks(self, now: float, *, could_hear: bool) -> None:
         times = {number: task.hub_time for number, task in self._tasks.items()}
-        self._ticks = {
-            number: before if (before := self._ticks.get(number)) and before[0] == time_ else (time_, now)
-            for number, time_ in times.items()
-            if time_ is not None
-        }
-        still = frozenset(number for number, (_, since) in self._ticks.items() if now - since > _TICKLESS_SECONDS)
-        if still and not self._still:
-            self._still_since = now - _TICKLESS_SECONDS
-            self._watcher(TicksStopped(tuple(sorted(still)), _TICKLESS_SECONDS))
-        elif self._still and not still:
-            self._watcher(TicksBack(now - self._still_since))
-        self._still = still
+        if (news := self._hub_times.look(now, times, could_hear=could_hear)) is not None:
+            self._watcher(news)
 
     def _see_end(self, task: PartitionTask) -> None:
         """Where the input partition ended when it was last fetched from: for the lag."""

@@ -10,15 +10,18 @@ from dataclasses import replace
 import pytest
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
+from streams.domain.happenings import TicksBack, TicksStopped
 from streams.domain.promises import Promises
 from streams.errors import PartitionLost
 from streams.pipeline.background import Threads, in_background
+from streams.pipeline.hub_times import HubTimes
 from streams.pipeline.idleness import Idleness
 from streams.pipeline.instance import Instance
 from streams.pipeline.position import Position
 from streams.pipeline.settings import Settings
 from streams.pipeline.stage import Made
 from streams.pipeline.stages import stage_kind
+from streams.pipeline.standstill import Standstill
 from streams.pipeline.task import PartitionTask, Tally
 from streams.pipeline.transaction import Claim
 from streams.pipeline.watchdog import EXIT_CODE
@@ -313,12 +316,53 @@ class TestIdleness:
         assert self.lasting(idleness, now + 4, 4, could_hear=False) == 0
         assert self.lasting(idleness, now + 8, 1) == pytest.approx(1, abs=0.1)
 
-    def test_who_stood_still_is_not_idle_for_that(self):
-        now = time.monotonic()
-        idleness = Idleness()
-        self.lasting(idleness, now, 0.9)
-        assert idleness.lasts(now + 10.9, could_hear=True) == 0
-        assert self.lasting(idleness, now + 10.9, 0.9) == pytest.approx(0.9, abs=0.1)
+
+def test_that_it_stood_still_is_noticed_once_by_who_looks_often():
+    now = time.monotonic()
+    standstill = Standstill()
+    looks = [now + 0.2 * n for n in range(10)]
+    assert not any(standstill.noticed(look) for look in looks)
+    assert standstill.noticed(looks[-1] + 5)
+    assert not standstill.noticed(looks[-1] + 5.2)
+
+
+class TestHubTimes:
+    """Looked at every second."""
+
+    def looked(self, hub_times, begin, times, *, could_hear=True):
+        """What they say of these hub times of partition 0, one a second."""
+        looks = (hub_times.look(begin + n, {0: time_}, could_hear=could_hear) for n, time_ in enumerate(times))
+        return [news for news in looks if news is not None]
+
+    def test_ticks_that_stay_away_are_told_once_and_that_they_are_back_once(self):
+        hub_times = HubTimes()
+        assert self.looked(hub_times, 0, range(20)) == []
+        assert self.looked(hub_times, 20, [19] * 30) == [TicksStopped((0,), 15.0)]
+        assert self.looked(hub_times, 50, range(20, 40)) == [TicksBack(30.0)]
+
+    def test_nobody_waits_for_a_first_tick(self):
+        assert self.looked(HubTimes(), 0, [None] * 100) == []
+
+    def test_time_in_which_none_could_be_heard_does_not_count(self):
+        hub_times = HubTimes()
+        assert self.looked(hub_times, 0, [7] * 10) == []
+        assert self.looked(hub_times, 30, [7], could_hear=False) == []
+        assert self.looked(hub_times, 31, [7] * 15) == []
+        assert self.looked(hub_times, 46, [7] * 5) == [TicksStopped((0,), 15.0)]
+
+    @pytest.mark.parametrize("meanwhile", [7, None])
+    def test_they_are_not_back_because_the_broker_is_or_a_table(self, meanwhile):
+        hub_times = HubTimes()
+        assert self.looked(hub_times, 0, [7] * 20) == [TicksStopped((0,), 15.0)]
+        assert self.looked(hub_times, 20, [meanwhile] * 20, could_hear=False) == []
+        assert self.looked(hub_times, 40, [meanwhile] * 5) == []
+        assert self.looked(hub_times, 45, [7] * 40) == []
+        assert self.looked(hub_times, 85, [8]) == [TicksBack(84.0)]
+
+    def test_a_partition_that_went_away_is_no_matter_of_this_worker(self):
+        hub_times = HubTimes()
+        assert self.looked(hub_times, 0, [7] * 20)
+        assert isinstance(hub_times.look(20, {}, could_hear=True), TicksBack)
 
 
 def test_what_fails_in_the_background_fails_for_whoever_asks():
