@@ -63,7 +63,9 @@ def show(
     partitions = topics.check(chosen)
     for name in _ways_to_write(thing):
         state = _state_of(chosen, name, partitions)
-        container = _container_of(chosen, name, partitions, when, state is not None, events=events)
+        # Reads all states: of a parcel only where somebody asks what was inside, or its own events say it.
+        unless_empty = state is not None and when is None
+        container = _container_of(chosen, name, partitions, when, unless_empty, events=events)
         if state is not None or container is not None:
             break
     else:

@@ -85,6 +85,8 @@ def test_a_parcel_may_hold_others_and_may_be_written_in_any_way(fold, show, parc
         scan(pallet, "ARRIVED", 1),
         container(pallet, "PACKED", 0, parcels=["P1"]),
         scan("P2", "ARRIVED", 1),
+        scan("P3", "PACKED", 1, container_id="P4"),
+        scan("P4", "ARRIVED", 2),
     )
     shown = show("urn:epc:id:sscc:0614141.1234567890")
     assert shown["parcel_id"] == pallet
@@ -92,6 +94,9 @@ def test_a_parcel_may_hold_others_and_may_be_written_in_any_way(fold, show, parc
     assert shown["as_container"]["inside"]["parcels"] == ["P1"]
     assert "1 parcels inside" in parcels("show", pallet, check=True).stdout
     assert show(pallet, "--at", minute(0))["as_container"]["at"] is not None
+
+    # Only what is inside has told of it.
+    assert show("P4", "--at", minute(1))["as_container"]["inside"]["parcels"] == ["P3"]
 
     assert "as_container" not in show("P2")
     refused = parcels("show", "P2", "--at", minute(1))
