@@ -39,7 +39,7 @@ demo: setup ## A broker, a day of a small hub, a worker and a live board, in two
 	$(BIN)/parcels demo
 
 test: lint ## Lint, types, rooms and the whole test suite, with a real broker
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup ## ruff, mypy --strict and the rooms of CONTRIBUTING.md
 	$(BIN)/ruff check
