@@ -131,9 +131,10 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
         } catch (IOException | AvroRuntimeException unreadable) {
             return;
         }
-        if (now < timers.hubTime() || !HubRecords.inBounds(now)) {
+        if (!HubRecords.inBounds(now)) {
             return;
         }
+        now = Math.max(now, timers.hubTime());
         boolean again = now == timers.hubTime();
         for (byte[] key : timers.advance(now)) {
             Bytes storeKey = Bytes.wrap(key);
