@@ -285,11 +285,10 @@ def fold(
         if b.record[i] == TICK:
             if _time_is_bad(b.values[c.hub_time, i]):
                 b.status[i] = _OUT_OF_BOUNDS
-            else:
-                # The hub's time does not go back: a Tick that is older than another one comes now all the same.
-                now = max(b.values[c.hub_time, i], a.counts[HUB_TIME])
-                if not tick(a, rules, now, number, story, found, out):
-                    return i
+            elif b.values[c.hub_time, i] >= a.counts[HUB_TIME] and not tick(
+                a, rules, b.values[c.hub_time, i], number, story, found, out
+            ):
+                return i
             continue
         # 1. Refuse what cannot be used, before anything is changed.
         reason = _key_reason(b, c, i, partition, partitions)

@@ -111,7 +111,7 @@ PROVE: Final = tuple(_PROVE.tolist())
 
 @compiled
 def tick(a: Arrays, rules: Rules, hub_time: int, number: int, story: Story, found: Integers, out: Folded) -> bool:
-    """A Tick: look at every parcel that is due, or changed since the last one.
+    """A Tick that does not set the hub's time back: look at every parcel that is due, or changed since the last one.
 
     Returns:
         False when there is no room for what it may say: call again with more (`ParcelTable.reserve_told`,

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final, cast
+from typing import Final
 
 from streams.domain.containers import Container, Event, Full
 from streams.domain.happenings import InTwo
@@ -94,18 +94,13 @@ class ContainerStage:
     @property
     def pending(self) -> bool:
         """Is there something to write, whether or not records come?"""
-        return bool(self._left or self._ahead or self._retiring) or self._has_ticks_to_send
+        return bool(self._left or self._ahead or self._retiring)
 
     @property
     def due(self) -> bool:
         """Is some of it to be written now?"""
         pace = self._pace_now()
-        is_now = bool(self._ahead or self._retiring) or self._has_ticks_to_send
-        return is_now or (bool(self._left) and (pace is None or pace.is_open))
-
-    @property
-    def _has_ticks_to_send(self) -> bool:
-        return bool(self._unticked) and self.hub_time is not None and not self._left
+        return bool(self._ahead or self._retiring) or (bool(self._left) and (pace is None or pace.is_open))
 
     def _pace_now(self) -> Pace | None:
         """The pace to keep; None when what is left waits for too long already."""
@@ -173,7 +168,7 @@ class ContainerStage:
             states = [memberships().encoded(ahead_of.encode(), part), *self._states(touched, gone)]
             blocks = [(CONTAINER_STATE, self.partition, block) for block in states if len(block)]
             blocks += outputs_of(inferred, self.partitions)
-            blocks += self._ticks(blocks, are_due=few)
+            blocks += self._ticks(blocks)
         for _, portion in inferred:
             figures.told["VOID" if portion.void_time is not None else portion.event.kind] += len(portion.children)
         figures.pending, figures.containers = len(self._left), len(self.containers)
@@ -192,15 +187,12 @@ class ContainerStage:
             self._left_since = self._pace.clock()
         return inferred
 
-    def _ticks(self, blocks: Sequence[Output], *, are_due: bool) -> list[Output]:
-        """After what was inferred a Tick: what follows from it is told, even if no other Tick comes.
-
-        Where much waits they are sent after all of it (`pending`), so that nothing is told of half a story.
-        """
+    def _ticks(self, blocks: Sequence[Output]) -> list[Output]:
+        """After what was inferred a Tick of the time: what follows from it is told, even if no other Tick comes."""
         self._unticked.update(partition for topic, partition, _ in blocks if topic == SCANS)
-        if not are_due or not self._has_ticks_to_send:
+        if self.hub_time is None or self._left:
             return []
-        block = RecordBlock.of([(b"", tick_value(cast(int, self.hub_time), "container-stage"))])
+        block = RecordBlock.of([(b"", tick_value(self.hub_time, "container-stage"))])
         partitions, self._unticked = sorted(self._unticked), set()
         return [(SCANS, partition, block) for partition in partitions]
 
@@ -354,8 +346,7 @@ class ContainerStage:
                 self._left.add(left.container_id, [left.step(self.containers[left.container_id])])
             if position.left:
                 self._left_since = None if self._pace is None else self._pace.clock()
-            # Whether a Tick followed what was written last is not known.
-            self._unticked.update(range(self.partitions))
+                self._unticked.update(range(self.partitions))
 
     def _unreadable(self, why: str) -> StreamsError:
         return StreamsError(f"container.state [{self.partition}] holds records that cannot be read ({why})")

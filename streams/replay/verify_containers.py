@@ -56,10 +56,9 @@ class Containers:
         self._inferred: dict[_Id, _Inferred] = {}
         # (container, root) -> ids of the events that it got of it.
         self._got: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
-        # Partition of hub.scans -> offsets of its last inferred record and last tick, and the largest time of a tick.
+        # Partition of hub.scans -> offset of the last inferred record; offsets and hub times of its ticks.
         self._last: dict[int, int] = {}
-        self._tick: dict[int, int] = {}
-        self._time: dict[int, int] = {}
+        self._ticks: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._scan, self._event = Decoder("Scan"), Decoder("ContainerEvent")
 
     def add_events(self, records: Iterable[Record]) -> None:
@@ -82,9 +81,7 @@ class Containers:
         """Take in hub.scans."""
         for key, value, partition, offset in records:
             if key is None:
-                if (hub_time := _hub_time(value)) is not None:
-                    self._tick[partition] = offset
-                    self._time[partition] = max(hub_time, self._time.get(partition, hub_time))
+                self._ticks[partition].append((offset, _hub_time(value)))
             elif value is not None and _MARK in value:
                 try:
                     scan = self._scan(value)
@@ -95,11 +92,11 @@ class Containers:
                     self._last[partition] = offset
 
     def unsettled(self, hub_time: int) -> list[int]:
-        """Partitions of hub.scans in which no tick follows what was inferred, or none has this time or a later one."""
+        """Partitions of hub.scans in which no tick of this hub time or a later one follows what was inferred."""
         return sorted(
             partition
             for partition, last in self._last.items()
-            if self._tick.get(partition, -1) <= last or self._time[partition] < hub_time
+            if not any(offset > last and at >= hub_time for offset, at in self._ticks[partition])
         )
 
     def compare(self) -> None:
@@ -216,9 +213,9 @@ def _is_inferred(event_id: str | None) -> bool:
     return event_id is not None and event_id.startswith(_PREFIX)
 
 
-def _hub_time(value: bytes | None) -> int | None:
+def _hub_time(value: bytes | None) -> int:
     try:
         hub_time: int = _TICK(value)["hub_time"]
     except Undecodable:
-        return None
+        return -(1 << 63)
     return hub_time

@@ -314,8 +314,10 @@ class Oracle:
             self.scans[record["site"], record["kind"], parcel.direction()] += 1
 
     def tick(self, hub_time):
-        """Look at every parcel, due or not; the time does not go back."""
-        self.hub_time = hub_time = hub_time if self.hub_time is None else max(hub_time, self.hub_time)
+        """Look at every parcel, due or not, unless the time goes back."""
+        if self.hub_time is not None and hub_time < self.hub_time:
+            return
+        self.hub_time = hub_time
         for parcel_id, parcel in list(self.parcels.items()):
             before = dict(parcel.teller.told)
             said, looked = parcel.teller.tick(parcel.records(), hub_time)

@@ -206,9 +206,8 @@ class TestLateEvidence:
 
 
 class TestTicks:
-    def test_one_that_is_behind_sets_no_time_back(self):
-        told = Told(hour(100), arrived(), hour(50), hour(70))
-        assert told.said == [("BREACHED", "door", 100)]
+    def test_one_that_is_behind_fires_nothing(self):
+        assert Told(hour(100), arrived(), hour(99)).said == []
 
     def test_one_of_the_same_time_tells_of_what_came_since(self):
         told = Told(hour(100), arrived(), hour(100), hour(100))

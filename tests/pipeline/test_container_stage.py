@@ -203,46 +203,6 @@ def test_a_repeat_changes_nothing():
     assert hub.scans == before
 
 
-class TestTicks:
-    """Upon them the parcel stage tells what follows from what was inferred."""
-
-    def ticks(self, made):
-        """Partition of hub.scans -> times of the ticks in it."""
-        return {
-            partition: [Decoder("Tick")(value)["hub_time"] for key, value in block if not key]
-            for topic, partition, block in made.blocks
-            if topic == SCANS and not all(key for key, _ in block)
-        }
-
-    def test_follow_what_was_inferred_in_the_same_transaction_where_nothing_more_waits(self):
-        stage = ContainerStage(0, 1)
-        assert self.ticks(stage.run([tick(START), event("A", "PACKED", parcels=["P"])])) == {0: [START]}
-        assert not stage.pending
-        assert self.ticks(stage.run([tick(START + 1)])) == {}
-
-    def test_follow_when_nothing_waits_any_more(self):
-        stage = ContainerStage(0, 1)
-        much = [tick(START + number) for number in range(300)]
-        made = stage.run([event("A", "PACKED", parcels=["P"]), *much])
-        assert (made.taken, self.ticks(made)) == (301, {})
-        assert stage.pending and stage.due
-        assert self.ticks(stage.run([])) == {0: [START + 299]}
-        assert not stage.pending
-
-    def test_wait_for_the_first_time_that_is_told(self):
-        stage = ContainerStage(0, 1)
-        assert self.ticks(stage.run([event("A", "PACKED", parcels=["P"])])) == {}
-        assert not stage.pending
-        assert self.ticks(stage.run([tick(START)])) == {0: [START]}
-
-    def test_are_repeated_after_a_restart(self):
-        hub = Alone().run([tick(START), event("A", "PACKED", parcels=["P"])])
-        again = hub.restarted()
-        assert again.stage.pending
-        assert self.ticks(again.stage.run([])) == {0: [START]}
-        assert not again.stage.pending
-
-
 def test_containers_retire_thirty_days_after_their_last_event():
     hub = Alone().run([tick(START), event("A", "PACKED", parcels=["P", "Q"])])
     assert set(hub.kept) == {b"A", b"A\0P", b"A\0Q"}

@@ -151,8 +151,6 @@ def test_a_tick_before_what_was_inferred_settles_nothing(logs):
     assert logs.verify().unsettled == [0]
     logs.ticks = [(2, NINE + 8)]
     assert logs.verify().unsettled == [0]
-    logs.ticks = [(1, NINE + 9), (2, NINE + 8)]
-    assert logs.verify().unsettled == []
 
 
 def test_positions_say_what_is_left_to_write():

@@ -131,10 +131,9 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
         } catch (IOException | AvroRuntimeException unreadable) {
             return;
         }
-        if (!HubRecords.inBounds(now)) {
+        if (now < timers.hubTime() || !HubRecords.inBounds(now)) {
             return;
         }
-        now = Math.max(now, timers.hubTime());
         boolean again = now == timers.hubTime();
         for (byte[] key : timers.advance(now)) {
             Bytes storeKey = Bytes.wrap(key);
