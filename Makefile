@@ -31,7 +31,7 @@ jars: .venv/installed
 		"$$($(BIN)/python -c 'from streams.pipeline.local_broker import jars_folder; print(jars_folder())')"
 
 # Compiled code is cached outside the tree, per version of the code; this only saves the first worker the wait.
-.venv/warm: .venv/installed $(wildcard streams/domain/*.py streams/kernel/*.py) streams/pipeline/warm.py
+.venv/warm: .venv/installed $(shell find streams/domain streams/kernel -name "*.py") streams/pipeline/warm.py
 	$(BIN)/python -m streams.pipeline.warm
 	touch $@
 

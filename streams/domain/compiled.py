@@ -9,15 +9,15 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import numba
 import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-# Files of the domain that no compiled code calls or takes a constant from.
-_NEVER_COMPILED = {
+# Below `domain/`: files and folders that no compiled code calls or takes a constant from.
+_NEVER_COMPILED: Final = (
     "account.py",
     "teller.py",
     "containers.py",
@@ -26,21 +26,43 @@ _NEVER_COMPILED = {
     "happenings.py",
     "capture_happenings.py",
     "handed_on.py",
-    "wrong_values.py",
-}
+    "in_two.py",
+)
+
+
+def compiled_sources(package: Path) -> list[Path]:
+    """The files below `domain/` and `kernel/`, at any depth, that compiled code may be made of.
+
+    Args:
+        package: the folder of the package `streams`.
+    """
+    never = [package / "domain" / name for name in _NEVER_COMPILED]
+    return [
+        source
+        for room in ("domain", "kernel")
+        for source in sorted((package / room).rglob("*.py"))
+        if not any(source.is_relative_to(path) for path in never)
+    ]
+
+
+def compiled_digest(package: Path) -> str:
+    """The SHA-256, in hex, of all that decides about compiled code: its sources, Numba's version and its options.
+
+    Args:
+        package: the folder of the package `streams`.
+    """
+    digest = hashlib.sha256(f"{numba.__version__} {os.environ.get('NUMBA_BOUNDSCHECK', '')}".encode())
+    for source in compiled_sources(package):
+        content = source.read_bytes()
+        digest.update(f"{source.relative_to(package)} {len(content)} ".encode() + content)
+    return digest.hexdigest()
 
 
 def _cache_folder() -> Path:
-    package = Path(__file__).parent.parent
-    digest = hashlib.sha256(f"{numba.__version__} {os.environ.get('NUMBA_BOUNDSCHECK', '')}".encode())
-    for room in ("domain", "kernel"):
-        for source in sorted((package / room).glob("*.py")):
-            if source.name not in _NEVER_COMPILED:
-                digest.update(source.read_bytes())
     base = os.environ.get("PARCELS_CACHE_DIR") or Path(
         os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "parcel-streams"
     )
-    return Path(base, "compiled", digest.hexdigest()[:16])
+    return Path(base, "compiled", compiled_digest(Path(__file__).parent.parent)[:16])
 
 
 # Numba reads this attribute when a function is first called, not when it is imported.
