@@ -28,11 +28,11 @@ setup: .venv/installed jars .venv/warm ## Everything that the rest needs: .venv,
 # Into a folder of the user's cache, shared by every checkout; a folder that PARCELS_KAFKA_LIBS names is not touched.
 jars: .venv/installed
 	@test -n "$${PARCELS_KAFKA_LIBS:-}" || deploy/kafka/fetch \
-		"$$($(BIN)/python -c 'from streams.pipeline.local_broker import jars_folder; print(jars_folder())')"
+		"$$($(BIN)/python -c 'from streams.kafka.local_broker import jars_folder; print(jars_folder())')"
 
 # Compiled code is cached outside the tree, per version of the code; this only saves the first worker the wait.
-.venv/warm: .venv/installed $(shell find streams/domain streams/kernel -name "*.py") streams/pipeline/warm.py
-	$(BIN)/python -m streams.pipeline.warm
+.venv/warm: .venv/installed $(shell find streams/domain streams/kernel -name "*.py") streams/processors/warm_up.py
+	$(BIN)/python -m streams.processors.warm_up
 	touch $@
 
 demo: setup ## A broker, a day of a small hub, a worker and a live board, in two minutes
@@ -59,7 +59,7 @@ faults: setup ## The long form of the kill tests: workers and broker, exactly on
 
 fuzz: setup ## Strangers' bytes against every parser of the gateway, and against its description, for some minutes
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest tests/capture/test_fuzz.py
-	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-500} $(BIN)/python -m pytest tests/capture/test_openapi.py
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-500} $(BIN)/python -m pytest tests/capture/http/test_openapi.py
 
 lock: ## Take the newest versions that pyproject.toml allows into requirements.lock and deploy/requirements.lock
 	@command -v uv > /dev/null || { echo 'uv is needed: pip install uv'; exit 1; }

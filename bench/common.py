@@ -19,10 +19,11 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from rich.console import Console
 
 from streams.errors import Misconfigured, StreamsError
-from streams.pipeline import topics
-from streams.pipeline.clients import admin, consumer
-from streams.pipeline.local_broker import LocalBroker, free_port, wait_for_answer
-from streams.pipeline.settings import Settings
+from streams.formats import topics
+from streams.kafka import topic_admin
+from streams.kafka.clients import admin, consumer
+from streams.kafka.local_broker import LocalBroker, free_port, wait_for_answer
+from streams.kafka.settings import Settings
 
 REPOSITORY = Path(__file__).parent.parent
 RESULTS = REPOSITORY / "bench" / "results"
@@ -58,7 +59,7 @@ class Cluster:
         """
         scans = self.settings.prefix + topics.SCANS
         self._delete(lambda name: name != scans)
-        topics.apply(self.settings, topics.plan(self.settings))
+        topic_admin.apply(self.settings, topic_admin.plan(self.settings))
 
     def remove(self) -> None:
         """Delete every topic of this bench."""

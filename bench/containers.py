@@ -11,7 +11,8 @@ from typing import Any
 from bench.common import Cluster, console, start
 from bench.workload import SEED
 from streams.errors import StreamsError
-from streams.pipeline import topics
+from streams.formats import topics
+from streams.kafka import topic_admin
 
 # Own and inferred scans of a parcel, its advice among them.
 SCANS_PER_PARCEL = 11.9
@@ -52,7 +53,7 @@ def measure(cluster: Cluster, scans: int, repeat: int) -> dict[str, Any]:
 
 
 def _run(cluster: Cluster, scans: int, doing: str) -> dict[str, Any]:
-    topics.apply(cluster.settings, topics.plan(cluster.settings))
+    topic_admin.apply(cluster.settings, topic_admin.plan(cluster.settings))
     where = ["--bootstrap", cluster.settings.bootstrap, "--prefix", cluster.settings.prefix, "--json"]
     command = [sys.executable, "-m", "streams.cli"]
     folder = cluster.scratch / f"containers-{time.monotonic_ns()}"

@@ -25,10 +25,11 @@ from confluent_kafka import Producer
 from bench.common import RESULTS, cluster, console, group_is_stable, machine, reader_of, wait_until
 from bench.programs import Ours
 from bench.workload import commit
-from streams.pipeline import topics
-from streams.pipeline.clients import producer
-from streams.pipeline.record_lines import Line, Reader
-from streams.pipeline.settings import Settings
+from streams.formats import topics
+from streams.formats.record_parser import Line, Reader
+from streams.kafka import topic_admin
+from streams.kafka.clients import producer
+from streams.kafka.settings import Settings
 
 _BAG: Final = 50
 _WARM_UP_SECONDS: Final = 8.0
@@ -49,7 +50,7 @@ def measure(parcels: int, rate: int, repeat: int) -> dict[str, Any]:
     """
     with cluster() as given:
         fresh = given.with_prefix("fanout")
-        topics.apply(fresh.settings, topics.plan(fresh.settings))
+        topic_admin.apply(fresh.settings, topic_admin.plan(fresh.settings))
         context = multiprocessing.get_context("spawn")
         done, stop = context.Event(), context.Event()
         reader_end, reader_pipe = context.Pipe(duplex=False)

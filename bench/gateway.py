@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.table import Table
 
 from bench.common import REPOSITORY, Cluster, console
-from streams.capture import devices
-from streams.capture.signatures import Request, sign
-from streams.capture.spool import Spool
-from streams.capture.spool_files import Entry, encode_frame, identity
+from streams.capture.auth import devices
+from streams.capture.auth.signatures import Request, sign
+from streams.capture.spool.segment_files import Entry, encode_frame, identity
+from streams.capture.spool.spool import Spool
 from streams.errors import StreamsError
-from streams.pipeline import topics
+from streams.kafka import topic_admin
 
 _CONNECTIONS = 64
 _BATCH = 100
@@ -175,7 +175,7 @@ def _spool_alone(folder: Path, seconds: float) -> dict[str, float]:
 
 def measure(given: Cluster, seconds: float) -> dict[str, Any]:
     """All figures of the gateway."""
-    topics.apply(given.settings, topics.plan(given.settings))
+    topic_admin.apply(given.settings, topic_admin.plan(given.settings))
     result: dict[str, Any] = {}
     folder = Path(tempfile.mkdtemp(dir=given.scratch))
     variants: tuple[tuple[str, tuple[str, ...], bool], ...] = (

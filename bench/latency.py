@@ -22,11 +22,12 @@ import numpy as np
 from bench.common import Cluster, console, group_is_stable, reader_of, wait_until
 from bench.programs import PROGRAMS, Program
 from streams.errors import StreamsError
-from streams.pipeline import topics
-from streams.pipeline.clients import producer
-from streams.pipeline.parcel_stage import ParcelStage
-from streams.pipeline.schemas import load_schemas
-from streams.pipeline.settings import Settings
+from streams.formats import topics
+from streams.formats.schemas import load_schemas
+from streams.kafka import topic_admin
+from streams.kafka.clients import producer
+from streams.kafka.settings import Settings
+from streams.processors.parcel_processor import ParcelStage
 
 # One parcel in this many is looked at: enough for a p99, and little work for a machine that is being measured.
 _SAMPLE = 4
@@ -76,7 +77,7 @@ def _run(
     cluster: Cluster, program: Program, rate: int, seconds: float, warm_up_seconds: float, doing: str
 ) -> dict[str, Any]:
     fresh = cluster.with_prefix(f"live-{program.key}-{time.monotonic_ns()}")
-    topics.apply(fresh.settings, topics.plan(fresh.settings))
+    topic_admin.apply(fresh.settings, topic_admin.plan(fresh.settings))
     context = multiprocessing.get_context("spawn")
     go, done = context.Event(), context.Event()
     sender_end, sender_pipe = context.Pipe(duplex=False)

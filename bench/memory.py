@@ -34,9 +34,9 @@ from streams.domain.kinds import (
     UNPACKED,
 )
 from streams.domain.promises import Promises
-from streams.kernel.avro_encode import Encoder
-from streams.pipeline.parcel_stage import ParcelStage
-from streams.pipeline.schemas import load_schemas
+from streams.formats.schemas import load_schemas
+from streams.kernel.avro.encoder import Encoder
+from streams.processors.parcel_processor import ParcelStage
 
 LIMIT = 800
 SCANS = (

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from bench.memory import SCANS, History
 from streams.domain.promises import Promises
-from streams.pipeline.parcel_stage import ParcelStage
+from streams.processors.parcel_processor import ParcelStage
 
 _BATCH = 20_000
 _RECORDS_PER_TICK = 100

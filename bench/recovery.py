@@ -23,7 +23,8 @@ from rich.table import Table
 from bench.common import RESULTS, Cluster, Watched, cluster, console, machine, reader_of, start, wait_until
 from bench.workload import SEED, commit
 from streams.errors import StreamsError
-from streams.pipeline import topics
+from streams.formats import topics
+from streams.kafka import topic_admin
 
 _PATIENCE = 180.0
 _SETTLE_SECONDS = 3.0
@@ -97,7 +98,7 @@ def _command(name: str, given: Cluster, *options: str) -> list[str]:
 
 
 def _recover(given: Cluster, way: Way, repeat: int, rate: int) -> dict[str, Any]:
-    topics.apply(given.settings, topics.plan(given.settings))
+    topic_admin.apply(given.settings, topic_admin.plan(given.settings))
     started, first, every = [], [], []
     with _scans_flow(given, rate), _Positions(given) as positions:
         worker = _worker(given, way, 0)
@@ -183,7 +184,7 @@ def _wait_until_all_fold(positions: _Positions, worker: Watched, since: float) -
 
 
 def _restore(given: Cluster, parcels: int) -> dict[str, Any]:
-    topics.apply(given.settings, topics.plan(given.settings))
+    topic_admin.apply(given.settings, topic_admin.plan(given.settings))
     patience = 600 + parcels / 500
     simulator = start(
         "parcels simulate",

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from bench.common import Cluster, console
 from streams.errors import StreamsError
-from streams.pipeline.clients import read_to_end
-from streams.pipeline.schemas import load_schemas
-from streams.pipeline.settings import Settings
-from streams.pipeline.topics import ALERTS, MILESTONES, STATE
+from streams.formats.schemas import load_schemas
+from streams.formats.topics import ALERTS, MILESTONES, STATE
+from streams.kafka.clients import read_to_end
+from streams.kafka.settings import Settings
 
 _FRAME = 5
 _IDENTITY = 16

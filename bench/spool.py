@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.common import console
-from streams.capture.spool_files import Entry, encode_frame, identity
+from streams.capture.spool.segment_files import Entry, encode_frame, identity
 
 _RECORD = 150
 

@@ -19,8 +19,8 @@ from bench.common import RESULTS, console, machine
 from bench.memory import History, resident_bytes
 from bench.workload import commit
 from streams.domain.kinds import ARRIVED, SORTED, UNLOADED
-from streams.kernel.table import BLOCK
-from streams.pipeline.parcel_stage import ParcelStage
+from streams.kernel.parcel_table import BLOCK
+from streams.processors.parcel_processor import ParcelStage
 
 TICKS = 86_400
 _BATCH = 1_000

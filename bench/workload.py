@@ -5,7 +5,8 @@ import sys
 
 from bench.common import REPOSITORY, Cluster, console, start
 from streams.errors import StreamsError
-from streams.pipeline import topics
+from streams.formats import topics
+from streams.kafka import topic_admin
 
 # A simulated parcel has about this many records, duplicates included.
 RECORDS_PER_PARCEL = 11.92
@@ -19,7 +20,7 @@ def produce(cluster: Cluster, records: int) -> int:
     Raises:
         StreamsError: the simulator failed.
     """
-    topics.apply(cluster.settings, topics.plan(cluster.settings))
+    topic_admin.apply(cluster.settings, topic_admin.plan(cluster.settings))
     command = [sys.executable, "-m", "streams.cli", "simulate", "--expanded", "--seed", str(SEED)]
     command += ["--parcels", str(round(records / RECORDS_PER_PARCEL))]
     command += ["--bootstrap", cluster.settings.bootstrap, "--prefix", cluster.settings.prefix]

@@ -17,8 +17,8 @@ from typing import NoReturn
 import pytest
 
 from streams.errors import StreamsError
-from streams.pipeline.local_broker import LocalBroker, free_port, wait_for_answer
-from streams.pipeline.settings import Settings
+from streams.kafka.local_broker import LocalBroker, free_port, wait_for_answer
+from streams.kafka.settings import Settings
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -4,7 +4,7 @@ import os
 
 from testcontainers.core.container import DockerContainer
 
-from streams.pipeline.local_broker import KAFKA_VERSION, free_port
+from streams.kafka.local_broker import KAFKA_VERSION, free_port
 
 IMAGE = os.environ.get("PARCELS_TEST_IMAGE", f"apache/kafka:{KAFKA_VERSION}")
 

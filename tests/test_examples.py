@@ -24,4 +24,4 @@ def test_the_examples_of(module):
 
 
 def test_there_are_examples():
-    assert "streams.pipeline.bench" in _WITH_EXAMPLES
+    assert "streams.processors.test_driver" in _WITH_EXAMPLES

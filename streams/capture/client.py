@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from streams.capture.signatures import Request, sign
+from streams.capture.auth.signatures import Request, sign
 from streams.errors import StreamsError
 
 _LATER: Final = frozenset({408, 429, 502, 503, 504})

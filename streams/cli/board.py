@@ -25,11 +25,11 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.errors import StreamsError
-from streams.observe import catalogue
-from streams.pipeline.clients import consumer, partitions_of
-from streams.pipeline.schemas import load_schemas
-from streams.pipeline.settings import Settings
-from streams.pipeline.topics import MILESTONES
+from streams.formats.schemas import load_schemas
+from streams.formats.topics import MILESTONES
+from streams.kafka.clients import consumer, partitions_of
+from streams.kafka.settings import Settings
+from streams.observe import metric_catalogue
 
 # Rates and latencies are those of so many seconds: long enough not to flicker, short enough to follow a wave.
 _WINDOW_SECONDS: Final = 3.0
@@ -72,31 +72,31 @@ def read_worker(url: str) -> Reading:
         for sample in family.samples:
             samples.setdefault(sample.name, []).append((sample.labels, sample.value))
 
-    def by(metric: catalogue.Metric, label: str) -> dict[str, float]:
+    def by(metric: metric_catalogue.Metric, label: str) -> dict[str, float]:
         found: Counter[str] = Counter()
         for labels, value in samples.get(metric.name, ()):
             found[labels[label]] += cast(int, value)
         return dict(found)
 
-    def total(metric: catalogue.Metric) -> float:
+    def total(metric: metric_catalogue.Metric) -> float:
         return sum(value for _, value in samples.get(metric.name, ()))
 
-    kinds = by(catalogue.SCANS, "kind")
+    kinds = by(metric_catalogue.SCANS, "kind")
     return Reading(
         at=time.monotonic(),
         scans=sum(kinds.values()),
         scans_by_kind=kinds,
-        records=total(catalogue.RECORDS),
-        duplicates=total(catalogue.DUPLICATES),
-        dead_letters={reason: n for reason, n in by(catalogue.DEAD_LETTERS, "reason").items() if n},
-        states=total(catalogue.STATES),
-        milestones=total(catalogue.MILESTONES),
-        by_stage=by(catalogue.IN_HUB_PARCELS, "stage"),
-        lag_records=total(catalogue.LAG_RECORDS),
-        lag_seconds=max((value for _, value in samples.get(catalogue.LAG_SECONDS.name, ())), default=0.0),
-        hub_time=total(catalogue.HUB_TIME),
+        records=total(metric_catalogue.RECORDS),
+        duplicates=total(metric_catalogue.DUPLICATES),
+        dead_letters={reason: n for reason, n in by(metric_catalogue.DEAD_LETTERS, "reason").items() if n},
+        states=total(metric_catalogue.STATES),
+        milestones=total(metric_catalogue.MILESTONES),
+        by_stage=by(metric_catalogue.IN_HUB_PARCELS, "stage"),
+        lag_records=total(metric_catalogue.LAG_RECORDS),
+        lag_seconds=max((value for _, value in samples.get(metric_catalogue.LAG_SECONDS.name, ())), default=0.0),
+        hub_time=total(metric_catalogue.HUB_TIME),
         scan_to_state=tuple(
-            (float(labels["le"]), value) for labels, value in samples.get(catalogue.SCAN_TO_STATE.series[0], ())
+            (float(labels["le"]), value) for labels, value in samples.get(metric_catalogue.SCAN_TO_STATE.series[0], ())
         ),
     )
 
@@ -250,7 +250,7 @@ class Board:
 
     def _stages(self) -> Table:
         now = self.readings[-1]
-        stages = [(stage, now.by_stage.get(stage, 0.0)) for stage in catalogue.STAGE.values or ()]
+        stages = [(stage, now.by_stage.get(stage, 0.0)) for stage in metric_catalogue.STAGE.values or ()]
         most = max((count for _, count in stages), default=0.0) or 1.0
         table = _figures()
         table.add_column(ratio=1)

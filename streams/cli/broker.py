@@ -10,7 +10,7 @@ from streams.cli.options import Json
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.pipeline.local_broker import LocalBroker
+    from streams.kafka.local_broker import LocalBroker
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,7 +45,7 @@ def up(
       parcels broker up --data ~/parcels
       export KAFKA_BOOTSTRAP_SERVERS=$(parcels broker up --data ~/parcels --port 9192)
     """
-    from streams.pipeline.local_broker import LocalBroker
+    from streams.kafka.local_broker import LocalBroker
 
     node = LocalBroker(data, port)
     address = node.up()
@@ -62,7 +62,7 @@ def down(data: Data, port: Expected = None, json: Json = False) -> None:
     Examples:
       parcels broker down --data ~/parcels
     """
-    from streams.pipeline.local_broker import LocalBroker
+    from streams.kafka.local_broker import LocalBroker
 
     node = LocalBroker(data)
     _check(node, port)
@@ -83,7 +83,7 @@ def status(data: Data, port: Expected = None, json: Json = False) -> None:
       parcels broker status --data ~/parcels
       parcels broker status --data ~/parcels --json
     """
-    from streams.pipeline.local_broker import LocalBroker
+    from streams.kafka.local_broker import LocalBroker
 
     node = LocalBroker(data)
     _check(node, port)
@@ -100,7 +100,7 @@ def _check(node: "LocalBroker", port: int | None) -> None:
 def _print_status(node: "LocalBroker", *, as_json: bool = True) -> int:
     from streams.cli.options import DIFFERENCES, OK, UNREACHABLE
     from streams.errors import StreamsError
-    from streams.pipeline.local_broker import wait_for_answer
+    from streams.kafka.local_broker import wait_for_answer
 
     running = node.running()
     answers = False

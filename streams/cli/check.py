@@ -11,7 +11,7 @@ import typer
 from streams.cli.options import DIFFERENCES, Json
 
 if TYPE_CHECKING:
-    from streams.capture.documents import CheckedDocument
+    from streams.capture.epcis.documents import CheckedDocument
 
 # A file is read whole; beyond this it is no document for one request.
 _LARGEST = 256 << 20
@@ -43,7 +43,7 @@ def check(
 
 
 def _checked(name: str) -> dict[str, Any]:
-    from streams.capture.documents import check_document, parse
+    from streams.capture.epcis.documents import check_document, parse
 
     try:
         with sys.stdin.buffer if name == "-" else Path(name).open("rb") as stream:

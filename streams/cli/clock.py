@@ -38,8 +38,8 @@ def clock(
     """
     import structlog
 
+    from streams.kafka.tick_producer import Clock
     from streams.observe.logs import set_up
-    from streams.pipeline.clock import Clock
 
     set_up()
     log = structlog.get_logger()
@@ -58,8 +58,8 @@ def clock(
 
 
 def _tick_once(at: str, name: str, bootstrap: str | None, prefix: str | None) -> None:
-    from streams.pipeline.feed import Encoded, Feed
-    from streams.pipeline.record_lines import Reader
+    from streams.formats.record_parser import Reader
+    from streams.kafka.bulk_producer import Encoded, Feed
 
     try:
         tick = Reader()({"type": "tick", "hub_time": at, "clock": name})

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from streams.cli.board import Board, MilestoneReader
-    from streams.pipeline.local_broker import LocalBroker
-    from streams.pipeline.settings import Settings
+    from streams.kafka.local_broker import LocalBroker
+    from streams.kafka.settings import Settings
 
 _BROKER_PORT: Final = 9092
 _METRICS_PORT: Final = 9464
@@ -64,9 +64,9 @@ def demo(
       parcels demo --parcels 20000 --seconds 60 --keep
     """
     from streams.cli.board import Board, following_milestones
-    from streams.pipeline import topics
-    from streams.pipeline.local_broker import LocalBroker
-    from streams.pipeline.settings import Settings
+    from streams.kafka import topic_admin
+    from streams.kafka.local_broker import LocalBroker
+    from streams.kafka.settings import Settings
 
     with _Processes(data) as running:
         _clear(data)
@@ -75,7 +75,7 @@ def demo(
         where = Settings(bootstrap=running.broker_up(broker), prefix="")
         _say(f"export KAFKA_BOOTSTRAP_SERVERS={where.bootstrap}")
         _say("parcels topics apply")
-        topics.apply(where, topics.plan(where))
+        topic_admin.apply(where, topic_admin.plan(where))
 
         metrics_port = _free(_METRICS_PORT)
         board = Board(f"http://127.0.0.1:{metrics_port}", "Parcel hub")
@@ -302,9 +302,9 @@ def _fullest_bag(where: "Settings") -> str:
     """The container that most parcels are in."""
     from collections import Counter
 
-    from streams.pipeline.clients import read_to_end
-    from streams.pipeline.plain_decoder import Decoder
-    from streams.pipeline.topics import STATE
+    from streams.formats.record_decoder import Decoder
+    from streams.formats.topics import STATE
+    from streams.kafka.clients import read_to_end
 
     newest = {record.key(): record.value() for record in read_to_end(where, where.prefix + STATE)}
     decode = Decoder("ParcelState")
@@ -341,7 +341,7 @@ def _clear(data: Path) -> None:
     Raises:
         Misconfigured: the folder holds something that no demo made.
     """
-    from streams.pipeline.local_broker import LocalBroker
+    from streams.kafka.local_broker import LocalBroker
 
     mark = data / _MARK
     try:
@@ -357,7 +357,7 @@ def _clear(data: Path) -> None:
 
 
 def _free(preferred: int) -> int:
-    from streams.pipeline.local_broker import free_port, is_free
+    from streams.kafka.local_broker import free_port, is_free
 
     return preferred if is_free(preferred) else free_port()
 

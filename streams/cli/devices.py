@@ -11,7 +11,7 @@ from streams.cli.options import Json
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.capture.devices import Registry
+    from streams.capture.auth.devices import Registry
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,7 +52,7 @@ def add(
       parcels devices add LGG/SRT-07/1 --site LGG --station SRT-07
       parcels devices add acme --site '*' --token --rate 50
     """
-    from streams.capture import devices
+    from streams.capture.auth import devices
 
     if token and public_key is not None:
         raise Misconfigured("--token and --public-key contradict each other: give one of them")
@@ -116,7 +116,7 @@ def list_(data: Data = Path("gateway"), registry: RegistryFile = None, as_json: 
 
 
 def _opened(data: Path, registry: Path | None) -> "Registry":
-    from streams.capture.devices import Registry
-    from streams.capture.server import REGISTRY
+    from streams.capture.auth.devices import Registry
+    from streams.capture.http.server import REGISTRY
 
     return Registry(registry or data / REGISTRY)

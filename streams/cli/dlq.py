@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
-from streams.cli.times import shown
+from streams.cli.time_formats import shown
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.pipeline.deadletters import DeadLetter, Place
-    from streams.pipeline.settings import Settings
+    from streams.kafka.dead_letters import DeadLetter, Place
+    from streams.kafka.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,8 +50,8 @@ def list_(
       parcels dlq list
       parcels dlq list --reason TRUNCATED --json
     """
-    from streams.domain.reasons import EXPLANATIONS, Reason
-    from streams.pipeline.deadletters import read_dead_letters
+    from streams.domain.reject_reasons import EXPLANATIONS, Reason
+    from streams.kafka.dead_letters import read_dead_letters
 
     reasons = _reasons(reason)
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -90,7 +90,7 @@ def show(
       parcels dlq show 2:17
       parcels dlq show 2:17 --json
     """
-    from streams.pipeline.deadletters import read_dead_letter
+    from streams.kafka.dead_letters import read_dead_letter
 
     letter = read_dead_letter(settings(bootstrap, prefix), _place(place))
     if letter is None:
@@ -121,13 +121,13 @@ def redrive(
       parcels dlq redrive --reason WRONG_PARTITION --dry-run
       parcels dlq redrive 2:17 2:18 --yes --json
     """
-    from streams.pipeline import deadletters
+    from streams.kafka import dead_letters
 
     chosen = settings(bootstrap, prefix)
     if not places and not reason:
         raise Misconfigured("say which: --reason REASON, or places as PARTITION:OFFSET")
     wanted = {_place(each) for each in places or ()}
-    letters = deadletters.read_dead_letters(chosen, reasons=_reasons(reason), places=wanted)
+    letters = dead_letters.read_dead_letters(chosen, reasons=_reasons(reason), places=wanted)
     found: dict[Place, str] = {letter.place: letter.source[0] if letter.source else "" for letter in letters}
     missing = wanted - found.keys()
     if missing:
@@ -138,7 +138,7 @@ def redrive(
     left: Iterable[Place] = ()
     if not only_look:
         _ask(f"Send {len(found)} records to {topics} again?", yes)
-        left = deadletters.redrive(chosen, found.keys())
+        left = dead_letters.redrive(chosen, found.keys())
     sent = found.keys() - set(left)
     if as_json:
         rows = {"would_send" if only_look else "sent": sent, "left": left, "not_found": missing}
@@ -174,20 +174,20 @@ def purge(
       parcels dlq purge
       parcels dlq purge --until 2:17 --until 3:4 --yes
     """
-    from streams.pipeline import deadletters
+    from streams.kafka import dead_letters
 
     chosen = settings(bootstrap, prefix)
     ends = dict(map(_place, until or ()))
     count, last = _count_until(chosen, ends)
     if count:
         _ask(f"Delete {count} dead letters for good?", yes)
-        deadletters.purge(chosen, {partition: offset + 1 for partition, offset in last.items()})
+        dead_letters.purge(chosen, {partition: offset + 1 for partition, offset in last.items()})
     print(f"deleted {count} dead letters")
 
 
 def _count_until(chosen: "Settings", ends: dict[int, int]) -> tuple[int, dict[int, int]]:
     """How many are there up to `ends` (all if empty), and the last of them in each partition."""
-    from streams.pipeline.deadletters import read_dead_letters
+    from streams.kafka.dead_letters import read_dead_letters
 
     count = 0
     last: dict[int, int] = {}
@@ -218,7 +218,7 @@ def _print(letter: "DeadLetter") -> None:
 
 
 def _print_decoded(letter: "DeadLetter") -> None:
-    from streams.pipeline.deadletters import decode_as_far_as_possible
+    from streams.kafka.dead_letters import decode_as_far_as_possible
 
     decoded = decode_as_far_as_possible(letter.value)
     if decoded is None:
@@ -231,7 +231,7 @@ def _print_decoded(letter: "DeadLetter") -> None:
 
 
 def _whole(letter: "DeadLetter") -> dict[str, Any]:
-    from streams.pipeline.deadletters import decode_as_far_as_possible
+    from streams.kafka.dead_letters import decode_as_far_as_possible
 
     decoded = decode_as_far_as_possible(letter.value)
     return _row(letter) | {
@@ -261,7 +261,7 @@ def _row(letter: "DeadLetter") -> dict[str, Any]:
 
 
 def _reasons(names: list[str] | None) -> set[str]:
-    from streams.domain.reasons import Reason
+    from streams.domain.reject_reasons import Reason
 
     known = [reason.name for reason in Reason if reason is not Reason.OK] + ["UNKNOWN"]
     for name in names or ():

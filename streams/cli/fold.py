@@ -13,11 +13,11 @@ from streams.cli.options import DIFFERENCES, Json, Promised
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.domain.reasons import Reason
-    from streams.pipeline.files import BadLine
-    from streams.pipeline.record_lines import Line
-    from streams.replay.inferring import Inferring
-    from streams.replay.refold import Refold
+    from streams.audit.container_inference import Inferring
+    from streams.audit.refold import Refold
+    from streams.domain.reject_reasons import Reason
+    from streams.formats.record_files import BadLine
+    from streams.formats.record_parser import Line
 
 _SHOWN = 20
 
@@ -53,11 +53,11 @@ def fold(
       parcels fold monday.ndjson tuesday.avro --states states.ndjson --milestones milestones.ndjson
       parcels fold day.ndjson --milestones - | head
     """
+    from streams.audit.container_inference import Inferring
+    from streams.audit.refold import Digest, Refold
     from streams.config import load_promises
-    from streams.pipeline.plain_decoder import Decoder
-    from streams.pipeline.topics import ALERTS, STATE
-    from streams.replay.inferring import Inferring
-    from streams.replay.refold import Digest, Refold
+    from streams.formats.record_decoder import Decoder
+    from streams.formats.topics import ALERTS, STATE
 
     refold, bad, over = Refold(batch=batch, promises=load_promises(promises)), _Bad(), Digest()
     inferring = Inferring()
@@ -123,7 +123,7 @@ class _Bad:
 
 
 def _lines(files: list[str], bad: _Bad) -> "Iterator[Line]":
-    from streams.pipeline.files import BadLine, InFile
+    from streams.formats.record_files import BadLine, InFile
 
     for name in files:
         with ExitStack() as stack:

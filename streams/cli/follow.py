@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from streams.cli.options import Bootstrap, Json, Prefix, settings
-from streams.cli.times import shown, since
+from streams.cli.time_formats import shown, since
 
 _COLOURS = {"REACHED": "green", "CORRECTED": "yellow", "LOST": "red"}
 
@@ -34,12 +34,13 @@ def follow(
       parcels follow LP00000042 LP00000043 --since 2h
       parcels follow --json --since 2026-03-01T04:00Z
     """
-    from streams.pipeline import clients, topics
-    from streams.pipeline.plain_decoder import Decoder
+    from streams.formats import topics
+    from streams.formats.record_decoder import Decoder
+    from streams.kafka import clients, topic_admin
 
     chosen = settings(bootstrap, prefix)
     start = None if from_when is None else since(from_when)
-    count = topics.check(chosen)
+    count = topic_admin.check(chosen)
     keys = {parcel_id.encode(errors="surrogateescape") for parcel_id in parcel_ids or ()}
     partitions: Iterable[int] = {topics.partition_of(key, count) for key in keys} or range(count)
     decode = Decoder("Milestone")

@@ -66,12 +66,12 @@ def gateway(
       parcels gateway --insecure-local
       parcels gateway --data /var/lib/parcels/gateway --host 0.0.0.0 --certificate cert.pem --key key.pem
     """
-    from streams.capture.gateway import Bounds
-    from streams.capture.server import Options, run
-    from streams.capture.spool import Limits
-    from streams.observe.gateway import GatewayMetrics
+    from streams.capture.http.gateway import Bounds
+    from streams.capture.http.server import Options, run
+    from streams.capture.spool.spool import Limits
+    from streams.observe.gateway_metrics import GatewayMetrics
     from streams.observe.logs import set_up
-    from streams.observe.serve import serve
+    from streams.observe.status_server import serve
 
     where = settings(bootstrap, prefix)
     set_up()

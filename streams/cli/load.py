@@ -13,8 +13,8 @@ from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.pipeline.feed import Feed
-    from streams.pipeline.record_lines import Line
+    from streams.formats.record_parser import Line
+    from streams.kafka.bulk_producer import Feed
 
 # Records sent at a time, and messages about bad lines shown at most.
 _BATCH = 5_000
@@ -45,7 +45,7 @@ def load(
       parcels load monday.avro tuesday.avro --rate 5000
       zcat history.ndjson.gz | parcels load - --bad history.bad
     """
-    from streams.pipeline.feed import Feed
+    from streams.kafka.bulk_producer import Feed
 
     # Before anything is sent: a wrong name must not leave half of the files sent.
     for name in files:
@@ -62,7 +62,7 @@ def load(
 
 
 def _send(feed: "Feed", stream: BinaryIO, size: int | None, name: str, side: "_SideFile") -> dict[str, Any]:
-    from streams.pipeline.files import BadLine, InFile
+    from streams.formats.record_files import BadLine, InFile
 
     sent, waiting = 0, list["Line"]()
     with _progress(name, stream, size) as progress:
@@ -79,7 +79,7 @@ def _send(feed: "Feed", stream: BinaryIO, size: int | None, name: str, side: "_S
 
 
 def _hand_on(feed: "Feed", waiting: "list[Line]") -> int:
-    from streams.pipeline.feed import Encoded
+    from streams.kafka.bulk_producer import Encoded
 
     everywhere = [index for index, line in enumerate(waiting) if line.everywhere]
     containers = [index for index, line in enumerate(waiting) if line.container]

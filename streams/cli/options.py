@@ -17,7 +17,7 @@ import typer
 from streams.errors import Misconfigured, StreamsError
 
 if TYPE_CHECKING:
-    from streams.pipeline.settings import Settings
+    from streams.kafka.settings import Settings
 
 OK = 0
 DIFFERENCES = 1
@@ -59,7 +59,7 @@ def settings(bootstrap: str | None, prefix: str | None) -> "Settings":
     """
     from pydantic import ValidationError
 
-    from streams.pipeline.settings import Settings
+    from streams.kafka.settings import Settings
 
     said = {"bootstrap": bootstrap, "prefix": prefix}
     try:

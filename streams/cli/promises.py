@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
-from streams.cli.times import shown
+from streams.cli.time_formats import shown
 
 if TYPE_CHECKING:
     from streams.domain.promises import Promises
@@ -34,7 +34,7 @@ def check(file: File, as_json: Json = False) -> None:
     Examples:
       parcels promises check promises.yaml
     """
-    from streams.cli.explained import said
+    from streams.cli.promise_explanation import said
     from streams.config import load_promises
 
     promises = load_promises(file)
@@ -65,16 +65,17 @@ def explain(
       parcels promises explain promises.yaml LP00000042
       parcels promises explain promises.yaml LP00000042 --json
     """
-    from streams.cli.explained import explanation, lines, record_of
+    from streams.cli.promise_explanation import explanation, lines, record_of
     from streams.config import load_promises
-    from streams.pipeline import topics
-    from streams.pipeline.clients import newest_of
-    from streams.pipeline.plain_decoder import Decoder
-    from streams.pipeline.position import read_position
+    from streams.formats import topics
+    from streams.formats.record_decoder import Decoder
+    from streams.kafka import topic_admin
+    from streams.kafka.clients import newest_of
+    from streams.worker.position_reader import read_position
 
     promises, chosen = load_promises(file), settings(bootstrap, prefix)
     key = parcel_id.encode(errors="surrogateescape")
-    partition = topics.partition_of(key, topics.check(chosen))
+    partition = topics.partition_of(key, topic_admin.check(chosen))
     found = newest_of(chosen, chosen.prefix + topics.STATE, key, partition)
     value = found.value() if found is not None else None
     if value is None:

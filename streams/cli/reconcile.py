@@ -26,8 +26,8 @@ def reconcile(
       parcels reconcile
       parcels reconcile --send
     """
+    from streams.audit import reconcile as replay
     from streams.config import load_promises
-    from streams.replay import reconcile as replay
 
     chosen = settings(bootstrap, prefix)
     shown = sys.stderr.isatty()

@@ -9,7 +9,7 @@ from streams.cli.options import OK, Bootstrap, Json, Prefix, Promised, settings
 from streams.cli.signals import end_on_signals, stop_on_signals
 
 if TYPE_CHECKING:
-    from streams.pipeline.task import Tally
+    from streams.worker.partition_task import Tally
 
 
 def run(
@@ -66,14 +66,14 @@ def run(
 
     from streams.config import load_hub, load_promises
     from streams.observe.logs import set_up
-    from streams.observe.metrics import WorkerMetrics
-    from streams.observe.serve import serve
-    from streams.pipeline.instance import Instance
-    from streams.pipeline.stages import NAMES, stage_kind
-    from streams.pipeline.together import beside, run_together
-    from streams.pipeline.tuning import tune
-    from streams.pipeline.warm import warm
-    from streams.pipeline.worker import Options, Worker
+    from streams.observe.status_server import serve
+    from streams.observe.worker_metrics import WorkerMetrics
+    from streams.processors.registry import NAMES, stage_kind
+    from streams.processors.warm_up import warm
+    from streams.worker.run_workers import beside, run_together
+    from streams.worker.static_member_id import Instance
+    from streams.worker.tuning import tune
+    from streams.worker.worker import Options, Worker
 
     where = settings(bootstrap, prefix)
     set_up()

@@ -22,8 +22,8 @@ def check(as_json: Json = False) -> None:
     Examples:
       parcels schemas check
     """
-    from streams.pipeline.schema_rules import check_folder
-    from streams.pipeline.schemas import read_lock, schemas_folder
+    from streams.formats.schema_compatibility import check_folder
+    from streams.formats.schemas import read_lock, schemas_folder
 
     folder = schemas_folder()
     problems = check_folder(folder)
@@ -50,8 +50,8 @@ def lock() -> None:
     Examples:
       parcels schemas lock
     """
-    from streams.pipeline.schema_rules import lock_folder
-    from streams.pipeline.schemas import schemas_folder
+    from streams.formats.schema_compatibility import lock_folder
+    from streams.formats.schemas import schemas_folder
 
     added = lock_folder(schemas_folder())
     for version in added:

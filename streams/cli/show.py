@@ -10,12 +10,12 @@ import typer
 
 from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
 from streams.cli.show_container import chain_lines, described, lines_of
-from streams.cli.times import shown, since
+from streams.cli.time_formats import shown, since
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.pipeline.settings import Settings
-    from streams.replay.events import Event
+    from streams.audit.event_lookup import Event
+    from streams.kafka.settings import Settings
 
 # Of a table in a pipe or a file, where nobody knows the width of the screen.
 _WIDTH = 180
@@ -56,11 +56,11 @@ def show(
       parcels show BAG0042 --at 2026-03-01T04:00Z
       parcels show LP00000042 --json
     """
-    from streams.pipeline import topics
+    from streams.kafka import topic_admin
 
     chosen = settings(bootstrap, prefix)
     when = None if at is None else since(at, "--at")
-    partitions = topics.check(chosen)
+    partitions = topic_admin.check(chosen)
     for name in _ways_to_write(thing):
         state = _state_of(chosen, name, partitions)
         # Reads all states: of a parcel only where somebody asks what was inside, or its own events say it.
@@ -90,9 +90,9 @@ def _ways_to_write(thing: str) -> list[str]:
 
 
 def _state_of(chosen: "Settings", name: str, partitions: int) -> Mapping[str, Any] | None:
-    from streams.pipeline import topics
-    from streams.pipeline.clients import newest_of
-    from streams.pipeline.plain_decoder import Decoder
+    from streams.formats import topics
+    from streams.formats.record_decoder import Decoder
+    from streams.kafka.clients import newest_of
 
     key = name.encode(errors="surrogateescape")
     record = newest_of(chosen, chosen.prefix + topics.STATE, key, topics.partition_of(key, partitions))
@@ -104,8 +104,8 @@ def _container_of(
     chosen: "Settings", name: str, partitions: int, at: int | None, unless_empty: bool, *, events: bool
 ) -> tuple[dict[str, Any], list[str]] | None:
     """A container for JSON and for people; None where nothing is known of it, or `unless_empty` nothing was inside."""
+    from streams.audit.container_lookup import chain, container_of, contents_of, stays_of_container
     from streams.domain.containers import Container
-    from streams.pipeline.container_view import chain, container_of, contents_of, stays_of_container
 
     container = container_of(chosen, name, partitions)
     if unless_empty and (container is None or not any(event.lists or event.empties for event in container.events)):
@@ -132,9 +132,9 @@ def _show_parcel(
     events: bool,
     as_json: bool,
 ) -> None:
-    from streams.pipeline.container_view import chain, stays_of_parcel
-    from streams.pipeline.topics import partition_of
-    from streams.replay.events import alerts_of, events_of
+    from streams.audit.container_lookup import chain, stays_of_parcel
+    from streams.audit.event_lookup import alerts_of, events_of
+    from streams.formats.topics import partition_of
 
     stays = chain(chosen, stays_of_parcel(state), partitions)
     found: dict[bytes, Event] = {}

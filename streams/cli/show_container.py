@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from streams.cli.times import shown
+from streams.cli.time_formats import shown
 
 if TYPE_CHECKING:
+    from streams.audit.container_lookup import Contents, Stay
     from streams.domain.containers import Container
-    from streams.pipeline.container_view import Contents, Stay
 
 # Children that are listed one by one; --json has all.
 _LISTED = 20
@@ -16,8 +16,8 @@ _LISTED = 20
 
 def described(container: "Container", stays: list["Stay"], contents: "Contents", at: int | None) -> dict[str, Any]:
     """What is known of a container as of a time, for JSON."""
-    from streams.domain.in_two import claims
-    from streams.pipeline.container_view import as_of, happened
+    from streams.audit.container_lookup import as_of, happened
+    from streams.domain.double_containment import claims
 
     before = {second.identity: first.parent_id for first, second in claims(container)}
     declared = {

@@ -15,7 +15,7 @@ from streams.cli.options import Bootstrap, Json, Prefix, settings
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.domain.records import RecordColumns
+    from streams.domain.record_columns import RecordColumns
     from streams.simulate.day import Scenario, Simulation
 
 _START = "2026-03-01T00:00Z"
@@ -168,13 +168,13 @@ def _to_kafka(
     speed: float | None,
     gateway: str | None,
 ) -> dict[str, Any]:
-    from streams.pipeline.feed import ColumnsEncoder, Feed
+    from streams.kafka.bulk_producer import ColumnsEncoder, Feed
 
     begin = simulation.scenario.start_ms
     encoder = ColumnsEncoder()
     if gateway is not None:
         from streams.capture.client import Client
-        from streams.cli.http_feed import HttpFeed
+        from streams.cli.http_producer import HttpFeed
 
         with Feed(settings(bootstrap, prefix)) as direct:
             through = HttpFeed(Client(gateway), direct, encoder, rate)
@@ -195,7 +195,7 @@ def _to_kafka(
 def _to_file(simulation: "Simulation", progress: Any, out: str) -> dict[str, Any]:
     import time
 
-    from streams.simulate.lines import lines
+    from streams.simulate.ndjson import lines
 
     begun, written = time.monotonic(), 0
     with ExitStack() as stack:
@@ -223,7 +223,7 @@ def _instant(text: str) -> int:
 def _dirt(said: list[str], clean: bool) -> Any:
     from dataclasses import replace
 
-    from streams.simulate.dirt import Dirt
+    from streams.simulate.data_faults import Dirt
 
     known = [field.name for field in fields(Dirt)]
     wanted: dict[str, float] = {}

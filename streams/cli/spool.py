@@ -8,7 +8,7 @@ import typer
 
 from streams.cli.gateway import Data
 from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
-from streams.cli.times import shown, since
+from streams.cli.time_formats import shown, since
 from streams.errors import Misconfigured
 
 app = typer.Typer(
@@ -29,8 +29,8 @@ def status(data: Data = Path("gateway"), as_json: Json = False) -> None:
       parcels spool status
       parcels spool status --data /var/lib/parcels/gateway --json
     """
-    from streams.capture.progress import read_progress
-    from streams.capture.spool_files import Damage, Target, read_frames, segment_path, segments
+    from streams.capture.spool.forward_checkpoint import read_progress
+    from streams.capture.spool.segment_files import Damage, Target, read_frames, segment_path, segments
 
     folder = _folder(data)
     progress, damage = read_progress(folder), Damage()
@@ -92,9 +92,9 @@ def resend(
       parcels spool resend --since 2h
       parcels spool resend --since 2026-03-01T04:00Z --data /var/lib/parcels/gateway
     """
-    from streams.capture.spool import every_frame
-    from streams.capture.spool_files import Entry, Target
-    from streams.pipeline.feed import Encoded, Feed
+    from streams.capture.spool.segment_files import Entry, Target
+    from streams.capture.spool.spool import every_frame
+    from streams.kafka.bulk_producer import Encoded, Feed
 
     folder, begin = _folder(data), since(since_)
     sent = 0
@@ -119,7 +119,7 @@ def resend(
 
 
 def _folder(data: Path) -> Path:
-    from streams.capture.server import SPOOL
+    from streams.capture.http.server import SPOOL
 
     folder = data / SPOOL
     if not folder.is_dir():

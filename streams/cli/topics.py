@@ -8,7 +8,7 @@ import typer
 from streams.cli.options import Bootstrap, Json, Prefix, settings
 
 if TYPE_CHECKING:
-    from streams.pipeline.topics import Change
+    from streams.kafka.topic_admin import Change
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,9 +41,9 @@ def plan(
       parcels topics plan
       parcels topics plan --partitions 8 --json
     """
-    from streams.pipeline import topics
+    from streams.kafka import topic_admin
 
-    _print(topics.plan(settings(bootstrap, prefix), partitions), as_json, done=False)
+    _print(topic_admin.plan(settings(bootstrap, prefix), partitions), as_json, done=False)
 
 
 @app.command()
@@ -61,11 +61,11 @@ def apply(
       parcels topics apply
       parcels topics apply --partitions 8
     """
-    from streams.pipeline import topics
+    from streams.kafka import topic_admin
 
     chosen = settings(bootstrap, prefix)
-    changes = topics.plan(chosen, partitions)
-    topics.apply(chosen, changes)
+    changes = topic_admin.plan(chosen, partitions)
+    topic_admin.apply(chosen, changes)
     _print(changes, as_json, done=True)
 
 

@@ -10,7 +10,7 @@ import typer
 from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
 
 if TYPE_CHECKING:
-    from streams.replay.verify import Report
+    from streams.audit.verify import Report
 
 _SHOWN = 20
 
@@ -34,8 +34,8 @@ def verify(
       parcels verify truth.json
       parcels verify truth.json --json
     """
-    from streams.replay.verify import load_truth
-    from streams.replay.verify_topics import verify as verify_topics
+    from streams.audit.verify import load_truth
+    from streams.audit.verify_topics import verify as verify_topics
 
     started = time.monotonic()
     report = verify_topics(settings(bootstrap, prefix), load_truth(truth))

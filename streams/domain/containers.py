@@ -1,10 +1,10 @@
 """One container: who was in it when, by its own events, and what its children must hear of each of them.
 
-Plain Python about one container; the stage (streams/pipeline/container_stage.py) has many of them and writes what they
-say. A container declares: its children are told whatever concerned them, and each of them judges by its own records
-what of that counts (streams/domain/containment.py). So what is told may be more than what holds, and told twice, but
-must not be less; it is taken back only where an event was declared wrong, or where the container itself, by its own
-records, did not go through what the container around it did.
+Plain Python about one container. The container processor (streams/processors/container_processor.py) holds many of them
+and writes what follows. A container declares: each event reaches the children that it concerns, and each child decides
+by its own records what of that counts (streams/domain/containment.py). So what is told may be more than what holds, and
+told twice, but must not be less; it is taken back only where an event was declared wrong, or where the container
+itself, by its own records, did not go through what the container around it did.
 
 Of each event: PACKED and UNPACKED that name children (`lists`) go to these. Any other that is handed on (scans, and the
 emptying) goes to the children that were inside at its time. Late knowledge is caught up: whoever turns out to have been

@@ -15,7 +15,7 @@ the records of the child alone, told in the order of (event_time, kind, identity
   was known when it was handed on. A removal that names the child always reaches it, and counts.
 
 So nothing has to be taken back when a removal comes late: what does not hold is set aside, and counts again when other
-records say so. The compiled twin is in `streams/domain/parcel.py` and `streams/kernel/contained.py`.
+records say so. The compiled twin is in `streams/domain/parcel.py` and `streams/kernel/insert_inferred.py`.
 """
 
 from collections.abc import Sequence

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from streams.domain.config_errors import wrong_values
 from streams.domain.kinds import DIRECTIONS
-from streams.domain.wrong_values import wrong_values
 from streams.errors import Misconfigured
 
 Code = Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9-]{0,31}$")]

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.compiled import inlined
+from streams.domain.jit import inlined
 from streams.domain.kinds import (
     ADVISED,
     AWAY,

@@ -1,7 +1,7 @@
 """What is promised about parcels, and what is odd about them: `promises.yaml`, typed and checked.
 
 `promises.yaml` beside this file is the default; `streams.config.load_promises` reads another. What each line means is
-told in `streams/domain/clocks.py`, where the clocks run.
+told in `streams/domain/promise_clocks.py`, where the clocks run.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from streams.domain.config_errors import wrong_values
 from streams.domain.kinds import DIRECTIONS, KINDS, VOID
-from streams.domain.wrong_values import wrong_values
 from streams.errors import Misconfigured
 
 LARGEST_NUMBER: Final = 16

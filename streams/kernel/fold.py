@@ -9,9 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.clocks import Integers, Rules, Story
-from streams.domain.compiled import compiled, inlined, int64
-from streams.domain.identity import identity, put_big_endian
+from streams.domain.jit import compiled, inlined, int64
 from streams.domain.kinds import ADVISED, VOID
 from streams.domain.limits import (
     EARLIEST_MS,
@@ -23,11 +21,11 @@ from streams.domain.limits import (
     VOIDS_PER_PARCEL,
     WORD_BYTES,
 )
-from streams.domain.reasons import Reason
-from streams.kernel.ahead import look_ahead
-from streams.kernel.contained import MOST_MILESTONES, Firsts, insert_among
-from streams.kernel.due import mark_changed
-from streams.kernel.folded import DELTAS, DUPLICATES, MILESTONES, SCANS, Folded, put_delta, put_milestone, touch
+from streams.domain.promise_clocks import Integers, Rules, Story
+from streams.domain.record_hash import identity, put_big_endian
+from streams.domain.reject_reasons import Reason
+from streams.kernel.batch_changes import DELTAS, DUPLICATES, MILESTONES, SCANS, Folded, put_delta, put_milestone, touch
+from streams.kernel.due_index import mark_changed
 from streams.kernel.insert import (
     AT,
     CONCERNS_OTHERS,
@@ -44,11 +42,13 @@ from streams.kernel.insert import (
     insert,
 )
 from streams.kernel.insert import SCANS as SCANS_BY
-from streams.kernel.murmur import partition_of
-from streams.kernel.places import ABSENT, plan_of, where_of
-from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, kind_of, stamp_of, time_of
-from streams.kernel.table import CHUNK, GONE, HUB_TIME, NO_WORD, RETIRED, WINDOW, Arrays, Bytes, row_of, word_of
-from streams.kernel.watch import tick
+from streams.kernel.insert_inferred import MOST_MILESTONES, Firsts, insert_among
+from streams.kernel.interned_records import ABSENT, plan_of, where_of
+from streams.kernel.murmur2 import partition_of
+from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, kind_of, stamp_of, time_of
+from streams.kernel.parcel_table import CHUNK, GONE, HUB_TIME, NO_WORD, RETIRED, WINDOW, Arrays, Bytes, row_of, word_of
+from streams.kernel.prefetch import look_ahead
+from streams.kernel.tick_alerts import tick
 
 # What a record may bring at most for each of its parcel: one that counts anew or does not any more, and two for the
 # direction in which it was counted.
@@ -91,7 +91,7 @@ class ScanColumns(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Decoded records: see streams/kernel/avro_decode.py for the meaning of the columns."""
+    """Decoded records: see streams/kernel/avro/decoder.py for the meaning of the columns."""
 
     buffer: Bytes
     values: NDArray[np.int64]

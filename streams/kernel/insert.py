@@ -5,8 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.compiled import compiled, inlined, int64
-from streams.domain.identity import get_big_endian
+from streams.domain.jit import compiled, inlined, int64
 from streams.domain.kinds import (
     MILESTONES,
     STAGE_CORRECTED,
@@ -14,10 +13,11 @@ from streams.domain.kinds import (
     STAGE_REACHED,
     VOID,
 )
-from streams.kernel.inside import counts_at, has_inferred, is_from_container
-from streams.kernel.places import direction_of
-from streams.kernel.stamp import ADVICE, VOIDED, kind_of, order_of, time_of
-from streams.kernel.table import CHUNK, NO_WORD, NONE, Arrays, chunk_from
+from streams.domain.record_hash import get_big_endian
+from streams.kernel.containment_at import counts_at, has_inferred, is_from_container
+from streams.kernel.interned_records import direction_of
+from streams.kernel.packed_key import ADVICE, VOIDED, kind_of, order_of, time_of
+from streams.kernel.parcel_table import CHUNK, NO_WORD, NONE, Arrays, chunk_from
 
 # Outcome of an insertion.
 DUPLICATE: Final = 0
@@ -80,7 +80,7 @@ def insert(
 
     Args:
         high, low: identity of the record.
-        stamp: see streams/kernel/stamp.py; without VOIDED, which is derived here.
+        stamp: see streams/kernel/packed_key.py; without VOIDED, which is derived here.
         at, what: words, see `table.SLOT`.
         alone: False puts the record in, whatever it may mean for records that are inferred from a container.
 

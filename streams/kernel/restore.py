@@ -5,15 +5,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.compiled import compiled, inlined, int64
-from streams.domain.identity import get_big_endian
+from streams.domain.jit import compiled, inlined, int64
 from streams.domain.kinds import VOID
 from streams.domain.parcel import is_here
-from streams.kernel.due import mark_changed
-from streams.kernel.emit import Frame, move_gauge
-from streams.kernel.places import ABSENT, direction_of, plan_of, where_of
-from streams.kernel.stamp import ADVICE, INFERRED, VOIDED, stamp_of
-from streams.kernel.table import (
+from streams.domain.record_hash import get_big_endian
+from streams.kernel.active_alerts import drop_all_told, put_told
+from streams.kernel.due_index import mark_changed
+from streams.kernel.interned_records import ABSENT, direction_of, plan_of, where_of
+from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, stamp_of
+from streams.kernel.parcel_table import (
     CHUNK,
     GONE,
     NEVER,
@@ -27,8 +27,8 @@ from streams.kernel.table import (
     row_of,
     word_of,
 )
-from streams.kernel.told import drop_all_told, put_told
-from streams.kernel.watch import retire
+from streams.kernel.state_columns import Frame, move_gauge
+from streams.kernel.tick_alerts import retire
 
 
 class StateParts(NamedTuple):

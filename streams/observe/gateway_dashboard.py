@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from streams.observe import gateway_catalogue as catalogue
+from streams.observe import gateway_metric_catalogue as catalogue
 from streams.observe.grafana import Dashboard, Panel, Rows, now, quantiles, rate
 
 _CONFLICTS: Final = now(catalogue.RECORDS).replace("{", '{result="conflict", ', 1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from streams.observe.catalogue import Metric, Type
+from streams.observe.metric_catalogue import Metric, Type
 
 _FOLDER: Final = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards" / "parcels"
 

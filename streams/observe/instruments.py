@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from streams.observe.catalogue import Metric, Type
+from streams.observe.metric_catalogue import Metric, Type
 
 Child = TypeVar("Child", bound=MetricWrapperBase)
 
@@ -23,7 +23,7 @@ class Labelled(Generic[Child]):
 
     A counter that begins to exist with its first error has no increase that `rate()` could see.
 
-    >>> from streams.observe.catalogue import DEAD_LETTERS
+    >>> from streams.observe.metric_catalogue import DEAD_LETTERS
     >>> letters = counters(DEAD_LETTERS, CollectorRegistry())
     >>> letters["TRUNCATED"] is letters["TRUNCATED"], letters["no such reason"] is letters["other"]
     (True, True)
@@ -84,7 +84,7 @@ class Histogram(Collector):
     The client's own takes one observation a call; a worker that samples its records needs each sample to count as
     the records it stands for.
 
-    >>> from streams.observe.catalogue import BATCH_SECONDS
+    >>> from streams.observe.metric_catalogue import BATCH_SECONDS
     >>> histogram = Histogram(BATCH_SECONDS, CollectorRegistry())
     >>> histogram.observe([(0.02, 300), (0.7, 100)])
     >>> histogram.total

@@ -13,17 +13,17 @@ import numpy as np
 
 from streams.domain.containment import EMPTIED
 from streams.domain.hub import Hub, StationKind
-from streams.domain.reasons import Reason
-from streams.domain.records import RecordColumns, RecordType
+from streams.domain.record_columns import RecordColumns, RecordType
+from streams.domain.reject_reasons import Reason
 from streams.errors import Misconfigured
-from streams.simulate import dirt as dirts
-from streams.simulate.broken import CASES, CONTAINER_CASES
-from streams.simulate.dirt import Dirt
-from streams.simulate.inferred import inferred
+from streams.simulate import data_faults as dirts
+from streams.simulate.compact_records import DAY, HOUR, ROW, SECOND, Rows, Shelf, chosen, joined
+from streams.simulate.data_faults import Dirt
+from streams.simulate.inferred_scans import inferred
+from streams.simulate.malformed_records import CASES, CONTAINER_CASES
 from streams.simulate.manifest import ADVICE_LEAD, VOID_REASONS, Convoy, Desk, Manifest
 from streams.simulate.names import DEVICES_PER_STATION, Ints, Names
-from streams.simulate.rows import DAY, HOUR, ROW, SECOND, Rows, Shelf, chosen, joined
-from streams.simulate.story import CUSTOMS_LEAD, Story
+from streams.simulate.parcel_journeys import CUSTOMS_LEAD, Story
 
 _BATCH: Final = 32_768  # records handed on at a time
 _CONVOY: Final = 20_000  # parcels told at a time, unless one vehicle brings more

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from streams.domain import kinds
 from streams.domain.hub import Hub, LaneMode
-from streams.domain.records import RecordType
-from streams.simulate.dirt import Dirt, lognormal
-from streams.simulate.lists import Lists
+from streams.domain.record_columns import RecordType
+from streams.simulate.child_lists import Lists
+from streams.simulate.compact_records import HOUR, MINUTE, NONE, ROW, Rows, chosen
+from streams.simulate.data_faults import Dirt, lognormal
 from streams.simulate.names import Ints, Names
-from streams.simulate.rows import HOUR, MINUTE, NONE, ROW, Rows, chosen
 
 # The earliest advice of a parcel before its vehicle comes.
 ADVICE_LEAD: Final = 20 * HOUR

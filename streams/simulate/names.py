@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.domain.hub import Hub, Site, Station, StationKind
-from streams.domain.inferred import ID_BYTES, put_inferred_ids
+from streams.domain.inferred_ids import ID_BYTES, put_inferred_ids
 from streams.domain.kinds import VOID
-from streams.domain.records import Column, RecordColumns, RecordType
-from streams.simulate.broken import broken_event, broken_value
-from streams.simulate.lists import Lists
-from streams.simulate.rows import HOUR, NONE, Rows
+from streams.domain.record_columns import Column, RecordColumns, RecordType
+from streams.simulate.child_lists import Lists
+from streams.simulate.compact_records import HOUR, NONE, Rows
+from streams.simulate.malformed_records import broken_event, broken_value
 
 DEVICES_PER_STATION: Final = 4
 ULD, BAG, TRUCK = 1, 2, 3

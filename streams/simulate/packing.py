@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from streams.domain import kinds
 from streams.domain.hub import Site, StationKind
-from streams.domain.records import RecordType
+from streams.domain.record_columns import RecordType
 from streams.simulate import names
-from streams.simulate.dirt import lognormal
+from streams.simulate.compact_records import HOUR, MINUTE, NONE, ROW, SECOND, Rows, joined
+from streams.simulate.data_faults import lognormal
 from streams.simulate.manifest import Desk, Manifest
 from streams.simulate.names import DEVICES_PER_STATION, Ints, mix
-from streams.simulate.rows import HOUR, MINUTE, NONE, ROW, SECOND, Rows, joined
 
 # Parcels in one bag.
 _LEAST_BAG: Final = 20

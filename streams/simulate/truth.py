@@ -7,7 +7,7 @@ It shares no code with the worker, so that the two can be held against each othe
 - A record that a VOID of the same parcel names counts for nothing but `version` and `entries`, and neither does one
   that was inferred from a container in which the parcel was not (`streams/domain/containment.py`).
 
-Clocks and alerts are in `streams/simulate/watched.py`.
+Clocks and alerts are in `streams/simulate/expected_alerts.py`.
 """
 
 import json
@@ -22,15 +22,15 @@ from typing import Any, Final, NamedTuple, Self
 import mmh3
 import numpy as np
 
-from streams.domain.account import Record
 from streams.domain.containment import LOOSE, Told, judge
 from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.domain.promises import Promises
-from streams.domain.records import RecordColumns, RecordType
+from streams.domain.record_columns import RecordColumns, RecordType
+from streams.domain.reference.promise_clocks import Record
 from streams.errors import Misconfigured
-from streams.simulate.counted import Counted
 from streams.simulate.day import Counts, Scenario
-from streams.simulate.watched import Ticks, watch
+from streams.simulate.expected_alerts import Ticks, watch
+from streams.simulate.expected_throughput import Counted
 
 FORMAT: Final = "parcel-streams truth 3"
 
@@ -70,7 +70,7 @@ class Said(NamedTuple):
         return _hash(name + b"\0" + struct.pack(">q", self.event_time) if self.kind == "VOID" else name)
 
     def record(self) -> Record:
-        """The same for `streams/domain/account.py`."""
+        """The same for `streams/domain/reference/promise_clocks.py`."""
         return Record(
             self.identity(),
             self.kind,

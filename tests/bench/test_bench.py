@@ -14,7 +14,7 @@ import pytest
 
 from bench import latency, report, same, ticks
 from streams.errors import StreamsError
-from streams.pipeline.schemas import load_schemas
+from streams.formats.schemas import load_schemas
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PARCEL = b"JD0099999990000000000BE"

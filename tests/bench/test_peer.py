@@ -8,11 +8,12 @@ import pytest
 from bench import programs, throughput
 from bench.common import Cluster
 from streams.domain.promises import Promises, Retirement
-from streams.pipeline import topics
-from streams.pipeline.clients import producer
+from streams.formats import topics
+from streams.kafka import topic_admin
+from streams.kafka.clients import producer
 from tests.conftest import unable
 from tests.kernel.records import framed
-from tests.kernel.test_watch import days
+from tests.kernel.test_tick_alerts import days
 
 DAY = 86_400_000
 PARTITIONS = topics.DEFAULT_PARTITIONS
@@ -45,7 +46,7 @@ def test_both_programs_hold_the_same_states_and_tell_the_same_alerts(broker, set
     if shutil.which("mvn") is None or shutil.which("java") is None:
         unable("the peer is built with Maven")
     programs.KafkaStreams.build()
-    topics.apply(settings, topics.plan(settings))
+    topic_admin.apply(settings, topic_admin.plan(settings))
     sender, sent = producer(settings), 0
     for seed in range(HISTORIES):
         for partition in range(PARTITIONS):

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from streams.pipeline.clients import read_to_end
-from streams.pipeline.plain_decoder import Decoder
-from streams.pipeline.topics import ALERTS, STATE, THROUGHPUT
+from streams.formats.record_decoder import Decoder
+from streams.formats.topics import ALERTS, STATE, THROUGHPUT
+from streams.kafka.clients import read_to_end
 
 HASTY = """
 promises:

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.errors import Misconfigured
-from streams.pipeline.local_broker import LocalBroker, free_port, jars_folder, new_cluster_id, wait_for_answer
+from streams.kafka.local_broker import LocalBroker, free_port, jars_folder, new_cluster_id, wait_for_answer
 from tests.conftest import run_cli
 
 needs_jars = pytest.mark.skipif(

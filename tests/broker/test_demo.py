@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.pipeline.local_broker import LocalBroker, jars_folder
+from streams.kafka.local_broker import LocalBroker, jars_folder
 from tests.conftest import run_cli, unable
 
 REPOSITORY = Path(__file__).parents[2]

@@ -4,18 +4,19 @@ import json
 
 import pytest
 
-from streams.domain.reasons import Reason
+from streams.domain.reject_reasons import Reason
 from streams.errors import Misconfigured
-from streams.pipeline.clients import producer, read_to_end
-from streams.pipeline.deadletters import (
+from streams.formats.topics import DEAD_LETTERS, SCANS, partition_of
+from streams.kafka.clients import producer, read_to_end
+from streams.kafka.dead_letters import (
     dead_letter_headers,
     purge,
     read_dead_letter,
     read_dead_letters,
     redrive,
 )
-from streams.pipeline.topics import DEAD_LETTERS, SCANS, apply, partition_of, plan
-from tests.pipeline.avro import framed, scan
+from streams.kafka.topic_admin import apply, plan
+from tests.formats.avro import framed, scan
 
 WHOLE = framed("Scan", scan("e1", "P1"))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from streams.pipeline.settings import Settings
-from tests.capture.documents import document
+from streams.kafka.settings import Settings
+from tests.capture.epcis.documents import document
 from tests.conftest import Cli
 
 

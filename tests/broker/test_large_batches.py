@@ -5,15 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
-from streams.domain.happenings import Happening, TransactionRefenced
 from streams.domain.promises import Promises
-from streams.pipeline import topics, transaction
-from streams.pipeline.clients import read_to_end
-from streams.pipeline.position import Position
-from streams.pipeline.record_block import RecordBlock
-from streams.pipeline.settings import Settings
-from streams.pipeline.stages import stage_kind
-from streams.pipeline.transaction import Claim, PartitionWriter, Prepared
+from streams.formats import topics
+from streams.formats.position import Position
+from streams.formats.record_block import RecordBlock
+from streams.kafka import topic_admin
+from streams.kafka.clients import read_to_end
+from streams.kafka.settings import Settings
+from streams.processors.registry import stage_kind
+from streams.telemetry.worker_events import Happening, TransactionRefenced
+from streams.worker import partition_writer
+from streams.worker.partition_writer import Claim, PartitionWriter, Prepared
 
 # librdkafka's queue takes a million.
 RECORDS = 1_100_000
@@ -22,7 +24,7 @@ VALUE_BYTES = 130
 
 @pytest.fixture
 def writer(settings: Settings):
-    topics.apply(settings, topics.plan(settings, 1))
+    topic_admin.apply(settings, topic_admin.plan(settings, 1))
     happened: list[Happening] = []
     kind = stage_kind("parcels", Promises.default())
     writer = PartitionWriter(settings, kind, 0, 1, Claim(itertools.count().__next__), happened.append)
@@ -53,7 +55,7 @@ def test_more_records_and_bytes_than_fit(writer, settings: Settings) -> None:
 
 
 def test_the_next_batch_needs_nothing_more(writer, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transaction, "_ORDINARY_BYTES", 100_000)
+    monkeypatch.setattr(partition_writer, "_ORDINARY_BYTES", 100_000)
     write, happened = writer
     for number in range(1, 4):
         start = None if number == 1 else Position(number - 1, None)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from streams.domain.limits import CHILDREN_PER_CONTAINER
-from streams.pipeline.clients import consumer, producer, read_to_end
-from streams.pipeline.record_lines import Reader
-from streams.pipeline.settings import Settings
-from streams.pipeline.topics import CONTAINERS, SCANS
-from tests.pipeline.alone import START
+from streams.formats.record_parser import Reader
+from streams.formats.topics import CONTAINERS, SCANS
+from streams.kafka.clients import consumer, producer, read_to_end
+from streams.kafka.settings import Settings
+from tests.processors.alone import START
 
 MANY = [f"P{n:05d}" for n in range(CHILDREN_PER_CONTAINER)]
 # Between 0.6 and 0.7 s on two cores which the broker, the worker and the reader share, with nothing else at work.

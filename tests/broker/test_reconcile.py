@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from streams.pipeline.clients import producer, read_to_end
-from streams.pipeline.parcel_stage import ParcelStage
-from streams.pipeline.position import Position
-from streams.pipeline.record_block import RecordBlock
-from streams.pipeline.topics import ALERTS, MILESTONES, POSITION_KEY, SCANS, STATE, apply, partition_of, plan
-from tests.pipeline.avro import framed, scan
+from streams.formats.position import Position
+from streams.formats.record_block import RecordBlock
+from streams.formats.topics import ALERTS, MILESTONES, POSITION_KEY, SCANS, STATE, partition_of
+from streams.kafka.clients import producer, read_to_end
+from streams.kafka.topic_admin import apply, plan
+from streams.processors.parcel_processor import ParcelStage
+from tests.formats.avro import framed, scan
 
 HOUR = 3_600_000
 MORNING = 1_772_355_600_000

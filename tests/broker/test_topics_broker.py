@@ -7,7 +7,8 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from streams.errors import Misconfigured
-from streams.pipeline.topics import CATALOGUE, DEAD_LETTERS, SCANS, STATE, _configs, apply, check, plan
+from streams.formats.topics import CATALOGUE, DEAD_LETTERS, SCANS, STATE
+from streams.kafka.topic_admin import _configs, apply, check, plan
 
 
 def create(settings, name, partitions, **config):

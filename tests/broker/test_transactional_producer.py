@@ -7,11 +7,12 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.errors import Misconfigured
-from streams.pipeline.clients import read_to_end
-from streams.pipeline.record_block import RecordBlock
-from streams.pipeline.topics import MILESTONES, apply, plan
-from streams.pipeline.transaction import parts_of
-from streams.pipeline.transactional_producer import TransactionalProducer
+from streams.formats.record_block import RecordBlock
+from streams.formats.topics import MILESTONES
+from streams.kafka.clients import read_to_end
+from streams.kafka.topic_admin import apply, plan
+from streams.kafka.transactional_producer import TransactionalProducer
+from streams.worker.partition_writer import parts_of
 
 HEADERS = [("why", "text \u00e9"), ("raw", b"\0\1"), ("none", None), ("empty", b"")]
 

@@ -14,22 +14,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.capture import avro_bodies
-from streams.capture.documents import check_document, parse
-from streams.capture.event_hash import event_hash, namespaces
-from streams.capture.intake import Intake, Sender, TooManyError
-from streams.capture.known import Contents, Known
-from streams.capture.mapping import map_event
-from streams.capture.spool_files import Damage, encode_frame, identity, read_frames, segment_path
-from streams.domain.capture_happenings import RESULTS
-from streams.pipeline.schemas import load_schemas
-from tests.capture.reference_events import EVENTS, PREFIXES
-from tests.capture.test_documents import BAG, GOOD, SCAN
+from streams.capture.auth.principal import Principal
+from streams.capture.epcis.documents import check_document, parse
+from streams.capture.epcis.event_hash import event_hash, namespaces
+from streams.capture.epcis.mapping import map_event
+from streams.capture.intake import untrusted_avro
+from streams.capture.intake.dedup_cache import Contents, Known
+from streams.capture.intake.intake import Intake, TooManyError
+from streams.capture.spool.segment_files import Damage, encode_frame, identity, read_frames, segment_path
+from streams.formats.schemas import load_schemas
+from streams.telemetry.gateway_events import RESULTS
+from tests.capture.epcis.reference_events import EVENTS, PREFIXES
+from tests.capture.epcis.test_documents import BAG, GOOD, SCAN
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 hard = settings(max_examples=EXAMPLES, deadline=2_000, suppress_health_check=list(HealthCheck))
 CONTENTS = Contents()
-ANYBODY = Sender("", lambda _, __: True)
+ANYBODY = Principal("", lambda _, __: True)
 
 
 def _containers() -> list[bytes]:
@@ -80,8 +81,8 @@ def spoilt(draw: st.DrawFn, good: list[bytes]) -> bytes:
 @hard
 def test_avro(content: bytes) -> None:
     try:
-        found = list(avro_bodies.records(content, 1 << 16, 1_000))
-    except avro_bodies.BadAvro:
+        found = list(untrusted_avro.records(content, 1 << 16, 1_000))
+    except untrusted_avro.BadAvro:
         return
     assert all(isinstance(each, dict) and each["type"] in ("scan", "advice") for each in found)
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from streams.cli.board import Board, is_ready, quantile, read_worker
-from streams.domain import happenings as told
-from streams.domain.reasons import Reason
+from streams.domain.reject_reasons import Reason
 from streams.errors import StreamsError
-from streams.observe.metrics import WorkerMetrics
-from streams.observe.serve import serve
+from streams.observe.status_server import serve
+from streams.observe.worker_metrics import WorkerMetrics
+from streams.telemetry import worker_events as told
 
 BATCH = told.BatchCommitted(
     partition=0,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from streams.cli.explained import explanation, lines
-from streams.domain.account import Record
+from streams.cli.promise_explanation import explanation, lines
 from streams.domain.promises import Anomalies, Promises
+from streams.domain.reference.promise_clocks import Record
 from tests.conftest import run_cli
 
 NINE = 1_772_355_600_000

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from streams.pipeline.local_broker import _PROPERTIES, KAFKA_VERSION
+from streams.kafka.local_broker import _PROPERTIES, KAFKA_VERSION
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.config import load_promises
+from streams.domain.promise_arrays import rules_of
 from streams.domain.promises import LARGEST_NUMBER, Promises, duration, milliseconds
-from streams.domain.rules import rules_of
 from streams.errors import Misconfigured
 
 GOOD = {"name": "sort", "starts": ["UNLOADED"], "stops": ["SORTED"], "limit": "6h"}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from streams.errors import Misconfigured
-from streams.pipeline.local_broker import free_port
-from streams.pipeline.settings import Settings
+from streams.kafka.local_broker import free_port
+from streams.kafka.settings import Settings
 from tests.conftest import unable
 from tests.faults.harness import Broker, Chronicle, Installation
 

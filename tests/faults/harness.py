@@ -21,12 +21,13 @@ from typing import Any, Self
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from streams.pipeline import topics
-from streams.pipeline.clients import consumer
-from streams.pipeline.local_broker import LocalBroker
-from streams.pipeline.plain_decoder import Decoder
-from streams.pipeline.settings import Settings
-from tests.faults.pump import Pump
+from streams.formats import topics
+from streams.formats.record_decoder import Decoder
+from streams.kafka import topic_admin
+from streams.kafka.clients import consumer
+from streams.kafka.local_broker import LocalBroker
+from streams.kafka.settings import Settings
+from tests.faults.load_generator import Pump
 
 REPOSITORY = Path(__file__).parents[2]
 SESSION_SECONDS = 6.0
@@ -82,7 +83,7 @@ class Installation:
         }
 
     def create_topics(self, partitions: int = 4) -> None:
-        topics.apply(self.settings, topics.plan(self.settings, partitions))
+        topic_admin.apply(self.settings, topic_admin.plan(self.settings, partitions))
 
     def start(self, *args: str, name: str, module: str = "streams.cli", **environment: str) -> "Member":
         return Member([sys.executable, "-m", module, *args], self.folder / name, self.environment | environment)
@@ -199,11 +200,11 @@ class Crew:
         Args:
             name: under which the group knows it again.
             crash_at: the point of its path at which it kills itself, and at which pass.
-            spoilt: environment of tests/faults/spoilt.py, which then runs it.
+            spoilt: environment of tests/faults/faulty_worker.py, which then runs it.
         """
         self._chronicle.tell("start", f"{name} {crash_at}{spoilt or ''}")
         environment = {**({"PARCELS_CRASH_AT": crash_at} if crash_at else {}), **(spoilt or {})}
-        module = "tests.faults.spoilt" if spoilt else "streams.cli"
+        module = "tests.faults.faulty_worker" if spoilt else "streams.cli"
         # Under the other protocol a restarted member of the same name is refused until its session ends.
         named = () if "consumer" in self.options else ("--instance", name)
         member = self.installation.start("run", *named, *self.options, name=name, module=module, **environment)

@@ -10,12 +10,12 @@ import fastavro
 import pytest
 from confluent_kafka import Message
 
-from streams.pipeline import topics
-from streams.pipeline.clients import producer, read_to_end
-from streams.pipeline.plain_decoder import Decoder
-from streams.pipeline.schemas import load_schemas
-from streams.pipeline.settings import Settings
-from streams.pipeline.topics import partition_of
+from streams.formats import topics
+from streams.formats.record_decoder import Decoder
+from streams.formats.schemas import load_schemas
+from streams.formats.topics import partition_of
+from streams.kafka.clients import producer, read_to_end
+from streams.kafka.settings import Settings
 from tests.faults.harness import Chronicle, Installation, behind, ends_of
 
 PARTITIONS = 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness import Broker, Crew, Installation, assert_exact, behind, wait_until
-from tests.faults.pump import Day, Pump
+from tests.faults.load_generator import Day, Pump
 
 SEED = 20_260_303
 # Python and the clients take and give back some, whatever happens.

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from streams.domain.inferred import inferred_id
-from streams.pipeline import topics
-from streams.pipeline.clients import producer, read_to_end
-from streams.pipeline.plain_decoder import Decoder
-from streams.pipeline.record_lines import Reader
-from streams.pipeline.settings import Settings
+from streams.domain.inferred_ids import inferred_id
+from streams.formats import topics
+from streams.formats.record_decoder import Decoder
+from streams.formats.record_parser import Reader
+from streams.kafka.clients import producer, read_to_end
+from streams.kafka.settings import Settings
 from tests.faults.harness import BATCH_POINTS, Chronicle, Crew, Installation, wait_until
 
 SEED = 20_261_122

@@ -10,11 +10,11 @@ from typing import Any, Self
 import pytest
 
 from streams.capture.client import Client, Refused, Unreachable
-from streams.pipeline import topics
-from streams.pipeline.clients import read_to_end
-from streams.pipeline.local_broker import free_port
-from streams.pipeline.plain_decoder import Decoder
-from streams.pipeline.settings import Settings
+from streams.formats import topics
+from streams.formats.record_decoder import Decoder
+from streams.kafka.clients import read_to_end
+from streams.kafka.local_broker import free_port
+from streams.kafka.settings import Settings
 from tests.faults.harness import Broker, Chronicle, Installation, Member, wait_until
 
 SEED = 20_260_306

@@ -6,12 +6,12 @@ from typing import cast
 
 import pytest
 
-from streams.pipeline import topics
-from streams.pipeline.clients import read_to_end
-from streams.pipeline.crashpoints import POINTS
-from streams.pipeline.local_broker import free_port
-from streams.pipeline.settings import Settings
-from streams.replay.refold import Digest, Refold
+from streams.audit.refold import Digest, Refold
+from streams.formats import topics
+from streams.kafka.clients import read_to_end
+from streams.kafka.local_broker import free_port
+from streams.kafka.settings import Settings
+from streams.worker.failpoints import POINTS
 from tests.faults.harness import (
     BATCH_POINTS,
     SESSION_SECONDS,
@@ -25,7 +25,7 @@ from tests.faults.harness import (
     held_below,
     wait_until,
 )
-from tests.faults.pump import Day, Pump
+from tests.faults.load_generator import Day, Pump
 
 SEED = 20_260_301
 

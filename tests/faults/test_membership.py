@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from streams.pipeline import topics
-from streams.pipeline.clients import consumer
-from streams.pipeline.settings import Settings
-from streams.pipeline.stages import GROUP
+from streams.formats import topics
+from streams.kafka.clients import consumer
+from streams.kafka.settings import Settings
+from streams.processors.registry import GROUP
 from tests.faults.harness import (
     DEAD,
     SESSION_SECONDS,
@@ -21,7 +21,7 @@ from tests.faults.harness import (
     positions,
     wait_until,
 )
-from tests.faults.pump import Day, Pump
+from tests.faults.load_generator import Day, Pump
 
 SEED = 20_260_305
 

@@ -17,8 +17,8 @@ from typing import Self
 
 import pytest
 
-from streams.capture.spool import Disk, Spool, every_frame
-from streams.capture.spool_files import Damage, Entry, encode_frame, identity
+from streams.capture.spool.segment_files import Damage, Entry, encode_frame, identity
+from streams.capture.spool.spool import Disk, Spool, every_frame
 from tests.conftest import unable
 
 SEED = 20_260_305

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.pipeline import topics
-from streams.pipeline.settings import Settings
+from streams.formats import topics
+from streams.kafka.settings import Settings
 from tests.faults.harness import REPOSITORY, Chronicle, Installation
 
 REFUSED, UNREACHABLE = 2, 3

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from streams.pipeline.settings import Settings
-from streams.pipeline.stages import GROUP
-from streams.pipeline.watchdog import EXIT_CODE
+from streams.kafka.settings import Settings
+from streams.processors.registry import GROUP
+from streams.worker.watchdog import EXIT_CODE
 from tests.faults.harness import (
     Crew,
     Installation,
@@ -20,7 +20,7 @@ from tests.faults.harness import (
     positions,
     wait_until,
 )
-from tests.faults.pump import Day, Pump
+from tests.faults.load_generator import Day, Pump
 
 SEED = 20_260_304
 

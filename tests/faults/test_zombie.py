@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from streams.pipeline.settings import Settings
+from streams.kafka.settings import Settings
 from tests.faults.harness import (
     DEAD,
     Chronicle,
@@ -13,7 +13,7 @@ from tests.faults.harness import (
     positions,
     wait_until,
 )
-from tests.faults.pump import Day, Pump
+from tests.faults.load_generator import Day, Pump
 
 SEED = 20_260_302
 

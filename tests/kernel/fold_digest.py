@@ -7,7 +7,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from streams.pipeline.parcel_stage import ParcelStage
+from streams.processors.parcel_processor import ParcelStage
 
 NO_VALUE = 2**32 - 1
 _SIZES = (1, 2, 40, 0, 7, 150)

@@ -9,11 +9,11 @@ from collections import Counter
 import mmh3
 
 from streams.domain import kinds
-from streams.domain.account import Record, look
 from streams.domain.containment import Told, judge
 from streams.domain.kinds import KINDS, MILESTONE_TYPES
 from streams.domain.promises import Promises
-from streams.domain.teller import Teller
+from streams.domain.reference.alerts import Teller
+from streams.domain.reference.promise_clocks import Record, look
 from tests.kernel.records import type_of
 
 NEVER = -(2**63)
@@ -72,7 +72,7 @@ class Parcel:
         self.teller = Teller(parcel_id, promises, hashed)
 
     def records(self):
-        """For streams/domain/account.py."""
+        """For streams/domain/reference/promise_clocks.py."""
         return [
             Record(
                 identity=known.identity,

@@ -7,7 +7,7 @@ import fastavro
 from hypothesis import strategies as st
 
 from streams.domain.kinds import DIRECTIONS, KINDS
-from streams.pipeline.schemas import load_schemas
+from streams.formats.schemas import load_schemas
 
 MORNING = 1_772_355_600_000
 

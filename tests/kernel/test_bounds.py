@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain import limits
-from streams.domain.reasons import Reason
-from streams.pipeline.parcel_stage import ParcelStage
+from streams.domain.reject_reasons import Reason
+from streams.processors.parcel_processor import ParcelStage
 from tests.kernel.oracle import Oracle
 from tests.kernel.records import LONG_TEXTS, MORNING, advice, framed, histories, read, scan, tick, void
-from tests.kernel.test_identity import murmur2
+from tests.kernel.test_record_hash import murmur2
 
 FRAMING = 5  # bytes before the body
 YEAR_1, YEAR_9999 = -62_135_596_800_000, 253_402_300_799_000

@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.domain.kinds import DIRECTIONS, KINDS
-from streams.kernel.table import CHUNKS
-from streams.pipeline.parcel_stage import ParcelStage
+from streams.kernel.parcel_table import CHUNKS
+from streams.processors.parcel_processor import ParcelStage
 from tests.kernel.oracle import Oracle, identity_of
 from tests.kernel.records import (
     CUTS,

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from streams.domain.limits import EARLIEST_MS, LATEST_MS
-from streams.domain.reasons import Reason
-from streams.pipeline.parcel_stage import ParcelStage
+from streams.domain.reject_reasons import Reason
+from streams.processors.parcel_processor import ParcelStage
 from tests.kernel.fold_digest import digest, load, write
 from tests.kernel.records import advice, framed, scan, tick, void
 from tests.kernel.test_bounds import rubbish
 from tests.kernel.test_fold import long_history
-from tests.kernel.test_watch import days
+from tests.kernel.test_tick_alerts import days
 
 MODES = {"interpreted": {"NUMBA_DISABLE_JIT": "1"}, "bounds": {"NUMBA_BOUNDSCHECK": "1"}}
 LONGEST = "x" * 255

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import structlog
 
-from streams.domain import capture_happenings as told
 from streams.observe import logs
-from streams.observe.gateway import GatewayMetrics
-from streams.observe.gateway_catalogue import CATALOGUE
+from streams.observe.gateway_metric_catalogue import CATALOGUE
+from streams.observe.gateway_metrics import GatewayMetrics
+from streams.telemetry import gateway_events as told
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "capture.md"
 

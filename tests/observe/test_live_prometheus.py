@@ -18,14 +18,15 @@ import pytest
 import structlog
 import yaml
 
-from streams.domain import capture_happenings as of_gateways
-from streams.domain import happenings as told
+from streams.domain import double_containment
 from streams.domain.kinds import DIRECTIONS, KINDS
-from streams.observe import dashboard, gateway_dashboard
-from streams.observe.gateway import GatewayMetrics
-from streams.observe.gateway_catalogue import JOB
-from streams.observe.metrics import WorkerMetrics
-from streams.observe.serve import serve
+from streams.observe import gateway_dashboard, worker_dashboard
+from streams.observe.gateway_metric_catalogue import JOB
+from streams.observe.gateway_metrics import GatewayMetrics
+from streams.observe.status_server import serve
+from streams.observe.worker_metrics import WorkerMetrics
+from streams.telemetry import gateway_events as of_gateways
+from streams.telemetry import worker_events as told
 from tests.conftest import unable
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
@@ -80,7 +81,7 @@ def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
                     event_to_scan=[(0.03, 20), (1.7, 10)],
                     lag_records=3,
                     lag_seconds=0.2,
-                    in_two=[told.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)],
+                    in_two=[double_containment.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)],
                 )
             )
 
@@ -172,7 +173,7 @@ def _scraped(prometheus: Prometheus) -> bool:
 
 
 def targets() -> list[Any]:
-    boards = (dashboard.BOARD, gateway_dashboard.BOARD)
+    boards = (worker_dashboard.BOARD, gateway_dashboard.BOARD)
     panels = [panel for board in boards for panel in json.loads(board.file.read_text())["panels"]]
     return [
         pytest.param(target["expr"], id=f"{panel['title']}, {target['refId']}")
@@ -191,7 +192,7 @@ def test_the_query_of_a_panel_answers_with_numbers(prometheus: Prometheus, query
 
 
 def test_the_variables_of_the_dashboard_find_the_worker(prometheus: Prometheus) -> None:
-    for board, job in ((dashboard.BOARD, "parcels"), (gateway_dashboard.BOARD, JOB)):
+    for board, job in ((worker_dashboard.BOARD, "parcels"), (gateway_dashboard.BOARD, JOB)):
         name = board.found_by.name
         assert prometheus.get("/api/v1/label/job/values", **{"match[]": name}) == [job]
         assert len(prometheus.get("/api/v1/label/instance/values", **{"match[]": f'{name}{{job=~"{job}"}}'})) == 1

@@ -17,13 +17,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from streams.domain import happenings as told
+from streams.domain import double_containment
 from streams.errors import Misconfigured
 from streams.observe import logs
-from streams.observe.catalogue import BATCH_SECONDS, CATALOGUE, PROCESS, SCAN_TO_STATE
 from streams.observe.instruments import Histogram
-from streams.observe.metrics import WorkerMetrics
-from streams.observe.serve import Serving, serve
+from streams.observe.metric_catalogue import BATCH_SECONDS, CATALOGUE, PROCESS, SCAN_TO_STATE
+from streams.observe.status_server import Serving, serve
+from streams.observe.worker_metrics import WorkerMetrics
+from streams.telemetry import worker_events as told
 
 Scrape = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -264,7 +265,7 @@ class TestContainers:
 
     def test_in_two_at_once_are_counted_and_named(self, log: list[dict[str, object]]) -> None:
         metrics = running(1)
-        found = told.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)
+        found = double_containment.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)
         metrics(dataclasses.replace(self.BATCH, in_two=[found, dataclasses.replace(found, withdrawn=True)]))
         evidence = {"container": "BAG", "first": "U1", "first_event": "e1", "second": "U2", "second_event": "e2",
                     "at": "2026-03-01T04:00:00+00:00"}  # fmt: skip
@@ -276,7 +277,7 @@ class TestContainers:
 
     def test_thousands_in_two_at_once_are_counted_but_not_all_named(self, log: list[dict[str, object]]) -> None:
         metrics = running(1)
-        found = told.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)
+        found = double_containment.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)
         metrics(dataclasses.replace(self.BATCH, in_two=[found] * 3_000))
         assert len([line for line in log if line["event"] == "parcels.worker.in_two"]) == 50
         assert metrics.registry.get_sample_value("parcel_containers_in_two_total", {"verdict": "found"}) == 3_000

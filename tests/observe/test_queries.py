@@ -10,11 +10,12 @@ import promql_parser
 import pytest
 import yaml
 
-from streams.domain.reasons import Reason
-from streams.observe import dashboard, gateway_catalogue, gateway_dashboard, reference
-from streams.observe.catalogue import CATALOGUE as OF_WORKERS
-from streams.observe.catalogue import PREFIX, PROCESS, SCRAPE, Type
+from streams.domain.reject_reasons import Reason
+from streams.observe import gateway_dashboard, gateway_metric_catalogue, metrics_reference
+from streams.observe import worker_dashboard as dashboard
 from streams.observe.grafana import Dashboard
+from streams.observe.metric_catalogue import CATALOGUE as OF_WORKERS
+from streams.observe.metric_catalogue import PREFIX, PROCESS, SCRAPE, Type
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
@@ -23,7 +24,7 @@ RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
 MACROS = {"$__rate_interval": "1m", "$__range": "1h", "$job": ".+", "$instance": ".+"}
 
 BOARDS = (dashboard.BOARD, gateway_dashboard.BOARD)
-CATALOGUE = tuple(dict.fromkeys((*OF_WORKERS, *gateway_catalogue.CATALOGUE)))
+CATALOGUE = tuple(dict.fromkeys((*OF_WORKERS, *gateway_metric_catalogue.CATALOGUE)))
 LABELS = {series: {label.name for label in metric.labels} for metric in CATALOGUE for series in metric.series}
 EVERYWHERE = {"job", "instance", "le"}
 
@@ -201,7 +202,9 @@ def test_the_dashboard_file_is_the_one_that_the_catalogue_makes(dashboard: Dashb
 
 
 def test_the_reference_page_is_the_one_that_the_catalogue_makes() -> None:
-    assert reference.PAGE.read_text() == reference.page(), "run: python -m streams.observe.reference"
+    assert metrics_reference.PAGE.read_text() == metrics_reference.page(), (
+        "run: python -m streams.observe.metrics_reference"
+    )
 
 
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
@@ -225,7 +228,7 @@ def test_names_follow_the_practices_of_prometheus(metric: Any) -> None:
 def test_gateways_are_scraped_as_the_job_that_the_rules_know() -> None:
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     jobs = [each["job_name"] for each in config["scrape_configs"]]
-    assert jobs == ["parcels", gateway_catalogue.JOB]
+    assert jobs == ["parcels", gateway_metric_catalogue.JOB]
     asked = {
         matcher.value
         for rule in ALERTS

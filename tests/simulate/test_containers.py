@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from streams.replay.verify import Evidence, Report, compare_states
-from streams.replay.verify_alerts import Alerts
-from streams.replay.verify_containers import Containers
-from streams.replay.verify_milestones import Milestones
-from streams.replay.verify_throughput import Throughput
+from streams.audit.verify import Evidence, Report, compare_states
+from streams.audit.verify_alerts import Alerts
+from streams.audit.verify_containers import Containers
+from streams.audit.verify_milestones import Milestones
+from streams.audit.verify_throughput import Throughput
+from streams.simulate.data_faults import Dirt
 from streams.simulate.day import Scenario
-from streams.simulate.dirt import Dirt
 from tests.kernel.records import read
-from tests.simulate import both_stages
+from tests.simulate import both_processors
 
 FILTHY = Dirt(
     duplicates=0.05, late=0.2, very_late=0.1, voids=0.1, wrong_clock=0.05, broken=0.01, no_reads=0.1, mis_sorted=0.1,
@@ -24,7 +24,7 @@ def placed(records):
     return ((key, value, 0, offset) for offset, (key, value) in enumerate(records))
 
 
-def verified(ran: both_stages.Ran, truth: dict) -> Report:
+def verified(ran: both_processors.Ran, truth: dict) -> Report:
     report, evidence = Report(), Evidence()
     report.differences = compare_states(
         truth["parcels"], (read("ParcelState", value) for value in ran.states.values() if value), evidence
@@ -52,9 +52,9 @@ def verified(ran: both_stages.Ran, truth: dict) -> Report:
 )
 def test_a_day_ends_as_the_truth_says(tmp_path, dirt, portions, seed):
     scenario = Scenario(400, seed, after_hours=60, tick_seconds=600, dirt=dirt)
-    logs = both_stages.simulated(scenario, tmp_path / "truth.json")
+    logs = both_processors.simulated(scenario, tmp_path / "truth.json")
     truth = json.loads((tmp_path / "truth.json").read_text())
-    ran = both_stages.run(logs, scenario.settled_ms, portions, seed)
+    ran = both_processors.run(logs, scenario.settled_ms, portions, seed)
     report = verified(ran, truth)
     assert report.ok, {name: list(map(str, found[:5])) for name, found in report.sections().items() if found}
     assert report.inferred > 1_500

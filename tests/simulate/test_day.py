@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from streams.cli.simulate import simulate
 from streams.domain.hub import Hub
 from streams.domain.kinds import KINDS
-from streams.domain.records import RecordType
+from streams.domain.record_columns import RecordType
 from streams.errors import Misconfigured
+from streams.simulate.compact_records import DAY, HOUR, MINUTE
+from streams.simulate.data_faults import Dirt
 from streams.simulate.day import Scenario, Simulation
-from streams.simulate.dirt import Dirt
-from streams.simulate.lines import lines
-from streams.simulate.rows import DAY, HOUR, MINUTE
+from streams.simulate.ndjson import lines
 from streams.simulate.truth import records
 
 CLEAN = Dirt.none()

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from streams.domain.containment import LOOSE, Told, judge
 from streams.domain.kinds import KINDS
 from streams.errors import Misconfigured
-from streams.pipeline.feed import ColumnsEncoder
-from streams.pipeline.plain_decoder import Decoder
+from streams.formats.record_decoder import Decoder
+from streams.kafka.bulk_producer import ColumnsEncoder
+from streams.simulate.data_faults import Dirt
 from streams.simulate.day import Scenario, Simulation
-from streams.simulate.dirt import Dirt
 from streams.simulate.truth import FORMAT, Said, TruthFile, state_of
 
 MOVES = {
@@ -137,7 +137,7 @@ def test_the_truth_is_what_a_plain_reader_of_the_log_finds(tmp_path_factory, enc
         known = parcels.setdefault(said["parcel_id"], {})
         repeats += known_by in known
         known.setdefault(known_by, said)
-    # Clocks and alerts: tests/simulate/test_watched.py.
+    # Clocks and alerts: tests/simulate/test_expected_alerts.py.
     beside = ("journeys", "clocks", "standing", "told")
     states = {
         parcel_id: {name: value for name, value in parcel.items() if name not in beside}

@@ -20,9 +20,9 @@ import parcels.hub.Standing;
 import parcels.hub.StandingAlert;
 
 /**
- * What the records of a parcel and the hub's time say about each promise: the rules of streams/domain/clocks.py.
+ * What the records of a parcel and the hub's time say about each promise: the rules of streams/domain/promise_clocks.py.
  *
- * <p>Alerts are decided at Ticks only, as in streams/kernel/watch.py, so that both programs tell the same ones. Anomalies
+ * <p>Alerts are decided at Ticks only, as in streams/kernel/tick_alerts.py, so that both programs tell the same ones. Anomalies
  * and retirement are left out. Keeps scratch arrays between calls, so an instance belongs to one thread.
  */
 final class Clocks {

@@ -1,0 +1,1 @@
+"""Independent checks of what the processors wrote: verify, reconcile, and lookups in the topics."""

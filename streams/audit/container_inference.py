@@ -1,0 +1,39 @@
+"""What follows from events of containers, put where they stand among other records: that stage without a broker."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from streams.domain.reject_reasons import Reason
+from streams.formats.record_parser import Line
+from streams.formats.topics import CONTAINERS, SCANS
+from streams.processors.container_processor import ContainerStage
+
+
+class Inferring:
+    """Makes values of hub.scans of the records of both logs, in the order of the records."""
+
+    def __init__(self) -> None:
+        self._stage = ContainerStage(0, 1)
+        self.events = 0
+        self.refused: Counter[Reason] = Counter()
+
+    def values(self, lines: Iterable[Line]) -> Iterator[bytes | None]:
+        """The scans, advices and ticks among `lines`, and behind each event of a container what it says of parcels."""
+        for line in lines:
+            if not line.container:
+                yield line.value
+            if line.container or line.everywhere:
+                self.events += line.container
+                yield from self._hand_on(line.value)
+
+    def _hand_on(self, value: bytes | None) -> Iterator[bytes | None]:
+        waiting: list[bytes | None] = [value]
+        while waiting or self._stage.pending:
+            made = self._stage.run(waiting)
+            del waiting[: made.taken]
+            self.refused.update(reason for _, reason in made.refused)
+            for topic, _, block in made.blocks:
+                if topic == CONTAINERS:
+                    waiting += [each for _, each in block]
+                elif topic == SCANS:
+                    yield from (each for _, each in block)

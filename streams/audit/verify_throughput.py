@@ -1,0 +1,67 @@
+"""hub.throughput, read independently: do the deltas add up to the scans that the truth has?"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from streams.audit.verify import Difference, Record, Report
+from streams.formats.record_decoder import Decoder, Undecodable
+
+_MINUTE_MS: Final = 60_000
+# Site, station, kind, direction, minute since 1970.
+Cell = tuple[str, str, str, str, int]
+
+
+class Throughput:
+    """The sum of the deltas of each place, kind, direction and minute."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._sums: Counter[Cell] = Counter()
+        self._decode = Decoder("ThroughputDelta")
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Take in records, in any order."""
+        for key, value, partition, offset in records:
+            self._report.deltas += 1
+            place = f"{partition}:{offset}"
+            try:
+                delta = self._decode(value)
+            except Undecodable as error:
+                self._differ(place, "delta", "a ThroughputDelta", str(error))
+                continue
+            if key != (must := f"{delta['site']}/{delta['station']}".encode()):
+                self._differ(place, "key", must, key)
+            if delta["count"] == 0 or delta["minute"] % _MINUTE_MS:
+                self._differ(place, "delta", "a number of scans in a minute", f"{delta['count']} at {delta['minute']}")
+            cell = (delta["site"], delta["station"], delta["kind"], delta["direction"], delta["minute"] // _MINUTE_MS)
+            self._sums[cell] += delta["count"]
+
+    def compare(self, truth: Mapping[str, Any]) -> None:
+        """The sums must be those of the truth (its "throughput")."""
+        left = Counter({cell: scans for cell, scans in self._sums.items() if scans})
+        for cell, expected in _cells(truth):
+            found = left.pop(cell, 0)
+            if found != expected:
+                self._differ(*_named(cell), expected, found)
+        for cell, found in left.items():
+            self._differ(*_named(cell), 0, found)
+
+    def _differ(self, where: str, what: str, expected: Any, found: Any) -> None:
+        self._report.throughput_differences.append(Difference(where, what, expected, found))
+
+
+def _cells(truth: Mapping[str, Any]) -> Iterator[tuple[Cell, int]]:
+    for site, stations in truth.items():
+        for station, kinds in stations.items():
+            for kind, directions in kinds.items():
+                for direction, minutes in directions.items():
+                    for minute, scans in minutes.items():
+                        yield (site, station, kind, direction, int(minute)), scans
+
+
+def _named(cell: Cell) -> tuple[str, str]:
+    site, station, kind, direction, minute = cell
+    when = datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%MZ")
+    return f"{site}/{station}", f"{kind} {direction} {when}"

@@ -1,0 +1,1 @@
+"""Who may send: devices, HTTP message signatures, bearer tokens, rates."""

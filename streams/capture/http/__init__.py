@@ -1,0 +1,1 @@
+"""The gateway's HTTP application and server: routes, OpenAPI document, problems."""

@@ -1,0 +1,1 @@
+"""The spool on disk and the thread that forwards it to Kafka."""

@@ -1,0 +1,212 @@
+"""Why the clocks of a parcel are where they are: evidence by evidence, as lists and mappings, and in words."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from streams.cli.time_formats import shown
+
+if TYPE_CHECKING:
+    from streams.domain.promises import Promise, Promises
+    from streams.domain.reference.promise_clocks import Clock, Looked, Record
+
+
+def record_of(entry: Mapping[str, Any]) -> "Record":
+    """An entry of ParcelState's timeline for the account of the rules."""
+    from streams.domain.reference.promise_clocks import Record
+
+    at = entry["at"] or {"site": "", "station": "", "lane": None, "reason": None}
+    return Record(
+        entry["identity"],
+        entry["kind"],
+        entry["event_time"],
+        at["site"],
+        at["station"],
+        at["lane"],
+        at["reason"],
+        entry["voids"],
+        entry["plan"],
+        entry["promised_at"],
+        entry["container_id"],
+        entry["inferred"],
+    )
+
+
+def explanation(
+    promises: "Promises", records: Sequence["Record"], hub_time: int | None, standing: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What there is to tell of every clock and anomaly of a parcel; times in ms since 1970, identities as bytes.
+
+    Args:
+        promises: by which to look.
+        records: all that are known of the parcel.
+        hub_time: None before the first Tick.
+        standing: the alerts of the parcel's state.
+    """
+    from streams.domain.reference.promise_clocks import look
+
+    looked = look(promises, records, hub_time)
+    told = {alert["about"]: {**alert} for alert in standing}
+    return {
+        "hub_time": hub_time,
+        "journeys": looked.journeys,
+        "promises": [_promise(each, looked, records) | {"told": told.get(each.name)} for each in promises.promises],
+        "anomalies": [
+            {
+                "about": about,
+                "since": oddity.since,
+                "evidence": [_place(record) for record in oddity.evidence],
+                "told": told.get(about),
+            }
+            for about, oddity in looked.oddities.items()
+        ],
+    }
+
+
+def _promise(promise: "Promise", looked: "Looked", records: Sequence["Record"]) -> dict[str, Any]:
+    clock = looked.clocks.get(promise.name)
+    head = {"promise": promise.name, "says": said(promise)}
+    if clock is None:
+        return head | {"standing": None, "why_no_clock": _why_no_clock(promise, looked), "steps": []}
+    return head | {
+        "standing": clock.standing,
+        "since": clock.start.time,
+        "limit_ms": clock.limit,
+        "at_risk_since": clock.risk if clock.level == "AT_RISK" else None,
+        "deadline": clock.deadline,
+        "left_ms": clock.left if clock.standing == "PAUSED" else None,
+        "stopped": clock.stop.time if clock.stop else None,
+        "steps": [_place(record) | {"says": text} for record, text in _steps(clock, looked, records)],
+    }
+
+
+def _steps(clock: "Clock", looked: "Looked", records: Sequence["Record"]) -> list[tuple["Record", str]]:
+    """The scans that move the clock, and the holds that do not, in the order of their times from its start on."""
+    from streams.domain.promises import duration
+
+    steps: list[tuple[Record, str]] = []
+    for hold, release in clock.holds:
+        if _is_over(hold, clock, looked) or (clock.deadline is not None and hold.time > clock.deadline):
+            continue
+        steps.append((hold, "held with a reason, the clock stands still"))
+        if release is not None:
+            steps.append((release, "released, the clock goes on"))
+    stopping = {hold.identity for hold, _ in steps}
+    steps += [
+        (record, f"does not stop the clock: {_why_no_pause(record, clock, looked, records)}")
+        for record in records
+        if record.kind == "CUSTOMS_HELD" and record.identity not in stopping and not _is_over(record, clock, looked)
+    ]
+    if clock.stop is not None:
+        steps.append((clock.stop, "the clock stops"))
+    steps.sort(key=lambda step: step[0].time)
+    return [(clock.start, f"the clock starts, {duration(max(clock.limit, 0))} to go"), *steps]
+
+
+def _is_over(hold: "Record", clock: "Clock", looked: "Looked") -> bool:
+    """Does the hold lie before the clock's run or the journey, or after it stopped?"""
+    released = any(
+        record.kind == "CUSTOMS_RELEASED" and hold.time <= record.time <= clock.start.time for record in looked.journey
+    )
+    other_journey = looked.journeys > 1 and hold.time < looked.journey[0].time
+    return released or other_journey or (clock.stop is not None and hold.time > clock.stop.time)
+
+
+def _why_no_pause(hold: "Record", clock: "Clock", looked: "Looked", records: Sequence["Record"]) -> str:
+    wrong = next((record for record in records if record.kind == "VOID" and record.voids == hold.identity), None)
+    if wrong is not None:
+        return f"a VOID declares it wrong ({wrong.identity.hex()})"
+    if hold.identity not in {record.identity for record in looked.live}:
+        return "it follows from a container that the parcel was not in"
+    if not clock.promise.pauses:
+        return "no hold stops the clock of this promise"
+    if not hold.reason:
+        return "it has no reason"
+    if clock.deadline is not None and hold.time > clock.deadline:
+        return "the limit was over before it"
+    return "it stands still already"
+
+
+def _why_no_clock(promise: "Promise", looked: "Looked") -> str:
+    if not any(record.kind in promise.starts for record in looked.journey):
+        return f"no scan of {' or '.join(promise.starts)} counts"
+    advice = next((record for record in reversed(looked.journey) if record.plan is not None), None)
+    if advice is None or advice.plan is None:
+        return "the parcel was not advised, so nobody knows whether it is one of these"
+    plan = f"{advice.plan['direction']}, service {advice.plan['service']}, lane {advice.plan['planned_lane']}"
+    if promise.limit == "promised_at" and advice.promised_at is None:
+        return f"the advice promises no instant ({plan})"
+    return f"the promise is for other parcels than {plan}"
+
+
+def _place(record: "Record") -> dict[str, Any]:
+    names = ("time", "kind", "site", "station", "lane", "reason", "identity")
+    return {name: getattr(record, name) for name in names}
+
+
+def lines(explained: Mapping[str, Any]) -> Iterator[str]:
+    """The same in words."""
+    if explained["journeys"] > 1:
+        yield f"the number is used for the {explained['journeys']}. time; this is about the last journey"
+    for promise in explained["promises"]:
+        yield ""
+        yield promise["says"]
+        for step in promise["steps"]:
+            yield f"  {_scan(step)}: {step['says']}"
+        yield f"  {_stands(promise)}"
+        if told := promise["told"]:
+            yield f"  told {told['type']} about the clock of {shown(told['since'])} (alert {told['alert_id'].hex()})"
+    for oddity in explained["anomalies"]:
+        yield ""
+        yield f"{oddity['about']} since {shown(oddity['since'])}"
+        for record in oddity["evidence"]:
+            yield f"  {_scan(record)}"
+        if told := oddity["told"]:
+            yield f"  told (alert {told['alert_id'].hex()})"
+
+
+def _stands(promise: Mapping[str, Any]) -> str:
+    from streams.domain.promises import duration
+
+    standing, since = promise["standing"], promise.get("at_risk_since")
+    at_risk = "" if since is None else f" and {'was ' if standing == 'KEPT' else ''}at risk since {shown(since)}"
+    match standing:
+        case None:
+            return f"no clock: {promise['why_no_clock']}"
+        case "PAUSED":
+            return f"PAUSED{at_risk}, {duration(promise['left_ms'])} left"
+        case "RUNNING" if at_risk:
+            return f"RUNNING{at_risk}, until {shown(promise['deadline'])}"
+        case "KEPT" if promise["deadline"] is None:
+            return f"KEPT{at_risk}, while the clock stands still"
+        case _:
+            return f"{standing}{at_risk}, the last instant is {shown(promise['deadline'])}"
+
+
+def _scan(record: Mapping[str, Any]) -> str:
+    where = " ".join(filter(None, (record["site"], record["station"])))
+    words = (record["kind"], where and f"at {where}", record["lane"] and f"lane {record['lane']}", record["reason"])
+    return f"{shown(record['time'])} {' '.join(filter(None, words))} ({record['identity'].hex()})"
+
+
+def said(promise: "Promise") -> str:
+    """What is promised, in words."""
+    from streams.domain.promises import duration
+
+    which = "".join(
+        f", {name} {' or '.join(words)}"
+        for name, words in (
+            ("direction", promise.directions),
+            ("service", promise.services),
+            ("lane", promise.lanes),
+        )
+        if words
+    )
+    limit = "by the instant promised" if promise.limit == "promised_at" else f"within {duration(promise.limit)}"
+    first = "the last" if promise.restarts else "the first"
+    text = f"{promise.name}{which}: {limit} from {first} {' or '.join(promise.starts)}"
+    if promise.renews:
+        text += f" (or {' or '.join(promise.renews)} after it)"
+    text += f" to {' or '.join(promise.stops)}"
+    if promise.at_risk is not None:
+        text += f", at risk after {promise.at_risk * 100:g}%"
+    return text + (", standing still while customs hold it with a reason" if promise.pauses else "")

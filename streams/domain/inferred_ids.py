@@ -1,0 +1,123 @@
+"""Ids of inferred records: made of the cause and the child alone, so that whoever infers the same writes the same id.
+
+The cause is the event of the container around the child; a repeat is recognised wherever it comes from.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.domain.jit import compiled, inlined
+from streams.domain.record_hash import identity
+
+_PREFIX: Final = "urn:parcels:inferred:"
+_PREFIX_OCTETS = np.frombuffer(_PREFIX.encode(), np.uint8).copy()
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8).copy()
+# Length of every inferred id.
+ID_BYTES: Final = len(_PREFIX) + 32
+
+Octets = NDArray[np.uint8]
+Positions = NDArray[np.int64]
+Sizes = NDArray[np.int32]
+
+
+def inferred_id(cause_event_id: str, child_id: str, generation: int = 0) -> str:
+    """The event_id of what follows for a child from an event of its container.
+
+    Args:
+        cause_event_id: of the event.
+        child_id: parcel_id or container_id of the child.
+        generation: how often the same was told and taken back before.
+
+    >>> inferred_id("a1", "LP00000000000017")
+    'urn:parcels:inferred:df9d93df0704c9ce6daa52d7d697b52a'
+    """
+    child = child_id.encode()
+    ids = inferred_ids(
+        cause_event_id.encode(),
+        np.frombuffer(child, np.uint8),
+        np.zeros(1, np.int64),
+        np.array([len(child)], np.int32),
+        generation,
+    )
+    return ids.tobytes().decode()
+
+
+def inferred_ids(cause: bytes, children: Octets, at: Positions, sizes: Sizes, generation: int = 0) -> Octets:
+    """The ids of many children of one cause, back to back, ID_BYTES each.
+
+    Args:
+        cause: event_id of the event.
+        children: texts of the children.
+        at: where each begins in `children`.
+        sizes: bytes of each.
+        generation: as in `inferred_id`.
+    """
+    count = len(at)
+    tail = tail_of(generation)
+    out = np.empty(count * ID_BYTES, np.uint8)
+    put_inferred_ids(
+        np.frombuffer(cause + tail + b"\0", np.uint8),
+        np.zeros(count, np.int64),
+        np.full(count, len(cause), np.int32),
+        np.full(count, len(cause), np.int64),
+        np.full(count, len(tail), np.int32),
+        children,
+        at,
+        sizes,
+        np.empty(len(cause) + len(tail) + int(sizes.max(initial=0)) + 1, np.uint8),
+        out,
+    )
+    return out
+
+
+def tail_of(generation: int) -> bytes:
+    """What of an id's text follows the child."""
+    return b"\0%d" % generation if generation else b""
+
+
+@compiled
+def put_inferred_ids(
+    text: Octets,
+    cause_at: Positions,
+    cause_size: Sizes,
+    tail_at: Positions,
+    tail_size: Sizes,
+    children: Octets,
+    child_at: Positions,
+    child_size: Sizes,
+    scratch: Octets,
+    out: Octets,
+) -> None:
+    """Write the ids of pairs of a cause and a child to `out`, ID_BYTES each.
+
+    Args:
+        text: where causes and tails (`tail_of`) are.
+        cause_at, cause_size, tail_at, tail_size: those of each pair.
+        children: where the children are.
+        child_at, child_size: those of each pair.
+        scratch: room for the longest cause, child and tail together, and one more byte.
+        out: filled.
+    """
+    for i in range(len(child_at)):
+        size = _append(scratch, 0, text, cause_at[i], cause_size[i])
+        scratch[size] = 0
+        size = _append(scratch, size + 1, children, child_at[i], child_size[i])
+        size = _append(scratch, size, text, tail_at[i], tail_size[i])
+        high, low = identity(scratch, 0, size)
+        at = i * ID_BYTES
+        for k in range(len(_PREFIX_OCTETS)):
+            out[at + k] = _PREFIX_OCTETS[k]
+        at += len(_PREFIX_OCTETS)
+        for k in range(16):
+            shift = np.uint64(60 - 4 * k)
+            out[at + k] = _HEX[(high >> shift) & np.uint64(15)]
+            out[at + 16 + k] = _HEX[(low >> shift) & np.uint64(15)]
+
+
+@inlined
+def _append(target: Octets, at: int, source: Octets, start: int, size: int) -> int:
+    for k in range(size):
+        target[at + k] = source[start + k]
+    return at + size

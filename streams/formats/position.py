@@ -1,0 +1,111 @@
+"""The position record: how far a partition of a stage's input has been folded into its topic of states.
+
+It is written in the transaction of the batch that it ends, so state and position cannot part, and no offset that a
+consumer group committed has to be trusted.
+"""
+
+import io
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, Final
+
+import fastavro
+
+from streams.domain.containers import Container, FanOut, What
+from streams.formats.record_decoder import Decoder, without_logical_types
+from streams.formats.schemas import load_schemas
+
+# Words of the schema's FanOutStep.
+FAN_OUT_STEPS: Final = ("OTHER", *(what.name for what in What))
+
+
+@dataclass(frozen=True, slots=True)
+class LeftToDo:
+    """A part of a container's fan-out that is not written yet (`streams.domain.containers.FanOut`)."""
+
+    container_id: str
+    what: int
+    cause: bytes
+    generation: int
+    void_time: int | None
+    reached: bytes | None
+    containers: bool
+    after: str | None
+
+    @classmethod
+    def of(cls, container_id: str, step: FanOut) -> "LeftToDo":
+        """What is left of `step`."""
+        return cls(
+            container_id,
+            int(step.what),
+            step.cause.identity,
+            step.generation,
+            step.void_time,
+            None if step.reached is None else step.reached.identity,
+            step.containers,
+            None if step.after is None else step.after.decode(),
+        )
+
+    def step(self, container: Container) -> FanOut:
+        """The step, to go on with."""
+        return FanOut(
+            What(self.what),
+            container.event(self.cause),
+            self.generation,
+            self.void_time,
+            None if self.reached is None else container.event(self.reached),
+            self.containers,
+            None if self.after is None else self.after.encode(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where to go on: offset of the input, and the largest Tick folded (ms since 1970; None before the first)."""
+
+    next_offset: int
+    hub_time: int | None
+    # Digest of the promises that were in force; None in records of a time without any.
+    promises: str | None = None
+    # Number of the transaction, for a stage that also writes when nothing came.
+    step: int = 0
+    left: tuple[LeftToDo, ...] = ()
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """What tells it from the positions before and after it."""
+        return self.next_offset, self.step
+
+    def encoded(self) -> bytes:
+        """The value of the position record."""
+        said = {
+            "next_offset": self.next_offset,
+            "hub_time": self.hub_time,
+            "promises": self.promises,
+            "step": self.step,
+            "fan_outs": [{**asdict(each), "what": FAN_OUT_STEPS[each.what]} for each in self.left],
+        }
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, _writer(), said)
+        return load_schemas().frame("Position", body.getvalue())
+
+    @classmethod
+    def decoded(cls, value: bytes) -> "Position":
+        """Position of a record's value.
+
+        Raises:
+            StreamsError: the value is not one that any version of this program wrote.
+        """
+        read = _decoder()(value)
+        left = (LeftToDo(**{**each, "what": FAN_OUT_STEPS.index(each["what"])}) for each in read["fan_outs"])
+        return cls(read["next_offset"], read["hub_time"], read["promises"], read["step"], tuple(left))
+
+
+@cache
+def _decoder() -> Decoder:
+    return Decoder("Position")
+
+
+@cache
+def _writer() -> Any:
+    return fastavro.parse_schema(without_logical_types(load_schemas().current("Position")))

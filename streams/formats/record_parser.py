@@ -1,0 +1,301 @@
+"""What a record of a file must say: checked field by field, with messages for whoever wrote the file.
+
+The format is in docs/files.md. A mapping with a "type" becomes a key and an Avro value of `hub.scans`, or of
+`hub.containers` where it tells of a container.
+"""
+
+import difflib
+import io
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import fastavro
+
+from streams.domain.kinds import DIRECTIONS, KINDS
+from streams.domain.limits import (
+    CONTAINER_ID_BYTES,
+    CONTAINERS_DEEP,
+    EARLIEST_MS,
+    EVENT_ID_BYTES,
+    LATEST_MS,
+    PARCEL_ID_BYTES,
+    UTC_OFFSET_MINUTES,
+    WORD_BYTES,
+)
+from streams.formats.schemas import load_schemas
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MS: Final = timedelta(milliseconds=1)
+_EXAMPLE_TIME: Final = "2026-03-01T04:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One record ready to be sent; without a key and `everywhere` it is a tick for every partition of both logs."""
+
+    key: bytes | None
+    value: bytes | None
+    everywhere: bool = False
+    # Whether it goes to hub.containers, not to hub.scans.
+    container: bool = False
+
+
+def _text(limit: int, least: int = 1) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        if type(value) is not str:
+            raise ValueError(f"{name} is {_shown(value)}; it must be a text")
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError:
+            raise ValueError(f"{name} holds half of a surrogate pair, which is no character") from None
+        if not least <= size <= limit:
+            raise ValueError(f"{name} has {size:,} bytes; it must have {least} to {limit:,}")
+        return value
+
+    return check
+
+
+def _id(limit: int) -> Callable[[str, Any], str]:
+    text = _text(limit)
+
+    def check(name: str, value: Any) -> str:
+        checked = text(name, value)
+        if any(character < " " or "\x7f" <= character <= "\x9f" for character in checked):
+            raise ValueError(f"{name} is {_shown(value)}; it must not hold control characters")
+        return checked
+
+    return check
+
+
+def _ids(limit: int, most: int | None = None) -> Callable[[str, Any], list[str]]:
+    one = _id(limit)
+
+    def check(name: str, value: Any) -> list[str]:
+        if type(value) is not list:
+            raise ValueError(f"{name} is {_shown(value)}; it must be a list of texts")
+        if most is not None and len(value) > most:
+            raise ValueError(f"{name} has {len(value)} items; it must have {most} at most")
+        return [one(f"{name}, item {place}", each) for place, each in enumerate(value, 1)]
+
+    return check
+
+
+def _word(words: tuple[str, ...]) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        if value not in words:
+            close = difflib.get_close_matches(str(value).upper(), words, 1)
+            hint = f"did you mean {close[0]}?" if close else f"it must be one of {', '.join(words)}"
+            raise ValueError(f"{name} is {_shown(value)}; {hint}")
+        return str(value)
+
+    return check
+
+
+def _number(low: int, high: int) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"{name} is {_shown(value)}; it must be a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _upper(time: str) -> str:
+    """RFC 3339 allows small letters, which Python's reader of ISO 8601 does not."""
+    return time[:-1] + "Z" if time.endswith("z") else time
+
+
+def _time(name: str, value: Any) -> int:
+    """Ms since 1970 of a time in ISO 8601 with its offset, or of one in ms."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(_upper(value))
+        except ValueError:
+            raise ValueError(f"{name} is {_shown(value)}; write it like {_EXAMPLE_TIME}, or in ms since 1970") from None
+        if value.tzinfo is None:
+            raise ValueError(f"{name} does not say its offset from UTC; write it like {_EXAMPLE_TIME}")
+    if isinstance(value, datetime):
+        value = (value - _EPOCH) // _MS
+    if type(value) is not int:
+        raise ValueError(f"{name} is {_shown(value)}; write it like {_EXAMPLE_TIME}, or in ms since 1970")
+    if not EARLIEST_MS <= value < LATEST_MS:
+        raise ValueError(f"{name} is {value} ms since 1970; it must be from 1900 to 2199")
+    return value
+
+
+_PARCEL_ID = _id(PARCEL_ID_BYTES)
+_CONTAINER_ID = _id(CONTAINER_ID_BYTES)
+_INT = 1 << 31
+_LONG = 1 << 63
+_PLACE = _text(WORD_BYTES)
+_PLAIN = _text(WORD_BYTES, 0)
+_EVENT_ID = _text(EVENT_ID_BYTES)
+# Type -> field -> (check, is it required).
+_FIELDS: Final[Mapping[str, Mapping[str, tuple[Callable[[str, Any], Any], bool]]]] = {
+    "scan": {
+        "event_id": (_EVENT_ID, True),
+        "parcel_id": (_PARCEL_ID, True),
+        "kind": (_word(KINDS), True),
+        "event_time": (_time, True),
+        "utc_offset_minutes": (_number(-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES), False),
+        "record_time": (_time, False),
+        "site": (_PLACE, True),
+        "station": (_PLACE, True),
+        "lane": (_PLACE, False),
+        "reason": (_PLACE, False),
+        "container_id": (_PLACE, False),
+        "voids": (_EVENT_ID, False),
+        "inferred_from": (_EVENT_ID, False),
+        "device_id": (_PLAIN, False),
+        "device_seq": (_number(-_LONG, _LONG - 1), False),
+        "weight_g": (_number(-_INT, _INT - 1), False),
+    },
+    "container": {
+        "event_id": (_EVENT_ID, True),
+        "container_id": (_CONTAINER_ID, True),
+        "kind": (_word(KINDS), True),
+        "event_time": (_time, True),
+        "utc_offset_minutes": (_number(-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES), False),
+        "record_time": (_time, False),
+        "site": (_PLACE, True),
+        "station": (_PLACE, True),
+        "lane": (_PLACE, False),
+        "reason": (_PLACE, False),
+        "parcels": (_ids(PARCEL_ID_BYTES), False),
+        "containers": (_ids(CONTAINER_ID_BYTES), False),
+        "parent_id": (_CONTAINER_ID, False),
+        "voids": (_EVENT_ID, False),
+        "inferred_from": (_EVENT_ID, False),
+        "path": (_ids(CONTAINER_ID_BYTES, CONTAINERS_DEEP), False),
+        "device_id": (_PLAIN, False),
+        "device_seq": (_number(-_LONG, _LONG - 1), False),
+    },
+    "advice": {
+        "event_id": (_EVENT_ID, True),
+        "parcel_id": (_PARCEL_ID, True),
+        "event_time": (_time, True),
+        "record_time": (_time, False),
+        "direction": (_word(DIRECTIONS), True),
+        "service": (_PLACE, True),
+        "origin": (_PLACE, True),
+        "destination": (_PLACE, True),
+        "planned_lane": (_PLACE, False),
+        "owner": (_PLAIN, False),
+        "promised_at": (_time, False),
+    },
+    "tick": {"hub_time": (_time, True), "clock": (_PLAIN, False)},
+}
+_SCHEMA: Final = {"scan": "Scan", "container": "ContainerEvent", "advice": "Advice", "tick": "Tick"}
+_TYPES: Final = (*_FIELDS, "raw")
+
+
+class Reader:
+    """Makes records of what the lines of a file say."""
+
+    def __init__(self) -> None:
+        self._schemas = load_schemas()
+        self._parsed = {type_: fastavro.parse_schema(self._schemas.current(name)) for type_, name in _SCHEMA.items()}
+
+    def __call__(self, said: Any) -> Line:
+        """One record.
+
+        Raises:
+            ValueError: what is wrong, and what would be right.
+        """
+        if not isinstance(said, dict):
+            raise ValueError(  # noqa: TRY004 - one class for everything that may be wrong with a line
+                f'this is {_shown(said)}; a line is a record like {{"type": "scan", …}}'
+            )
+        type_ = said.get("type")
+        if type_ == "raw":
+            return _raw(said)
+        if not isinstance(type_, str) or type_ not in _FIELDS:
+            close = difflib.get_close_matches(str(type_), _TYPES, 1)
+            hint = f"did you mean {close[0]}?" if close else f"it must be one of {', '.join(_TYPES)}"
+            raise ValueError(f"type is {_shown(type_)}; {hint}" if "type" in said else f"type is missing; {hint}")
+        record = _checked(type_, said)
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, self._parsed[type_], record)
+        value = self._schemas.frame(_SCHEMA[type_], body.getvalue())
+        if type_ == "tick":
+            return Line(None, value, everywhere=True)
+        if type_ == "container":
+            return Line(record["container_id"].encode(), value, container=True)
+        return Line(record["parcel_id"].encode(), value)
+
+
+def _checked(type_: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with its fields checked; null is the same as left out."""
+    fields = _FIELDS[type_]
+    record: dict[str, Any] = {}
+    for name, value in said.items():
+        if name not in fields:
+            if name == "type":
+                continue
+            close = difflib.get_close_matches(name, fields, 1)
+            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(fields)}"
+            raise ValueError(f"a record of type {type_} has no field {_shown(name)}; {hint}")
+        if value is not None:
+            record[name] = fields[name][0](name, value)
+    missing = [name for name, (_, required) in fields.items() if required and name not in record]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    if type_ in ("scan", "container"):
+        if (record["kind"] == "VOID") != ("voids" in record):
+            raise ValueError('"voids" names the event_id that a record of kind VOID declares wrong: both or neither')
+        if type_ == "container":
+            _check_children(record)
+        if "utc_offset_minutes" not in record:
+            record["utc_offset_minutes"] = _own_offset(said["event_time"])
+    if type_ != "tick" and "record_time" not in record:
+        record["record_time"] = (datetime.now(UTC) - _EPOCH) // _MS
+    return record
+
+
+def _check_children(record: Mapping[str, Any]) -> None:
+    """Children and a parent are for the kinds that put in and take out."""
+    children = bool(record.get("parcels") or record.get("containers"))
+    if children and (record["kind"] not in ("PACKED", "UNPACKED") or "parent_id" in record):
+        raise ValueError('"parcels" and "containers" are for kinds PACKED and UNPACKED without "parent_id"')
+    if record["kind"] not in ("PACKED", "UNPACKED") and "parent_id" in record and "inferred_from" not in record:
+        raise ValueError('"parent_id" is for kinds PACKED and UNPACKED')
+    if record["kind"] == "PACKED" and not children and "parent_id" not in record:
+        raise ValueError('kind PACKED needs children in "parcels" or "containers", or a "parent_id"')
+
+
+def _own_offset(time: Any) -> int:
+    """Minutes from UTC that the text of a time says, 0 where it says none."""
+    if not isinstance(time, str) or time[-1:] in "Zz":
+        return 0
+    offset = datetime.fromisoformat(time).utcoffset()
+    minutes = 0 if offset is None else round(offset.total_seconds() / 60)
+    return _number(-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES)("the offset of event_time", minutes)
+
+
+def _raw(said: Mapping[str, Any]) -> Line:
+    """Bytes sent as they are: what the simulator's unusable records are in a file."""
+    unknown = said.keys() - {"type", "key", "value_base64", "container"}
+    if unknown:
+        raise ValueError(
+            f"a record of type raw has no field {_shown(min(unknown))}; it has key, value_base64, container"
+        )
+    key, value, container = said.get("key"), said.get("value_base64"), said.get("container", False)
+    if type(container) is not bool:
+        raise ValueError(f"container is {_shown(container)}; it must be true or false")
+    try:
+        return Line(
+            None if key is None else _text(1 << 15, 0)("key", key).encode(),
+            None if value is None else b64decode(_text(1 << 25, 0)("value_base64", value), validate=True),
+            container=container,
+        )
+    except ValueError as error:
+        raise ValueError(f"a record of type raw: {error}") from None
+
+
+def _shown(value: Any) -> str:
+    """A value as it may stand in a message: short, and without control characters."""
+    text = ascii(value) if not isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "…" + text[-1]

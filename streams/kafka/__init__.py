@@ -1,0 +1,1 @@
+"""Everything that talks to Kafka: settings, clients, topics, producers, dead letters, a local broker."""

@@ -1,0 +1,228 @@
+"""Clocks and alerts of the parcel table as columns of ParcelState and Alert, ready for the Avro encoder."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.domain.jit import compiled, inlined, int64
+from streams.domain.promise_clocks import (
+    DEADLINE,
+    JOURNEYS,
+    LEFT,
+    NEVER,
+    NOT_STARTED,
+    OPEN,
+    PAUSED,
+    SINCE,
+    STANDING,
+    STOPPED,
+    WITHDRAWN,
+    Integers,
+    Rules,
+    Story,
+)
+from streams.domain.record_hash import put_big_endian
+from streams.kernel.active_alerts import type_in, word_in
+from streams.kernel.batch_changes import Folded
+from streams.kernel.evaluate import look
+from streams.kernel.interned_records import ABSENT, SITE, STATION, text_in
+from streams.kernel.parcel_table import HUB_TIME, KEY_ALIGN, NO_WORD, NONE, Arrays, Bytes
+from streams.kernel.state_columns import IDENTITY_BYTES, PRESENT, Frame
+
+
+class WatchColumns(NamedTuple):
+    """Numbers of the columns of ParcelState's root frame that tell of clocks."""
+
+    journeys: int
+    clocks: int
+    alerts: int
+
+
+class ClockColumns(NamedTuple):
+    """Numbers of the columns of the frame clocks[]."""
+
+    promise: int
+    standing: int
+    since: int
+    deadline: int
+    left_ms: int
+    stopped: int
+
+
+class StandingColumns(NamedTuple):
+    """Numbers of the columns of the frame alerts[]."""
+
+    about: int
+    type: int
+    since: int
+    alert_id: int
+
+
+class AlertColumns(NamedTuple):
+    """Numbers of the columns of Alert's root frame."""
+
+    alert_id: int
+    parcel_id: int
+    version: int
+    type: int
+    about: int
+    hub_time: int
+    since: int
+    deadline: int
+    limit: int
+    stopped: int
+    withdraws: int
+    evidence: int
+    site: int
+    station: int
+    direction: int
+
+
+# Identities of an alert: its own, what it withdraws, and two of evidence.
+IDENTITIES_PER_ALERT = 4
+
+
+@inlined
+def _number(frame: Frame, column: int, row: int, value: int) -> None:
+    frame.values[column, row] = value
+    frame.lengths[column, row] = PRESENT
+
+
+@inlined
+def _maybe(frame: Frame, column: int, row: int, value: int, there: bool) -> None:
+    frame.values[column, row] = value if there else 0
+    frame.lengths[column, row] = PRESENT if there else ABSENT
+
+
+@inlined
+def _text(frame: Frame, column: int, row: int, at: int, size: int) -> None:
+    frame.values[column, row] = at
+    frame.lengths[column, row] = size
+
+
+@inlined
+def _word(frame: Frame, column: int, row: int, a: Arrays, word: int) -> None:
+    _text(frame, column, row, int64(a.words[word]["at"]), int64(a.words[word]["size"]))
+
+
+@compiled
+def count_told(a: Arrays, touched: NDArray[np.int32], count: int) -> int:
+    """Alerts that stand of the first `count` rows of `touched` together."""
+    total = int64(0)
+    for i in range(count):
+        told = int64(a.rows[touched[i]]["told"])
+        while told != NONE:
+            total += 1
+            told = int64(a.told[told]["next"])
+    return total
+
+
+@compiled
+def emit_watched(
+    a: Arrays,
+    rules: Rules,
+    touched: NDArray[np.int32],
+    count: int,
+    first_identity: int,
+    states: Frame,
+    w: WatchColumns,
+    clocks: Frame,
+    c: ClockColumns,
+    standing: Frame,
+    s: StandingColumns,
+    identities: Bytes,
+    story: Story,
+    found: Integers,
+) -> None:
+    """Columns of the clocks and standing alerts of the first `count` rows of `touched`.
+
+    Room: `clocks` a row for each promise of each parcel, `standing` and `identities` (from `first_identity` on) one for
+    each alert that stands (`count_told`). `story`, `found`: overwritten.
+    """
+    now = a.counts[HUB_TIME]
+    clock = int64(0)
+    alert = int64(0)
+    for i in range(count):
+        row = int64(touched[i])
+        look(a, rules, row, now, story, found)
+        _number(states, w.journeys, i, max(1, story.facts[JOURNEYS]))
+        first = clock
+        for promise in range(len(rules.limit)):
+            stands = found[promise, STANDING]
+            if stands == NOT_STARTED:
+                continue
+            _word(clocks, c.promise, clock, a, int64(a.subjects[promise]))
+            _number(clocks, c.standing, clock, stands)
+            _number(clocks, c.since, clock, found[promise, SINCE])
+            _maybe(clocks, c.deadline, clock, found[promise, DEADLINE], found[promise, DEADLINE] != OPEN)
+            _maybe(clocks, c.left_ms, clock, found[promise, LEFT], stands == PAUSED)
+            _maybe(clocks, c.stopped, clock, found[promise, STOPPED], found[promise, STOPPED] != NEVER)
+            clock += 1
+        _text(states, w.clocks, i, first, clock - first)
+        first = alert
+        told = int64(a.rows[row]["told"])
+        while told != NONE:
+            what = int64(a.told[told]["what"])
+            at = (first_identity + alert) * IDENTITY_BYTES
+            put_big_endian(identities, at, a.told[told]["high"])
+            put_big_endian(identities, at + 8, a.told[told]["low"])
+            _word(standing, s.about, alert, a, word_in(what))
+            _number(standing, s.type, alert, type_in(what))
+            _number(standing, s.since, alert, int64(a.told[told]["since"]))
+            _text(standing, s.alert_id, alert, at, IDENTITY_BYTES)
+            alert += 1
+            told = int64(a.told[told]["next"])
+        _text(states, w.alerts, i, first, alert - first)
+
+
+@compiled
+def emit_alerts(
+    a: Arrays, out: Folded, count: int, frame: Frame, m: AlertColumns, evidence: Frame, identities: Bytes
+) -> None:
+    """Columns of the first `count` alerts of a batch.
+
+    Room: `evidence` two rows an alert, `identities` IDENTITIES_PER_ALERT of 16 bytes.
+    """
+    proof = int64(0)
+    for i in range(count):
+        alert = out.alerts[i]
+        row = int64(alert["row"])
+        at = i * IDENTITIES_PER_ALERT * IDENTITY_BYTES
+        put_big_endian(identities, at, alert["high"])
+        put_big_endian(identities, at + 8, alert["low"])
+        put_big_endian(identities, at + 16, alert["taken_high"])
+        put_big_endian(identities, at + 24, alert["taken_low"])
+        put_big_endian(identities, at + 32, alert["one_high"])
+        put_big_endian(identities, at + 40, alert["one_low"])
+        put_big_endian(identities, at + 48, alert["other_high"])
+        put_big_endian(identities, at + 56, alert["other_low"])
+        _text(frame, m.alert_id, i, at, IDENTITY_BYTES)
+        if alert["type"] == WITHDRAWN:
+            _text(frame, m.withdraws, i, at + IDENTITY_BYTES, IDENTITY_BYTES)
+        else:
+            _maybe(frame, m.withdraws, i, 0, False)
+        proofs = int64(alert["evidence"])
+        _text(frame, m.evidence, i, proof, proofs)
+        for number in range(proofs):
+            _text(evidence, 0, proof, at + (2 + number) * IDENTITY_BYTES, IDENTITY_BYTES)
+            proof += 1
+        _text(frame, m.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGN, int64(a.rows[row]["key_size"]))
+        _number(frame, m.version, i, int64(alert["version"]))
+        _number(frame, m.type, i, int64(alert["type"]))
+        _word(frame, m.about, i, a, int64(a.subjects[alert["subject"]]))
+        _number(frame, m.hub_time, i, int64(alert["hub_time"]))
+        _number(frame, m.since, i, int64(alert["since"]))
+        _maybe(frame, m.deadline, i, int64(alert["deadline"]), int64(alert["deadline"]) != NEVER)
+        _maybe(frame, m.limit, i, int64(alert["limit"]), int64(alert["limit"]) != NEVER)
+        _maybe(frame, m.stopped, i, int64(alert["stopped"]), int64(alert["stopped"]) != NEVER)
+        where = int64(alert["at"])
+        if where == NO_WORD:
+            _text(frame, m.site, i, 0, 0)
+            _text(frame, m.station, i, 0, 0)
+        else:
+            site, size = text_in(a, where, SITE)
+            _text(frame, m.site, i, site, size)
+            station, size = text_in(a, where, STATION)
+            _text(frame, m.station, i, station, size)
+        _number(frame, m.direction, i, int64(alert["direction"]))

@@ -1,0 +1,1 @@
+"""Avro in compiled code: bytes to columns and back."""

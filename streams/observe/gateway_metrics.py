@@ -1,0 +1,129 @@
+"""What happens in a gateway, as metrics and as log lines: both in the same place, so that they cannot drift apart.
+
+No line holds a payload, a parcel, a token or a nonce; a device's name stands in it only when it is one of the registry.
+"""
+
+import threading
+import time
+from typing import assert_never
+
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
+from structlog.typing import FilteringBoundLogger
+
+from streams.observe import gateway_metric_catalogue as catalogue
+from streams.observe.instruments import Histogram, counter, counters, gauge
+from streams.observe.metric_catalogue import BUILD
+from streams.observe.worker_metrics import versions
+from streams.telemetry import gateway_events as told
+
+_STEADY_SECONDS = 60.0
+
+
+class GatewayMetrics:
+    """A `Watcher` for a gateway; safe to call from several threads.
+
+    >>> metrics = GatewayMetrics()
+    >>> b"parcel_gateway_denied_total" in metrics.exposition()
+    True
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None, log: FilteringBoundLogger | None = None) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = registry or CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._log: FilteringBoundLogger = log or structlog.get_logger()
+        self._lock = threading.Lock()
+        self._requests = counters(catalogue.REQUESTS, registry)
+        self._answer = Histogram(catalogue.ANSWER, registry)
+        self._records = counters(catalogue.RECORDS, registry)
+        self._denied = counters(catalogue.DENIED, registry)
+        self._waiting = gauge(catalogue.WAITING, registry)
+        self._limit = gauge(catalogue.LIMIT, registry)
+        self._stopped = gauge(catalogue.STOPPED, registry)
+        self._syncs = counter(catalogue.SYNCS, registry)
+        self._frames = counter(catalogue.FRAMES, registry)
+        self._sync_seconds = counter(catalogue.SYNC_SECONDS, registry)
+        self._sent = counter(catalogue.SENT, registry)
+        self._away = gauge(catalogue.KAFKA_AWAY, registry)
+        gauge(BUILD, registry).labels(*versions()).set(1)
+        self._not_ready: str | None = "starting"
+        self._before = told.GatewayState(0, 0, 0, 0, 0.0, 0)
+        self._said_at = time.monotonic()
+        self._since = dict.fromkeys((*told.RESULTS, "denied"), 0)
+
+    def exposition(self) -> bytes:
+        """The metrics as Prometheus reads them."""
+        return generate_latest(self.registry)
+
+    def not_ready(self) -> str | None:
+        """Why records are not taken now; None when they are."""
+        with self._lock:
+            return self._not_ready
+
+    def __call__(self, happening: told.Happening) -> None:
+        """Count it and say it."""
+        with self._lock:
+            match happening:
+                case told.RequestAnswered():
+                    self._answered(happening)
+                case told.RequestDenied():
+                    self._deny(happening)
+                case told.SpoolStopped():
+                    self._stopped.set(1)
+                    self._not_ready = happening.error
+                    self._log.error("parcels.gateway.spool_stopped", reason=happening.reason, error=happening.error)
+                case told.SpoolWorks():
+                    self._stopped.set(0)
+                    self._not_ready = None
+                    self._log.info("parcels.gateway.spool_works", seconds=happening.seconds)
+                case told.KafkaAway():
+                    self._away.set(1)
+                    self._log.warning("parcels.gateway.kafka_away", error=happening.error)
+                case told.KafkaBack():
+                    self._away.set(0)
+                    self._log.info("parcels.gateway.kafka_back", seconds=happening.seconds)
+                case told.GatewayState():
+                    self._state(happening)
+                case told.GatewayStarted():
+                    self._not_ready = None
+                    say = self._log.warning if happening.open_to_all else self._log.info
+                    say("parcels.gateway.started", address=happening.address, open_to_all=happening.open_to_all)
+                case told.GatewayStopped():
+                    self._not_ready = "stopped"
+                    self._log.info("parcels.gateway.stopped", waiting_bytes=happening.waiting_bytes)
+                case _:
+                    assert_never(happening)
+
+    def _answered(self, happening: told.RequestAnswered) -> None:
+        self._requests[happening.route, str(happening.status)].inc()
+        if happening.route != "look":
+            self._answer.observe([(happening.seconds, 1)])
+        for result, count in (
+            ("accepted", happening.accepted),
+            ("duplicate", happening.duplicates),
+            ("conflict", happening.conflicts),
+            ("refused", happening.refused),
+        ):
+            if count:
+                self._records[result].inc(count)
+                self._since[result] += count
+
+    def _deny(self, happening: told.RequestDenied) -> None:
+        self._denied[happening.reason].inc()
+        self._since["denied"] += 1
+        self._log.warning("parcels.gateway.denied", reason=happening.reason, device=happening.device)
+
+    def _state(self, state: told.GatewayState) -> None:
+        before, self._before = self._before, state
+        self._waiting.set(state.waiting_bytes)
+        self._limit.set(state.limit_bytes)
+        self._syncs.inc(state.groups - before.groups)
+        self._frames.inc(state.frames - before.frames)
+        self._sync_seconds.inc(max(state.sync_seconds - before.sync_seconds, 0.0))
+        self._sent.inc(state.sent_records - before.sent_records)
+        now = time.monotonic()
+        if now - self._said_at >= _STEADY_SECONDS:
+            self._said_at = now
+            self._log.info("parcels.gateway.running", waiting_bytes=state.waiting_bytes, **self._since)
+            self._since = dict.fromkeys(self._since, 0)

@@ -1,1 +1,0 @@
-"""Batches through Kafka: topics, worker, transactions, restore, dead letters."""

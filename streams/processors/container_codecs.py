@@ -1,0 +1,315 @@
+"""The container stage's way from payloads to events and back: what is read, what is kept, and what children get.
+
+Shared by all partitions: nothing here keeps anything between batches.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from sys import intern
+from typing import Any, Final, NamedTuple
+
+import fastavro
+import numpy as np
+
+from streams.domain.containers import Container, Event, identity_of, pack
+from streams.domain.kinds import KINDS
+from streams.domain.limits import (
+    CONTAINER_ID_BYTES,
+    CONTAINER_RECORD_BYTES,
+    CONTAINERS_DEEP,
+    EARLIEST_MS,
+    EVENT_ID_BYTES,
+    LATEST_MS,
+    PARCEL_ID_BYTES,
+    UTC_OFFSET_MINUTES,
+    WORD_BYTES,
+)
+from streams.domain.reject_reasons import Reason
+from streams.formats.record_block import RecordBlock
+from streams.formats.record_decoder import Decoder as PlainDecoder
+from streams.formats.record_decoder import without_logical_types
+from streams.formats.schemas import load_schemas
+from streams.kernel.avro.decoder import Columns, Decoder
+from streams.kernel.avro.encoder import Encoder
+from streams.kernel.avro.layout import Layout
+
+_EVENT: Final = 0
+_CONTROL: Final = bytes((*range(0x20), 0x7F))
+_LISTING: Final = ("PACKED", "UNPACKED")
+_ENTRY: Final = (
+    "event_id", "kind", "event_time", "utc_offset_minutes", "record_time", "site", "station", "lane", "reason",
+    "parent_id", "voids", "inferred_from", "path", "told", "generation", "in_two",
+)  # fmt: skip
+_STATE_BYTES: Final = 16 << 20
+# So much is decoded at a time: manifests of freighters are large, and a transaction may have room for one of them only.
+_SLICE_BYTES: Final = 1 << 20
+
+
+class Read(NamedTuple):
+    """One record of hub.containers: an event of a container, a Tick, or why it is neither."""
+
+    container_id: str = ""
+    event: Event | None = None
+    hub_time: int | None = None
+    reason: Reason = Reason.OK
+
+
+class Member(NamedTuple):
+    """What is kept of a child: is it a container, and the identities of the events that name it, one by one."""
+
+    child: bytes
+    is_container: bool
+    marks: bytes
+
+    @property
+    def key(self) -> bytes:
+        """What stands behind the container_id and a NUL byte; the same id may be that of a parcel and a container."""
+        return key_of(self.child, is_container=self.is_container)
+
+
+def key_of(child: bytes, *, is_container: bool) -> bytes:
+    """What a child's key in container.state ends with."""
+    return child + b"\0" if is_container else child
+
+
+class ContainerEvents:
+    """Decoder of hub.containers."""
+
+    def __init__(self) -> None:
+        schemas = load_schemas()
+        names = ("ContainerEvent", "Tick")
+        readers = [schemas.current(name) for name in names]
+        layout = Layout.of(*readers)
+        writers = {number: (schema, names.index(name)) for number, (name, schema) in schemas.writers(*names).items()}
+        self._decoder = Decoder(layout, readers, writers, limit=CONTAINER_RECORD_BYTES)
+        self._columns = {column.path: place for place, column in enumerate(layout.frames[0].columns)}
+        self._frames = {name: layout.frame(f"{name}[]") for name in ("parcels", "containers", "path")}
+
+    def read(self, payloads: Sequence[bytes | None]) -> Iterator[Read]:
+        """The records of a batch, in their order; decoded as they are asked for."""
+        for first, end in _slices(payloads):
+            yield from self._read(payloads[first:end])
+
+    def _read(self, payloads: Sequence[bytes | None]) -> Iterator[Read]:
+        columns = self._decoder.decode(payloads)
+        text = columns.buffer.tobytes()
+        values, lengths = (part.T.tolist() for part in (columns.frames[0].values, columns.frames[0].lengths))
+        for row, (status, record) in enumerate(zip(columns.status.tolist(), columns.record.tolist(), strict=True)):
+            if status:
+                yield Read(reason=Reason(status))
+            elif record == _EVENT:
+                yield self._event(columns, text, values[row], lengths[row])
+            else:
+                hub_time = values[row][self._columns["hub_time"]]
+                good = EARLIEST_MS <= hub_time < LATEST_MS
+                yield Read(hub_time=hub_time) if good else Read(reason=Reason.OUT_OF_BOUNDS)
+
+    def _event(self, columns: Columns, text: bytes, values: list[int], lengths: list[int]) -> Read:
+        at = self._columns
+
+        def word(name: str) -> str | None:
+            place = at[name]
+            size = lengths[place]
+            return None if size < 0 else text[values[place] : values[place] + size].decode()
+
+        def words(name: str) -> list[bytes]:
+            first, count = values[at[name]], lengths[at[name]]
+            if not count:
+                return []
+            frame = columns.frames[self._frames[name]]
+            starts, sizes = frame.values[0, first : first + count].tolist(), frame.lengths[0, first : first + count]
+            return [text[start : start + size] for start, size in zip(starts, sizes.tolist(), strict=True)]
+
+        said: dict[str, Any] = {
+            name: word(name)
+            for name in (
+                "event_id", "site", "station", "lane", "reason", "parent_id", "voids", "inferred_from",
+            )
+        }  # fmt: skip
+        # A hub has some dozen of these words, and days' worth of events are kept.
+        said |= {name: intern(said[name]) for name in ("site", "station", "lane", "reason") if said[name] is not None}
+        said |= {name: values[at[name]] for name in ("event_time", "utc_offset_minutes", "record_time")}
+        said["kind"] = KINDS[values[at["kind"]]]
+        container_id = word("container_id") or ""
+        containers, parcels, path = words("containers"), words("parcels"), words("path")
+        reason = _trouble(container_id, said, containers, parcels, path)
+        if reason:
+            return Read(container_id, reason=reason)
+        event = Event(
+            identity=identity_of(said["event_id"], said["kind"], said["event_time"]),
+            path=tuple(each.decode() for each in path),
+            containers=pack(containers),
+            parcels=pack(parcels),
+            lists=bool(containers or parcels),
+            **said,
+        )
+        return Read(container_id, event)
+
+
+def _slices(payloads: Sequence[bytes | None]) -> Iterator[tuple[int, int]]:
+    """Runs of payloads, first and end, of at most _SLICE_BYTES each, or of one."""
+    first = size = 0
+    for place, payload in enumerate(payloads):
+        more = len(payload or b"")
+        if size + more > _SLICE_BYTES and place > first:
+            yield first, place
+            first, size = place, 0
+        size += more
+    if first < len(payloads):
+        yield first, len(payloads)
+
+
+def _trouble(
+    container_id: str, said: dict[str, Any], containers: list[bytes], parcels: list[bytes], path: list[bytes]
+) -> Reason:
+    """Why an event cannot be used; OK when it can."""
+    own, parent, kind = container_id.encode(), said["parent_id"], said["kind"]
+    around = [own] if parent is None else [own, parent.encode()]
+    if _bad([*around, *containers, *path], CONTAINER_ID_BYTES):
+        return Reason.BAD_CONTAINER
+    if _bad(parcels, PARCEL_ID_BYTES):
+        return Reason.BAD_PARCEL_ID
+    texts = (said[name] for name in ("site", "station", "lane", "reason"))
+    ids = (said[name] for name in ("event_id", "voids", "inferred_from"))
+    if (
+        any(text is not None and len(text.encode()) > WORD_BYTES for text in texts)
+        or any(text is not None and not 0 < len(text.encode()) <= EVENT_ID_BYTES for text in ids)
+        or abs(said["utc_offset_minutes"]) > UTC_OFFSET_MINUTES
+        or not all(EARLIEST_MS <= said[name] < LATEST_MS for name in ("event_time", "record_time"))
+    ):
+        return Reason.OUT_OF_BOUNDS
+    if (kind == "VOID") != (said["voids"] is not None):
+        return Reason.BAD_VOID
+    lists = bool(containers or parcels)
+    if (lists and (kind not in _LISTING or parent is not None)) or (kind == "PACKED" and not lists and parent is None):
+        return Reason.BAD_CONTAINER
+    if own in containers or own in path or parent == container_id:
+        return Reason.CYCLE
+    return Reason.TOO_DEEP if len(path) > CONTAINERS_DEEP else Reason.OK
+
+
+def _bad(ids: list[bytes], most: int) -> bool:
+    if not ids:
+        return False
+    sizes = [len(each) for each in ids]
+    joined = b"".join(ids)
+    return min(sizes) == 0 or max(sizes) > most or len(joined.translate(None, _CONTROL)) < len(joined)
+
+
+class ContainerStates:
+    """The record of a container, both ways; one at a time, as there are few beside what they fan out to."""
+
+    def __init__(self) -> None:
+        schemas = load_schemas()
+        self._head = schemas.frame("ContainerState", b"")
+        self._schema = fastavro.parse_schema(without_logical_types(schemas.current("ContainerState")))
+        self._decoder = PlainDecoder("ContainerState")
+
+    def encoded(self, container: Container) -> bytes:
+        """The value of its record."""
+        body = io.BytesIO(self._head)
+        body.seek(len(self._head))
+        entries = [
+            {**{name: getattr(event, name) for name in _ENTRY}, "children": event.named} for event in container.events
+        ]
+        state = {
+            "container_id": container.container_id,
+            "version": len(entries),
+            "touched": container.touched,
+            "events": entries,
+        }
+        fastavro.schemaless_writer(body, self._schema, state)
+        return body.getvalue()
+
+    def decoded(self, value: bytes) -> Container:
+        """The container that a value tells of, without its children.
+
+        Raises:
+            Undecodable: it is none.
+        """
+        state = self._decoder(value)
+        container = Container(state["container_id"])
+        container.touched = state["touched"]
+        for entry in state["events"]:
+            said = {name: entry[name] for name in _ENTRY} | {"path": tuple(entry["path"])}
+            identity = identity_of(entry["event_id"], entry["kind"], entry["event_time"])
+            container.enter(Event(identity=identity, lists=entry["children"] > 0, **said))
+        return container
+
+
+class Memberships:
+    """Encoder of the records of children, many at a time, and decoder for the way back."""
+
+    def __init__(self) -> None:
+        schemas = load_schemas()
+        schema = schemas.current("Membership")
+        self._encoder = Encoder(schema, schemas.id("Membership"), sources={"marks[]": 1})
+        self._place = self._encoder.layout.column
+        writers = {number: (text, 0) for number, (_, text) in schemas.writers("Membership").items()}
+        self._layout = Layout.of(schema)
+        self._decoder = Decoder(self._layout, [schema], writers, limit=_STATE_BYTES)
+
+    def encoded(self, container_id: bytes, children: Sequence[Member]) -> RecordBlock:
+        """Records of children of a container."""
+        count = len(children)
+        keys = [container_id + b"\0" + child.key for child in children]
+        key_ends = np.zeros(count + 1, np.int64)
+        np.cumsum([len(key) for key in keys], out=key_ends[1:])
+        text = np.frombuffer(b"".join(keys), np.uint8)
+        marks = b"".join(each.marks for each in children)
+        counts = np.array([len(each.marks) // 16 for each in children], np.int32)
+        values, lengths = np.zeros((4, count), np.int64), np.zeros((4, count), np.int32)
+        for name, value, length in (
+            ("container_id", key_ends[:-1], len(container_id)),
+            ("child_id", key_ends[:-1] + (len(container_id) + 1), np.array([len(each.child) for each in children])),
+            ("is_container", np.array([each.is_container for each in children], np.int64), 0),
+            ("marks", np.cumsum(counts, dtype=np.int64) - counts, counts),
+        ):
+            values[self._place(name)], lengths[self._place(name)] = value, length
+        items = np.arange(len(marks) // 16, dtype=np.int64)[None] * 16
+        frames = [(values, lengths), (items, np.full(items.shape, 16, np.int32))]
+        return RecordBlock(text, key_ends, *self._encoder.encode(count, frames, (text, marks)))
+
+    def decoded(
+        self, values: Sequence[bytes], unreadable: Callable[[str], Exception]
+    ) -> Iterator[tuple[bytes, Member]]:
+        """Of each record the container_id, and the child.
+
+        Args:
+            values: of the records.
+            unreadable: makes what is raised when one of them is none.
+        """
+        columns = self._decoder.decode(values)
+        if bad := columns.status[columns.status > 0].tolist():
+            raise unreadable(Reason(bad[0]).name)
+        text = columns.buffer.tobytes()
+        own, sizes = columns.frames[0].values, columns.frames[0].lengths
+        items = columns.frames[1].values[0].tolist()
+        container, child, which, marks = (
+            self._layout.column(name) for name in ("container_id", "child_id", "is_container", "marks")
+        )
+        for at, size, at_child, size_child, is_container, first, count in zip(
+            own[container].tolist(), sizes[container].tolist(), own[child].tolist(), sizes[child].tolist(),
+            own[which].tolist(), own[marks].tolist(), sizes[marks].tolist(), strict=True,
+        ):  # fmt: skip
+            identities = b"".join(text[place : place + 16] for place in items[first : first + count])
+            yield text[at : at + size], Member(text[at_child : at_child + size_child], bool(is_container), identities)
+
+
+@cache
+def container_events() -> ContainerEvents:
+    """The one decoder of hub.containers."""
+    return ContainerEvents()
+
+
+@cache
+def container_states() -> ContainerStates:
+    """The one codec of the records of containers."""
+    return ContainerStates()
+
+
+@cache
+def memberships() -> Memberships:
+    """The one codec of the records of children."""
+    return Memberships()

@@ -1,0 +1,103 @@
+"""What a worker needs of a stage: a log in, a topic of states, and what a batch makes, whatever is folded.
+
+The tasks of a stage are alike: fence, restore, seek, go (streams/worker/partition_task.py); what differs stands here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from streams.domain.reject_reasons import Reason
+from streams.formats.position import Position
+from streams.formats.record_block import RecordBlock
+from streams.telemetry.worker_events import Happening
+
+Name = Literal["parcels", "containers"]
+# Topic (without the prefix), partition, records.
+Output = tuple[str, int, RecordBlock]
+
+
+@dataclass(slots=True)
+class Made:
+    """What one batch of one partition makes: plain bytes, and the figures of the batch."""
+
+    # Records of the batch that were folded; those after them must come again.
+    taken: int
+    # In the order in which they are sent.
+    blocks: list[Output]
+    # Place in the batch and reason of each record that could not be used.
+    refused: list[tuple[int, Reason]]
+    seconds: dict[str, float]
+    # Whatever else the stage has to tell of the batch once it is committed.
+    figures: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What every stage's task knows of a batch that is in the log."""
+
+    partition: int
+    records: int
+    # reason -> records quarantined.
+    dead_letters: Mapping[str, int]
+    # phase -> seconds.
+    seconds: Mapping[str, float]
+    # (seconds from append to commit, number of records that this sample stands for).
+    waited: Sequence[tuple[float, int]]
+    lag_records: int
+    lag_seconds: float
+
+
+class Stage(Protocol):
+    """A stage of one partition, without a broker."""
+
+    @property
+    def hub_time(self) -> int | None:
+        """Largest Tick folded, ms since 1970; None before the first."""
+
+    @property
+    def pending(self) -> bool:
+        """Is there something to write, whether or not records come?"""
+
+    @property
+    def due(self) -> bool:
+        """Is some of that to be written now?"""
+
+    def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> Made:
+        """Fold a batch, or as much of it as a transaction has room for, and encode what follows."""
+
+    def position(self, next_offset: int) -> Position:
+        """The position after the last batch, of which the input ends before `next_offset`."""
+
+    def restore(self, records: Mapping[bytes, bytes | None]) -> None:
+        """Take the newest records of some keys of the topic of states, in the order of the topic."""
+
+    def restored(self, position: Position | None) -> None:
+        """All of them were taken."""
+
+    def tell_restored(self, partition: int, records: int, seconds: float, position: int) -> Happening:
+        """What is said when it is ready to fold."""
+
+    def tell_committed(self, made: Made, committed: Committed) -> Happening:
+        """What is said when a batch is in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One of the stages."""
+
+    # As on the command line.
+    name: Name
+    input: str
+    states: str
+    # What else it writes: topics in the partition of its own number, and logs in any partition.
+    outputs: tuple[str, ...]
+    logs: tuple[str, ...]
+    # Of the workers of this stage.
+    group: str
+    # Of the transactional ids: a partition's number follows.
+    writer: str
+    make: Callable[[int, int], Stage] = field(repr=False)
+    largest_batch: int
+    # With more records waiting the partition is paused until its writer gets on.
+    largest_backlog: int

@@ -1,0 +1,166 @@
+"""What goes wrong on the way into the log, and how often.
+
+The defaults follow published rates where there are any (read rates, mis-sorts, lateness of handhelds and of partners'
+files) and are assumptions elsewhere; each can be set, and `Dirt.none()` is a hub in which nothing goes wrong.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from streams.domain.kinds import LOST, VOID
+from streams.domain.record_columns import RecordType
+from streams.errors import Misconfigured
+from streams.simulate.compact_records import HOUR, MINUTE, NONE, SECOND, Rows, chosen, joined
+from streams.simulate.malformed_records import CASES, CONTAINER_CASES
+from streams.simulate.names import DEVICES_PER_STATION
+
+
+@dataclass(frozen=True, slots=True)
+class Dirt:
+    """Shares, from 0 to 1, of all scans where nothing else is said."""
+
+    duplicates: float = 0.01  # sent once more within a minute, to the byte
+    bursts: float = 0.0002  # read by a portal 3 to 30 times more within two seconds
+    late: float = 0.04  # 1 minute to 4 hours late: buffered by a handheld
+    very_late: float = 0.01  # 1 to 48 hours late: a partner's file
+    missed: float = 0.01  # not made at all
+    voids: float = 0.003  # declared wrong by a VOID, which comes before or after them
+    wrong_clock: float = 0.001  # wrong by an hour: a device in the wrong zone
+    clock_seconds: float = 120.0  # each handheld's clock is wrong by up to so many seconds
+    broken: float = 0.0005  # values that cannot be read or break a rule: dead letters
+    no_reads: float = 0.02  # of the parcels: the sorter could not read the label
+    recirculated: float = 0.03  # of the parcels: once more around, because the chute was full
+    mis_sorted: float = 0.001  # of the parcels: into the wrong chute first
+    held: float = 0.02  # of the parcels that pass customs
+    unexplained: float = 0.15  # of the holds: without a reason
+    refused: float = 0.3  # of the holds: end in a refusal
+    damaged: float = 0.0005  # of the parcels
+    lost: float = 0.0002  # of the parcels
+    unadvised: float = 0.015  # of the parcels: no Advice
+    extra: float = 0.001  # of the parcels: in a bag and not on its manifest
+    absent: float = 0.001  # of the parcels: on the manifest of a bag and not in it
+    moved: float = 0.01  # of the bags that come: moved to another ULD after these were packed
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a share."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            top = HOUR / SECOND if field.name == "clock_seconds" else 1.0
+            if not 0 <= value <= top:
+                message = f"{field.name} is {value:g}; it must be from 0 to {top:g}"
+                raise Misconfigured(message)
+        if self.late + self.very_late > 1:
+            message = f"late ({self.late:g}) and very_late ({self.very_late:g}) are shares of the same scans: at most 1"
+            raise Misconfigured(message)
+
+    @classmethod
+    def none(cls) -> "Dirt":
+        """Nothing goes wrong: no dirt at all."""
+        return cls(**dict.fromkeys((field.name for field in fields(cls)), 0.0))
+
+
+# Of the voids: repeats the event_id of what it declares wrong (EPCIS 2.0); comes with the right scan after it; finds
+# that the scan it declares wrong is still in a handheld.
+_SAME_ID: Final = 0.5
+_REPLACED: Final = 0.6
+_OVERTAKES: Final = 0.2
+
+
+def miss(rows: Rows, dirt: Dirt, chance: Generator) -> Rows:
+    """Leave out scans that were never made, of parcels and of containers; advices are not scans."""
+    kept = (chance.random(len(rows)) >= dirt.missed) | (rows["type"] == RecordType.ADVICE) | (rows["kind"] == LOST)
+    return chosen(rows, kept)
+
+
+def add_voids(rows: Rows, dirt: Dirt, chance: Generator, serial: int, reasons: NDArray[np.int16]) -> tuple[Rows, Rows]:
+    """VOIDs for some of `rows`, and the right scans instead of them.
+
+    serial: the first that is free. reasons: one for each of `rows`, if it is declared wrong.
+
+    Returns the new rows, and which of `rows` (their serials) are overtaken by their VOID.
+    """
+    wrong = np.flatnonzero(chance.random(len(rows)) < dirt.voids)
+    targets = rows.take(wrong)
+    voids = targets.copy()
+    of_container = targets["type"] == RecordType.CONTAINER
+    voids["type"], voids["kind"] = np.where(of_container, RecordType.CONTAINER, RecordType.SCAN), VOID
+    voids["other"] = targets["serial"]
+    voids["time"] += lognormal(chance, len(targets), 6 * MINUTE, 1.0)
+    voids["reason"] = reasons[wrong]
+    voids["lane"], voids["weight"] = -1, 0
+    voids["container"][~of_container], voids["parcel"][of_container] = 0, 0
+    voids["serial"] = np.where(
+        chance.random(len(targets)) < _SAME_ID, targets["serial"], serial + np.arange(len(targets))
+    )
+    # An advice is always replaced: the shipper corrects it.
+    replaced = (chance.random(len(targets)) < _REPLACED) | (targets["type"] == RecordType.ADVICE)
+    right = chosen(targets, replaced)
+    right["serial"] = serial + len(targets) + np.arange(len(right))
+    right["time"] += lognormal(chance, len(right), 4 * MINUTE, 0.8)
+    overtaken = chosen(targets, chance.random(len(targets)) < _OVERTAKES)
+    return joined([voids, right]), overtaken["serial"]
+
+
+def wrong_clocks(
+    rows: Rows, handheld: NDArray[np.bool_], skews: NDArray[np.int64], dirt: Dirt, chance: Generator
+) -> None:
+    """Set by how much each scan's clock was wrong. `handheld`: by station; `skews`: ms by device."""
+    scans = rows["type"] != RecordType.ADVICE
+    own = scans & (rows["other"] == NONE) & handheld[rows["station"]] & (rows["device"] >= 0)
+    rows["skew"] = np.where(own, skews[rows["device"]], 0)
+    wrong = scans & (chance.random(len(rows)) < dirt.wrong_clock)
+    hour = np.where(chance.random(len(rows)) < 0.5, HOUR, -HOUR)
+    rows["skew"] += np.where(wrong, hour, 0).astype(np.int32)
+
+
+def device_skews(stations: int, dirt: Dirt, chance: Generator) -> NDArray[np.int64]:
+    """By how many ms the clock of each device is wrong."""
+    return (chance.uniform(-1, 1, stations * DEVICES_PER_STATION) * dirt.clock_seconds * SECOND).astype(np.int64)
+
+
+def arrive(rows: Rows, overtaken: Rows, dirt: Dirt, chance: Generator) -> None:
+    """Set when each record is accepted into the log: soon after it happened, or after the time set so far."""
+    drawn = chance.random(len(rows))
+    prompt = np.minimum(lognormal(chance, len(rows), 250, 0.8), 2 * SECOND)
+    late = _between(chance, len(rows), MINUTE, 4 * HOUR)
+    very_late = _between(chance, len(rows), HOUR, 48 * HOUR)
+    is_late = (drawn < dirt.late) | np.isin(rows["serial"], overtaken) & (rows["kind"] != VOID)
+    is_very_late = ~is_late & (drawn < dirt.late + dirt.very_late)
+    told = np.where(rows["arrival"] != 0, np.maximum(rows["arrival"], rows["time"]), rows["time"])
+    rows["arrival"] = told + np.where(is_late, late, np.where(is_very_late, very_late, prompt))
+
+
+def repeat(rows: Rows, dirt: Dirt, chance: Generator) -> Rows:
+    """Exact copies of some of `rows`, which enter the log after them; what is inferred is sent once."""
+    rows = chosen(rows, rows["via"] == 0)
+    once = chosen(rows, chance.random(len(rows)) < dirt.duplicates)
+    once["again"] = 1 + np.minimum(lognormal(chance, len(once), 5 * SECOND, 1.2), MINUTE)
+    seen = np.flatnonzero(chance.random(len(rows)) < dirt.bursts)
+    burst = rows.take(np.repeat(seen, chance.integers(3, 31, len(seen))))
+    burst["again"] = chance.integers(1, 2 * SECOND, len(burst))
+    return joined([once, burst])
+
+
+def breakages(rows: Rows, dirt: Dirt, chance: Generator, serial: int) -> Rows:
+    """Values that nobody can use, sent in the place of good ones."""
+    broken = chosen(rows, (rows["via"] == 0) & (chance.random(len(rows)) < dirt.broken))
+    of_container = broken["type"] == RecordType.CONTAINER
+    broken["type"] = np.where(of_container, RecordType.RAW_CONTAINER, RecordType.RAW)
+    broken["other"] = chance.integers(0, np.where(of_container, len(CONTAINER_CASES), len(CASES)))
+    broken["parcel"][of_container] = 0
+    broken["serial"] = serial + np.arange(len(broken))
+    broken["again"] = 1
+    return broken
+
+
+def lognormal(chance: Generator, size: int, median_ms: float, sigma: float) -> NDArray[np.int64]:
+    """Durations in ms with a heavy tail, as those of air cargo have."""
+    return (median_ms * np.exp(sigma * chance.standard_normal(size))).astype(np.int64)
+
+
+def _between(chance: Generator, size: int, low: float, high: float) -> NDArray[np.int64]:
+    return np.exp(chance.uniform(np.log(low), np.log(high), size)).astype(np.int64)

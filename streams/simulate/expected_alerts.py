@@ -1,0 +1,102 @@
+"""Which alerts must fire of a parcel, at which tick, and what must stand in its state at the end of the log.
+
+The reference rules (streams/domain/reference/promise_clocks.py) are evaluated at each Tick after which anything can be
+new, over what was in the log before it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.domain.promises import Promises
+from streams.domain.reference.alerts import Teller
+from streams.domain.reference.promise_clocks import Record, look
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """The ticks of a log: one every `step` ms from `first` on, the last one before `end`."""
+
+    first: int
+    step: int
+    end: int
+
+    def after(self, instant: int) -> int | None:
+        """The first one later than `instant`."""
+        tick = max(self.first, self.first + ((instant - self.first) // self.step + 1) * self.step)
+        return tick if tick < self.end else None
+
+    @property
+    def last(self) -> int:
+        """The last one."""
+        return self.first + (self.end - 1 - self.first) // self.step * self.step
+
+
+@dataclass(slots=True)
+class Watched:
+    """What happened to one parcel."""
+
+    # As parcel.alerts has them, in the order in which they are told.
+    alerts: list[dict[str, Any]] = field(default_factory=list)
+    # Its distinct records at the end; none when it retired.
+    known: list[Record] = field(default_factory=list)
+    # What was known each time that it retired.
+    past: list[list[Record]] = field(default_factory=list)
+    # Did it leave parcel.state, if only for a while?
+    retired: bool = False
+    clocks: list[dict[str, Any]] = field(default_factory=list)
+    journeys: int = 1
+    # about -> type of what was told and stands.
+    standing: dict[str, str] = field(default_factory=dict)
+
+
+def watch(
+    parcel_id: str,
+    arrived: Sequence[tuple[int, Record]],
+    ticks: Ticks,
+    promises: Promises,
+    hashed: Callable[[bytes], bytes],
+) -> Watched:
+    """Follow a parcel through the log.
+
+    Args:
+        parcel_id: which parcel.
+        arrived: when each of its distinct records entered the log (ms since 1970), and the record, in that order. A
+            record that enters at the instant of a tick comes after it.
+        ticks, promises: what fires, and when.
+        hashed: 128-bit MurmurHash3, as the ids of alerts are made.
+    """
+    teller, made = Teller(parcel_id, promises, hashed), Watched()
+    place = 0
+    due: int | None = None
+    while True:
+        instants = [*(time for time, _ in arrived[place : place + 1]), *([] if due is None else [due])]
+        tick = min((tick for tick in map(ticks.after, instants) if tick is not None), default=None)
+        if tick is None:
+            break
+        while place < len(arrived) and arrived[place][0] < tick:
+            made.known.append(arrived[place][1])
+            place += 1
+        said, looked = teller.tick(made.known, tick)
+        made.alerts += said
+        due = looked.next
+        if looked.retires is not None and tick > looked.retires:
+            made.past.append(made.known)
+            made.known, made.retired, due = [], True, None
+    made.known += [record for _, record in arrived[place:]]
+    if made.known:
+        looked = look(promises, made.known, ticks.last)
+        made.journeys = looked.journeys
+        made.clocks = [
+            {
+                "promise": name,
+                "standing": clock.standing,
+                "since": clock.start.time,
+                "deadline": clock.deadline,
+                "left_ms": clock.left if clock.standing == "PAUSED" else None,
+                "stopped": clock.stop.time if clock.stop else None,
+            }
+            for name, clock in looked.clocks.items()
+        ]
+        made.standing = {about: told.type for about, told in teller.told.items()}
+    return made

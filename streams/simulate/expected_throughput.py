@@ -1,0 +1,36 @@
+"""What hub.throughput must add up to: the scans that count, by place, kind, direction and minute."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+from streams.domain.reference.promise_clocks import Record, in_order, live_of
+
+_MINUTE_MS: Final = 60_000
+Place = tuple[str, str, str, str]
+
+
+class Counted:
+    """Scans of one parcel after the other."""
+
+    def __init__(self) -> None:
+        # (site, station, kind, direction) -> minute since 1970 -> scans.
+        self._scans: dict[Place, Counter[int]] = {}
+
+    def add(self, known: Iterable[Record]) -> None:
+        """The distinct records of a parcel at the end of the log, or when it retired: with these its past is over."""
+        counted = live_of(in_order(known))
+        advices = [record for record in counted if record.plan is not None]
+        direction = str(advices[-1].plan["direction"]) if advices and advices[-1].plan else "UNKNOWN"
+        for record in counted:
+            if record.plan is None:
+                place = (record.site, record.station, record.kind, direction)
+                self._scans.setdefault(place, Counter())[record.time // _MINUTE_MS] += 1
+
+    def nested(self) -> dict[str, Any]:
+        """{site: {station: {kind: {direction: {minute: scans}}}}}, for the truth file."""
+        sites: dict[str, Any] = {}
+        for (site, station, kind, direction), minutes in sorted(self._scans.items()):
+            kinds = sites.setdefault(site, {}).setdefault(station, {}).setdefault(kind, {})
+            kinds[direction] = dict(sorted(minutes.items()))
+        return sites

@@ -1,0 +1,176 @@
+"""Values that no reader can use, each with the reason that it must end with in the dead-letter topic.
+
+Written byte by byte, so that they do not depend on any encoder; the layouts are version 1 of the schemas Scan and
+ContainerEvent.
+"""
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from streams.domain.kinds import ARRIVED, CUSTOMS_RELEASED, PACKED, SORTED, VOID
+from streams.domain.limits import CONTAINER_RECORD_BYTES, CONTAINERS_DEEP
+from streams.domain.reject_reasons import Reason
+
+_SCAN_ID: Final = 1
+_EVENT_ID: Final = 11
+# 0001-01-01 and 9999-12-31 in ms since 1970.
+_YEAR_1: Final = -62_135_596_800_000
+_YEAR_9999: Final = 253_402_214_400_000
+
+
+def _number(value: int) -> bytes:
+    """An Avro int or long: zigzag, seven bits a byte."""
+    zigzag = (value << 1) ^ (value >> 63)
+    out = bytearray()
+    while zigzag > 0x7F:
+        out.append(zigzag & 0x7F | 0x80)
+        zigzag >>= 7
+    out.append(zigzag)
+    return bytes(out)
+
+
+def _text(value: str | bytes) -> bytes:
+    encoded = value.encode() if isinstance(value, str) else value
+    return _number(len(encoded)) + encoded
+
+
+def _texts(values: Iterable[str]) -> bytes:
+    """An Avro array of texts: one block, and the end."""
+    items = [_text(value) for value in values]
+    return _number(len(items)) + b"".join(items) + b"\0"
+
+
+class _Draft:
+    """The fields of a good record, each as its Avro bytes, to be spoilt one way or another."""
+
+    def __init__(self, schema_id: int, serial: int, fields: dict[str, bytes]) -> None:
+        self.chance = random.Random(serial)
+        self.schema_id = schema_id
+        self.fields = fields
+
+    @classmethod
+    def of_scan(cls, serial: int, parcel_id: str, event_time: int) -> "_Draft":
+        """A scan of a parcel."""
+        fields = {
+            "event_id": _text(f"broken-{serial}"),
+            "parcel_id": _text(parcel_id),
+            "kind": _number(SORTED),
+            **_told(event_time),
+            "container_id": b"\0",
+            "voids": b"\0",
+            "inferred_from": b"\0",
+            "device_id": _text(""),
+            "device_seq": _number(0),
+            "weight_g": b"\0",
+        }
+        return cls(_SCAN_ID, serial, fields)
+
+    @classmethod
+    def of_event(cls, serial: int, container_id: str, event_time: int) -> "_Draft":
+        """A scan of a container."""
+        fields = {
+            "event_id": _text(f"broken-{serial}"),
+            "container_id": _text(container_id),
+            "kind": _number(ARRIVED),
+            **_told(event_time),
+            "parcels": b"\0",
+            "containers": b"\0",
+            "parent_id": b"\0",
+            "voids": b"\0",
+            "inferred_from": b"\0",
+            "path": b"\0",
+            "device_id": _text(""),
+            "device_seq": _number(0),
+        }
+        return cls(_EVENT_ID, serial, fields)
+
+    def framed(self, until: str | None = None, schema_id: int | None = None, **spoilt: bytes) -> bytes:
+        """The value with some fields spoilt, cut before the field `until`."""
+        fields = {**self.fields, **spoilt}
+        names = list(fields)
+        kept = names if until is None else names[: names.index(until)]
+        schema_id = self.schema_id if schema_id is None else schema_id
+        return b"\0" + schema_id.to_bytes(4, "big") + b"".join(fields[name] for name in kept)
+
+    def noise(self) -> bytes:
+        """Random bytes that do not begin like a value of this log."""
+        return bytes([self.chance.randrange(1, 256)]) + self.chance.randbytes(self.chance.randrange(5, 200))
+
+    def unknown(self) -> bytes:
+        """Written with a schema that nobody knows."""
+        return self.framed(schema_id=self.chance.randrange(1_000_000, 1 << 31))
+
+    def packing(self, parcels: bytes = b"\0", containers: bytes = b"\0") -> bytes:
+        """Something put into the container."""
+        return self.framed(kind=_number(PACKED), parcels=parcels, containers=containers)
+
+    def huge(self) -> bytes:
+        """A manifest that is longer than a record may be."""
+        size = len("LP000000000000")
+        return self.packing(parcels=_texts(f"LP{n:0{size - 2}d}" for n in range(CONTAINER_RECORD_BYTES // size)))
+
+
+def _told(event_time: int) -> dict[str, bytes]:
+    return {
+        "event_time": _number(event_time),
+        "utc_offset_minutes": _number(60),
+        "record_time": _number(event_time + 1_000),
+        "site": _text("LGG"),
+        "station": _text("SRT-01"),
+        "lane": b"\0",
+        "reason": b"\0",
+    }
+
+
+CASES: Final[tuple[tuple[Reason, Callable[[_Draft], bytes | None]], ...]] = (
+    (Reason.BAD_FRAMING, _Draft.noise),
+    (Reason.BAD_FRAMING, lambda draft: draft.framed()[:3]),
+    (Reason.NO_VALUE, lambda _: None),
+    (Reason.UNKNOWN_SCHEMA, _Draft.unknown),
+    (Reason.TRUNCATED, lambda draft: draft.framed(until="kind")),
+    (Reason.TRUNCATED, lambda draft: draft.framed(until="record_time")),
+    (Reason.TRUNCATED, lambda draft: draft.framed(until="weight_g")),
+    (Reason.BAD_NUMBER, lambda draft: draft.framed(event_time=b"\xff" * 10 + b"\x01")),
+    (Reason.BAD_LENGTH, lambda draft: draft.framed(station=_number(-5))),
+    (Reason.BAD_CHOICE, lambda draft: draft.framed(kind=_number(99))),
+    (Reason.BAD_CHOICE, lambda draft: draft.framed(lane=_number(7))),
+    (Reason.BAD_TEXT, lambda draft: draft.framed(site=_text(b"\xc3\x28"))),
+    (Reason.TRAILING_BYTES, lambda draft: draft.framed() + b"\0\0"),
+    (Reason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text(""))),
+    (Reason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text("LP\x0700001"))),
+    (Reason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text("9" * 400))),
+    (Reason.OUT_OF_BOUNDS, lambda draft: draft.framed(event_time=_number(_YEAR_1))),
+    (Reason.OUT_OF_BOUNDS, lambda draft: draft.framed(event_time=_number(_YEAR_9999))),
+    (Reason.OUT_OF_BOUNDS, lambda draft: draft.framed(utc_offset_minutes=_number(6_000))),
+    (Reason.BAD_VOID, lambda draft: draft.framed(kind=_number(VOID))),
+    (Reason.BAD_VOID, lambda draft: draft.framed(kind=_number(CUSTOMS_RELEASED), voids=_number(1) + _text("x"))),
+)
+
+
+CONTAINER_CASES: Final[tuple[tuple[Reason, Callable[[_Draft], bytes | None]], ...]] = (
+    (Reason.BAD_FRAMING, _Draft.noise),
+    (Reason.BAD_FRAMING, lambda draft: draft.framed()[:3]),
+    (Reason.NO_VALUE, lambda _: None),
+    (Reason.UNKNOWN_SCHEMA, _Draft.unknown),
+    (Reason.TRUNCATED, lambda draft: draft.framed(until="parcels")),
+    (Reason.BAD_LENGTH, lambda draft: draft.packing(parcels=_number(1_000_000) + _text("LP"))),
+    (Reason.TOO_LARGE, _Draft.huge),
+    (Reason.TRAILING_BYTES, lambda draft: draft.framed() + b"\0\0"),
+    # A packing of nothing.
+    (Reason.BAD_CONTAINER, _Draft.packing),
+    # Inside itself, directly and by the way on which it came.
+    (Reason.CYCLE, lambda draft: draft.packing(containers=b"\x02" + draft.fields["container_id"] + b"\0")),
+    (Reason.CYCLE, lambda draft: draft.framed(path=b"\x02" + draft.fields["container_id"] + b"\0")),
+    (Reason.TOO_DEEP, lambda draft: draft.framed(path=_texts(f"DEEP{n}" for n in range(CONTAINERS_DEEP + 1)))),
+)
+
+
+def broken_value(case: int, serial: int, parcel_id: str, event_time: int) -> bytes | None:
+    """The value of case number `case`; the same for the same `serial`."""
+    return CASES[case][1](_Draft.of_scan(serial, parcel_id, event_time))
+
+
+def broken_event(case: int, serial: int, container_id: str, event_time: int) -> bytes | None:
+    """The same of an event of a container, case number `case` of CONTAINER_CASES."""
+    return CONTAINER_CASES[case][1](_Draft.of_event(serial, container_id, event_time))

@@ -1,0 +1,1 @@
+"""A process at work: partition tasks, transactions, restore, group membership, liveness."""

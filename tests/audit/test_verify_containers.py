@@ -1,0 +1,162 @@
+"""`parcels verify` must find every fault in what was inferred: each test plants one in logs that are right."""
+
+import pytest
+
+from streams.audit.verify import Report
+from streams.audit.verify_containers import Containers, container_positions, inferred_id
+from tests.formats.avro import framed
+
+AT = {"utc_offset_minutes": 60, "site": "LGG", "station": "DOCK-1", "lane": None, "reason": None, "device_id": ""}
+NINE = 1_772_355_600_000
+
+
+def said(event_id, container, kind, time, **others):
+    lists = {"parcels": [], "containers": [], "path": [], "parent_id": None, "voids": None, "inferred_from": None}
+    named = {"event_id": event_id, "container_id": container, "kind": kind, "event_time": time, "record_time": time}
+    return {**AT, **lists, **named, "device_seq": 0, **others}
+
+
+def scan(event_id, parcel, kind, time, container, root, **others):
+    named = {"event_id": event_id, "parcel_id": parcel, "kind": kind, "event_time": time, "record_time": time}
+    rest = {"container_id": container, "inferred_from": root, "voids": None, "weight_g": None, "device_seq": 0}
+    return {**AT, **named, **rest, **others}
+
+
+class Logs:
+    """A parcel in a bag in a ULD that arrives, as both logs tell it, and room for faults."""
+
+    def __init__(self):
+        packed, arrived = (inferred_id(cause, "BAG") for cause in ("u", "a"))
+        self.containers = [
+            said("p", "BAG", "PACKED", NINE, parcels=["X"]),
+            said("u", "ULD", "PACKED", NINE + 1, containers=["BAG"]),
+            said("a", "ULD", "ARRIVED", NINE + 2),
+            said(packed, "BAG", "PACKED", NINE + 1, parent_id="ULD", inferred_from="u", path=["ULD"]),
+            said(arrived, "BAG", "ARRIVED", NINE + 2, parent_id="ULD", inferred_from="a", path=["ULD"]),
+        ]
+        self.scans = [
+            scan(inferred_id("p", "X"), "X", "PACKED", NINE, "BAG", "p"),
+            scan(inferred_id(arrived, "X"), "X", "ARRIVED", NINE + 2, "BAG", "a"),
+        ]
+        self.ticks = [(2, NINE + 9)]
+
+    def verify(self) -> Report:
+        report = Report()
+        containers = Containers(report)
+        containers.add_events(
+            (each["container_id"].encode(), framed("ContainerEvent", each), 0, n)
+            for n, each in enumerate(self.containers)
+        )
+        ticks = [(None, framed("Tick", {"hub_time": time, "clock": ""}), 0, n) for n, time in self.ticks]
+        scans = [(each["parcel_id"].encode(), framed("Scan", each), 0, n) for n, each in enumerate(self.scans)]
+        containers.add_scans([*scans, *ticks])
+        containers.compare()
+        report.unsettled = containers.unsettled(NINE + 9)
+        return report
+
+
+@pytest.fixture
+def logs():
+    return Logs()
+
+
+def found_in(report):
+    return {name: len(differences) for name, differences in report.sections().items() if differences}
+
+
+def test_logs_that_are_right_have_no_differences(logs):
+    report = logs.verify()
+    assert report.ok, report.sections()
+    assert (report.inferred, report.repeated_inferred, report.unsettled) == (4, 0, [])
+
+
+@pytest.mark.parametrize("missing", ["neither", "scan", "event"])
+def test_what_is_a_parcel_and_a_container_must_have_heard_as_both(logs, missing):
+    logs.containers[1]["parcels"] = ["BAG"]
+    logs.scans += [
+        scan(logs.containers[3]["event_id"], "BAG", "PACKED", NINE + 1, "ULD", "u"),
+        scan(logs.containers[4]["event_id"], "BAG", "ARRIVED", NINE + 2, "ULD", "a"),
+    ]
+    logs.ticks = [(4, NINE + 9)]
+    if missing == "scan":
+        del logs.scans[3]
+    elif missing == "event":
+        del logs.containers[3]
+    report = logs.verify()
+    assert [each.where for each in report.missing_inferred] == ([] if missing == "neither" else ["BAG"])
+    assert (report.wrong_inferred, report.repeated_inferred) == ([], 0)
+
+
+@pytest.mark.parametrize("missing", range(2))
+def test_a_scan_that_is_missing(logs, missing):
+    del logs.scans[missing]
+    (difference,) = logs.verify().missing_inferred
+    assert (difference.where, difference.expected, difference.found) == ("X", "one record", 0)
+
+
+def test_an_event_of_a_bag_that_is_missing_is_missed_by_its_parcels_too(logs):
+    del logs.containers[4]
+    assert {each.where for each in logs.verify().missing_inferred} == {"BAG", "X"}
+
+
+def test_a_scan_that_was_taken_back_and_should_not_be(logs):
+    wrong = logs.scans[1]["event_id"]
+    logs.scans.append(scan(wrong, "X", "VOID", NINE + 3, None, None, voids=wrong))
+    logs.ticks = [(3, NINE + 9)]
+    assert found_in(logs.verify()) == {"inferred missing": 1}
+
+
+def test_one_that_was_taken_back_and_told_again_is_right(logs):
+    wrong = logs.scans[1]["event_id"]
+    again = inferred_id(inferred_id("a", "BAG"), "X", 1)
+    logs.scans.append(scan(wrong, "X", "VOID", NINE + 3, None, None, voids=wrong))
+    logs.scans.append(scan(again, "X", "ARRIVED", NINE + 2, "BAG", "a"))
+    assert logs.verify().ok
+    logs.scans.remove(logs.scans[2])
+    assert found_in(logs.verify()) == {"inferred missing": 1}, "it is there twice"
+
+
+def test_a_repeat_is_counted_and_does_no_harm(logs):
+    logs.scans.append(logs.scans[0])
+    report = logs.verify()
+    assert report.ok
+    assert report.repeated_inferred == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"event_id": inferred_id("a", "X")},
+        {"kind": "LOADED"},
+        {"event_time": NINE + 5},
+        {"site": "CDG"},
+        {"inferred_from": "nothing"},
+        {"parcel_id": "Y"},
+        {"container_id": "ULD"},
+    ],
+)
+def test_one_without_a_cause(logs, wrong):
+    logs.scans.append(logs.scans[1] | {"event_id": inferred_id("a", "Y")} | wrong)
+    assert found_in(logs.verify()) == {"inferred wrong": 1}
+
+
+def test_one_for_a_parcel_that_was_never_inside(logs):
+    logs.scans.append(scan(inferred_id("p", "Y"), "Y", "PACKED", NINE, "BAG", "p"))
+    (difference,) = logs.verify().wrong_inferred
+    assert difference.expected == "a child of BAG"
+
+
+def test_a_tick_before_what_was_inferred_settles_nothing(logs):
+    logs.ticks = [(1, NINE + 9)]
+    assert logs.verify().unsettled == [0]
+    logs.ticks = [(2, NINE + 8)]
+    assert logs.verify().unsettled == [0]
+
+
+def test_positions_say_what_is_left_to_write():
+    fan_out = {"container_id": "ULD", "what": "TELL", "cause": b"i" * 16}
+    older = {"next_offset": 7, "hub_time": None, "promises": None, "step": 3, "fan_outs": [fan_out]}
+    newer = older | {"next_offset": 9, "fan_outs": []}
+    records = [(b"\0position", framed("Position", each), 0, n) for n, each in enumerate((older, newer))]
+    assert container_positions([*records, (b"ULD", b"", 0, 6)]) == ({0: 9}, {})
+    assert container_positions(records[:1]) == ({0: 7}, {0: 1})

@@ -1,0 +1,106 @@
+"""A gateway for tests: the whole application on a port of its own, in this process, with or without Kafka."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from streams.capture.auth import devices
+from streams.capture.auth.authentication import Doors, networks
+from streams.capture.http.application import application
+from streams.capture.http.gateway import Bounds, Gateway, deliver_to
+from streams.capture.intake.capture_jobs import Jobs
+from streams.capture.intake.dedup_cache import Events, Known
+from streams.capture.intake.intake import Intake
+from streams.capture.spool.spool import Disk, Limits, Spool, every_frame
+from streams.telemetry import gateway_events as told
+
+
+@dataclass
+class Running:
+    """A gateway that answers without a socket; requests go through its application in its own event loop."""
+
+    folder: Path
+    gateway: Gateway
+    loop: asyncio.AbstractEventLoop
+    heard: list[told.Happening]
+
+    def request(self, method: str, path: str, scheme: str = "http", **options: Any) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(application(self.gateway))
+            async with httpx.AsyncClient(transport=transport, base_url=f"{scheme}://127.0.0.1:1") as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run_coroutine_threadsafe(ask(), self.loop).result(60)
+
+    def scans(self, *records: Any, **options: Any) -> httpx.Response:
+        body = b"\n".join(each if isinstance(each, bytes) else json.dumps(each).encode() for each in records)
+        headers = {"content-type": "application/x-ndjson", **options.pop("headers", {})}
+        return self.request("POST", "/scans", content=body, headers=headers, **options)
+
+    def post(self, path: str, document: Any, **headers: str) -> httpx.Response:
+        content = document if isinstance(document, bytes) else json.dumps(document).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.request("POST", path, content=content, headers={"content-type": "application/ld+json", **named})
+
+    def kept(self, target: int = 0) -> list[Any]:
+        """Entries of the spool."""
+        return [
+            entry for frame in every_frame(self.folder / "spool") for entry in frame.entries if entry.target == target
+        ]
+
+    def denied(self) -> list[str]:
+        return [each.reason for each in self.heard if isinstance(each, told.RequestDenied)]
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path,
+    registry: devices.Registry | None = None,
+    *,
+    bounds: Bounds | None = None,
+    limits: Limits | None = None,
+    disk: Disk | None = None,
+    known: Known | None = None,
+    events: Events | None = None,
+    trusted_proxies: tuple[str, ...] = (),
+) -> Iterator[Running]:
+    """A gateway until the block ends; `registry` None lets everybody in."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    spool = Spool(folder / "spool", limits or Limits(), deliver_to(loop), disk)
+    heard: list[told.Happening] = []
+    gateway = Gateway(
+        spool,
+        Intake(Known() if known is None else known),
+        Jobs(folder / "captures.jsonl"),
+        Doors(registry, folder / "nonces", trusted_proxies=networks(trusted_proxies)),
+        heard.append,
+        bounds or Bounds(),
+        events=events or Events(),
+    )
+    try:
+        yield Running(folder, gateway, loop, heard)
+    finally:
+        spool.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+
+
+def scan(event_id: str = "a1", **changes: Any) -> dict[str, Any]:
+    return {
+        "event_id": event_id,
+        "parcel_id": "RB123456785GB",
+        "kind": "SORTED",
+        "event_time": "2026-03-01T04:00:00Z",
+        "site": "LGG",
+        "station": "SRT-07",
+        **changes,
+    }

@@ -1,0 +1,142 @@
+"""The gateway against its own description: whatever the description allows, and a lot that it does not."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from streams.capture.http import openapi
+from streams.capture.http.gateway import Bounds
+from streams.formats import record_parser
+from tests.capture.http.gateways import running, scan
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
+DOCUMENT = openapi.document(Bounds().body_bytes, Bounds().events)
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+@schemathesis.serializer("application/x-ndjson", "application/vnd.apache.avro")
+def as_it_is(_: Any, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
+# The parameter gives each operation an id of its own (schemathesis 4.32 with pytest 9.2), without which only one is run
+# where tests run beside each other.
+@pytest.fixture(scope="module", params=["Kafka away"])
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A gateway whose Kafka is away, which must not matter."""
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    }
+    data = str(tmp_path_factory.mktemp("gateway"))
+    command = [sys.executable, "-m", "streams.cli", "gateway", "--insecure-local", "--port", "0", "--data", data]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in said, said
+
+
+@SCHEMA.parametrize()
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_gateway_does_what_its_description_says(case: schemathesis.Case, address: str) -> None:
+    response = case.call(base_url=address)
+    case.validate_response(response, checks=CHECKS)
+
+
+BAG = {
+    "type": "container",
+    "event_id": "c1",
+    "container_id": "BAG-7",
+    "kind": "PACKED",
+    "event_time": "2026-03-01T01:00:00Z",
+    "site": "CAN",
+    "station": "PCK-01",
+    "parcels": ["LP1"],
+}
+ADVICE = {
+    "type": "advice",
+    "event_id": "v1",
+    "parcel_id": "LP1",
+    "event_time": 1772337600000,
+    "direction": "IMPORT",
+    "service": "STANDARD",
+    "origin": "CN",
+    "destination": "DE",
+}
+NUMBERED = {"event_id": None, "device_id": "S7", "device_seq": 1}
+
+
+def without(record: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("record", "taken"),
+    [
+        (scan(), True),
+        (scan(type="scan", lane=None, weight_g=3, record_time=0), True),
+        (without(scan(), "event_id") | NUMBERED, True),
+        (scan("a2", kind="VOID", voids="a1"), True),
+        (BAG, True),
+        (without(BAG, "parcels") | {"containers": ["B"]}, True),
+        (without(BAG, "parcels") | {"kind": "UNPACKED", "parent_id": "AKE12345XX"}, True),
+        (without(BAG, "event_id") | NUMBERED, True),
+        (ADVICE, True),
+        (ADVICE | {"promised_at": "2026-03-04T04:00:00Z", "owner": "t", "planned_lane": "R"}, True),
+        (scan(type="parcel"), False),
+        (without(scan(), "parcel_id"), False),
+        (without(scan(), "event_id"), False),
+        (scan(parcels=["LP1"]), False),
+        (without(BAG, "container_id"), False),
+        (BAG | {"parcel_id": "LP1"}, False),
+        (BAG | {"parcels": "LP1"}, False),
+        (BAG | {"inferred_from": "c0"}, False),
+        (without(ADVICE, "service"), False),
+        (ADVICE | {"site": "LGG"}, False),
+    ],
+)
+def test_a_line_is_described_as_it_is_taken(record: dict[str, Any], taken: bool, tmp_path: Path) -> None:
+    described = {"$ref": "#/components/schemas/Record", "components": DOCUMENT["components"]}
+    with running(tmp_path) as gateway:
+        assert (gateway.scans(record).json()["accepted"] == 1) == taken
+    assert jsonschema_rs.is_valid(described, record) == taken
+
+
+def test_every_field_of_a_line_is_described() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    inferred = {"container": {"inferred_from", "path"}}
+    for type_, name in (("scan", "Scan"), ("container", "ContainerEvent"), ("advice", "Advice")):
+        fields = record_parser._FIELDS[type_].keys() - inferred.get(type_, set())
+        assert schemas[name]["properties"].keys() == fields | {"type"}
+
+
+def test_every_address_with_options_says_so(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        for path, methods in DOCUMENT["paths"].items():
+            answered = gateway.request("OPTIONS", path.replace("{", "").replace("}", "")).status_code == 204
+            assert ("options" in methods) == answered, path

@@ -1,0 +1,182 @@
+"""The gateway as a process: its socket, its TLS, how it ends."""
+
+import datetime as dt
+import http.client
+import ipaddress
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from streams.capture.client import Client, Refused
+from streams.capture.epcis.vocabulary import STANDARD_CONTEXT
+from streams.capture.spool.spool import every_frame
+from streams.kafka.local_broker import free_port
+from tests.capture.epcis.documents import document
+from tests.capture.epcis.test_documents import SCAN
+from tests.capture.http.gateways import scan
+from tests.conftest import run_cli
+
+
+@contextmanager
+def gateway(data: Path, *options: str) -> Iterator[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    command = [sys.executable, "-m", "streams.cli", "gateway", "--port", "0", "--data", str(data), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
+
+
+def enrol(data: Path, name: str, *options: str) -> dict[str, str]:
+    done = run_cli("devices", "add", name, *options, "--data", str(data), "--json", check=True)
+    said: dict[str, str] = json.loads(done.stdout)
+    return said
+
+
+def drip(connection: socket.socket, seconds: float) -> bool:
+    """Send a byte now and then; whether the other end gave up within this time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            connection.sendall(b"x")
+        except (BrokenPipeError, ConnectionResetError):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def test_signed_and_token_clients_over_tls(tmp_path: Path) -> None:
+    chain, key = certificate(tmp_path)
+    data = tmp_path / "gateway"
+    private = enrol(data, "S7", "--site", "LGG", "--station", "SRT-07")["private_key"]
+    token = enrol(data, "partner", "--site", "*", "--token")["token"]
+    context = ssl.create_default_context(cafile=str(chain))
+    with gateway(data, "--certificate", str(chain), "--key", str(key)) as address:
+        assert address.startswith("https://")
+        scanner = Client(address, "S7", private, context=context, patience_seconds=10)
+        assert scanner.scans([scan("a1"), scan("a2", station="SRT-09")])["results"][1]["status"] == "refused"
+        partner = Client(address, token=token, context=context, patience_seconds=10)
+        job = partner.capture(document(SCAN))
+        assert job["success"] and job["errors"] == []
+        assert partner.event({"@context": STANDARD_CONTEXT, **SCAN, "eventID": "urn:x:1"}) == "/events/urn%3Ax%3A1"
+        with pytest.raises(Refused) as refused:
+            Client(address, "S7", enrol(data, "S8", "--site", "*")["private_key"], context=context).scans([scan("a3")])
+        assert refused.value.status == 401
+        run_cli("devices", "revoke", "partner", "--data", str(data), check=True)
+        with pytest.raises(Refused):
+            partner.event({"@context": STANDARD_CONTEXT, **SCAN, "eventID": "urn:x:2"})
+    assert sum(len(frame.entries) for frame in every_frame(data / "spool")) == 1 + 2 + 2
+
+
+def test_a_client_that_drips_its_head_or_sends_too_large_a_one_is_cut_off(tmp_path: Path) -> None:
+    with gateway(tmp_path, "--insecure-local", "--head-seconds", "1") as address:
+        port = int(address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as large:
+            large.sendall(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 100_000)
+            assert large.recv(4096).startswith(b"HTTP/1.1 4")
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+            begun = time.monotonic()
+            slow.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
+            assert drip(slow, 30) and time.monotonic() - begun >= 1
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_whoever_sends_too_much_is_told(tmp_path: Path, connection: str) -> None:
+    with gateway(tmp_path, "--insecure-local", "--body-mib", "1") as address:
+        headers = {"content-type": "application/ld+json", "connection": connection}
+        for size in ((1 << 20) + 1, 7_000_000):
+            asked = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
+            asked.request("POST", "/capture", b"x" * size, headers)
+            assert asked.getresponse().status == 413
+            asked.close()
+        # More than the gateway reads to its end: it goes while its client still sends.
+        with pytest.raises(Refused) as refused:
+            Client(address, patience_seconds=5).post("/capture", b"x" * 50_000_000, "application/ld+json")
+        assert refused.value.status == 413
+
+
+def test_what_it_says_of_itself_is_on_a_port_of_its_own(tmp_path: Path) -> None:
+    port = free_port()
+    data = tmp_path / "gateway"
+    enrol(data, "S7", "--site", "LGG")
+    with gateway(data, "--host", "0.0.0.0", "--metrics-port", str(port)) as address:
+        here = address.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.get(f"{here}/metrics").status_code == 404
+        assert [httpx.get(here + path).text for path in ("/healthz", "/readyz")] == ["ok\n", "ok\n"]
+        answers = [httpx.get(f"http://127.0.0.1:{port}{path}") for path in ("/metrics", "/healthz", "/readyz")]
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
+        assert "parcel_gateway_spool_waiting_bytes" in answers[0].text
+    with gateway(tmp_path / "other", "--host", "0.0.0.0") as address:
+        assert httpx.get(address.replace("0.0.0.0", "127.0.0.1") + "/metrics").status_code == 404
+    with gateway(tmp_path / "local", "--insecure-local") as address:
+        assert "parcel_gateway_requests_total" in httpx.get(f"{address}/metrics").text
+
+
+def test_what_was_taken_without_kafka_is_in_the_spool(tmp_path: Path) -> None:
+    with gateway(tmp_path, "--insecure-local") as address:
+        client = Client(address)
+        assert client.scans([scan(f"a{number}") for number in range(500)])["accepted"] == 500
+    with gateway(tmp_path, "--insecure-local") as address:
+        assert Client(address).scans([scan("a499"), scan("b")])["duplicates"] == 1
+    done = run_cli("spool", "status", "--data", str(tmp_path), "--json")
+    said = json.loads(done.stdout)
+    assert done.returncode == 0 and said["records"]["scans"] == said["waiting_records"] == 501
+    segment = next((tmp_path / "spool").glob("*.spool"))
+    content = bytearray(segment.read_bytes())
+    content[100] ^= 1
+    segment.write_bytes(content + segment.read_bytes())
+    assert run_cli("spool", "status", "--data", str(tmp_path)).returncode == 1
+
+
+def test_it_may_have_as_many_files_as_there_may_be_connections() -> None:
+    said = (
+        "import resource; from streams.capture.http.server import _allow_connections as allow;"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard)); allow(100);"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, env=environment, check=True)
+    assert int(done.stdout) == 456

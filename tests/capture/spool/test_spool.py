@@ -1,0 +1,418 @@
+"""The spool: what was acknowledged is there, whatever fails; nothing else is promised."""
+
+import dataclasses
+import errno
+import os
+import random
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from streams.capture.spool.forward_checkpoint import Progress, read_progress
+from streams.capture.spool.segment_files import (
+    Damage,
+    Entry,
+    Position,
+    Target,
+    encode_frame,
+    identity,
+    read_frames,
+    segment_path,
+    segments,
+)
+from streams.capture.spool.spool import Disk, Limits, Spool, SpoolUnavailable, every_frame
+from streams.errors import Misconfigured
+from tests.conftest import unable
+
+
+def frame(*words: str) -> bytes:
+    return encode_frame(1_000, [Entry(0, identity(word), word.encode(), word.encode() * 3) for word in words])
+
+
+def kept(folder: Path) -> list[str]:
+    return [(entry.key or b"").decode() for each in every_frame(folder) for entry in each.entries]
+
+
+def until_refused(spool: Spool, word: str) -> int:
+    """How many frames were taken before one was refused."""
+    for number in range(5_000):
+        try:
+            spool.append_and_wait(frame(word))
+        except SpoolUnavailable:
+            return number
+    raise AssertionError("never refused")
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    held = Spool(tmp_path / "spool")
+    yield held
+    held.close()
+
+
+class Faulty(Disk):
+    """A disk that fails as often as a test says."""
+
+    def __init__(self) -> None:
+        self.write_errors: list[int] = []
+        self.sync_errors = 0
+        self.truncate_errors = 0
+        self.short = False
+        self.syncs = 0
+
+    def write(self, descriptor: int, content: bytes) -> int:
+        if self.write_errors:
+            # A disk that fills up takes the first part.
+            os.write(descriptor, content[: len(content) // 2])
+            raise OSError(self.write_errors.pop(0), "no space left")
+        return super().write(descriptor, content[: max(1, len(content) // 3)] if self.short else content)
+
+    def sync(self, descriptor: int) -> None:
+        self.syncs += 1
+        if self.sync_errors:
+            self.sync_errors -= 1
+            raise OSError(errno.EIO, "input/output error")
+        super().sync(descriptor)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        if self.truncate_errors:
+            self.truncate_errors -= 1
+            raise OSError(errno.EIO, "input/output error")
+        super().truncate(descriptor, size)
+
+
+class Hanging(Disk):
+    """A disk that syncs nothing while it does not answer."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def sync(self, descriptor: int) -> None:
+        self.answers.wait()
+        super().sync(descriptor)
+
+
+def test_what_was_appended_is_there_for_the_next_process(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append_and_wait(frame("a", "b"))
+    spool.append_and_wait(frame("c"))
+    assert [entry.value for each in spool.unsent() for entry in each.entries] == [b"aaa", b"bbb", b"ccc"]
+    spool.close()
+    again = Spool(tmp_path / "spool")
+    again.append_and_wait(frame("d"))
+    assert kept(tmp_path / "spool") == ["a", "b", "c", "d"]
+    assert [entry.key for each in again.unsent() for entry in each.entries] == [b"a", b"b", b"c", b"d"]
+    again.close()
+
+
+def test_requests_that_wait_together_share_one_sync(tmp_path: Path) -> None:
+    disk = Faulty()
+    go = threading.Event()
+    slow = disk.sync
+
+    def sync(descriptor: int) -> None:
+        go.wait(10)
+        slow(descriptor)
+
+    disk.sync = sync  # type: ignore[method-assign]
+    spool = Spool(tmp_path / "spool", disk=disk)
+    outcomes: list[Exception | None] = []
+    for number in range(200):
+        spool.append(frame(str(number)), outcomes.append)
+    assert outcomes == []
+    go.set()
+    spool.close()
+    assert outcomes == [None] * 200
+    assert disk.syncs <= 3
+    assert len(kept(tmp_path / "spool")) == 200
+
+
+def test_a_full_disk_is_told_and_the_spool_goes_on_by_itself(tmp_path: Path) -> None:
+    disk = Faulty()
+    spool = Spool(tmp_path / "spool", disk=disk)
+    spool.append_and_wait(frame("a"))
+    disk.write_errors = [errno.ENOSPC] * 2
+    for word in ("b", "c"):
+        with pytest.raises(SpoolUnavailable) as refused:
+            spool.append_and_wait(frame(word))
+        assert refused.value.reason == "disk" and spool.trouble is not None
+    spool.append_and_wait(frame("d"))
+    assert spool.trouble is None and spool.room() is None
+    damage = Damage()
+    assert [entry.key for each in every_frame(tmp_path / "spool", damage) for entry in each.entries] == [b"a", b"d"]
+    assert damage == Damage()
+    spool.close()
+
+
+def test_a_half_written_frame_that_cannot_be_cut_off_is_left_behind(tmp_path: Path) -> None:
+    disk = Faulty()
+    spool = Spool(tmp_path / "spool", disk=disk)
+    spool.append_and_wait(frame("a"))
+    disk.write_errors, disk.truncate_errors = [errno.EIO], 1
+    with pytest.raises(SpoolUnavailable):
+        spool.append_and_wait(frame("b"))
+    spool.append_and_wait(frame("c"))
+    assert len(segments(tmp_path / "spool")) == 2
+    damage = Damage()
+    assert [entry.key for each in every_frame(tmp_path / "spool", damage) for entry in each.entries] == [b"a", b"c"]
+    assert damage.torn_bytes > 0 and damage.lost_bytes == 0
+    assert [entry.key for each in spool.unsent() for entry in each.entries] == [b"a", b"c"]
+    spool.close()
+
+
+def test_a_file_whose_sync_failed_is_never_synced_again(tmp_path: Path) -> None:
+    disk = Faulty()
+    spool = Spool(tmp_path / "spool", disk=disk)
+    spool.append_and_wait(frame("a"))
+    disk.sync_errors = 1
+    with pytest.raises(SpoolUnavailable) as refused:
+        spool.append_and_wait(frame("b"))
+    assert refused.value.reason == "sync"
+    spool.append_and_wait(frame("c"))
+    first, second = segments(tmp_path / "spool")
+    assert [entry.key for each in read_frames(tmp_path / "spool", second) for entry in each.entries] == [b"c"]
+    assert b"a" in [entry.key for each in read_frames(tmp_path / "spool", first) for entry in each.entries]
+    spool.close()
+
+
+def test_short_writes_are_completed(tmp_path: Path) -> None:
+    disk = Faulty()
+    disk.short = True
+    spool = Spool(tmp_path / "spool", disk=disk)
+    spool.append_and_wait(frame("a", "b"))
+    spool.close()
+    assert kept(tmp_path / "spool") == ["a", "b"]
+
+
+def test_it_takes_no_more_than_may_wait_and_goes_on_when_sent(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", Limits(waiting_bytes=2_000))
+    taken = until_refused(spool, "parcel")
+    refused = spool.room()
+    assert refused is not None and refused.reason == "full" and taken > 5
+    spool.mark_sent(spool.durable)
+    assert spool.waiting_bytes == 0 and spool.room() is None
+    spool.append_and_wait(frame("more"))
+    spool.close()
+    assert len(kept(tmp_path / "spool")) == taken + 1
+
+
+def test_segments_are_deleted_when_sent_and_old_and_not_before(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    spool = Spool(folder, Limits(segment_bytes=200, keep_days=1))
+    for number in range(20):
+        spool.append_and_wait(frame(f"parcel {number}"))
+    assert len(segments(folder)) > 3
+    for number in segments(folder):
+        os.utime(segment_path(folder, number), (0, 0))
+    assert spool.forget_old() == 0
+    spool.mark_sent(spool.durable)
+    for number in segments(folder)[2:]:
+        os.utime(segment_path(folder, number))
+    assert spool.forget_old() == 2
+    spool.close()
+    assert read_progress(folder).position == spool.durable
+    again = Spool(folder)
+    assert list(again.unsent()) == [] and again.waiting_bytes == 0
+    again.append_and_wait(frame("next"))
+    assert [entry.key for each in again.unsent() for entry in each.entries] == [b"next"]
+    again.close()
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 7, 8, 9, 4096])
+def test_zeros_behind_the_begin_of_a_frame_are_a_torn_write(tmp_path: Path, zeros: int) -> None:
+    torn = b"PSF1" + bytes(zeros)
+    segment_path(tmp_path, 1).write_bytes(frame("a") + torn)
+    damage = Damage()
+    assert [entry.key for each in read_frames(tmp_path, 1, damage=damage) for entry in each.entries] == [b"a"]
+    assert (damage.torn_bytes, damage.lost_bytes) == (len(torn), 0)
+
+
+def unsent(spool: Spool) -> list[bytes | None]:
+    """Keys of what a sender would send now, in order."""
+    return [
+        entry.key
+        for each in spool.unsent()
+        for entry in each.entries
+        if entry.target in spool.progress.targets - spool.progress.sent_before(each.end)
+    ]
+
+
+def both(name: str) -> bytes:
+    """A frame with a scan and an event of a container."""
+    entries = [
+        Entry(target, identity(name, str(target)), f"{name}{target}".encode(), b"x" * 400) for target in (0, 1, 2)
+    ]
+    return encode_frame(1, entries)
+
+
+def test_what_nobody_sends_yet_is_kept_until_somebody_has(tmp_path: Path) -> None:
+    folder, limits = tmp_path / "spool", Limits(segment_bytes=500, keep_days=1)
+    spool = Spool(folder, limits)
+    for number in range(4):
+        spool.append_and_wait(both(f"f{number}") if number % 2 else frame(f"f{number}" * 100))
+    spool.mark_sent(spool.durable)
+    for number in segments(folder):
+        os.utime(segment_path(folder, number), (0, 0))
+    assert (spool.forget_old(), len(segments(folder))) == (2, 2)
+    assert spool.forget_old() == 0
+    spool.close()
+    # A version that has a topic for them begins with the oldest, and sends none of the others again.
+    spool = Spool(folder, limits)
+    assert unsent(spool) == []
+    spool.send([0, 1])
+    spool.append_and_wait(both("g"))
+    assert unsent(spool) == [b"f11", b"f31", b"g0", b"g1"]
+    assert spool.waiting_bytes == len(both("g")) and spool.forget_old() == 0
+    spool.mark_sent(next(spool.unsent()).end)
+    spool.close()
+    # Ended half-way, it goes on where it was.
+    spool = Spool(folder, limits)
+    spool.send([0, 1])
+    assert unsent(spool) == [b"f31", b"g0", b"g1"]
+    spool.mark_sent(spool.durable)
+    for number in segments(folder):
+        os.utime(segment_path(folder, number), (0, 0))
+    assert unsent(spool) == [] and spool.waiting_bytes == 0 and spool.forget_old() == 2
+    spool.close()
+    assert read_progress(folder).targets == {0, 1} and read_progress(folder).position == spool.durable
+
+
+def test_a_target_that_joins_while_another_catches_up_begins_at_the_oldest_too() -> None:
+    first, later = Position(1, 100), Position(2, 50)
+    one = Progress(later).sending([0, 1])
+    assert (one.position, one.before, one.already) == (Position(0, 0), later, {0})
+    half = dataclasses.replace(one, position=first)
+    two = half.sending([0, 1, 2])
+    assert (two.position, two.before, two.already) == (Position(0, 0), later, {0})
+    assert two.is_sent(0, first) and not two.is_sent(1, first) and not two.is_sent(2, first)
+    assert half.is_sent(1, first) and not half.is_sent(1, later)
+    # A fresh spool has nothing to catch up with.
+    assert Progress().sending([0, 1]).before == Position(0, 0)
+
+
+def test_two_gateways_cannot_share_a_spool(spool: Spool) -> None:
+    with pytest.raises(Misconfigured, match="in use"):
+        Spool(spool.folder)
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Misconfigured, match="file"):
+        Spool(tmp_path / "file" / "spool")
+
+
+def test_after_closing_nothing_is_accepted(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.close()
+    outcomes: list[Exception | None] = []
+    spool.append(frame("a"), outcomes.append)
+    assert isinstance(outcomes[0], SpoolUnavailable)
+
+
+@given(data=st.data())
+@examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damage_anywhere_costs_only_the_frames_it_touches(tmp_path: Path, data: st.DataObject) -> None:
+    folder = tmp_path / f"d{random.random()}"
+    folder.mkdir()
+    frames = [frame(f"word {number}") for number in range(8)]
+    content = bytearray(b"".join(frames))
+    kind = data.draw(st.sampled_from(["flip", "cut", "insert"]))
+    at = data.draw(st.integers(0, len(content) - 1))
+    if kind == "flip":
+        content[at] ^= data.draw(st.integers(1, 255))
+    elif kind == "cut":
+        del content[at:]
+    else:
+        content[at:at] = data.draw(st.binary(min_size=1, max_size=40))
+    segment_path(folder, 1).write_bytes(content)
+    ends = [sum(map(len, frames[: number + 1])) for number in range(8)]
+    touched = next(number for number, end in enumerate(ends) if at < end)
+    damage = Damage()
+    words = [(each.entries[0].key or b"").decode() for each in read_frames(folder, 1, damage=damage)]
+    expected = [f"word {number}" for number in range(8)]
+    if kind == "cut":
+        expected = expected[:touched]
+    elif kind == "flip" or at != ends[touched] - len(frames[touched]):
+        expected.remove(f"word {touched}")
+    assert words == expected
+    assert damage.lost_bytes + damage.torn_bytes > 0 or (kind == "cut" and at in (0, *ends))
+    shutil.rmtree(folder)
+
+
+def test_positions_are_ordered() -> None:
+    assert Position(1, 900) < Position(2, 0) < Position(2, 5)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system of a fixed size needs root")
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    mount = tmp_path / "small"
+    mount.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "spool", mount], capture_output=True, check=False)
+    if done.returncode:
+        unable(f"no file system can be mounted here: {done.stderr.decode()}")
+    spool = Spool(mount / "spool")
+    try:
+        taken = until_refused(spool, "parcel" * 10)
+        assert 10 < taken < 2_000 and spool.trouble is not None and spool.trouble.reason == "disk"
+        with pytest.raises(SpoolUnavailable):
+            spool.append_and_wait(frame("no" * 2_000))
+        subprocess.run(["mount", "-o", "remount,size=1m", mount], check=True)
+        spool.append_and_wait(frame("yes"))
+        damage = Damage()
+        words = [entry.key for each in every_frame(mount / "spool", damage) for entry in each.entries]
+        assert words == [b"parcel" * 10] * taken + [b"yes"] and damage == Damage()
+    finally:
+        spool.close()
+        subprocess.run(["umount", mount], check=True)
+
+
+def test_what_an_earlier_process_wrote_is_synced_before_it_counts(tmp_path: Path) -> None:
+    class Counting(Disk):
+        synced = 0
+
+        def sync(self, descriptor: int) -> None:
+            self.synced += 1
+            super().sync(descriptor)
+
+    frame = encode_frame(1, [Entry(Target.SCANS, identity("a"), b"k", b"v")])
+    segment_path(tmp_path, 1).write_bytes(frame)
+    disk = Counting()
+    spool = Spool(tmp_path, disk=disk)
+    assert disk.synced == 1
+    spool.close()
+
+
+def test_what_is_kept_behind_is_not_looked_at_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "spool"
+    first = Spool(folder, Limits(segment_bytes=200))
+    for number in range(20):
+        first.append_and_wait(frame(str(number)))
+    first.mark_sent(first.durable)
+    first.close()
+    spool = Spool(folder)
+    spool.append_and_wait(frame("new"))
+    looked = list[int]()
+
+    class Sizes(dict[int, int]):
+        def get(self, number: int, default: int = 0) -> int:  # type: ignore[override]
+            looked.append(number)
+            return super().get(number, default)
+
+        def items(self) -> NoReturn:
+            raise AssertionError("every segment that is kept was counted")
+
+    monkeypatch.setattr(spool, "_sizes", Sizes(spool._sizes))
+    monkeypatch.setattr("streams.capture.spool.spool.segments", lambda _: pytest.fail("the folder was listed"))
+    assert unsent(spool) == [b"new"] and spool.room() is None
+    assert 0 < len(looked) <= 3
+    monkeypatch.undo()
+    spool.close()

@@ -1,0 +1,103 @@
+"""A hub's day that flows into hub.scans as fast as a test wants it to, and stands still while it wants that."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from streams.kafka.bulk_producer import ColumnsEncoder, Encoded, Feed
+from streams.kafka.settings import Settings
+from streams.simulate.day import Scenario, Simulation
+from streams.simulate.truth import TruthFile
+
+_PORTION_SECONDS = 0.05
+
+
+@dataclass
+class Day:
+    """Every record of a simulated day, and the truth about it in a file."""
+
+    truth: Path
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    ticks: list[int] = field(default_factory=list)
+
+    @classmethod
+    def simulated(cls, parcels: int, truth: Path, seed: int, days: int = 1) -> Self:
+        """With the simulator's ordinary dirt, and a tick an hour."""
+        day = cls(truth)
+        encoder = ColumnsEncoder()
+        scenario = Scenario(parcels, seed, days=days, tick_seconds=3_600, expanded=True)
+        with TruthFile(truth, scenario) as file:
+            simulation = Simulation(scenario, file)
+            for columns in simulation.batches():
+                encoded = encoder.encode(columns)
+                day.ticks += [index + len(day.values) for index in encoded.everywhere]
+                day.keys += encoded.keys
+                day.values += encoded.values
+            file.complete(simulation.counts)
+        return day
+
+    def part(self, start: int, end: int) -> Encoded:
+        """The records of these places."""
+        ticks = [index - start for index in self.ticks if start <= index < end]
+        return Encoded(self.keys[start:end], self.values[start:end], ticks)
+
+
+class Pump:
+    """Sends a day, so many records a second while it is open; a context manager that ends with everything sent."""
+
+    def __init__(self, settings: Settings, day: Day, rate: float) -> None:
+        self._settings, self._day, self._rate = settings, day, rate
+        self._open, self._hurry = threading.Event(), threading.Event()
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._send, name="pump", daemon=True)
+        self.sent = 0
+
+    def open(self) -> None:
+        """Flow."""
+        self._open.set()
+
+    def close(self) -> None:
+        """Stand still."""
+        self._open.clear()
+
+    @property
+    def left(self) -> int:
+        """How many records are not sent yet."""
+        return len(self._day.values) - self.sent
+
+    def finish(self) -> None:
+        """Send all that is left at once and wait until it is in the log."""
+        self._hurry.set()
+        self._open.set()
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._open.set()
+        self._thread.join(60)
+
+    def _send(self) -> None:
+        try:
+            with Feed(self._settings) as feed:
+                while self.left and not self._ended.is_set():
+                    self._open.wait()
+                    portion = 20_000 if self._hurry.is_set() else max(1, round(self._rate * _PORTION_SECONDS))
+                    feed.send(self._day.part(self.sent, self.sent + portion))
+                    self.sent = min(self.sent + portion, len(self._day.values))
+                    if not self._hurry.is_set():
+                        time.sleep(_PORTION_SECONDS)
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the pump gets it
+            self._failure = error

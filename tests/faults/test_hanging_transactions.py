@@ -1,0 +1,151 @@
+"""Transactions that Kafka took for complete and never ended in a partition are ended by the next one of their writer.
+
+A broker leaves the end out where no partition has a leader at that moment, which cannot be had at will. So the folder
+of the partition is put back to what it was before the end came: for Kafka the same log.
+"""
+
+import concurrent.futures
+import itertools
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from streams.domain.promises import Promises
+from streams.errors import Misconfigured
+from streams.formats import topics
+from streams.formats.position import Position
+from streams.formats.record_decoder import Decoder
+from streams.kafka import hanging_transactions, topic_admin
+from streams.kafka.clients import producer, read_to_end, read_without_end
+from streams.kafka.local_broker import LocalBroker, free_port
+from streams.kafka.settings import Settings
+from streams.processors.processor import Kind, Name
+from streams.processors.registry import stage_kind
+from streams.worker.partition_writer import Claim, PartitionWriter, Prepared
+from streams.worker.position_reader import read_position
+from tests.conftest import unable
+
+PARTITIONS = 2
+HUB_TIME = 1_772_400_000_000
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[LocalBroker]:
+    made = LocalBroker(tmp_path / "broker", free_port())
+    try:
+        made.up()
+    except Misconfigured as error:
+        unable(f"no broker that can be stopped: {error}")
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def settings(node: LocalBroker) -> Settings:
+    running = node.running()
+    assert running is not None
+    made = Settings(bootstrap=running.bootstrap)
+    topic_admin.apply(made, topic_admin.plan(made, PARTITIONS))
+    return made
+
+
+def leave_without_end(node: LocalBroker, settings: Settings, stage: Name, topic: str, partition: int) -> None:
+    """A transaction of the stage's writer of partition 0, complete for Kafka, without an end in this place."""
+    log, kept = node.folder / "log", node.folder / "kept"
+    folder = log / f"{topic}-{partition}"
+    kind = stage_kind(stage, Promises.default())
+    sender = fenced(settings, kind)
+    sender.begin_transaction()
+    sender.produce(topic, b"never read", b"LP1", partition)
+    sender.produce(kind.states, Position(1, HUB_TIME).encoded(), topics.POSITION_KEY, 0)
+    assert sender.flush(30) == 0
+    shutil.copytree(folder, kept)
+    sender.commit_transaction(30)
+    # Answered when all the ends are written.
+    fenced(settings, kind)
+    node.down()
+    shutil.rmtree(folder)
+    kept.rename(folder)
+    # It reads every log then, as after a crash.
+    (log / ".kafka_cleanshutdown").unlink()
+    node.up()
+
+
+def fenced(settings: Settings, kind: Kind) -> Producer:
+    sender = producer(settings, transactional_id=f"{kind.writer}.0")
+    sender.init_transactions(30)
+    return sender
+
+
+def held_up(settings: Settings, topic: str, partition: int) -> int:
+    """How many records readers of committed ones do not get to."""
+    return sum(1 for _ in read_without_end(settings, topic, partitions=[partition]))
+
+
+def write_until_seen(settings: Settings, stage: Name, topic: str, partition: int) -> None:
+    """Transactions of another worker, with nothing but the position."""
+    kind = stage_kind(stage, Promises.default())
+    writer = PartitionWriter(settings, kind, 0, PARTITIONS, Claim(itertools.count().__next__), lambda _: None)
+    try:
+        writer.fence()
+        position = read_position(settings, 0, states=kind.states)
+        for step in range(20):
+            following = Position(1, HUB_TIME, step=step + 1)
+            writer.write(Prepared(position, following, [], []))
+            position = following
+            if not held_up(settings, topic, partition):
+                break
+            threading.Event().wait(1)
+    finally:
+        writer.retire()
+
+
+def test_a_log_flows_on(node: LocalBroker, settings: Settings) -> None:
+    leave_without_end(node, settings, "containers", topics.SCANS, 1)
+    plain = producer(settings)
+    plain.produce(topics.SCANS, b"of somebody else", b"LP2", 1)
+    assert plain.flush(30) == 0
+    assert held_up(settings, topics.SCANS, 1) == 2
+
+    write_until_seen(settings, "containers", topics.SCANS, 1)
+    *waited, tick = read_to_end(settings, topics.SCANS, partitions=[1])
+    assert [message.value() for message in waited] == [b"never read", b"of somebody else"]
+    # Of a time that is known.
+    assert Decoder("Tick")(tick.value()) == {"hub_time": HUB_TIME, "clock": "parcels.container-stage"}
+    assert held_up(settings, topics.SCANS, 1) == 0
+    # Nothing was written where nothing was left.
+    assert not list(read_to_end(settings, topics.SCANS, partitions=[0]))
+
+
+@pytest.mark.parametrize("topic", [topics.ALERTS, topics.MILESTONES])
+def test_what_was_told_is_seen(node: LocalBroker, settings: Settings, topic: str) -> None:
+    leave_without_end(node, settings, "parcels", topic, 0)
+    assert held_up(settings, topic, 0) == 1
+
+    write_until_seen(settings, "parcels", topic, 0)
+    told, end = read_to_end(settings, topic, partitions=[0])
+    assert told.value() == b"never read"
+    assert (end.key(), end.value()) == (None, None)
+
+
+def test_what_somebody_else_left_is_left_alone_after_one_try(settings: Settings) -> None:
+    stranger = producer(settings, transactional_id="stranger")
+    stranger.init_transactions(30)
+    stranger.begin_transaction()
+    stranger.produce(topics.SCANS, b"open", b"LP1", 1)
+    assert stranger.flush(30) == 0
+    looks = hanging_transactions.Unended(settings, [(topics.SCANS, 0), (topics.SCANS, 1)])
+    found = []
+    for _ in range(4):
+        looks._next_look = 0.0
+        assert looks.found() == []
+        concurrent.futures.wait([looks._looking], 30)
+        found += looks.found()
+    assert found == [(topics.SCANS, 1)]
+    stranger.abort_transaction(30)

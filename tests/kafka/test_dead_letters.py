@@ -1,0 +1,125 @@
+"""Dead letters, without a broker: headers there and back, and what can be read of a broken value."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.domain.reject_reasons import EXPLANATIONS, Reason
+from streams.kafka.dead_letters import dead_letter, dead_letter_headers, decode_as_far_as_possible
+from tests.formats.avro import framed, scan
+
+CONNECT = "__connect.errors."
+
+
+class Message:
+    """What the client hands over, as far as a dead letter needs it."""
+
+    def __init__(self, headers, key=b"P1", value=b"v"):
+        self._headers, self._key, self._value = headers, key, value
+
+    def headers(self):
+        return self._headers
+
+    def key(self):
+        return self._key
+
+    def value(self):
+        return self._value
+
+    def partition(self):
+        return 2
+
+    def offset(self):
+        return 17
+
+    def timestamp(self):
+        return (1, 1_772_355_600_000)
+
+
+headers = st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=4)
+bad_reasons = st.sampled_from([reason for reason in Reason if reason is not Reason.OK])
+
+
+@given(own=headers, reason=bad_reasons, key=st.none() | st.binary(), value=st.none() | st.binary())
+def test_a_dead_letter_gives_the_record_back_untouched(own, reason, key, value):
+    letter = dead_letter(Message(dead_letter_headers("x.hub.scans", 3, 41, reason, own), key, value))
+    assert (letter.key, letter.value, letter.headers) == (key, value, own)
+    assert (letter.source, letter.reason, letter.message) == (("x.hub.scans", 3, 41), reason.name, EXPLANATIONS[reason])
+    assert letter.place == (2, 17)
+
+
+def test_a_record_that_died_before_keeps_the_headers_of_then():
+    own = dead_letter_headers("other", 0, 1, Reason.BAD_TEXT, [("trace", b"1")])
+    letter = dead_letter(Message(dead_letter_headers("hub.scans", 3, 41, Reason.TRUNCATED, own)))
+    assert letter.headers == own
+    assert (letter.source, letter.reason) == (("hub.scans", 3, 41), "TRUNCATED")
+
+
+def test_headers_are_named_as_kafka_connect_names_them():
+    assert dead_letter_headers("hub.scans", 3, 41, Reason.TRUNCATED, None) == [
+        (CONNECT + "topic", b"hub.scans"),
+        (CONNECT + "partition", b"3"),
+        (CONNECT + "offset", b"41"),
+        (CONNECT + "stage", b"VALUE_CONVERTER"),
+        (CONNECT + "exception.class.name", b"streams.errors.BadRecord"),
+        (CONNECT + "exception.message", EXPLANATIONS[Reason.TRUNCATED].encode()),
+        ("parcels.reason", b"TRUNCATED"),
+    ]
+
+
+@pytest.mark.parametrize("reason", [Reason.BAD_PARCEL_ID, Reason.BAD_VOID, Reason.WRONG_PARTITION, Reason.PARCEL_FULL])
+def test_rules_of_the_domain_have_a_stage_of_their_own(reason):
+    assert (CONNECT + "stage", b"TRANSFORMATION") in dead_letter_headers("hub.scans", 0, 0, reason, None)
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        None,
+        [],
+        [("parcels.reason", None)],
+        [(CONNECT + "partition", b"x"), (CONNECT + "offset", b"1")],
+        [(CONNECT + "offset", b"\xff\xfe")],
+    ],
+)
+def test_a_record_that_something_else_wrote_has_no_source(strange):
+    letter = dead_letter(Message(strange))
+    assert letter.source is None
+    assert letter.headers == []
+
+
+class TestDecoding:
+    value = framed("Scan", scan("e1", "P1", site="LGG"))
+
+    def test_a_whole_value(self):
+        decoded = decode_as_far_as_possible(self.value)
+        assert (decoded.schema, decoded.stopped_at, decoded.rest) == ("Scan", None, 0)
+        assert decoded.fields["site"] == "LGG"
+
+    def test_a_value_that_ends_in_the_middle(self):
+        decoded = decode_as_far_as_possible(self.value[: self.value.index(b"LGG") + 1])
+        assert decoded.stopped_at == "site"
+        assert decoded.fields["parcel_id"] == "P1"
+        assert "site" not in decoded.fields
+
+    def test_bytes_after_the_last_field(self):
+        assert decode_as_far_as_possible(self.value + b"more").rest == 4
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            None,
+            b"",
+            b"\0\0\0",
+            b"\1\0\0\0\1x",
+            b"\0\0\0\0\x63x",
+            framed("Tick", {"hub_time": 1, "clock": ""})[:5] + b"",
+        ],
+    )
+    def test_nothing_can_be_read(self, value):
+        decoded = decode_as_far_as_possible(value)
+        assert decoded is None or not decoded.fields
+
+    @given(body=st.binary(max_size=200), schema_id=st.integers(0, 8))
+    def test_whatever_the_bytes_are(self, body, schema_id):
+        decode_as_far_as_possible(b"\0" + schema_id.to_bytes(4, "big") + body)

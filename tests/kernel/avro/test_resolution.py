@@ -1,0 +1,307 @@
+"""What a reader makes of another writer's records: names, defaults, promotions (Avro 1.12, "Schema Resolution")."""
+
+import numpy as np
+import pytest
+
+from streams.domain.reject_reasons import Reason
+from streams.errors import Misconfigured
+from streams.kernel.avro.decoder import Decoder
+from streams.kernel.avro.layout import Layout
+from tests.kernel.avro.avro_cases import number, rebuild
+
+HEAD = b"\0\0\0\0\1"
+
+
+def record(*fields, name="R", **more):
+    return {"type": "record", "name": name, **more, "fields": list(fields)}
+
+
+def field(name, type_, **more):
+    return {"name": name, "type": type_, **more}
+
+
+def one(writer, reader, body):
+    """(status, the reader's value) of one record; `reader` must hold no references for `rebuild`."""
+    layout = Layout.of(reader)
+    columns = Decoder(layout, [reader], {1: (writer, 0)}).decode([HEAD + body])
+    status = Reason(columns.status[0])
+    return status, rebuild(expanded(reader, {}), columns, layout, 0) if status == Reason.OK else None
+
+
+def expanded(schema, names):
+    if isinstance(schema, str):
+        return names.get(schema.rpartition(".")[2], {"type": schema})
+    if isinstance(schema, list):
+        return [expanded(branch, names) for branch in schema]
+    made = dict(schema)
+    for key in ("items", "values"):
+        if key in made:
+            made[key] = expanded(made[key], names)
+    if "fields" in made:
+        made["fields"] = [{**part, "type": expanded(part["type"], names)} for part in made["fields"]]
+    if isinstance(made["type"], list | dict):
+        return expanded(made["type"], names)
+    if "name" in made:
+        names[made["name"].rpartition(".")[2]] = made
+    return made
+
+
+class TestNames:
+    def test_fields_are_found_by_name_whatever_their_order(self):
+        writer = record(field("b", "long"), field("x", "string"), field("a", "string"))
+        reader = record(field("a", "string"), field("b", "long"))
+        assert one(writer, reader, number(5) + number(1) + b"?" + number(2) + b"hi") == (Reason.OK, {"a": "hi", "b": 5})
+
+    def test_aliases_of_fields_and_types_are_the_readers(self):
+        writer = record(field("old", {"type": "enum", "name": "Old", "symbols": ["A"]}), name="Before")
+        kind = {"type": "enum", "name": "New", "aliases": ["Old"], "symbols": ["A"]}
+        reader = record(field("new", kind, aliases=["old"]), name="After", aliases=["hub.Before"])
+        assert one(writer, reader, number(0)) == (Reason.OK, {"new": "A"})
+
+    def test_the_namespace_does_not_matter_to_resolution(self):
+        writer = record(field("k", {"type": "fixed", "name": "K", "size": 1}), namespace="one")
+        reader = record(field("k", {"type": "fixed", "name": "two.K", "size": 1}), namespace="two")
+        assert one(writer, reader, b"x") == (Reason.OK, {"k": b"x"})
+
+    def test_a_reference_means_the_namespace_it_stands_in(self):
+        def schema(reference):
+            inner = record(
+                field("a", {"type": "fixed", "name": "K", "size": 2}), field("b", "K"), name="I", namespace="n2"
+            )
+            fields = [field("k", {"type": "fixed", "name": "K", "size": 1}), field("i", inner), field("l", reference)]
+            return record(*fields, namespace="n1")
+
+        for reference, size in (("K", 1), ("n1.K", 1), ("n2.K", 2)):
+            layout = Layout.of(schema(reference))
+            frame, column = layout.place("l")
+            assert layout.frames[frame].columns[column].size == size
+
+    def test_a_name_nobody_defined(self):
+        with pytest.raises(Misconfigured, match="a: no type is called 'Kind'"):
+            Layout.of(record(field("a", "Kind")))
+
+    def test_another_record_altogether(self):
+        with pytest.raises(Misconfigured, match=r"schema id 1: .*called S, the reader's R"):
+            one(record(name="S"), record(), b"")
+
+    def test_two_fields_may_not_take_the_same(self):
+        reader = record(field("a", "long"), field("b", "long", aliases=["a"]))
+        with pytest.raises(Misconfigured, match="both take the writer's field a"):
+            one(record(field("a", "long")), reader, b"")
+
+
+class TestDefaults:
+    @pytest.mark.parametrize(
+        ("type_", "default", "value"),
+        [
+            ("int", -5, -5),
+            ("long", 2**62, 2**62),
+            ("boolean", True, True),
+            ("double", 1, 1.0),
+            ("float", 0.1, float(np.float32(0.1))),
+            ("string", "päck", "päck"),
+            ("bytes", "\xff\0", b"\xff\0"),
+            ({"type": "fixed", "name": "F", "size": 2}, "\x01\xfe", b"\x01\xfe"),
+            ({"type": "enum", "name": "E", "symbols": ["A", "B"]}, "B", "B"),
+            (["null", "string"], None, None),
+            (["null", "string"], "x", "x"),
+            (["string", "null"], "x", "x"),
+            ({"type": "array", "items": "string"}, [], []),
+            ({"type": "array", "items": ["null", "long"]}, [1, None], [1, None]),
+            ({"type": "array", "items": {"type": "array", "items": "long"}}, [[1, 2], [], [3]], [[1, 2], [], [3]]),
+            ({"type": "map", "values": "long"}, {"a": 1, "b": 2}, {"a": 1, "b": 2}),
+            ({"type": "long", "logicalType": "timestamp-millis"}, 7, 7),
+            (record(field("p", "long"), field("q", "string", default="d"), name="I"), {"p": 1}, {"p": 1, "q": "d"}),
+            (["null", record(field("p", "long"), name="I")], {"p": 1}, {"p": 1}),
+            (["null", record(field("p", "long"), name="I")], None, None),
+        ],
+    )
+    def test_a_field_the_writer_lacks(self, type_, default, value):
+        reader = record(field("a", "long"), field("d", type_, default=default))
+        assert one(record(field("a", "long")), reader, number(3)) == (Reason.OK, {"a": 3, "d": value})
+        # Within the items of an array too, for many of them.
+        writer = record(field("s", {"type": "array", "items": record(field("a", "long"), name="Item")}))
+        reader = record(field("s", {"type": "array", "items": {**reader, "name": "Item"}}))
+        body = number(40) + number(3) * 40 + b"\0"
+        assert one(writer, reader, body) == (Reason.OK, {"s": [{"a": 3, "d": value}] * 40})
+
+    def test_no_default(self):
+        with pytest.raises(Misconfigured, match="no field d, and the reader gives no default"):
+            one(record(), record(field("d", "long")), b"")
+
+    @pytest.mark.parametrize(
+        ("type_", "default"),
+        [
+            ("int", 2**31),
+            ("long", 2**63),
+            ("long", "1"),
+            ("long", True),
+            ("long", 1.5),
+            ("boolean", 1),
+            ("string", None),
+            ("bytes", "€"),
+            ({"type": "fixed", "name": "F", "size": 2}, "x"),
+            ({"type": "enum", "name": "E", "symbols": ["A"]}, "B"),
+            ({"type": "array", "items": "long"}, {}),
+            ({"type": "array", "items": "long"}, [None]),
+            (record(field("p", "long"), name="I"), {}),
+        ],
+    )
+    def test_a_default_of_another_type(self, type_, default):
+        with pytest.raises(Misconfigured, match="default"):
+            one(record(), record(field("d", type_, default=default)), b"")
+
+
+class TestPromotions:
+    @pytest.mark.parametrize("value", [0, -1, 2**24 + 1, 2**31 - 1, -(2**31)])
+    @pytest.mark.parametrize("wrote", ["int", "long"])
+    def test_numbers(self, wrote, value):
+        for wanted, expected in (("long", value), ("float", float(np.float32(value))), ("double", float(value))):
+            assert one(record(field("a", wrote)), record(field("a", wanted)), number(value)) == (
+                Reason.OK,
+                {"a": expected},
+            )
+
+    def test_a_long_is_rounded_once(self):
+        # Rounded to a double first it would become 2^60.
+        value = 2**60 + 2**36 + 1
+        status, found = one(record(field("a", "long")), record(field("a", "float")), number(value))
+        assert (status, found["a"]) == (Reason.OK, float(2**60 + 2**37))
+
+    @pytest.mark.parametrize(
+        ("wrote", "wanted"),
+        [
+            ("long", "int"),
+            ("double", "float"),
+            ("float", "long"),
+            ("string", "long"),
+            ("boolean", "int"),
+            ("null", "long"),
+        ],
+    )
+    def test_what_would_lose_something(self, wrote, wanted):
+        with pytest.raises(Misconfigured, match="schema id 1"):
+            one(record(field("a", wrote)), record(field("a", wanted)), b"")
+
+    def test_text_and_bytes(self):
+        body = number(2) + "é".encode()
+        assert one(record(field("a", "bytes")), record(field("a", "string")), body) == (Reason.OK, {"a": "é"})
+        assert one(record(field("a", "string")), record(field("a", "bytes")), body) == (Reason.OK, {"a": "é".encode()})
+        for wrote, wanted in (("bytes", "string"), ("string", "bytes")):
+            status, _ = one(record(field("a", wrote)), record(field("a", wanted)), number(1) + b"\xff")
+            assert status == Reason.BAD_TEXT
+
+
+class TestChoices:
+    def test_words_are_matched_by_name_with_the_readers_default(self):
+        writer = record(field("k", {"type": "enum", "name": "K", "symbols": ["NEW", "B", "A"]}))
+        with_default = record(
+            field("k", {"type": "enum", "name": "K", "symbols": ["OTHER", "A", "B"], "default": "OTHER"})
+        )
+        without = record(field("k", {"type": "enum", "name": "K", "symbols": ["A", "B"]}))
+        for index, word in enumerate(["OTHER", "B", "A"]):
+            assert one(writer, with_default, number(index)) == (Reason.OK, {"k": word})
+        assert one(writer, without, number(0))[0] == Reason.UNRESOLVABLE
+        assert one(writer, without, number(1)) == (Reason.OK, {"k": "B"})
+
+    def test_each_branch_of_a_writers_union_on_its_own(self):
+        inner = record(field("p", "long"), name="I")
+        writer = record(field("a", ["string", "null", "int", inner]), field("z", "long"))
+        reader = record(field("a", ["null", "double"]), field("z", "long"))
+        assert one(writer, reader, number(0) + number(1) + b"x" + number(9))[0] == Reason.UNRESOLVABLE
+        assert one(writer, reader, number(1) + number(9)) == (Reason.OK, {"a": None, "z": 9})
+        assert one(writer, reader, number(2) + number(4) + number(9)) == (Reason.OK, {"a": 4.0, "z": 9})
+        assert one(writer, reader, number(3) + number(4) + number(9))[0] == Reason.UNRESOLVABLE
+        reader = record(field("a", [inner, "null"]), field("z", "long"))
+        assert one(writer, reader, number(3) + number(4) + number(9)) == (Reason.OK, {"a": {"p": 4}, "z": 9})
+
+    def test_null_where_the_reader_has_none(self):
+        writer, reader = record(field("a", ["null", "string"])), record(field("a", "string"))
+        assert one(writer, reader, number(0))[0] == Reason.UNRESOLVABLE
+        assert one(writer, reader, number(1) + number(1) + b"x") == (Reason.OK, {"a": "x"})
+        # A record without fields has no columns, and is no null all the same.
+        empty = record(name="I")
+        assert one(record(field("a", ["null", empty])), record(field("a", empty)), number(0))[0] == Reason.UNRESOLVABLE
+
+
+class TestSeveralReaders:
+    BAG = record(field("id", "string"), field("weight", ["null", "int"]), name="Bag")
+    TICK = record(field("time", "long"), name="Tick")
+
+    def test_share_columns_of_the_same_path_and_type(self):
+        other = record(field("id", ["null", "string"]), field("items", {"type": "array", "items": "long"}), name="Box")
+        layout = Layout.of(self.BAG, self.TICK, other)
+        assert [column.path for column in layout.frames[0].columns] == ["id", "weight", "time", "items"]
+        schemas = {1: (self.BAG, 0), 2: (self.TICK, 1), 3: (other, 2), 9: (record(field("old", "long"), name="Bag"), 0)}
+        with pytest.raises(Misconfigured, match="schema id 9"):
+            Decoder(layout, [self.BAG, self.TICK, other], schemas)
+        del schemas[9]
+        decoder = Decoder(layout, [self.BAG, self.TICK, other], schemas)
+        columns = decoder.decode([b"\0\0\0\0\2\x0a", b"\0\0\0\0\1\2a\0", b"\0\0\0\0\3\2\2b\4\2\4\0"])
+        assert columns.status.tolist() == [Reason.OK] * 3
+        assert columns.record.tolist() == [1, 0, 2]
+        root = columns.frames[0]
+        assert root.values[layout.column("time")].tolist() == [5, 0, 0]
+        assert root.lengths[layout.column("time")].tolist() == [0, -1, -1]
+        assert root.lengths[layout.column("id")].tolist() == [-1, 1, 1]
+        assert root.lengths[layout.column("weight")].tolist() == [-1, -1, -1]
+        assert root.lengths[layout.column("items")].tolist() == [-1, -1, 2]
+
+    def test_a_layout_of_other_readers(self):
+        with pytest.raises(Misconfigured, match="time: the layout was made of other reader schemas"):
+            Decoder(Layout.of(self.BAG, self.TICK), [self.BAG], {})
+
+    def test_may_not_disagree_about_a_path(self):
+        other = record(field("id", "long"), name="Other")
+        with pytest.raises(Misconfigured, match="id: one reader schema has string, another long"):
+            Layout.of(self.BAG, other)
+
+
+class TestOnlyAndRaw:
+    PLACE = record(field("site", "string"), field("lane", ["null", "string"]), name="Place")
+    ITEM = record(field("n", "long"), field("at", ["null", PLACE]), name="Item")
+    SCHEMA = record(field("id", "string"), field("items", {"type": "array", "items": ITEM}), field("at", "Place"))
+    BODY = b"\2a" + b"\4" + b"\2\2\2x\0" + b"\4\0" + b"\0" + b"\2y\2\2z"
+
+    def test_only_what_is_wanted_and_what_leads_there(self):
+        layout = Layout.of(self.SCHEMA, only={"items[].at.site", "at.lane"})
+        assert [[column.path for column in frame.columns] for frame in layout.frames] == [
+            ["items", "at.lane"],
+            ["items[].at", "items[].at.site"],
+        ]
+        decoder = Decoder(layout, [self.SCHEMA], {1: (self.SCHEMA, 0)})
+        columns = decoder.decode([HEAD + self.BODY, HEAD + self.BODY[:-1] + b"\xff"])
+        assert columns.status.tolist() == [Reason.OK, Reason.BAD_TEXT]
+        assert columns.frames[0].lengths[:, 0].tolist() == [2, 1]
+        assert columns.frames[1].lengths.tolist() == [[0, -1], [1, -1]]
+
+    def test_unknown_paths(self):
+        for more in ({"only": {"at.sight"}}, {"raw": {"sight"}}):
+            with pytest.raises(Misconfigured, match="no reader schema has the path"):
+                Layout.of(self.SCHEMA, **more)
+        with pytest.raises(Misconfigured, match="only a record"):
+            Layout.of(self.SCHEMA, raw={"id"})
+
+    def test_a_raw_record_is_its_bytes(self):
+        layout = Layout.of(self.SCHEMA, raw={"items[].at", "at"})
+        assert [[column.path for column in frame.columns] for frame in layout.frames] == [
+            ["id", "items", "at"],
+            ["items[].n", "items[].at"],
+        ]
+        columns = Decoder(layout, [self.SCHEMA], {1: (self.SCHEMA, 0)}).decode([HEAD + self.BODY])
+
+        def octets(path, row):
+            frame, column = layout.place(path)
+            start = columns.frames[frame].values[column, row]
+            return columns.buffer[start : start + columns.frames[frame].lengths[column, row]].tobytes()
+
+        assert octets("at", 0) == b"\2y\2\2z"
+        assert octets("items[].at", 0) == b"\2x\0"
+        assert columns.frames[1].lengths[1].tolist() == [3, -1]
+
+    def test_raw_bytes_of_a_writer_who_writes_them_otherwise(self):
+        place = record(field("lane", ["null", "string"]), field("site", "string"), name="Place")
+        writer = record(field("id", "string"), field("at", place))
+        reader = record(field("id", "string"), field("at", self.PLACE))
+        with pytest.raises(Misconfigured, match="cannot be raw"):
+            Decoder(Layout.of(reader, raw={"at"}), [reader], {1: (writer, 0)})

@@ -1,0 +1,133 @@
+"""Hashes and packed numbers that others must be able to compute too."""
+
+import struct
+
+import mmh3
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.domain.kinds import KINDS
+from streams.domain.limits import EARLIEST_MS, LATEST_MS, UTC_OFFSET_MINUTES
+from streams.domain.record_hash import get_big_endian, hash64, identity, put_big_endian
+from streams.kernel.murmur2 import partition_of
+from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, kind_of, offset_of, order_of, stamp_of, time_of
+
+TIMES = st.integers(EARLIEST_MS, LATEST_MS - 1)
+OFFSETS = st.integers(-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES)
+FLAGS = st.integers(0, INFERRED | ADVICE | VOIDED)
+KIND_NUMBERS = st.integers(0, len(KINDS) - 1)
+
+
+def array(*parts):
+    return np.frombuffer(b"".join(parts) or b"\0", np.uint8)
+
+
+class TestIdentity:
+    @given(said=st.binary(max_size=200), before=st.binary(max_size=20), after=st.binary(max_size=20))
+    def test_it_is_murmur3_as_everybody_computes_it(self, said, before, after):
+        assert identity(array(before, said, after), len(before), len(said)) == mmh3.hash64(said, 0, signed=False)
+
+    @pytest.mark.parametrize("size", range(65))
+    def test_every_length_of_the_last_block(self, size):
+        said = bytes(range(190, 190 + size))
+        assert identity(array(said), 0, size) == mmh3.hash64(said, 0, signed=False)
+
+    @given(word=st.integers(0, 2**64 - 1))
+    def test_numbers_are_written_big_endian_and_read_back(self, word):
+        place = np.full(10, 7, np.uint8)
+        put_big_endian(place, 1, np.uint64(word))
+        assert place.tobytes() == b"\7" + struct.pack(">Q", word) + b"\7"
+        assert get_big_endian(place, 1) == word
+
+
+class TestHashOfTheTables:
+    @given(said=st.binary(max_size=50), seeds=st.sets(st.integers(0, 2**64 - 1), min_size=2, max_size=4))
+    def test_each_seed_gives_another_hash(self, said, seeds):
+        hashes = {int(hash64(array(said), 0, len(said), np.uint64(seed))) for seed in seeds}
+        assert len(hashes) == len(seeds)
+
+    @given(said=st.sets(st.binary(max_size=12), min_size=2, max_size=50), seed=st.integers(0, 2**64 - 1))
+    def test_different_texts_give_different_hashes(self, said, seed):
+        hashes = {int(hash64(array(text), 0, len(text), np.uint64(seed))) for text in said}
+        assert len(hashes) == len(said)
+
+    def test_numbered_texts_spread_over_the_low_bits_and_the_tag(self):
+        hashes = [int(hash64(array(f"LP{number:014d}".encode()), 0, 16, np.uint64(1))) for number in range(1 << 12)]
+        for bits in ({value & 1023 for value in hashes}, {value >> 54 for value in hashes}):
+            # Of 1,024 slots, 4,096 random balls leave 19 empty on average.
+            assert len(bits) > 1024 - 60
+
+
+def murmur2(key):
+    """org.apache.kafka.common.utils.Utils.murmur2, as its definition reads."""
+    word = 0x9747B28C ^ len(key)
+    whole = len(key) // 4 * 4
+    for (part,) in struct.iter_unpack("<I", key[:whole]):
+        part = part * 0x5BD1E995 & 0xFFFFFFFF
+        part = (part ^ part >> 24) * 0x5BD1E995 & 0xFFFFFFFF
+        word = (word * 0x5BD1E995 & 0xFFFFFFFF) ^ part
+    if rest := key[whole:]:
+        word = (word ^ int.from_bytes(rest, "little")) * 0x5BD1E995 & 0xFFFFFFFF
+    word = (word ^ word >> 13) * 0x5BD1E995 & 0xFFFFFFFF
+    return word ^ word >> 15
+
+
+# From the tests of Kafka's Java client (UtilsTest) and of librdkafka (rdmurmur2.c).
+KNOWN = {
+    b"21": -973932308,
+    b"foobar": -790332482,
+    b"a-little-bit-long-string": -985981536,
+    b"a-little-bit-longer-string": -1486304829,
+    b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+    b"abc": 479470107,
+    b"kafka": 0xD067CF64,
+    b"giberish123456789": 0x8F552B0C,
+    b"1234": 0x9FC97B14,
+    b"234": 0xE7C009CA,
+    b"34": 0x873930DA,
+    b"4": 0x5A4B5CA1,
+    b"PreAmbleWillBeRemoved,ThePrePartThatIs": 0x78424F1C,
+    b"": 0x106E08D9,
+}
+
+
+class TestPartition:
+    @pytest.mark.parametrize("key", KNOWN)
+    def test_known_keys(self, key):
+        assert murmur2(key) == KNOWN[key] & 0xFFFFFFFF
+        assert partition_of(array(key), 0, len(key), 1 << 31) == KNOWN[key] & 0x7FFFFFFF
+
+    @given(key=st.binary(max_size=130), before=st.binary(max_size=5), partitions=st.integers(1, 10_000))
+    def test_any_key(self, key, before, partitions):
+        expected = (murmur2(key) & 0x7FFFFFFF) % partitions
+        assert partition_of(array(before, key, b"\xff"), len(before), len(key), partitions) == expected
+
+
+class TestStamp:
+    @given(time=TIMES, kind=KIND_NUMBERS, offset=OFFSETS, flags=FLAGS)
+    def test_everything_comes_back(self, time, kind, offset, flags):
+        stamp = stamp_of(time, kind, offset, flags)
+        assert 0 <= stamp < 1 << 63
+        assert (time_of(stamp), kind_of(stamp), offset_of(stamp), stamp & 7) == (time, kind, offset, flags)
+
+    @pytest.mark.parametrize("time", [EARLIEST_MS, LATEST_MS - 1])
+    @pytest.mark.parametrize("kind", [0, len(KINDS) - 1])
+    @pytest.mark.parametrize("offset", [-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES])
+    @pytest.mark.parametrize("flags", [0, 7])
+    def test_the_corners(self, time, kind, offset, flags):
+        stamp = stamp_of(time, kind, offset, flags)
+        assert (time_of(stamp), kind_of(stamp), offset_of(stamp), stamp & 7) == (time, kind, offset, flags)
+
+    @given(
+        one=st.tuples(TIMES, KIND_NUMBERS, OFFSETS, FLAGS),
+        other=st.tuples(TIMES, KIND_NUMBERS, OFFSETS, FLAGS),
+        same_time=st.booleans(),
+    )
+    def test_it_sorts_by_time_and_kind_and_nothing_else(self, one, other, same_time):
+        if same_time:
+            other = (one[0], *other[1:])
+        left, right = order_of(stamp_of(*one)), order_of(stamp_of(*other))
+        assert (left < right) == (one[:2] < other[:2])
+        assert (left == right) == (one[:2] == other[:2])

@@ -1,0 +1,239 @@
+"""Random histories of things in containers, three levels deep, and both stages in memory to run them through."""
+
+import random
+from collections import defaultdict
+
+from streams.domain.containers import HANDED_ON
+from streams.domain.containment import Told, judge
+from streams.formats.position import Position
+from streams.formats.record_decoder import Decoder
+from streams.formats.record_parser import Reader
+from streams.formats.topics import CONTAINER_STATE, CONTAINERS, SCANS, partition_of
+from streams.processors.container_processor import ContainerStage
+from streams.processors.parcel_processor import ParcelStage
+from streams.processors.rate_limiter import Pace
+
+START = 1_772_355_600_000
+_ONES = [f"P{n}" for n in range(5)]
+# S1 is a parcel, and a container of others.
+PARCELS = [*_ONES, "S1"]
+# What may be put into what.
+CHILDREN = {"B1": _ONES, "B2": _ONES, "S1": _ONES[2:], "U1": ["B1", "B2", "P0", "S1"], "U2": ["B1", "B2", "S1"],
+            "T1": ["U1", "U2"]}  # fmt: skip
+TOP_DOWN = ("T1", "U1", "U2", "B1", "B2", "S1")
+SITES = ("LGG", "LGG", "LGG", "LUX")
+OWN = ("ARRIVED", "UNLOADED", "INDUCTED", "SORTED", "LOADED", "DISPATCHED", "CUSTOMS_HELD", "CUSTOMS_RELEASED",
+       "DAMAGED", "DELIVERED")  # fmt: skip
+SEEN = ("ARRIVED", "ARRIVED", "UNLOADED", "LOADED", "DISPATCHED", "CUSTOMS_HELD", "CUSTOMS_RELEASED", "SORTED")
+
+
+def history(seed, size):
+    """Events in the order in which they happened, no two at the same time."""
+    dice = random.Random(seed)
+    events = []
+    for number in range(size):
+        event = {"event_id": f"e{number}", "event_time": START + number * 60_000, "site": dice.choice(SITES),
+                 "station": "S", "record_time": START}  # fmt: skip
+        if dice.random() < 0.25:
+            parcel = dice.choice(PARCELS)
+            event |= {"type": "scan", "parcel_id": parcel, "kind": dice.choice(OWN)}
+            if dice.random() < 0.4:
+                # By its own label, whether or not the container ever says so.
+                event |= {"kind": dice.choice(("PACKED", "PACKED", "UNPACKED", event["kind"]))}
+                event |= {"container_id": dice.choice(("B1", "B1", "B2", "U1"))}
+            earlier = [e for e in events if e.get("parcel_id") == parcel and e["kind"] != "VOID"]
+            if earlier and dice.random() < 0.15:
+                event |= {"kind": "VOID", "voids": dice.choice(earlier)["event_id"], "container_id": None}
+            events.append(event)
+            continue
+        container = dice.choice(list(CHILDREN))
+        event |= {"type": "container", "container_id": container}
+        chance = dice.random()
+        earlier = [e for e in events if _own(e, container) and e["kind"] != "VOID"]
+        if chance < 0.15 and earlier:
+            # Also before it happened, by its clock.
+            event |= {"kind": "VOID", "voids": dice.choice(earlier)["event_id"]}
+        elif chance < 0.5:
+            some = dice.sample(CHILDREN[container], dice.randint(1, len(CHILDREN[container])))
+            event |= {"kind": "PACKED" if chance < 0.4 else "UNPACKED", **_named(some)}
+        elif chance < 0.56:
+            event |= {"kind": "UNPACKED"}
+        elif chance < 0.62 and (around := [each for each, among in CHILDREN.items() if container in among]):
+            event |= {"kind": dice.choice(("PACKED", "PACKED", "UNPACKED")), "parent_id": dice.choice(around)}
+        else:
+            event |= {"kind": dice.choice(SEEN)}
+        events.append(event)
+    return events
+
+
+def _named(children):
+    return {"parcels": [c for c in children if c in PARCELS], "containers": [c for c in children if c in CHILDREN]}
+
+
+class Model:
+    """What each parcel went through: found out for each of them from all events, by looking at every one."""
+
+    def __init__(self, events):
+        self.events = events
+        self.wrong = {(event["container_id"], event["voids"]) for event in events
+                      if event["type"] == "container" and event["kind"] == "VOID"}  # fmt: skip
+        # Scans of a container, its own and those of what it was in, that count.
+        self.handed = defaultdict(list)
+        for container in TOP_DOWN:
+            self.handed[container] = self._handed(container)
+
+    def scans(self, parcel):
+        """Records of a parcel, as the parcel stage should know them, with what is wrong about them voided."""
+        return [e for e in self.events if e.get("parcel_id") == parcel] + self._inferred(parcel, "parcel_id")
+
+    def _inferred(self, child, key):
+        made = []
+        for container, among in CHILDREN.items():
+            if child not in among:
+                continue
+            for event in self.events:
+                if _own(event, container) and child in _all(event):
+                    if event["kind"] == "UNPACKED" and self._void(event):
+                        continue
+                    made.append(self._record(event, child, key, container, event["kind"]))
+                    if self._void(event):
+                        name = made[-1]["event_id"]
+                        void = {**made[-1], "kind": "VOID", "voids": name}
+                        made.append(void)
+            for event in self.handed[container]:
+                if self._was_in(child, container, event["event_time"]):
+                    reason = "EMPTIED" if event["kind"] == "UNPACKED" else None
+                    made.append(self._record(event, child, key, container, event["kind"]) | {"reason": reason})
+        return made
+
+    def _record(self, event, child, key, container, kind):
+        name = f"{event['event_id']}/{child}"
+        record = {"type": "scan", "event_id": name, key: child, "kind": kind, "event_time": event["event_time"],
+                  "site": event["site"], "station": "S", "inferred_from": event["event_id"],
+                  "record_time": START, "around": container}  # fmt: skip
+        return record | ({"container_id": container} if key == "parcel_id" else {})
+
+    def _void(self, event):
+        return (event.get("container_id"), event["event_id"]) in self.wrong
+
+    def _was_in(self, child, container, time):
+        last = None
+        for event in self.events:
+            if not _own(event, container) or event["event_time"] >= time or self._void(event):
+                continue
+            emptied = _empties(event)
+            if child in _all(event) or emptied:
+                last = event["kind"] == "PACKED"
+        return bool(last)
+
+    def _handed(self, container):
+        own = [e for e in self.events if _own(e, container) and e["kind"] != "VOID"]
+        emptied = [e for e in own if _empties(e) and not self._void(e)]
+        told = [e | {"around": e.get("parent_id"), "wrong": self._void(e)} for e in own
+                if e["kind"] not in ("PACKED", "UNPACKED") or e.get("parent_id")]  # fmt: skip
+        inferred = self._inferred(container, "child")
+        gone = {e["voids"] for e in inferred if e["kind"] == "VOID"}
+        told += [e | {"wrong": e["event_id"] in gone} for e in inferred if e["kind"] != "VOID"]
+        told.sort(key=lambda e: e["event_time"])
+        verdict = judge([
+            Told(e["kind"], e["site"], e["around"], "inferred_from" in e, e.get("wrong", False), e.get("reason"))
+            for e in told
+        ])  # fmt: skip
+        counting = [e for e, aside in zip(told, verdict.aside, strict=True) if not aside and not e.get("wrong")]
+        return [e for e in counting if e["kind"] in HANDED_ON] + emptied
+
+
+def _own(event, container):
+    return event["type"] == "container" and event["container_id"] == container
+
+
+def _empties(event):
+    return event["kind"] == "UNPACKED" and not _all(event) and not event.get("parent_id")
+
+
+def _all(event):
+    return [*event.get("parcels", ()), *event.get("containers", ())]
+
+
+class Hub:
+    """Both stages, a few partitions of each, and the topics between them; restarts come at any time."""
+
+    def __init__(self, partitions, dice):
+        self.partitions, self.dice = partitions, dice
+        self.logs = {topic: [[] for _ in range(partitions)] for topic in (SCANS, CONTAINERS)}
+        self.read = {topic: [0] * partitions for topic in (SCANS, CONTAINERS)}
+        # By a clock that is moved by chance; sometimes there is no pace.
+        self.now = 0.0
+        self.pace = dice.choice((None, Pace(lambda: self.now)))
+        self.containers = [ContainerStage(n, partitions, self.pace) for n in range(partitions)]
+        self.parcels = [ParcelStage(n, partitions) for n in range(partitions)]
+        self.kept = [{} for _ in range(partitions)]
+        self.positions = [None] * partitions
+        self.states = {}
+        self.refused = []
+        self.largest = 0
+        self._reader = Reader()
+
+    def send(self, event):
+        line = self._reader(event)
+        topic = CONTAINERS if line.container else SCANS
+        self.logs[topic][partition_of(line.key, self.partitions)].append(line.value)
+
+    def run(self):
+        """Until nothing is left to do."""
+        places = [(topic, n) for topic in (SCANS, CONTAINERS) for n in range(self.partitions)]
+        while True:
+            busy = [p for p in places if self.read[p[0]][p[1]] < len(self.logs[p[0]][p[1]])]
+            busy += [(CONTAINERS, n) for n in range(self.partitions) if self.containers[n].pending]
+            if not busy:
+                return
+            self.now += self.dice.choice((0, 0.01, 0.1))
+            topic, number = self.dice.choice(busy)
+            first = self.read[topic][number]
+            batch = self.logs[topic][number][first : first + self.dice.choice((1, 2, 3, 10, 1000))]
+            (self._parcels if topic == SCANS else self._containers)(number, batch)
+
+    def _parcels(self, number, batch):
+        made = self.parcels[number].run(batch)
+        self.refused += made.refused
+        self.states.update(made.states)
+        self.read[SCANS][number] += len(batch)
+
+    def _containers(self, number, batch):
+        if self.dice.random() < 0.2:
+            self._restart(number)
+        stage = self.containers[number]
+        made = stage.run(batch)
+        self.refused += made.refused
+        self.read[CONTAINERS][number] += made.taken
+        position = stage.position(self.read[CONTAINERS][number])
+        self.positions[number] = Position.decoded(position.encoded())
+        self.largest = max(self.largest, sum(len(block) for *_, block in made.blocks))
+        for topic, partition, block in made.blocks:
+            for key, value in block:
+                if topic == CONTAINER_STATE:
+                    assert partition == number
+                    self.kept[number][key] = value or None
+                else:
+                    assert partition == partition_of(key, self.partitions)
+                    self.logs[topic][partition].append(value)
+
+    def _restart(self, number):
+        position = self.positions[number]
+        if position is None:
+            return
+        stage = ContainerStage(number, self.partitions, self.pace)
+        records = list(self.kept[number].items())
+        self.dice.shuffle(records)
+        for first in range(0, len(records), 3):
+            stage.restore(dict(records[first : first + 3]))
+        stage.restored(position)
+        assert position.next_offset == self.read[CONTAINERS][number]
+        self.containers[number] = stage
+
+    def state(self, parcel):
+        value = self.states.get(parcel.encode())
+        return _decoder(value) if value else None
+
+
+_decoder = Decoder("ParcelState")

@@ -1,0 +1,70 @@
+"""A container that two others claim at once is reported once, with the evidence, and withdrawn where it was not so."""
+
+import dataclasses
+
+import pytest
+
+from streams.domain.double_containment import AT_A_TIME, QUIET_MS, InTwo
+from tests.processors.alone import DAY, START, Alone, event, tick
+
+SECOND = 1_000
+# In U1 from 1 s on; in U2 from 5 s on.
+PACKED = event("U1", "PACKED", 1, containers=["BAG"]), event("U2", "PACKED", 5, containers=["BAG"])
+FOUND = InTwo("BAG", "U1", "U1/PACKED/1", "U2", "U2/PACKED/5", START + 5 * SECOND)
+
+
+@pytest.mark.parametrize("packed", [PACKED, PACKED[::-1]])
+def test_it_is_told_when_nothing_was_heard_for_a_while(packed):
+    hub = Alone().run([tick(START), *packed])
+    assert hub.run([tick(START + QUIET_MS - 1)]).in_two == []
+    hub.run([tick(START + QUIET_MS), tick(START + QUIET_MS + SECOND)])
+    assert hub.in_two == [FOUND]
+
+
+def test_what_happens_to_it_meanwhile_is_waited_for():
+    hub = Alone().run([tick(START), *PACKED]).run([tick(START + 60 * SECOND), event("BAG", "ARRIVED", 60)])
+    assert hub.run([tick(START + QUIET_MS)]).in_two == []
+    assert hub.run([tick(START + QUIET_MS + 60 * SECOND)]).in_two == [FOUND]
+
+
+def test_it_is_told_once_through_restarts_and_repeats():
+    hub = Alone().run([tick(START), *PACKED]).restarted()
+    assert hub.run([tick(START + QUIET_MS)]).in_two == [FOUND]
+    again = hub.restarted().run([*PACKED, tick(START + DAY), event("BAG", "ARRIVED", 9)])
+    assert again.run([tick(START + 2 * DAY)]).in_two == []
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        event("U1", "UNPACKED", 3, containers=["BAG"]),
+        event("U1", "UNPACKED", 3),
+        event("U1", "VOID", 9, voids="U1/PACKED/1"),
+        event("U2", "VOID", 9, voids="U2/PACKED/5"),
+        # By the bag's own label, at the door.
+        event("BAG", "UNPACKED", 3, parent_id="U1"),
+    ],
+)
+def test_a_removal_or_a_void_answers_it(proof):
+    assert Alone().run([tick(START), *PACKED, proof]).run([tick(START + DAY)]).in_two == []
+    hub = Alone().run([tick(START), *PACKED]).run([tick(START + DAY)]).restarted()
+    hub.run([proof]).run([tick(START + 2 * DAY)]).run([tick(START + 3 * DAY)])
+    assert hub.in_two == [dataclasses.replace(FOUND, withdrawn=True)]
+
+
+def test_moved_between_two_and_seen_again_in_the_same_is_in_order():
+    said = [
+        PACKED[0], event("U1", "PACKED", 2, containers=["BAG"]), event("U1", "UNPACKED", 3, containers=["BAG"]),
+        PACKED[1], event("U2", "DISPATCHED", 6), event("U3", "PACKED", 7, containers=["BAG"]),
+    ]  # fmt: skip
+    assert Alone().run([tick(START), *said]).run([tick(START + DAY)]).in_two == []
+
+
+def test_thousands_of_them_are_told_some_at_a_time():
+    bags = [f"BAG{n:04d}" for n in range(AT_A_TIME + 500)]
+    said = [event("U1", "PACKED", 1, containers=bags), event("U2", "PACKED", 5, containers=bags)]
+    hub = Alone().run([tick(START), *said]).run([tick(START + DAY)])
+    assert len(hub.in_two) == AT_A_TIME
+    hub.run([tick(START + DAY + SECOND)])
+    assert {found.container_id for found in hub.in_two} == set(bags)
+    assert len(hub.in_two) == len(bags)
