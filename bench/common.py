@@ -21,9 +21,9 @@ from rich.console import Console
 from streams.errors import Misconfigured, StreamsError
 from streams.formats import topics
 from streams.kafka import topic_admin
-from streams.kafka.clients import admin, consumer
-from streams.kafka.local_broker import LocalBroker, free_port, wait_for_answer
-from streams.kafka.settings import Settings
+from streams.kafka.clients import new_admin_client, new_consumer
+from streams.kafka.local_broker import LocalBroker, free_port, wait_until_reachable
+from streams.kafka.settings import KafkaSettings
 
 REPOSITORY = Path(__file__).parent.parent
 RESULTS = REPOSITORY / "bench" / "results"
@@ -41,7 +41,7 @@ class UnsupportedError(StreamsError):
 class Cluster:
     """A broker and the topics of one bench on it."""
 
-    settings: Settings
+    settings: KafkaSettings
     scratch: Path
     # Process of the broker where it is ours, to count its CPU seconds too; None where the cluster is somebody else's.
     broker_pid: int | None
@@ -57,9 +57,9 @@ class Cluster:
         The position is in parcel.state and the peer keeps its own in a changelog and a group, so a program that finds
         none of them reads all of hub.scans.
         """
-        scans = self.settings.prefix + topics.SCANS
+        scans = self.settings.prefix + topics.SCANS_TOPIC
         self._delete(lambda name: name != scans)
-        topic_admin.apply(self.settings, topic_admin.plan(self.settings))
+        topic_admin.apply_topics(self.settings, topic_admin.plan_topics(self.settings))
 
     def remove(self) -> None:
         """Delete every topic of this bench."""
@@ -67,7 +67,7 @@ class Cluster:
 
     def count(self, topic: str) -> int:
         """Number of records that `topic` holds."""
-        reader = consumer(self.settings, "bench-count")
+        reader = new_consumer(self.settings, "bench-count")
         name = self.settings.prefix + topic
         try:
             return sum(
@@ -78,7 +78,7 @@ class Cluster:
             reader.close()
 
     def _delete(self, chosen: Callable[[str], bool]) -> None:
-        client = admin(self.settings)
+        client = new_admin_client(self.settings)
         mine = self._mine()
         gone = {name for name in mine if chosen(name)}
         if not gone:
@@ -90,7 +90,7 @@ class Cluster:
     def _mine(self) -> set[str]:
         return {
             name
-            for name in admin(self.settings).list_topics(timeout=10).topics
+            for name in new_admin_client(self.settings).list_topics(timeout=10).topics
             if name.startswith(self.settings.prefix)
         }
 
@@ -104,8 +104,8 @@ def cluster() -> Iterator[Cluster]:
     bootstrap = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     try:
         if bootstrap:
-            wait_for_answer(bootstrap, seconds=10)
-            given = Cluster(Settings(bootstrap=bootstrap, prefix=prefix), scratch, None)
+            wait_until_reachable(bootstrap, seconds=10)
+            given = Cluster(KafkaSettings(bootstrap=bootstrap, prefix=prefix), scratch, None)
             try:
                 yield given
             finally:
@@ -116,7 +116,7 @@ def cluster() -> Iterator[Cluster]:
             bootstrap = node.up()
         running = node.running()
         try:
-            yield Cluster(Settings(bootstrap=bootstrap, prefix=prefix), scratch, running.pid if running else None)
+            yield Cluster(KafkaSettings(bootstrap=bootstrap, prefix=prefix), scratch, running.pid if running else None)
         finally:
             node.down()
     finally:
@@ -260,9 +260,9 @@ def _java_version() -> str:
     return said.partition('"')[2].partition('"')[0]
 
 
-def group_is_stable(settings: Settings) -> bool:
+def group_is_stable(settings: KafkaSettings) -> bool:
     """Whether the consumer groups of this prefix have shared out all partitions among their members."""
-    client = admin(settings)
+    client = new_admin_client(settings)
     try:
         groups = [
             group.group_id
@@ -280,9 +280,9 @@ def group_is_stable(settings: Settings) -> bool:
     )
 
 
-def reader_of(settings: Settings, topic: str, **options: Any) -> Consumer:
+def reader_of(settings: KafkaSettings, topic: str, **options: Any) -> Consumer:
     """A consumer of all partitions of `topic`, from their beginnings."""
-    reader = consumer(settings, "bench-reader", **options)
+    reader = new_consumer(settings, "bench-reader", **options)
     name = settings.prefix + topic
     count = len(reader.list_topics(name, timeout=10).topics[name].partitions)
     reader.assign([TopicPartition(name, partition, 0) for partition in range(count)])

@@ -53,7 +53,7 @@ def measure(cluster: Cluster, scans: int, repeat: int) -> dict[str, Any]:
 
 
 def _run(cluster: Cluster, scans: int, doing: str) -> dict[str, Any]:
-    topic_admin.apply(cluster.settings, topic_admin.plan(cluster.settings))
+    topic_admin.apply_topics(cluster.settings, topic_admin.plan_topics(cluster.settings))
     where = ["--bootstrap", cluster.settings.bootstrap, "--prefix", cluster.settings.prefix, "--json"]
     command = [sys.executable, "-m", "streams.cli"]
     folder = cluster.scratch / f"containers-{time.monotonic_ns()}"

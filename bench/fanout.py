@@ -26,10 +26,10 @@ from bench.common import RESULTS, cluster, console, group_is_stable, machine, re
 from bench.programs import Ours
 from bench.workload import commit
 from streams.formats import topics
-from streams.formats.record_parser import Line, Reader
+from streams.formats.record_parser import ProducerRecord, RecordParser
 from streams.kafka import topic_admin
-from streams.kafka.clients import producer
-from streams.kafka.settings import Settings
+from streams.kafka.clients import new_producer
+from streams.kafka.settings import KafkaSettings
 
 _BAG: Final = 50
 _WARM_UP_SECONDS: Final = 8.0
@@ -50,7 +50,7 @@ def measure(parcels: int, rate: int, repeat: int) -> dict[str, Any]:
     """
     with cluster() as given:
         fresh = given.with_prefix("fanout")
-        topic_admin.apply(fresh.settings, topic_admin.plan(fresh.settings))
+        topic_admin.apply_topics(fresh.settings, topic_admin.plan_topics(fresh.settings))
         context = multiprocessing.get_context("spawn")
         done, stop = context.Event(), context.Event()
         reader_end, reader_pipe = context.Pipe(duplex=False)
@@ -65,8 +65,8 @@ def measure(parcels: int, rate: int, repeat: int) -> dict[str, Any]:
                 process.start()
             wait_until(lambda: group_is_stable(fresh.settings), 180, "the worker took no partitions")
             # Connected before anything is measured: that takes half a second.
-            ours = producer(fresh.settings, linger_ms=1)
-            topic = fresh.settings.prefix + topics.CONTAINERS
+            ours = new_producer(fresh.settings, linger_ms=1)
+            topic = fresh.settings.prefix + topics.CONTAINERS_TOPIC
             with console.status(f"{repeat} ULDs of {parcels:,} parcels beside {rate:,} scans/s"):
                 time.sleep(_WARM_UP_SECONDS)
                 arrivals = {number: _arrive(ours, topic, number, parcels) for number in range(1 + repeat)}
@@ -103,20 +103,20 @@ def _cut(parcels: list[str]) -> list[list[str]]:
     return [parcels[first : first + _BAG] for first in range(0, len(parcels), _BAG)]
 
 
-def _event(container: str, kind: str, minute: int, **more: Any) -> Line:
+def _event(container: str, kind: str, minute: int, **more: Any) -> ProducerRecord:
     said = {"event_id": f"{container} {kind}", "container_id": container, "kind": kind, **_PLACE}
-    return Reader()({"type": "container", **said, "event_time": _START_MS + minute * 60_000, **more})
+    return RecordParser()({"type": "container", **said, "event_time": _START_MS + minute * 60_000, **more})
 
 
-def _send(sender: Producer, topic: str, lines: list[Line]) -> None:
+def _send(sender: Producer, topic: str, lines: list[ProducerRecord]) -> None:
     for line in lines:
         sender.produce(topic, line.value, line.key)
     sender.flush(30)
 
 
-def _scan_others(settings: Settings, rate: int, stop: Event, answer: Connection) -> None:
+def _scan_others(settings: KafkaSettings, rate: int, stop: Event, answer: Connection) -> None:
     """Scans of parcels that are in no container, each of another one; a process of its own."""
-    reader, sender = Reader(), producer(settings, linger_ms=1)
+    reader, sender = RecordParser(), new_producer(settings, linger_ms=1)
     sent: dict[bytes, float] = {}
     began = time.time()
     while not stop.is_set():
@@ -125,18 +125,21 @@ def _scan_others(settings: Settings, rate: int, stop: Event, answer: Connection)
             scan = {"event_id": parcel, "parcel_id": parcel, "kind": "ARRIVED", "event_time": _START_MS, **_PLACE}
             line = reader({"type": "scan", **scan})
             sent[cast(bytes, line.key)] = time.time()
-            sender.produce(settings.prefix + topics.SCANS, line.value, line.key)
+            sender.produce(settings.prefix + topics.SCANS_TOPIC, line.value, line.key)
         sender.poll(0)
         time.sleep(0.001)
     sender.flush(30)
     answer.send(sent)
 
 
-def _read(settings: Settings, done: Event, answer: Connection) -> None:
+def _read(settings: KafkaSettings, done: Event, answer: Connection) -> None:
     """When records of a key were seen in hub.scans and in parcel.state; a process of its own."""
     # The collector would visit hundreds of thousands of lists now and then, and what comes meanwhile would be late.
     gc.disable()
-    readers = [reader_of(settings, topic, fetch_queue_backoff_ms=1) for topic in (topics.SCANS, topics.STATE)]
+    readers = [
+        reader_of(settings, topic, fetch_queue_backoff_ms=1)
+        for topic in (topics.SCANS_TOPIC, topics.PARCEL_STATE_TOPIC)
+    ]
     seen: list[dict[bytes, list[float]]] = [{}, {}]
     while not done.is_set():
         for reader, found in zip(readers, seen, strict=True):

@@ -21,8 +21,8 @@ from rich.table import Table
 
 from bench.common import REPOSITORY, Cluster, console
 from streams.capture.auth import devices
-from streams.capture.auth.signatures import Request, sign
-from streams.capture.spool.segment_files import Entry, encode_frame, identity
+from streams.capture.auth.signatures import MessageComponents, sign_request
+from streams.capture.spool.segment_files import SpoolEntry, encode_frame, identity_hash
 from streams.capture.spool.spool import Spool
 from streams.errors import StreamsError
 from streams.kafka import topic_admin
@@ -62,10 +62,10 @@ class Server:
         command = [sys.executable, "-m", "streams.cli", "gateway", "--port", "0", "--data", str(folder), *options]
         self.key: Ed25519PrivateKey | None = None
         if signed:
-            private, public = devices.new_key()
+            private, public = devices.generate_key_pair()
             self.key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(private))
             enrolled = devices.Device(_DEVICE, ("LGG",), ("SRT-07",), 1e9, public_key=public)
-            devices.Registry(folder / "devices.json").add(enrolled)
+            devices.DeviceRegistry(folder / "devices.json").add(enrolled)
         else:
             command.append("--insecure-local")
         if shutil.which("taskset"):
@@ -102,7 +102,9 @@ def request(number: int, records: int, key: Ed25519PrivateKey | None) -> bytes:
         for each in range(records)
     )
     kind = {"content-type": "application/x-ndjson"}
-    headers = kind | (sign(key, _DEVICE, Request("POST", "/scans", "", kind), body) if key is not None else {})
+    headers = kind | (
+        sign_request(key, _DEVICE, MessageComponents("POST", "/scans", "", kind), body) if key is not None else {}
+    )
     head = ["POST /scans HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
     head += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*head, "", ""]).encode() + body
@@ -153,7 +155,7 @@ def _both(server: Server, records: int, seconds: float, first: int) -> dict[str,
 
 def _spool_alone(folder: Path, seconds: float) -> dict[str, float]:
     spool = Spool(folder)
-    entries = [Entry(0, identity(str(number)), b"LP00000000000017", b"x" * 120) for number in range(_BATCH)]
+    entries = [SpoolEntry(0, identity_hash(str(number)), b"LP00000000000017", b"x" * 120) for number in range(_BATCH)]
     frame, done, written = encode_frame(1, entries), [0], 0
 
     def one(_: Exception | None) -> None:
@@ -175,7 +177,7 @@ def _spool_alone(folder: Path, seconds: float) -> dict[str, float]:
 
 def measure(given: Cluster, seconds: float) -> dict[str, Any]:
     """All figures of the gateway."""
-    topic_admin.apply(given.settings, topic_admin.plan(given.settings))
+    topic_admin.apply_topics(given.settings, topic_admin.plan_topics(given.settings))
     result: dict[str, Any] = {}
     folder = Path(tempfile.mkdtemp(dir=given.scratch))
     variants: tuple[tuple[str, tuple[str, ...], bool], ...] = (

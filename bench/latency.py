@@ -25,9 +25,9 @@ from streams.errors import StreamsError
 from streams.formats import topics
 from streams.formats.schemas import load_schemas
 from streams.kafka import topic_admin
-from streams.kafka.clients import producer
-from streams.kafka.settings import Settings
-from streams.processors.parcel_processor import ParcelStage
+from streams.kafka.clients import new_producer
+from streams.kafka.settings import KafkaSettings
+from streams.processors.parcel_processor import ParcelProcessor
 
 # One parcel in this many is looked at: enough for a p99, and little work for a machine that is being measured.
 _SAMPLE = 4
@@ -77,7 +77,7 @@ def _run(
     cluster: Cluster, program: Program, rate: int, seconds: float, warm_up_seconds: float, doing: str
 ) -> dict[str, Any]:
     fresh = cluster.with_prefix(f"live-{program.key}-{time.monotonic_ns()}")
-    topic_admin.apply(fresh.settings, topic_admin.plan(fresh.settings))
+    topic_admin.apply_topics(fresh.settings, topic_admin.plan_topics(fresh.settings))
     context = multiprocessing.get_context("spawn")
     go, done = context.Event(), context.Event()
     sender_end, sender_pipe = context.Pipe(duplex=False)
@@ -114,11 +114,11 @@ def _receive(end: Connection, seconds: float, who: str) -> Any:
     return end.recv()
 
 
-def _send(source: Settings, target: Settings, rate: int, count: int, go: Event, answer: Connection) -> None:
+def _send(source: KafkaSettings, target: KafkaSettings, rate: int, count: int, go: Event, answer: Connection) -> None:
     """Play back the first `count` records of the log at `rate` a second; a process of its own."""
     records = _beginning(source, count)
-    sending = producer(target, linger_ms=1)
-    topic = target.prefix + topics.SCANS
+    sending = new_producer(target, linger_ms=1)
+    topic = target.prefix + topics.SCANS_TOPIC
     times = np.zeros(len(records))
     go.wait()
     started = time.time()
@@ -137,9 +137,9 @@ def _send(source: Settings, target: Settings, rate: int, count: int, go: Event, 
     answer.send([Sent(record.partition, record.key, record.value, at) for record, at in pairs])
 
 
-def _beginning(settings: Settings, count: int) -> list[Sent]:
+def _beginning(settings: KafkaSettings, count: int) -> list[Sent]:
     """The first records of the log, the partitions mixed as they were when it was written."""
-    reader = reader_of(settings, topics.SCANS, enable_partition_eof=True)
+    reader = reader_of(settings, topics.SCANS_TOPIC, enable_partition_eof=True)
     found: dict[int, list[Any]] = defaultdict(list)
     partitions = len(reader.assignment())
     ended: set[int] = set()
@@ -160,9 +160,9 @@ def _beginning(settings: Settings, count: int) -> list[Sent]:
     return [Sent(record.partition(), record.key(), record.value()) for record in mixed[:count]]
 
 
-def _read(settings: Settings, done: Event, answer: Connection) -> None:
+def _read(settings: KafkaSettings, done: Event, answer: Connection) -> None:
     """Follow parcel.state until `done` and nothing more comes out; a process of its own."""
-    reader = reader_of(settings, topics.STATE, fetch_queue_backoff_ms=1)
+    reader = reader_of(settings, topics.PARCEL_STATE_TOPIC, fetch_queue_backoff_ms=1)
     seen = []
     now = time.time()
     try:
@@ -220,8 +220,8 @@ def _clean_histories(sent: list[Sent]) -> dict[bytes, list[float]]:
     Only of these is it certain that the v-th record makes version v. Which records are dead letters the parcel stage
     says itself: some of them Avro reads without complaint.
     """
-    writers = load_schemas().writers("Scan", "Advice")
-    stage = ParcelStage(partition=0, partitions=1)
+    writers = load_schemas().writer_schemas("Scan", "Advice")
+    stage = ParcelProcessor(partition=0, partitions=1)
     refused = {place for place, _ in stage.run([record.value for record in sent], outputs=False).refused}
     times: dict[bytes, list[float]] = defaultdict(list)
     known: set[tuple[bytes, str]] = set()

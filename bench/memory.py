@@ -35,8 +35,8 @@ from streams.domain.kinds import (
 )
 from streams.domain.promises import Promises
 from streams.formats.schemas import load_schemas
-from streams.kernel.avro.encoder import Encoder
-from streams.processors.parcel_processor import ParcelStage
+from streams.kernel.avro.encoder import ColumnEncoder
+from streams.processors.parcel_processor import ParcelProcessor
 
 LIMIT = 800
 SCANS = (
@@ -91,7 +91,9 @@ class History:
         """`kinds`: of the scans of each parcel, 17 minutes apart."""
         self._kinds = kinds
         schemas = load_schemas()
-        self._encoders = {name: Encoder(schemas.current(name), schemas.id(name)) for name in ("Scan", "Advice", "Tick")}
+        self._encoders = {
+            name: ColumnEncoder(schemas.current(name), schemas.id(name)) for name in ("Scan", "Advice", "Tick")
+        }
 
     def batches(self, parcels: int) -> Iterator[list[bytes]]:
         """One batch for each record of the parcels of a block."""
@@ -178,13 +180,13 @@ def measure(parcels: int) -> dict[str, float]:
     """Fold the histories of so many parcels; bytes a parcel of the table and of the process."""
     history = History()
     # Whatever is needed once, compiled code and buffers of the size of a batch, is there before the measurement.
-    warm = ParcelStage(partition=0, partitions=1)
+    warm = ParcelProcessor(partition=0, partitions=1)
     for batch in history.batches(_BLOCK):
         warm.run(batch, outputs=False)
     del warm, batch
     before = resident_bytes()
     started = time.perf_counter()
-    stage = ParcelStage(partition=0, partitions=1)
+    stage = ParcelProcessor(partition=0, partitions=1)
     folding = 0.0
     for batch in history.batches(parcels):
         said = stage.run(batch, outputs=False)

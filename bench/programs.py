@@ -57,7 +57,7 @@ class Ours:
             command += ["--until-idle", str(_IDLE_SECONDS)]
         if mode == "replay":
             command += ["--dry"]
-        promises = Promises.nothing() if mode == "live_plain" else self.promises
+        promises = Promises.empty() if mode == "live_plain" else self.promises
         if promises is not None:
             folder.mkdir(parents=True, exist_ok=True)
             # JSON is YAML.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from bench.memory import SCANS, History
 from streams.domain.promises import Promises
-from streams.processors.parcel_processor import ParcelStage
+from streams.processors.parcel_processor import ParcelProcessor
 
 _BATCH = 20_000
 _RECORDS_PER_TICK = 100
@@ -35,7 +35,7 @@ def _mixed(parcels: int) -> list[bytes]:
 
 
 def _rate(log: Sequence[bytes], promises: Promises, *, outputs: bool) -> float:
-    stage = ParcelStage(0, 1, promises)
+    stage = ParcelProcessor(0, 1, promises)
     started = time.perf_counter()
     for first in range(0, len(log), _BATCH):
         stage.run(log[first : first + _BATCH], outputs=outputs)
@@ -49,7 +49,7 @@ def measure_promises(parcels: int, repeat: int) -> dict[str, float]:
     for outputs in (False, True):
         rates: dict[str, list[float]] = {"without": [], "with": []}
         for turn in range(repeat + 1):
-            for name, promises in (("without", Promises.nothing()), ("with", Promises.default())):
+            for name, promises in (("without", Promises.empty()), ("with", Promises.default())):
                 rate = _rate(log, promises, outputs=outputs)
                 if turn:
                     rates[name].append(rate)

@@ -98,7 +98,7 @@ def _command(name: str, given: Cluster, *options: str) -> list[str]:
 
 
 def _recover(given: Cluster, way: Way, repeat: int, rate: int) -> dict[str, Any]:
-    topic_admin.apply(given.settings, topic_admin.plan(given.settings))
+    topic_admin.apply_topics(given.settings, topic_admin.plan_topics(given.settings))
     started, first, every = [], [], []
     with _scans_flow(given, rate), _Positions(given) as positions:
         worker = _worker(given, way, 0)
@@ -148,7 +148,7 @@ class _Positions:
     """When each partition's newest position was written, as a committed reader of parcel.state sees it."""
 
     def __init__(self, given: Cluster) -> None:
-        self._reader = reader_of(given.settings, topics.STATE)
+        self._reader = reader_of(given.settings, topics.PARCEL_STATE_TOPIC)
         # Partition -> wall-clock seconds at which the first position after `since` was written.
         self.first: dict[int, float] = {}
 
@@ -184,7 +184,7 @@ def _wait_until_all_fold(positions: _Positions, worker: Watched, since: float) -
 
 
 def _restore(given: Cluster, parcels: int) -> dict[str, Any]:
-    topic_admin.apply(given.settings, topic_admin.plan(given.settings))
+    topic_admin.apply_topics(given.settings, topic_admin.plan_topics(given.settings))
     patience = 600 + parcels / 500
     simulator = start(
         "parcels simulate",

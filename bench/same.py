@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from bench.common import Cluster, console
 from streams.errors import StreamsError
 from streams.formats.schemas import load_schemas
-from streams.formats.topics import ALERTS, MILESTONES, STATE
+from streams.formats.topics import ALERTS_TOPIC, MILESTONES_TOPIC, PARCEL_STATE_TOPIC
 from streams.kafka.clients import read_to_end
-from streams.kafka.settings import Settings
+from streams.kafka.settings import KafkaSettings
 
 _FRAME = 5
 _IDENTITY = 16
@@ -42,9 +42,11 @@ def outcome(cluster: Cluster) -> Outcome:
     """Read the outputs of the program that ran last."""
     settings = cluster.settings
     with console.status("reading its states, milestones and alerts"):
-        states = {key: value for key, value in _records(settings, STATE) if not key.startswith(b"\0")}
-        ids = b"".join(value[_FRAME : _FRAME + _IDENTITY] for _, value in _records(settings, MILESTONES))
-        told = [alert for _, value in _records(settings, ALERTS) if _of_promise(alert := _decoded(value, "Alert"))]
+        states = {key: value for key, value in _records(settings, PARCEL_STATE_TOPIC) if not key.startswith(b"\0")}
+        ids = b"".join(value[_FRAME : _FRAME + _IDENTITY] for _, value in _records(settings, MILESTONES_TOPIC))
+        told = [
+            alert for _, value in _records(settings, ALERTS_TOPIC) if _of_promise(alert := _decoded(value, "Alert"))
+        ]
     halves = np.frombuffer(ids, ">u8").reshape(-1, 2).astype(np.uint64)
     alerts = Counter((alert["parcel_id"], alert["about"], alert["type"], alert["deadline"]) for alert in told)
     alert_ids = Counter(alert["alert_id"] for alert in told)
@@ -104,7 +106,7 @@ def _without_anomalies(state: dict[str, Any]) -> dict[str, Any]:
     return state | {"alerts": sorted(standing, key=lambda alert: str(alert["about"]))}
 
 
-def _records(settings: Settings, topic: str) -> Iterator[tuple[bytes, bytes]]:
+def _records(settings: KafkaSettings, topic: str) -> Iterator[tuple[bytes, bytes]]:
     for record in read_to_end(settings, settings.prefix + topic):
         # Both are bytes as long as no deserializer is set.
         yield cast(bytes, record.key()), cast(bytes, record.value())

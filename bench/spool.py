@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.common import console
-from streams.capture.spool.segment_files import Entry, encode_frame, identity
+from streams.capture.spool.segment_files import SpoolEntry, encode_frame, identity_hash
 
 _RECORD = 150
 
@@ -18,7 +18,9 @@ def log(folder: Path, group: int, seconds: float) -> tuple[int, int]:
     descriptor = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     groups, begun = 0, time.perf_counter()
     while time.perf_counter() - begun < seconds:
-        entries = [Entry(0, identity(str(each)), b"LP00000000000017", os.urandom(_RECORD)) for each in range(group)]
+        entries = [
+            SpoolEntry(0, identity_hash(str(each)), b"LP00000000000017", os.urandom(_RECORD)) for each in range(group)
+        ]
         os.write(descriptor, encode_frame(groups, entries))
         os.fdatasync(descriptor)
         groups += 1
@@ -34,7 +36,7 @@ def sqlite(folder: Path, group: int, seconds: float) -> tuple[int, int]:
     base.execute("CREATE TABLE spool (at INTEGER PRIMARY KEY, target INT, same BLOB, key BLOB, value BLOB)")
     groups, begun = 0, time.perf_counter()
     while time.perf_counter() - begun < seconds:
-        rows = [(0, identity(str(each)), b"LP00000000000017", os.urandom(_RECORD)) for each in range(group)]
+        rows = [(0, identity_hash(str(each)), b"LP00000000000017", os.urandom(_RECORD)) for each in range(group)]
         base.execute("BEGIN")
         base.executemany("INSERT INTO spool (target, same, key, value) VALUES (?, ?, ?, ?)", rows)
         base.execute("COMMIT")

@@ -19,8 +19,8 @@ from bench.common import RESULTS, console, machine
 from bench.memory import History, resident_bytes
 from bench.workload import commit
 from streams.domain.kinds import ARRIVED, SORTED, UNLOADED
-from streams.kernel.parcel_table import BLOCK
-from streams.processors.parcel_processor import ParcelStage
+from streams.kernel.parcel_table import ROWS_PER_BLOCK
+from streams.processors.parcel_processor import ParcelProcessor
 
 TICKS = 86_400
 _BATCH = 1_000
@@ -50,18 +50,18 @@ def measure(parcels: int, ticks: int) -> dict[str, Any]:
         "all_due_at_once": large,
         "day_with_alerts": busy,
         "day_with_nothing_due": quiet,
-        "comparisons_per_tick_with_nothing_due": -(-len(stage.table) // BLOCK),
+        "comparisons_per_tick_with_nothing_due": -(-len(stage.table) // ROWS_PER_BLOCK),
     }
 
 
-def _filled(history: History, parcels: int) -> ParcelStage:
-    stage = ParcelStage(partition=0, partitions=1)
+def _filled(history: History, parcels: int) -> ParcelProcessor:
+    stage = ParcelProcessor(partition=0, partitions=1)
     for batch in history.batches(parcels):
         stage.run(batch, outputs=False)
     return stage
 
 
-def _fold_large(stage: ParcelStage, hub_time: int, history: History) -> dict[str, Any]:
+def _fold_large(stage: ParcelProcessor, hub_time: int, history: History) -> dict[str, Any]:
     before = resident_bytes()
     said = stage.run(history.ticks([hub_time]))
     blocks = (said.states, said.alerts, said.milestones, said.retired, said.throughput)
@@ -76,7 +76,7 @@ def _fold_large(stage: ParcelStage, hub_time: int, history: History) -> dict[str
     }
 
 
-def _fold(stage: ParcelStage, history: History, begin: int, ticks: int) -> dict[str, Any]:
+def _fold(stage: ParcelProcessor, history: History, begin: int, ticks: int) -> dict[str, Any]:
     seconds, ticking, alerts = 0.0, 0.0, 0
     for first in range(0, ticks, _BATCH):
         batch = history.ticks([begin + number * 1_000 for number in range(first, min(first + _BATCH, ticks))])

@@ -20,7 +20,7 @@ def produce(cluster: Cluster, records: int) -> int:
     Raises:
         StreamsError: the simulator failed.
     """
-    topic_admin.apply(cluster.settings, topic_admin.plan(cluster.settings))
+    topic_admin.apply_topics(cluster.settings, topic_admin.plan_topics(cluster.settings))
     command = [sys.executable, "-m", "streams.cli", "simulate", "--expanded", "--seed", str(SEED)]
     command += ["--parcels", str(round(records / RECORDS_PER_PARCEL))]
     command += ["--bootstrap", cluster.settings.bootstrap, "--prefix", cluster.settings.prefix]
@@ -28,7 +28,7 @@ def produce(cluster: Cluster, records: int) -> int:
     simulator.wait(_SECONDS, f"simulating a day of about {records:,} scans")
     if simulator.process.returncode != 0:
         raise StreamsError(f"parcels simulate failed: {simulator.last_words()}")
-    found = cluster.count(topics.SCANS)
+    found = cluster.count(topics.SCANS_TOPIC)
     console.print(f"hub.scans holds {found:,} records")
     return found
 

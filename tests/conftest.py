@@ -17,8 +17,8 @@ from typing import NoReturn
 import pytest
 
 from streams.errors import StreamsError
-from streams.kafka.local_broker import LocalBroker, free_port, wait_for_answer
-from streams.kafka.settings import Settings
+from streams.kafka.local_broker import LocalBroker, free_port, wait_until_reachable
+from streams.kafka.settings import KafkaSettings
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -34,7 +34,7 @@ def external_broker(_: Path) -> Iterator[str]:
     bootstrap = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not bootstrap:
         raise StreamsError("KAFKA_BOOTSTRAP_SERVERS is not set")
-    wait_for_answer(bootstrap, seconds=10)
+    wait_until_reachable(bootstrap, seconds=10)
     yield bootstrap
 
 
@@ -54,7 +54,7 @@ def docker_broker(_: Path) -> Iterator[str]:
     except DockerException as error:
         raise StreamsError(f"no Docker engine answers: {error}") from error
     with KafkaContainer() as container:
-        wait_for_answer(container.bootstrap, seconds=90)
+        wait_until_reachable(container.bootstrap, seconds=90)
         yield container.bootstrap
 
 
@@ -93,9 +93,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def settings(broker: str) -> Settings:
+def settings(broker: str) -> KafkaSettings:
     """Settings of an installation that shares the broker with no other test."""
-    return Settings(bootstrap=broker, prefix=f"t{uuid.uuid4().hex[:10]}.")
+    return KafkaSettings(bootstrap=broker, prefix=f"t{uuid.uuid4().hex[:10]}.")
 
 
 def run_cli(
@@ -108,7 +108,7 @@ def run_cli(
 
 
 @pytest.fixture
-def parcels(settings: Settings) -> Cli:
+def parcels(settings: KafkaSettings) -> Cli:
     """`parcels(*args)` on the test's own topics: `run_cli` with the address and the prefix in its environment."""
     environment = {"KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap, "PARCELS_PREFIX": settings.prefix}
 

@@ -3,21 +3,21 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from streams.domain.reject_reasons import Reason
-from streams.formats.record_parser import Line
-from streams.formats.topics import CONTAINERS, SCANS
-from streams.processors.container_processor import ContainerStage
+from streams.domain.reject_reasons import RejectReason
+from streams.formats.record_parser import ProducerRecord
+from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
+from streams.processors.container_processor import ContainerProcessor
 
 
-class Inferring:
+class ContainerInference:
     """Makes values of hub.scans of the records of both logs, in the order of the records."""
 
     def __init__(self) -> None:
-        self._stage = ContainerStage(0, 1)
+        self._stage = ContainerProcessor(0, 1)
         self.events = 0
-        self.refused: Counter[Reason] = Counter()
+        self.refused: Counter[RejectReason] = Counter()
 
-    def values(self, lines: Iterable[Line]) -> Iterator[bytes | None]:
+    def values(self, lines: Iterable[ProducerRecord]) -> Iterator[bytes | None]:
         """The scans, advices and ticks among `lines`, and behind each event of a container what it says of parcels."""
         for line in lines:
             if not line.container:
@@ -33,7 +33,7 @@ class Inferring:
             del waiting[: made.taken]
             self.refused.update(reason for _, reason in made.refused)
             for topic, _, block in made.blocks:
-                if topic == CONTAINERS:
+                if topic == CONTAINERS_TOPIC:
                     waiting += [each for _, each in block]
-                elif topic == SCANS:
+                elif topic == SCANS_TOPIC:
                     yield from (each for _, each in block)

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from streams.domain.containers import Container, Event, Order
-from streams.domain.containment import Told, judge
-from streams.domain.limits import CONTAINERS_DEEP, LATEST_MS
-from streams.formats.record_decoder import Decoder
-from streams.formats.topics import CONTAINER_STATE, POSITION_KEY, STATE, partition_of
+from streams.domain.containers import Container, ContainerEvent, Order
+from streams.domain.containment import ContainmentRecord, evaluate_containment
+from streams.domain.limits import LATEST_MS, MAX_NESTING_DEPTH
+from streams.formats.record_decoder import RecordDecoder
+from streams.formats.topics import CONTAINER_STATE_TOPIC, PARCEL_STATE_TOPIC, POSITION_KEY, partition_of
 from streams.kafka.clients import read_to_end
-from streams.kafka.settings import Settings
-from streams.processors.container_codecs import container_states
-from streams.processors.container_processor import ContainerStage
+from streams.kafka.settings import KafkaSettings
+from streams.processors.container_codecs import container_state_codec
+from streams.processors.container_processor import ContainerProcessor
 
 _LAST_RANK: Final = 32
 
@@ -29,10 +29,10 @@ class Stay:
     since: int
     until: int | None
     # What the container itself was in meanwhile.
-    within: list["Stay"] = field(default_factory=list)
+    outer_stays: list["Stay"] = field(default_factory=list)
 
 
-def container_of(settings: Settings, container_id: str, partitions: int) -> Container | None:
+def load_container(settings: KafkaSettings, container_id: str, partitions: int) -> Container | None:
     """A container and its children; None where nothing is known of it.
 
     Raises:
@@ -41,24 +41,24 @@ def container_of(settings: Settings, container_id: str, partitions: int) -> Cont
     key = container_id.encode(errors="surrogateescape")
     partition = partition_of(key, partitions)
     newest: dict[bytes, bytes | None] = {}
-    for record in read_to_end(settings, settings.prefix + CONTAINER_STATE, partitions=[partition]):
+    for record in read_to_end(settings, settings.prefix + CONTAINER_STATE_TOPIC, partitions=[partition]):
         name = record.key() or b""
         if name != POSITION_KEY and (name == key or name.startswith(key + b"\0")):
             newest[name] = record.value()
-    stage = ContainerStage(partition, partitions)
+    stage = ContainerProcessor(partition, partitions)
     stage.restore(newest)
     stage.restored(None)
     return next(iter(stage.containers.values()), None)
 
 
-def as_of(time_ms: int | None) -> Order:
+def order_as_of(time_ms: int | None) -> Order:
     """The place in a container's order after everything that happened until then; None: after everything."""
     return (LATEST_MS if time_ms is None else time_ms, _LAST_RANK, b"")
 
 
-def happened(container: Container, time_ms: int | None) -> list[Event]:
+def events_as_of(container: Container, time_ms: int | None) -> list[ContainerEvent]:
     """Its events until then."""
-    return [event for event in container.events if event.order < as_of(time_ms)]
+    return [event for event in container.events if event.order < order_as_of(time_ms)]
 
 
 def stays_of_parcel(state: Mapping[str, Any]) -> list[Stay]:
@@ -66,7 +66,7 @@ def stays_of_parcel(state: Mapping[str, Any]) -> list[Stay]:
     wrong = {entry["voids"] for entry in state["scans"] if entry["voids"]}
     own = [entry for entry in state["scans"] if entry["kind"] != "VOID" and entry["at"] is not None]
     told = [
-        Told(
+        ContainmentRecord(
             entry["kind"],
             entry["at"]["site"] or "",
             entry["container_id"],
@@ -76,7 +76,7 @@ def stays_of_parcel(state: Mapping[str, Any]) -> list[Stay]:
         )
         for entry in own
     ]
-    return _stays(zip((entry["event_time"] for entry in own), judge(told).inside, strict=True))
+    return _stays(zip((entry["event_time"] for entry in own), evaluate_containment(told).inside, strict=True))
 
 
 def stays_of_container(container: Container) -> list[Stay]:
@@ -85,14 +85,14 @@ def stays_of_container(container: Container) -> list[Stay]:
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class ContainerContents:
     """Who is in a container, ids in their order."""
 
     containers: list[str]
     parcels: list[str]
 
 
-def contents_of(settings: Settings, container_id: str, time_ms: int | None) -> Contents:
+def load_contents(settings: KafkaSettings, container_id: str, time_ms: int | None) -> ContainerContents:
     """Who is in a container as of a time (ms since 1970; None: now), by the records of each child.
 
     Reads both topics of states as a whole. A parcel or container that has retired is in nothing any more.
@@ -100,16 +100,16 @@ def contents_of(settings: Settings, container_id: str, time_ms: int | None) -> C
     Raises:
         StreamsError: the broker does not answer, or a record cannot be read.
     """
-    state, container = Decoder("ParcelState"), container_states()
-    parcels = {key: stays_of_parcel(state(value)) for key, value in _naming(settings, STATE, container_id)}
+    state, container = RecordDecoder("ParcelState"), container_state_codec()
+    parcels = {key: stays_of_parcel(state(value)) for key, value in _naming(settings, PARCEL_STATE_TOPIC, container_id)}
     containers = {
         key: stays_of_container(container.decoded(value))
-        for key, value in _naming(settings, CONTAINER_STATE, container_id)
+        for key, value in _naming(settings, CONTAINER_STATE_TOPIC, container_id)
     }
-    return Contents(*(_inside(each, container_id, time_ms) for each in (containers, parcels)))
+    return ContainerContents(*(_inside(each, container_id, time_ms) for each in (containers, parcels)))
 
 
-def _naming(settings: Settings, topic: str, container_id: str) -> Iterator[tuple[str, bytes]]:
+def _naming(settings: KafkaSettings, topic: str, container_id: str) -> Iterator[tuple[str, bytes]]:
     """Key and newest value of those whose state mentions a container: few, so the others are not decoded."""
     named, newest = container_id.encode(errors="surrogateescape"), dict[bytes, bytes]()
     for record in read_to_end(settings, settings.prefix + topic):
@@ -136,22 +136,24 @@ def _inside(stays: Mapping[str, list[Stay]], container_id: str, time_ms: int | N
     return sorted(child for child, all_of_it in stays.items() if any(map(holds, all_of_it)))
 
 
-def chain(settings: Settings, stays: list[Stay], partitions: int, above: tuple[str, ...] = ()) -> list[Stay]:
+def with_outer_stays(
+    settings: KafkaSettings, stays: list[Stay], partitions: int, above: tuple[str, ...] = ()
+) -> list[Stay]:
     """The same stays, each with what its container was in meanwhile, and so on outwards.
 
     Raises:
-        StreamsError: as `container_of` does.
+        StreamsError: as `load_container` does.
     """
     known: dict[str, Container | None] = {}
     made = []
     for stay in stays:
         name = stay.container_id
         if name not in known:
-            deep = len(above) >= CONTAINERS_DEEP or name in above
-            known[name] = None if deep else container_of(settings, name, partitions)
+            deep = len(above) >= MAX_NESTING_DEPTH or name in above
+            known[name] = None if deep else load_container(settings, name, partitions)
         container = known[name]
         around = [] if container is None else _during(stays_of_container(container), stay)
-        made.append(Stay(name, stay.since, stay.until, chain(settings, around, partitions, (*above, name))))
+        made.append(Stay(name, stay.since, stay.until, with_outer_stays(settings, around, partitions, (*above, name))))
     return made
 
 

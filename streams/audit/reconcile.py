@@ -13,29 +13,29 @@ from typing import Final
 from streams.audit.refold import Refold
 from streams.domain.promises import Promises
 from streams.errors import Misconfigured, StreamsError
-from streams.formats.record_block import Keyed
-from streams.formats.record_decoder import Decoder
-from streams.formats.topics import ALERTS, MILESTONES, SCANS
-from streams.kafka.clients import producer, read_part, read_to_end
-from streams.kafka.settings import Settings
-from streams.kafka.topic_admin import check
+from streams.formats.record_block import KeyValue
+from streams.formats.record_decoder import RecordDecoder
+from streams.formats.topics import ALERTS_TOPIC, MILESTONES_TOPIC, SCANS_TOPIC
+from streams.kafka.clients import new_producer, read_offset_range, read_to_end
+from streams.kafka.settings import KafkaSettings
+from streams.kafka.topic_admin import check_topics
 from streams.worker.position_reader import read_position
 
 _SECONDS: Final = 20.0
 # Topics whose records begin with an id that is a hash of what they say, and their schemas.
-_RECORDS: Final = {MILESTONES: "Milestone", ALERTS: "Alert"}
+_RECORDS: Final = {MILESTONES_TOPIC: "Milestone", ALERTS_TOPIC: "Alert"}
 
 
 @dataclass(slots=True)
-class Told:
+class TopicReconciliation:
     """What one topic tells, against what it must."""
 
     expected: int = 0
     # Records that the topic lacks, by partition.
-    missing: dict[int, list[Keyed]] = field(default_factory=dict)
+    missing: dict[int, list[KeyValue]] = field(default_factory=dict)
     # Ids that the topic has and the log does not lead to, and ids that it has more than once.
     extra: int = 0
-    doubled: int = 0
+    duplicates: int = 0
 
     @property
     def missing_records(self) -> int:
@@ -43,7 +43,9 @@ class Told:
         return sum(map(len, self.missing.values()))
 
 
-def reconcile(settings: Settings, promises: Promises, progress: Callable[[int, int], None]) -> dict[str, Told]:
+def reconcile(
+    settings: KafkaSettings, promises: Promises, progress: Callable[[int, int], None]
+) -> dict[str, TopicReconciliation]:
     """Fold hub.scans again and compare; may run beside workers, and changes nothing.
 
     Args:
@@ -58,20 +60,20 @@ def reconcile(settings: Settings, promises: Promises, progress: Callable[[int, i
         Misconfigured: the topics do not fit, or the workers watch other promises.
         StreamsError: the broker does not answer, or the log does not begin at its beginning any more.
     """
-    partitions = check(settings)
-    told = {topic: Told() for topic in _RECORDS}
+    partitions = check_topics(settings)
+    told = {topic: TopicReconciliation() for topic in _RECORDS}
     for partition in range(partitions):
         _reconcile(settings, partition, partitions, promises, told, progress)
     return told
 
 
-def send_missing(settings: Settings, told: dict[str, Told]) -> int:
+def send_missing(settings: KafkaSettings, told: dict[str, TopicReconciliation]) -> int:
     """Send what is missing, with the bytes that it would have had; returns how many records.
 
     Raises:
         StreamsError: not all of them arrived.
     """
-    sender = producer(settings)
+    sender = new_producer(settings)
     failed: list[str] = []
     sent = 0
     for topic, each in told.items():
@@ -93,11 +95,11 @@ def send_missing(settings: Settings, told: dict[str, Told]) -> int:
 
 
 def _reconcile(
-    settings: Settings,
+    settings: KafkaSettings,
     partition: int,
     partitions: int,
     promises: Promises,
-    told: dict[str, Told],
+    told: dict[str, TopicReconciliation],
     progress: Callable[[int, int], None],
 ) -> None:
     # What was committed before the topics are read must be in them; what they hold was committed by the time after.
@@ -108,7 +110,7 @@ def _reconcile(
     seen: dict[str, set[bytes]] = {topic: set() for topic in told}
     for end, required in ((before, True), (after, False)):
         for made in refold.fold(_values(settings, partition, refold.records, end)):
-            for topic, block in ((MILESTONES, made.milestones), (ALERTS, made.alerts)):
+            for topic, block in ((MILESTONES_TOPIC, made.milestones), (ALERTS_TOPIC, made.alerts)):
                 decode = _decoder(topic)
                 for key, value in block:
                     (identity,) = decode(value).values()
@@ -121,14 +123,14 @@ def _reconcile(
     for topic, each in told.items():
         each.expected += len(seen[topic])
         each.extra += len(found[topic].keys() - seen[topic])
-        each.doubled += sum(number - 1 for number in found[topic].values())
+        each.duplicates += sum(number - 1 for number in found[topic].values())
 
 
-def _decoder(topic: str) -> Decoder:
-    return Decoder(_RECORDS[topic], first_fields=1)
+def _decoder(topic: str) -> RecordDecoder:
+    return RecordDecoder(_RECORDS[topic], leading_fields=1)
 
 
-def _ids(settings: Settings, topic: str, partition: int) -> Counter[bytes]:
+def _ids(settings: KafkaSettings, topic: str, partition: int) -> Counter[bytes]:
     """Ids that a partition of a topic holds, each with how often."""
     decode = _decoder(topic)
     ids: Counter[bytes] = Counter()
@@ -140,7 +142,7 @@ def _ids(settings: Settings, topic: str, partition: int) -> Counter[bytes]:
     return ids
 
 
-def _committed(settings: Settings, partition: int, promises: Promises) -> int:
+def _committed(settings: KafkaSettings, partition: int, promises: Promises) -> int:
     """Offset of hub.scans up to which the live system has folded."""
     position = read_position(settings, partition, _SECONDS, fenced=False)
     if position is None:
@@ -152,6 +154,6 @@ def _committed(settings: Settings, partition: int, promises: Promises) -> int:
     return position.next_offset
 
 
-def _values(settings: Settings, partition: int, first: int, end: int) -> Iterator[bytes | None]:
-    for message in read_part(settings, settings.prefix + SCANS, partition, first, end):
+def _values(settings: KafkaSettings, partition: int, first: int, end: int) -> Iterator[bytes | None]:
+    for message in read_offset_range(settings, settings.prefix + SCANS_TOPIC, partition, first, end):
         yield message.value()

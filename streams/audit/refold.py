@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from streams.domain.promises import Promises
-from streams.domain.reject_reasons import Reason
-from streams.formats.record_block import Keyed
-from streams.processors.parcel_processor import Outputs, ParcelStage
+from streams.domain.reject_reasons import RejectReason
+from streams.formats.record_block import KeyValue
+from streams.processors.parcel_processor import ParcelProcessor, ParcelProcessorOutput
 
 
 class Refold:
@@ -30,13 +30,13 @@ class Refold:
             batch: records to fold at a time.
             promises: what is watched; None for the default ones.
         """
-        self.stage = ParcelStage(partition, partitions, promises)
+        self.stage = ParcelProcessor(partition, partitions, promises)
         self._batch = batch
         self.records = 0
-        self.refused: Counter[Reason] = Counter()
+        self.refused: Counter[RejectReason] = Counter()
         self.duplicates = 0
 
-    def fold(self, values: Iterable[bytes | None]) -> Iterator[Outputs]:
+    def fold(self, values: Iterable[bytes | None]) -> Iterator[ParcelProcessorOutput]:
         """Fold all values; yields what each batch made, without states: `states` has them at the end."""
         waiting: list[bytes | None] = []
         for value in values:
@@ -47,12 +47,12 @@ class Refold:
         if waiting:
             yield self._run(waiting)
 
-    def states(self) -> Iterator[Keyed]:
+    def states(self) -> Iterator[KeyValue]:
         """Key and value of every parcel's state, as parcel.state holds them."""
         for block in self.stage.snapshot():
             yield from block
 
-    def _run(self, values: list[bytes | None]) -> Outputs:
+    def _run(self, values: list[bytes | None]) -> ParcelProcessorOutput:
         made = self.stage.run(values, states=False)
         self.records += len(values)
         self.duplicates += made.duplicates
@@ -60,7 +60,7 @@ class Refold:
         return made
 
 
-class Digest:
+class RecordSetDigest:
     """One SHA-256 over any number of records, whatever their order.
 
     >>> one, other = Digest(), Digest()

@@ -23,15 +23,15 @@ import mmh3
 
 from streams.domain.kinds import KINDS
 from streams.errors import Misconfigured
-from streams.formats.record_decoder import Decoder, Undecodable
+from streams.formats.record_decoder import DecodingError, RecordDecoder
 from streams.formats.topics import POSITION_KEY, partition_of
 from streams.kafka.dead_letters import DeadLetter
 
 TRUTH_FORMAT: Final = "parcel-streams truth 3"
 
 # Key, value, partition, offset.
-Record = tuple[bytes | None, bytes | None, int, int]
-Parcel = Mapping[str, Any]
+LogRecord = tuple[bytes | None, bytes | None, int, int]
+ParcelFields = Mapping[str, Any]
 
 _KIND: Final = {kind: number for number, kind in enumerate(KINDS)}
 _EVIDENCE: Final = itemgetter("parcel_id", "evidence", "stage", "event_time", "site", "station")
@@ -54,14 +54,14 @@ class Difference:
 
 
 @dataclass
-class Report:
+class VerificationReport:
     """What a verification found."""
 
     parcels: int = 0
     differences: list[Difference] = field(default_factory=list)
     milestones: int = 0
     # A milestone with an id that was there before.
-    doubled_milestones: list[Difference] = field(default_factory=list)
+    duplicate_milestones: list[Difference] = field(default_factory=list)
     # A milestone that contradicts itself, its parcel's records or the order of the log.
     wrong_milestones: list[Difference] = field(default_factory=list)
     # A milestone that must have been written and is not there. Kafka's own crash recovery may take a part of a
@@ -69,7 +69,7 @@ class Report:
     missing_milestones: list[Difference] = field(default_factory=list)
     alerts: int = 0
     # An alert with an id that was there before.
-    doubled_alerts: list[Difference] = field(default_factory=list)
+    duplicate_alerts: list[Difference] = field(default_factory=list)
     # An alert that contradicts itself, or that must not have been told.
     wrong_alerts: list[Difference] = field(default_factory=list)
     # An alert that must have been told and is not there.
@@ -80,7 +80,7 @@ class Report:
     # Records that were inferred from events of containers.
     inferred: int = 0
     # Repeats of them: what comes late may be handed on again with what is on its way.
-    repeated_inferred: int = 0
+    repeated_inferred_records: int = 0
     # One that does not follow from what was said of its container.
     wrong_inferred: list[Difference] = field(default_factory=list)
     # One that must be there and is not, or is taken back.
@@ -90,11 +90,11 @@ class Report:
     # Partition -> records of hub.scans that no position covers yet.
     behind: dict[int, int] = field(default_factory=dict)
     # The same of hub.containers; what is left of a fan-out counts as one.
-    containers_behind: dict[int, int] = field(default_factory=dict)
+    container_lag: dict[int, int] = field(default_factory=dict)
     # Partitions of hub.scans in which no tick follows what was inferred: nobody was told yet what follows from it.
-    unsettled: list[int] = field(default_factory=list)
+    unsettled_partitions: list[int] = field(default_factory=list)
     # Hub time of the tick that settles it, in ISO 8601.
-    settled: str = ""
+    settled_at: str = ""
 
     @property
     def ok(self) -> bool:
@@ -105,10 +105,10 @@ class Report:
         """Everything that was found, by what it is."""
         return {
             "states": self.differences,
-            "milestones doubled": self.doubled_milestones,
+            "milestones doubled": self.duplicate_milestones,
             "milestones wrong": self.wrong_milestones,
             "milestones missing": self.missing_milestones,
-            "alerts doubled": self.doubled_alerts,
+            "alerts doubled": self.duplicate_alerts,
             "alerts wrong": self.wrong_alerts,
             "alerts missing": self.missing_alerts,
             "throughput": self.throughput_differences,
@@ -133,16 +133,16 @@ def load_truth(path: Path) -> dict[str, Any]:
     return truth
 
 
-def identity(said: bytes) -> bytes:
+def record_hash(said: bytes) -> bytes:
     """128-bit MurmurHash3 (x64, seed 0), the two halves big-endian: how records are named in states and milestones."""
     return _HALVES.pack(*mmh3.hash64(said, 0, x64arch=True, signed=False))
 
 
-class States:
+class StateVerifier:
     """What parcel.state holds: the newest state of each parcel, as bytes, and whether it got there in order."""
 
     def __init__(self, partitions: int) -> None:
-        self.newest: dict[bytes, bytes] = {}
+        self.latest: dict[bytes, bytes] = {}
         # Parcels of which there was a tombstone.
         self.retired: set[bytes] = set()
         self.positions: dict[int, int] = {}
@@ -150,11 +150,11 @@ class States:
         self._partitions = partitions
         self._versions: dict[bytes, int] = {}
         self._hub_times: dict[int, int] = {}
-        self._decode = Decoder("ParcelState")
-        self._head = Decoder("ParcelState", first_fields=2)
-        self._position = Decoder("Position")
+        self._decode = RecordDecoder("ParcelState")
+        self._head = RecordDecoder("ParcelState", leading_fields=2)
+        self._position = RecordDecoder("Position")
 
-    def add(self, records: Iterable[Record]) -> None:
+    def add(self, records: Iterable[LogRecord]) -> None:
         """Take in records in the order of the log within each partition."""
         for key, value, partition, offset in records:
             if key == POSITION_KEY:
@@ -166,18 +166,18 @@ class States:
             elif not key.startswith(b"\0"):
                 self._add_state(key, value, partition, offset)
 
-    def decoded(self) -> Iterator[Parcel]:
+    def decoded(self) -> Iterator[ParcelFields]:
         """The newest state of each parcel; those that cannot be decoded are differences."""
-        for key, value in self.newest.items():
+        for key, value in self.latest.items():
             try:
                 yield self._decode(value)
-            except Undecodable as error:
-                self._differ(text_of(key), "state", "a ParcelState", str(error))
+            except DecodingError as error:
+                self._differ(key_text(key), "state", "a ParcelState", str(error))
 
     def _add_position(self, value: bytes | None, partition: int, offset: int) -> None:
         try:
             position = self._position(value)
-        except Undecodable as error:
+        except DecodingError as error:
             self._differ(f"partition {partition}, offset {offset}", "position", "a Position", str(error))
             return
         for what, known, now in (
@@ -192,33 +192,33 @@ class States:
 
     def _retire(self, key: bytes, partition: int, offset: int) -> None:
         # Compaction may have taken the state before it.
-        self.newest.pop(key, None)
+        self.latest.pop(key, None)
         self._versions.pop(key, None)
         if partition_of(key, self._partitions) != partition:
-            self._differ(text_of(key), f"tombstone at offset {offset}", partition_of(key, self._partitions), partition)
+            self._differ(key_text(key), f"tombstone at offset {offset}", partition_of(key, self._partitions), partition)
         self.retired.add(key)
 
     def _add_state(self, key: bytes, value: bytes, partition: int, offset: int) -> None:
         try:
             head = self._head(value)
-        except Undecodable as error:
-            self._differ(text_of(key), "state", "a ParcelState", str(error))
+        except DecodingError as error:
+            self._differ(key_text(key), "state", "a ParcelState", str(error))
             return
         if head["parcel_id"].encode() != key:
-            self._differ(text_of(key), "parcel_id", text_of(key), head["parcel_id"])
+            self._differ(key_text(key), "parcel_id", key_text(key), head["parcel_id"])
         before = self._versions.get(key)
         if before is None and partition_of(key, self._partitions) != partition:
-            self._differ(text_of(key), "partition", partition_of(key, self._partitions), partition)
+            self._differ(key_text(key), "partition", partition_of(key, self._partitions), partition)
         if before is not None and head["version"] < before:
-            self._differ(text_of(key), f"version at {partition}:{offset}", f"at least {before}", head["version"])
+            self._differ(key_text(key), f"version at {partition}:{offset}", f"at least {before}", head["version"])
         self._versions[key] = head["version"]
-        self.newest[key] = value
+        self.latest[key] = value
 
     def _differ(self, where: str, what: str, expected: Any, found: Any) -> None:
         self.differences.append(Difference(where, what, expected, found))
 
 
-class Evidence:
+class ParcelRecordIndex:
     """Which records the parcels have, as the states list them: a milestone must follow from one of them."""
 
     def __init__(self) -> None:
@@ -228,13 +228,13 @@ class Evidence:
 
     def retire(self, keys: Iterable[bytes]) -> None:
         """Of these parcels nobody knows any more what their records were."""
-        self._retired.update(text_of(key) for key in keys)
+        self._retired.update(key_text(key) for key in keys)
 
     def retired(self, parcel_id: str) -> bool:
         """Is it one of those?"""
         return parcel_id in self._retired
 
-    def add(self, state: Parcel) -> None:
+    def add(self, state: ParcelFields) -> None:
         """Take in the records of a parcel."""
         parcel_id = state["parcel_id"]
         self._versions[parcel_id] = state["version"]
@@ -256,7 +256,9 @@ class Evidence:
         return hash(_EVIDENCE(milestone)) in self._known
 
 
-def compare_states(truth: Mapping[str, Parcel], states: Iterable[Parcel], evidence: Evidence) -> list[Difference]:
+def compare_states(
+    truth: Mapping[str, ParcelFields], states: Iterable[ParcelFields], evidence: ParcelRecordIndex
+) -> list[Difference]:
     """Every field in which a state differs from the truth, and every parcel that is missing or was not expected."""
     differences: list[Difference] = []
     unseen = dict.fromkeys(truth)
@@ -285,7 +287,7 @@ def compare_states(truth: Mapping[str, Parcel], states: Iterable[Parcel], eviden
     return differences
 
 
-def _standing(parcel_id: str, expected: Parcel, found: Mapping[str, str]) -> list[Difference]:
+def _standing(parcel_id: str, expected: ParcelFields, found: Mapping[str, str]) -> list[Difference]:
     """Alerts that stand and should not, or the other way round; of some the truth does not know."""
     wanted = expected["standing"]
     return [
@@ -296,12 +298,12 @@ def _standing(parcel_id: str, expected: Parcel, found: Mapping[str, str]) -> lis
     ]
 
 
-def _live(state: Parcel) -> str:
+def _live(state: ParcelFields) -> str:
     """SHA-256 of the records that count, in their order."""
     return sha256(b"".join(_entry(e) for e in state["scans"] if not e["voided"] and e["kind"] != "VOID")).hexdigest()
 
 
-def _digest(state: Parcel) -> str:
+def _digest(state: ParcelFields) -> str:
     """SHA-256 of all records in their order."""
     return sha256(b"".join(map(_entry, state["scans"]))).hexdigest()
 
@@ -317,7 +319,7 @@ def _entry(entry: Mapping[str, Any]) -> bytes:
 
 
 # Fields that the truth says in a shorter way than the state.
-_SHORT: Final[Mapping[str, Callable[[Parcel], Any]]] = {
+_SHORT: Final[Mapping[str, Callable[[ParcelFields], Any]]] = {
     "kinds": lambda state: {each["kind"]: [each["first"], each["last"], each["count"]] for each in state["kinds"]},
     "entries": _digest,
     "live": _live,
@@ -327,7 +329,7 @@ _SHORT: Final[Mapping[str, Callable[[Parcel], Any]]] = {
 _NOT_IN_STATES: Final = frozenset({"told", "retired", "perhaps"})
 
 
-def _disorder(state: Parcel) -> list[Difference]:
+def _disorder(state: ParcelFields) -> list[Difference]:
     """What contradicts itself in a state, whatever the truth is."""
     parcel_id, scans = state["parcel_id"], state["scans"]
     found: list[Difference] = []
@@ -339,7 +341,9 @@ def _disorder(state: Parcel) -> list[Difference]:
     return found
 
 
-def compare_dead_letters(truth: Mapping[str, Mapping[str, int]], letters: Iterable[DeadLetter], report: Report) -> None:
+def compare_dead_letters(
+    truth: Mapping[str, Mapping[str, int]], letters: Iterable[DeadLetter], report: VerificationReport
+) -> None:
     """Every unusable record must be there once, in its own partition, and as many of each reason as in the truth.
 
     Args:
@@ -369,6 +373,6 @@ def compare_dead_letters(truth: Mapping[str, Mapping[str, int]], letters: Iterab
             differences.append(Difference(f"dead letters of {topic}", reason, expected, found))
 
 
-def text_of(key: bytes | None) -> str:
+def key_text(key: bytes | None) -> str:
     """A key, to be read."""
     return "no key" if key is None else key.decode(errors="backslashreplace")

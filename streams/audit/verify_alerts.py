@@ -3,31 +3,31 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from streams.audit.verify import Difference, Parcel, Record, Report, identity
-from streams.domain.reference.alerts import said_by
-from streams.formats.record_decoder import Decoder, Undecodable
+from streams.audit.verify import Difference, LogRecord, ParcelFields, VerificationReport, record_hash
+from streams.domain.reference.alerts import alert_hash_input
+from streams.formats.record_decoder import DecodingError, RecordDecoder
 
 
-class Alerts:
+class AlertVerifier:
     """What parcel.alerts says, told alert by alert in the order of the log."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: VerificationReport) -> None:
         self._report = report
         # Parcel and id -> what it was about.
         self._told: dict[tuple[str, bytes], tuple[str, str, int]] = {}
         # Parcel and subject -> the alert that stands.
         self._standing: dict[tuple[str, str], bytes] = {}
         self._hub_times: dict[tuple[str, str], int] = {}
-        self._decode = Decoder("Alert")
+        self._decode = RecordDecoder("Alert")
 
-    def add(self, records: Iterable[Record]) -> None:
+    def add(self, records: Iterable[LogRecord]) -> None:
         """Take in records in the order of the log within each partition."""
         for key, value, partition, offset in records:
             self._report.alerts += 1
             place = f"{partition}:{offset}"
             try:
                 alert = self._decode(value)
-            except Undecodable as error:
+            except DecodingError as error:
                 named = "no key" if key is None else key.decode(errors="backslashreplace")
                 self._report.wrong_alerts.append(Difference(named, f"alert at {place}", "an Alert", str(error)))
                 continue
@@ -36,12 +36,12 @@ class Alerts:
             named_by = (alert["parcel_id"], alert["alert_id"])
             if named_by in self._told:
                 twice = Difference(alert["parcel_id"], _name(alert, place), "once", "again")
-                self._report.doubled_alerts.append(twice)
+                self._report.duplicate_alerts.append(twice)
                 continue
             self._told[named_by] = (alert["type"], alert["about"], alert["hub_time"])
             self._check(alert, place)
 
-    def compare(self, truth: Mapping[str, Parcel]) -> None:
+    def compare(self, truth: Mapping[str, ParcelFields]) -> None:
         """The alerts of each parcel must be those of the truth, none missing and none beside them."""
         left = dict(self._told)
         for parcel_id, parcel in truth.items():
@@ -53,7 +53,7 @@ class Alerts:
             extra = f"at {hub_time}, id {alert_id.hex()}"
             self._report.wrong_alerts.append(Difference(parcel_id, f"{type_} {about}", "not in the truth", extra))
 
-    def compare_standing(self, truth: Mapping[str, Parcel]) -> None:
+    def compare_active(self, truth: Mapping[str, ParcelFields]) -> None:
         """What must stand in the end has been told and not been withdrawn, and nobody is told of whom nobody knows."""
         for parcel_id, parcel in truth.items():
             for about, type_ in parcel.get("standing", {}).items():
@@ -66,7 +66,7 @@ class Alerts:
                 self._report.wrong_alerts.append(Difference(parcel_id, about, "not in the truth", "told"))
 
     def _check(self, alert: Mapping[str, Any], place: str) -> None:
-        if (must := identity(said_by(alert))) != alert["alert_id"]:
+        if (must := record_hash(alert_hash_input(alert))) != alert["alert_id"]:
             self._wrong(alert, place, f"the id {must.hex()}", alert["alert_id"].hex())
         about = (alert["parcel_id"], alert["about"])
         before = self._hub_times.get(about, alert["hub_time"])

@@ -5,51 +5,59 @@ from operator import itemgetter
 from struct import Struct
 from typing import Any, Final
 
-from streams.audit.verify import Difference, Evidence, Parcel, Record, Report, identity, text_of
-from streams.domain.kinds import KINDS, MILESTONE_TYPES, MILESTONES
-from streams.formats.record_decoder import Decoder, Undecodable
+from streams.audit.verify import (
+    Difference,
+    LogRecord,
+    ParcelFields,
+    ParcelRecordIndex,
+    VerificationReport,
+    key_text,
+    record_hash,
+)
+from streams.domain.kinds import KINDS, MILESTONE_KINDS, MILESTONE_TYPES
+from streams.formats.record_decoder import DecodingError, RecordDecoder
 
 _KIND: Final = {kind: number for number, kind in enumerate(KINDS)}
 _TYPE: Final = {name: number for number, name in enumerate(MILESTONE_TYPES)}
-_WITH_MILESTONES: Final = frozenset(kind for number, kind in enumerate(KINDS) if MILESTONES >> number & 1)
+_WITH_MILESTONES: Final = frozenset(kind for number, kind in enumerate(KINDS) if MILESTONE_KINDS >> number & 1)
 _SAID: Final = Struct(">IBB16sqq")
 _NO_TIME: Final = -(1 << 63)
 
 
-class Milestones:
+class MilestoneVerifier:
     """What parcel.milestones says, told milestone by milestone in the order of the log."""
 
-    def __init__(self, report: Report, evidence: Evidence) -> None:
+    def __init__(self, report: VerificationReport, evidence: ParcelRecordIndex) -> None:
         self._report = report
         self._evidence = evidence
         self._ids: set[bytes] = set()
         self._versions: dict[str, int] = {}
         # Parcel and stage -> first time as last told; None after LOST.
         self._told: dict[tuple[str, str], int | None] = {}
-        self._decode = Decoder("Milestone")
+        self._decode = RecordDecoder("Milestone")
 
-    def add(self, records: Iterable[Record]) -> None:
+    def add(self, records: Iterable[LogRecord]) -> None:
         """Take in records in the order of the log within each partition."""
         for key, value, partition, offset in records:
             self._report.milestones += 1
             where = (partition, offset)
             try:
                 milestone = self._decode(value)
-            except Undecodable as error:
+            except DecodingError as error:
                 self._report.wrong_milestones.append(
-                    Difference(text_of(key), f"milestone at {partition}:{offset}", "a Milestone", str(error))
+                    Difference(key_text(key), f"milestone at {partition}:{offset}", "a Milestone", str(error))
                 )
                 continue
             if key != milestone["parcel_id"].encode():
-                self._wrong(milestone, where, f"the key {milestone['parcel_id']}", text_of(key))
+                self._wrong(milestone, where, f"the key {milestone['parcel_id']}", key_text(key))
             if milestone["milestone_id"] in self._ids:
                 twice = Difference(milestone["parcel_id"], _name(milestone, where), "once", "again")
-                self._report.doubled_milestones.append(twice)
+                self._report.duplicate_milestones.append(twice)
                 continue
             self._ids.add(milestone["milestone_id"])
             self._check(milestone, where)
 
-    def compare(self, truth: Mapping[str, Parcel]) -> None:
+    def compare(self, truth: Mapping[str, ParcelFields]) -> None:
         """The last milestone of each parcel and stage must be the first time that the truth has for it."""
         for parcel_id, parcel in truth.items():
             if "retired" in parcel:
@@ -65,9 +73,9 @@ class Milestones:
 
     def _check(self, milestone: Mapping[str, Any], where: tuple[int, int]) -> None:
         parcel_id, stage, kind = milestone["parcel_id"], milestone["stage"], milestone["type"]
-        if milestone["milestone_id"] != milestone_id(milestone):
+        if milestone["milestone_id"] != expected_milestone_id(milestone):
             said = milestone["milestone_id"].hex()
-            self._wrong(milestone, where, f"the id {milestone_id(milestone).hex()}", said)
+            self._wrong(milestone, where, f"the id {expected_milestone_id(milestone).hex()}", said)
         if not self._evidence.proves(milestone):
             self._wrong(milestone, where, "a record of the parcel that says so", milestone["evidence"].hex())
         # A parcel that retired may come again, with few records.
@@ -99,7 +107,7 @@ _BELIEVED: Final[Mapping[str, Callable[[Mapping[str, Any]], int | None]]] = {
 }
 
 
-def milestone_id(milestone: Mapping[str, Any]) -> bytes:
+def expected_milestone_id(milestone: Mapping[str, Any]) -> bytes:
     """The id that a milestone must have, from what it says (schemas/Milestone.avsc)."""
     kind, previous = milestone["type"], milestone["previous_time"]
     said = _SAID.pack(
@@ -110,7 +118,7 @@ def milestone_id(milestone: Mapping[str, Any]) -> bytes:
         milestone["event_time"],
         _NO_TIME if previous is None else previous,
     )
-    return identity(milestone["parcel_id"].encode() + b"\0" + said)
+    return record_hash(milestone["parcel_id"].encode() + b"\0" + said)
 
 
 def _name(milestone: Mapping[str, Any], where: tuple[int, int]) -> str:

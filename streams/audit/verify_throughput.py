@@ -5,30 +5,30 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from streams.audit.verify import Difference, Record, Report
-from streams.formats.record_decoder import Decoder, Undecodable
+from streams.audit.verify import Difference, LogRecord, VerificationReport
+from streams.formats.record_decoder import DecodingError, RecordDecoder
 
 _MINUTE_MS: Final = 60_000
 # Site, station, kind, direction, minute since 1970.
-Cell = tuple[str, str, str, str, int]
+ThroughputCell = tuple[str, str, str, str, int]
 
 
-class Throughput:
+class ThroughputVerifier:
     """The sum of the deltas of each place, kind, direction and minute."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: VerificationReport) -> None:
         self._report = report
-        self._sums: Counter[Cell] = Counter()
-        self._decode = Decoder("ThroughputDelta")
+        self._sums: Counter[ThroughputCell] = Counter()
+        self._decode = RecordDecoder("ThroughputDelta")
 
-    def add(self, records: Iterable[Record]) -> None:
+    def add(self, records: Iterable[LogRecord]) -> None:
         """Take in records, in any order."""
         for key, value, partition, offset in records:
             self._report.deltas += 1
             place = f"{partition}:{offset}"
             try:
                 delta = self._decode(value)
-            except Undecodable as error:
+            except DecodingError as error:
                 self._differ(place, "delta", "a ThroughputDelta", str(error))
                 continue
             if key != (must := f"{delta['site']}/{delta['station']}".encode()):
@@ -52,7 +52,7 @@ class Throughput:
         self._report.throughput_differences.append(Difference(where, what, expected, found))
 
 
-def _cells(truth: Mapping[str, Any]) -> Iterator[tuple[Cell, int]]:
+def _cells(truth: Mapping[str, Any]) -> Iterator[tuple[ThroughputCell, int]]:
     for site, stations in truth.items():
         for station, kinds in stations.items():
             for kind, directions in kinds.items():
@@ -61,7 +61,7 @@ def _cells(truth: Mapping[str, Any]) -> Iterator[tuple[Cell, int]]:
                         yield (site, station, kind, direction, int(minute)), scans
 
 
-def _named(cell: Cell) -> tuple[str, str]:
+def _named(cell: ThroughputCell) -> tuple[str, str]:
     site, station, kind, direction, minute = cell
     when = datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%MZ")
     return f"{site}/{station}", f"{kind} {direction} {when}"

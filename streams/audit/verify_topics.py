@@ -7,75 +7,92 @@ from typing import Any, cast
 
 from confluent_kafka import Message, TopicPartition
 
-from streams.audit.verify import Evidence, Record, Report, States, compare_dead_letters, compare_states
-from streams.audit.verify_alerts import Alerts
-from streams.audit.verify_containers import Containers, container_positions
-from streams.audit.verify_milestones import Milestones
-from streams.audit.verify_throughput import Throughput
-from streams.formats.topics import ALERTS, CONTAINER_STATE, CONTAINERS, MILESTONES, SCANS, STATE, THROUGHPUT
-from streams.kafka.clients import bounds, consumer, read_to_end
+from streams.audit.verify import (
+    LogRecord,
+    ParcelRecordIndex,
+    StateVerifier,
+    VerificationReport,
+    compare_dead_letters,
+    compare_states,
+)
+from streams.audit.verify_alerts import AlertVerifier
+from streams.audit.verify_containers import ContainerVerifier, container_positions
+from streams.audit.verify_milestones import MilestoneVerifier
+from streams.audit.verify_throughput import ThroughputVerifier
+from streams.formats.topics import (
+    ALERTS_TOPIC,
+    CONTAINER_STATE_TOPIC,
+    CONTAINERS_TOPIC,
+    MILESTONES_TOPIC,
+    PARCEL_STATE_TOPIC,
+    SCANS_TOPIC,
+    THROUGHPUT_TOPIC,
+)
+from streams.kafka.clients import new_consumer, read_to_end, watermark_offsets
 from streams.kafka.dead_letters import read_dead_letters
-from streams.kafka.settings import Settings
-from streams.kafka.topic_admin import check
+from streams.kafka.settings import KafkaSettings
+from streams.kafka.topic_admin import check_topics
 
 
-def verify(settings: Settings, truth: Mapping[str, Any]) -> Report:
+def verify(settings: KafkaSettings, truth: Mapping[str, Any]) -> VerificationReport:
     """Compare what the workers wrote with the truth.
 
     Raises:
         Misconfigured: the topics are not there.
         StreamsError: the broker does not answer.
     """
-    partitions = check(settings)
-    report = Report()
-    states = States(partitions)
-    states.add(_records(read_to_end(settings, settings.prefix + STATE)))
-    evidence = Evidence()
+    partitions = check_topics(settings)
+    report = VerificationReport()
+    states = StateVerifier(partitions)
+    states.add(_records(read_to_end(settings, settings.prefix + PARCEL_STATE_TOPIC)))
+    evidence = ParcelRecordIndex()
     evidence.retire(states.retired)
     report.differences = compare_states(truth["parcels"], states.decoded(), evidence)
     report.differences += states.differences
-    report.parcels = len(states.newest)
-    milestones = Milestones(report, evidence)
-    milestones.add(_told(settings, MILESTONES))
+    report.parcels = len(states.latest)
+    milestones = MilestoneVerifier(report, evidence)
+    milestones.add(_told(settings, MILESTONES_TOPIC))
     milestones.compare(truth["parcels"])
-    alerts = Alerts(report)
-    alerts.add(_told(settings, ALERTS))
+    alerts = AlertVerifier(report)
+    alerts.add(_told(settings, ALERTS_TOPIC))
     if truth.get("containers"):
-        alerts.compare_standing(truth["parcels"])
+        alerts.compare_active(truth["parcels"])
         _verify_containers(settings, truth, states.positions, report)
     else:
         alerts.compare(truth["parcels"])
         report.behind = _behind(settings, states.positions, partitions)
     # A truth file of a time before it had this says nothing of it.
     if "throughput" in truth:
-        throughput = Throughput(report)
-        throughput.add(_told(settings, THROUGHPUT))
+        throughput = ThroughputVerifier(report)
+        throughput.add(_told(settings, THROUGHPUT_TOPIC))
         throughput.compare(truth["throughput"])
     expected = {
-        settings.prefix + SCANS: truth["dead_letters"],
+        settings.prefix + SCANS_TOPIC: truth["dead_letters"],
         # A truth file of a time before it had these says nothing of them.
-        settings.prefix + CONTAINERS: truth.get("container_dead_letters", {}),
+        settings.prefix + CONTAINERS_TOPIC: truth.get("container_dead_letters", {}),
     }
     compare_dead_letters(expected, read_dead_letters(settings), report)
     return report
 
 
 def _verify_containers(
-    settings: Settings, truth: Mapping[str, Any], positions: Mapping[int, int], report: Report
+    settings: KafkaSettings, truth: Mapping[str, Any], positions: Mapping[int, int], report: VerificationReport
 ) -> None:
-    handed_on_to, left = container_positions(_records(read_to_end(settings, settings.prefix + CONTAINER_STATE)))
-    report.containers_behind = left
-    containers = Containers(report)
-    events = _records(read_to_end(settings, settings.prefix + CONTAINERS))
-    containers.add_events(_counting(events, handed_on_to, report.containers_behind))
-    scans = _records(read_to_end(settings, settings.prefix + SCANS))
+    handed_on_to, left = container_positions(_records(read_to_end(settings, settings.prefix + CONTAINER_STATE_TOPIC)))
+    report.container_lag = left
+    containers = ContainerVerifier(report)
+    events = _records(read_to_end(settings, settings.prefix + CONTAINERS_TOPIC))
+    containers.add_events(_counting(events, handed_on_to, report.container_lag))
+    scans = _records(read_to_end(settings, settings.prefix + SCANS_TOPIC))
     containers.add_scans(_counting(scans, positions, report.behind))
     containers.compare()
-    report.unsettled = containers.unsettled(truth["settled"])
-    report.settled = datetime.fromtimestamp(truth["settled"] / 1000, UTC).isoformat()
+    report.unsettled_partitions = containers.unsettled_partitions(truth["settled"])
+    report.settled_at = datetime.fromtimestamp(truth["settled"] / 1000, UTC).isoformat()
 
 
-def _counting(records: Iterable[Record], positions: Mapping[int, int], beyond: dict[int, int]) -> Iterator[Record]:
+def _counting(
+    records: Iterable[LogRecord], positions: Mapping[int, int], beyond: dict[int, int]
+) -> Iterator[LogRecord]:
     """Count those beyond their partition's position: the end of a log that is written in transactions says less."""
     for record in records:
         _, _, partition, offset = record
@@ -84,23 +101,23 @@ def _counting(records: Iterable[Record], positions: Mapping[int, int], beyond: d
         yield record
 
 
-def _told(settings: Settings, topic: str) -> Iterator[Record]:
+def _told(settings: KafkaSettings, topic: str) -> Iterator[LogRecord]:
     """Records with a value: one without says nothing, and ends what a broker forgot to end."""
     return (record for record in _records(read_to_end(settings, settings.prefix + topic)) if record[1] is not None)
 
 
-def _records(messages: Iterable[Message]) -> Iterator[Record]:
+def _records(messages: Iterable[Message]) -> Iterator[LogRecord]:
     for message in messages:
         yield message.key(), message.value(), cast(int, message.partition()), cast(int, message.offset())
 
 
-def _behind(settings: Settings, positions: Mapping[int, int], partitions: int) -> dict[int, int]:
+def _behind(settings: KafkaSettings, positions: Mapping[int, int], partitions: int) -> dict[int, int]:
     """Partition -> records of hub.scans beyond the position; only partitions that are behind."""
-    reader = consumer(settings, "reader")
+    reader = new_consumer(settings, "reader")
     try:
-        topic = settings.prefix + SCANS
+        topic = settings.prefix + SCANS_TOPIC
         deadline = time.monotonic() + 10
-        ends = {p: bounds(reader, TopicPartition(topic, p), deadline) for p in range(partitions)}
+        ends = {p: watermark_offsets(reader, TopicPartition(topic, p), deadline) for p in range(partitions)}
     finally:
         reader.close()
     return {p: high - positions.get(p, low) for p, (low, high) in ends.items() if high > positions.get(p, low)}

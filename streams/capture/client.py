@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from streams.capture.auth.signatures import Request, sign
+from streams.capture.auth.signatures import MessageComponents, sign_request
 from streams.errors import StreamsError
 
 _LATER: Final = frozenset({408, 429, 502, 503, 504})
 
 
-class Refused(StreamsError):
+class RequestRejectedError(StreamsError):
     """The gateway does not take it, and will not take it later either."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
@@ -32,12 +32,12 @@ class Refused(StreamsError):
         self.status, self.problem = status, problem
 
 
-class Unreachable(StreamsError):
+class GatewayUnreachableError(StreamsError):
     """The gateway did not take it in time; it may have it all the same, and sending it again does no harm."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GatewayResponse:
     """What the gateway said."""
 
     status: int
@@ -45,7 +45,7 @@ class Answer:
     content: Any
 
 
-class Client:
+class CaptureClient:
     """One device or partner; not for several threads at once."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Client:
         private_key: str = "",
         *,
         token: str = "",
-        patience_seconds: float = 60.0,
+        delivery_timeout_seconds: float = 60.0,
         timeout_seconds: float = 30.0,
         context: ssl.SSLContext | None = None,
     ) -> None:
@@ -70,7 +70,7 @@ class Client:
         self._base = split.path.rstrip("/")
         self._name, self._token = name, token
         self._key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(private_key)) if private_key else None
-        self._patience, self._timeout, self._context = patience_seconds, timeout_seconds, context
+        self._patience, self._timeout, self._context = delivery_timeout_seconds, timeout_seconds, context
         self._connection: http.client.HTTPConnection | None = None
 
     def scans(self, records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -84,14 +84,14 @@ class Client:
         found: dict[str, Any] = self.post("/scans", body, "application/x-ndjson").content
         return found
 
-    def capture(self, document: Mapping[str, Any], behaviour: str = "rollback") -> dict[str, Any]:
+    def capture(self, document: Mapping[str, Any], error_behaviour: str = "rollback") -> dict[str, Any]:
         """Send an EPCIS document; its capture job once that has ended.
 
         Raises:
             Refused: the document as a whole is wrong.
             Unreachable: no answer within the patience.
         """
-        more = {"gs1-capture-error-behaviour": behaviour}
+        more = {"gs1-capture-error-behaviour": error_behaviour}
         answer = self.post("/capture", json.dumps(document).encode(), "application/ld+json", more)
         while True:
             job: dict[str, Any] = self._patiently("GET", answer.headers["location"], b"", {}).content
@@ -108,14 +108,16 @@ class Client:
         """
         return self.post("/events", json.dumps(event).encode(), "application/ld+json").headers["location"]
 
-    def post(self, path: str, body: bytes, kind: str, more: Mapping[str, str] | None = None) -> Answer:
+    def post(
+        self, path: str, body: bytes, kind: str, extra_headers: Mapping[str, str] | None = None
+    ) -> GatewayResponse:
         """Send a body.
 
         Raises:
             Refused: it is wrong.
             Unreachable: no answer within the patience.
         """
-        return self._patiently("POST", path, body, {"content-type": kind, **(more or {})})
+        return self._patiently("POST", path, body, {"content-type": kind, **(extra_headers or {})})
 
     def close(self) -> None:
         """End the connection."""
@@ -123,7 +125,7 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def _patiently(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def _patiently(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> GatewayResponse:
         deadline, pause = time.monotonic() + self._patience, 0.1
         while True:
             try:
@@ -135,15 +137,17 @@ class Client:
                 if answer.status < 400:
                     return answer
                 if answer.status not in _LATER:
-                    raise Refused(answer.status, answer.content if isinstance(answer.content, dict) else {})
+                    raise RequestRejectedError(
+                        answer.status, answer.content if isinstance(answer.content, dict) else {}
+                    )
                 said = answer.headers.get("retry-after", "")
                 wait, reason = float(said) if said.isdigit() else pause, str(answer.content)
             if time.monotonic() + wait > deadline:
-                raise Unreachable(f"{self._host} did not take {path} within {self._patience:g} s: {reason}")
+                raise GatewayUnreachableError(f"{self._host} did not take {path} within {self._patience:g} s: {reason}")
             time.sleep(wait)
             pause = min(pause * 2, 5.0)
 
-    def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> GatewayResponse:
         if self._connection is None:
             self._connection = self._connect()
         target = self._base + path
@@ -151,7 +155,7 @@ class Client:
         sent = dict(headers)
         if self._key is not None:
             # A new signature for every try: a nonce is good for one.
-            sent |= sign(self._key, self._name, Request(method, route, query, sent), body)
+            sent |= sign_request(self._key, self._name, MessageComponents(method, route, query, sent), body)
         elif self._token:
             sent["authorization"] = f"Bearer {self._token}"
         try:
@@ -164,8 +168,8 @@ class Client:
         content = response.read()
         found = {name.lower(): value for name, value in response.getheaders()}
         if "json" in found.get("content-type", ""):
-            return Answer(response.status, found, json.loads(content))
-        return Answer(response.status, found, content.decode(errors="replace"))
+            return GatewayResponse(response.status, found, json.loads(content))
+        return GatewayResponse(response.status, found, content.decode(errors="replace"))
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._secure:

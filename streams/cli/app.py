@@ -15,7 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from streams.cli.options import errors_end_the_command
+from streams.cli.options import exit_on_errors
 
 COMMANDS = {
     "demo": "Watch a day of a small hub flow through broker, worker and board.",
@@ -41,12 +41,12 @@ COMMANDS = {
 }
 
 
-class Commands(TyperGroup):
+class LazyCommandGroup(TyperGroup):
     """Lists every command by its summary; imports the one that is called."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was called; its errors are told before Click makes something else of them."""
-        with errors_end_the_command():
+        with exit_on_errors():
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -57,7 +57,7 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=LazyCommandGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -91,5 +91,5 @@ def _with_line_breaks(text: str) -> str:
 
 def main() -> None:
     """Run the command line of this process and exit."""
-    with errors_end_the_command():
+    with exit_on_errors():
         typer.main.get_command(app)(prog_name="parcels")

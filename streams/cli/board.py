@@ -26,9 +26,9 @@ from rich.text import Text
 
 from streams.errors import StreamsError
 from streams.formats.schemas import load_schemas
-from streams.formats.topics import MILESTONES
-from streams.kafka.clients import consumer, partitions_of
-from streams.kafka.settings import Settings
+from streams.formats.topics import MILESTONES_TOPIC
+from streams.kafka.clients import new_consumer, partition_count
+from streams.kafka.settings import KafkaSettings
 from streams.observe import metric_catalogue
 
 # Rates and latencies are those of so many seconds: long enough not to flicker, short enough to follow a wave.
@@ -40,7 +40,7 @@ _QUANTILES: Final = (0.5, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MetricsSnapshot:
     """One look at a worker's /metrics."""
 
     at: float  # time.monotonic()
@@ -59,7 +59,7 @@ class Reading:
     scan_to_state: tuple[tuple[float, float], ...]
 
 
-def read_worker(url: str) -> Reading:
+def scrape_worker(url: str) -> MetricsSnapshot:
     """Ask a worker for its figures.
 
     Raises:
@@ -82,7 +82,7 @@ def read_worker(url: str) -> Reading:
         return sum(value for _, value in samples.get(metric.name, ()))
 
     kinds = by(metric_catalogue.SCANS, "kind")
-    return Reading(
+    return MetricsSnapshot(
         at=time.monotonic(),
         scans=sum(kinds.values()),
         scans_by_kind=kinds,
@@ -110,7 +110,9 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def quantile(share: float, before: Sequence[tuple[float, float]], now: Sequence[tuple[float, float]]) -> float | None:
+def histogram_quantile(
+    share: float, before: Sequence[tuple[float, float]], now: Sequence[tuple[float, float]]
+) -> float | None:
     """Value within which `share` of the observations between two readings of a histogram lie; None without any.
 
     Within a bucket they are taken as spread evenly, as Prometheus does.
@@ -133,16 +135,18 @@ def quantile(share: float, before: Sequence[tuple[float, float]], now: Sequence[
 class MilestoneReader:
     """Follows parcel.milestones as any service would: committed records only, decoded with fastavro."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: KafkaSettings) -> None:
         self.last: deque[dict[str, Any]] = deque(maxlen=_LAST_MILESTONES)
         # How many milestones each parcel has: the one with the most has the most to tell.
-        self.of_parcel: Counter[str] = Counter()
+        self.counts_by_parcel: Counter[str] = Counter()
         schemas = load_schemas()
-        self._writers = {number: parse_schema(schema) for number, (_, schema) in schemas.writers("Milestone").items()}
+        self._writers = {
+            number: parse_schema(schema) for number, (_, schema) in schemas.writer_schemas("Milestone").items()
+        }
         self._reader = parse_schema(schemas.current("Milestone"))
-        self._consumer = consumer(settings, "board")
-        topic = settings.prefix + MILESTONES
-        count = partitions_of(self._consumer, topic)
+        self._consumer = new_consumer(settings, "board")
+        topic = settings.prefix + MILESTONES_TOPIC
+        count = partition_count(self._consumer, topic)
         self._consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(count)])
 
     def read(self) -> None:
@@ -153,7 +157,7 @@ class MilestoneReader:
                 # An error: it goes on by itself when the broker is back. No value: it says nothing.
                 if message.error() is not None or message.value() is None:
                     continue
-                self.of_parcel[cast(bytes, message.key()).decode()] += 1
+                self.counts_by_parcel[cast(bytes, message.key()).decode()] += 1
                 values.append(cast(bytes, message.value()))
         for value in values[-_LAST_MILESTONES:]:
             writer = self._writers[int.from_bytes(value[1:5], "big")]
@@ -166,7 +170,7 @@ class MilestoneReader:
 
 
 @contextmanager
-def following_milestones(settings: Settings) -> Iterator[MilestoneReader]:
+def milestone_reader(settings: KafkaSettings) -> Iterator[MilestoneReader]:
     """A reader that is closed at the end."""
     reader = MilestoneReader(settings)
     try:
@@ -181,40 +185,40 @@ class Board:
 
     url: str
     title: str
-    readings: deque[Reading] = field(default_factory=deque)
+    snapshots: deque[MetricsSnapshot] = field(default_factory=deque)
     rates: deque[float] = field(default_factory=lambda: deque(maxlen=_HISTORY))
     started: float = field(default_factory=time.monotonic)
 
-    def look(self) -> Reading:
+    def look(self) -> MetricsSnapshot:
         """Read the worker's figures once more.
 
         Raises:
             StreamsError: the worker does not answer.
         """
         try:
-            reading = read_worker(self.url)
+            reading = scrape_worker(self.url)
         except OSError as error:
             raise StreamsError(f"the worker does not answer at {self.url}: {error}") from error
-        self.readings.append(reading)
-        while len(self.readings) > 2 and self.readings[1].at < reading.at - _WINDOW_SECONDS:
-            self.readings.popleft()
+        self.snapshots.append(reading)
+        while len(self.snapshots) > 2 and self.snapshots[1].at < reading.at - _WINDOW_SECONDS:
+            self.snapshots.popleft()
         self.rates.append(self.rate())
         return reading
 
     def rate(self) -> float:
         """Scans a second, of the last seconds."""
-        first, last = self.readings[0], self.readings[-1]
+        first, last = self.snapshots[0], self.snapshots[-1]
         return (last.scans - first.scans) / (last.at - first.at) if last.at > first.at else 0.0
 
     def latency(self) -> tuple[float | None, float | None]:
         """Scan to state in seconds, p50 and p99 of the last seconds."""
-        first, last = self.readings[0], self.readings[-1]
-        p50, p99 = (quantile(share, first.scan_to_state, last.scan_to_state) for share in _QUANTILES)
+        first, last = self.snapshots[0], self.snapshots[-1]
+        p50, p99 = (histogram_quantile(share, first.scan_to_state, last.scan_to_state) for share in _QUANTILES)
         return p50, p99
 
     def line(self) -> str:
         """The figures as one line, for a log."""
-        now = self.readings[-1]
+        now = self.snapshots[-1]
         p50, p99 = self.latency()
         return (
             f"{_clock(now.hub_time)}  {now.scans:,.0f} scans, {self.rate():,.0f}/s, "
@@ -224,7 +228,7 @@ class Board:
 
     def draw(self, milestones: Sequence[Mapping[str, Any]]) -> RenderableType:
         """The board: 23 lines, 80 columns are enough."""
-        clock = _clock(self.readings[-1].hub_time)
+        clock = _clock(self.snapshots[-1].hub_time)
         head = Text.assemble((f" {self.title} ", "bold reverse"), f"  hub time {clock}", style="bold", no_wrap=True)
         upper = Table.grid(expand=True)
         upper.add_column(ratio=1)
@@ -233,7 +237,7 @@ class Board:
         return Group(head, upper, self._dead_letters(), _panel("Last milestones", _milestones(milestones)))
 
     def _flow(self) -> Table:
-        now = self.readings[-1]
+        now = self.snapshots[-1]
         p50, p99 = self.latency()
         table = _figures()
         table.add_row("scans", f"{now.scans:,.0f}")
@@ -249,7 +253,7 @@ class Board:
         return table
 
     def _stages(self) -> Table:
-        now = self.readings[-1]
+        now = self.snapshots[-1]
         stages = [(stage, now.by_stage.get(stage, 0.0)) for stage in metric_catalogue.STAGE.values or ()]
         most = max((count for _, count in stages), default=0.0) or 1.0
         table = _figures()
@@ -262,7 +266,7 @@ class Board:
         return table
 
     def _dead_letters(self) -> Text:
-        found = sorted(self.readings[-1].dead_letters.items(), key=lambda each: -each[1])
+        found = sorted(self.snapshots[-1].dead_letters.items(), key=lambda each: -each[1])
         words = ", ".join(f"{reason} {count:,.0f}" for reason, count in found) or "none"
         total = sum(count for _, count in found)
         return Text.assemble(

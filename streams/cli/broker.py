@@ -26,8 +26,8 @@ app = typer.Typer(
     """,
 )
 
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The broker's folder.")]
-Expected = Annotated[
+BrokerFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help="The broker's folder.")]
+ExpectedPort = Annotated[
     int | None,
     typer.Option("--port", min=1, max=65535, help="Where it is expected to answer; refused when it is elsewhere."),
 ]
@@ -35,7 +35,7 @@ Expected = Annotated[
 
 @app.command()
 def up(
-    data: Data,
+    data: BrokerFolder,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where it answers, on 127.0.0.1.")] = 9092,
     json: Json = False,
 ) -> None:
@@ -56,7 +56,7 @@ def up(
 
 
 @app.command()
-def down(data: Data, port: Expected = None, json: Json = False) -> None:
+def down(data: BrokerFolder, port: ExpectedPort = None, json: Json = False) -> None:
     """Stop the broker of this folder, and nothing else; its data stays.
 
     Examples:
@@ -74,7 +74,7 @@ def down(data: Data, port: Expected = None, json: Json = False) -> None:
 
 
 @app.command()
-def status(data: Data, port: Expected = None, json: Json = False) -> None:
+def status(data: BrokerFolder, port: ExpectedPort = None, json: Json = False) -> None:
     """Tell whether the broker of this folder runs, where, and whether it answers.
 
     Exit code 0 when it answers, 1 when it does not run, 3 when it runs and does not answer.
@@ -98,15 +98,15 @@ def _check(node: "LocalBroker", port: int | None) -> None:
 
 
 def _print_status(node: "LocalBroker", *, as_json: bool = True) -> int:
-    from streams.cli.options import DIFFERENCES, OK, UNREACHABLE
+    from streams.cli.options import EXIT_DIFFERENCES, EXIT_OK, EXIT_UNREACHABLE
     from streams.errors import StreamsError
-    from streams.kafka.local_broker import wait_for_answer
+    from streams.kafka.local_broker import wait_until_reachable
 
     running = node.running()
     answers = False
     if running is not None:
         try:
-            wait_for_answer(running.bootstrap, seconds=3)
+            wait_until_reachable(running.bootstrap, seconds=3)
             answers = True
         except StreamsError:
             pass
@@ -124,5 +124,5 @@ def _print_status(node: "LocalBroker", *, as_json: bool = True) -> int:
     else:
         print(f"{running.bootstrap} {'answers' if answers else 'does not answer'}, process {running.pid}")
     if running is None:
-        return DIFFERENCES
-    return OK if answers else UNREACHABLE
+        return EXIT_DIFFERENCES
+    return EXIT_OK if answers else EXIT_UNREACHABLE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.options import DIFFERENCES, Json
+from streams.cli.options import EXIT_DIFFERENCES, Json
 
 if TYPE_CHECKING:
     from streams.capture.epcis.documents import CheckedDocument
@@ -39,11 +39,11 @@ def check(
         else:
             _print(result)
     if not fine:
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)
 
 
 def _checked(name: str) -> dict[str, Any]:
-    from streams.capture.epcis.documents import check_document, parse
+    from streams.capture.epcis.documents import check_document, parse_json
 
     try:
         with sys.stdin.buffer if name == "-" else Path(name).open("rb") as stream:
@@ -53,7 +53,7 @@ def _checked(name: str) -> dict[str, Any]:
     if len(text) > _LARGEST:
         return _unread(name, "file", f"is larger than {_LARGEST >> 20} MiB")
     try:
-        document = parse(text)
+        document = parse_json(text)
     except ValueError as error:
         return _unread(name, "json", str(error))
     return _result(name, check_document(document))
@@ -71,7 +71,7 @@ def _result(name: str, document: "CheckedDocument") -> dict[str, Any]:
             "index": event.index,
             "ok": not event.problems,
             "event_id": event.event_id,
-            "hash": event.hash,
+            "hash": event.event_hash,
             "errors": [asdict(problem) for problem in event.problems],
         }
         for event in document.events

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.options import Bootstrap, Prefix, settings
-from streams.cli.signals import end_on_signals, stop_on_signals
+from streams.cli.options import Bootstrap, Prefix, load_settings
+from streams.cli.signals import exit_on_signals, stop_on_signals
 from streams.errors import Misconfigured
 
 
@@ -38,32 +38,32 @@ def clock(
     """
     import structlog
 
-    from streams.kafka.tick_producer import Clock
-    from streams.observe.logs import set_up
+    from streams.kafka.tick_producer import TickProducer
+    from streams.observe.logs import configure_logging
 
-    set_up()
+    configure_logging()
     log = structlog.get_logger()
     named = name or f"{socket.gethostname()}-{os.getpid()}"
     if at is not None:
         _tick_once(at, named, bootstrap, prefix)
         return
-    end_on_signals()
+    exit_on_signals()
 
     def tell(what: str, figures: dict[str, object]) -> None:
         (log.warning if what == "behind" else log.info)(f"parcels.clock.{what}", **figures)
 
-    made = Clock(settings(bootstrap, prefix), named, every, tell)
+    made = TickProducer(load_settings(bootstrap, prefix), named, every, tell)
     stop_on_signals(made.stop)
     made.run()
 
 
 def _tick_once(at: str, name: str, bootstrap: str | None, prefix: str | None) -> None:
-    from streams.formats.record_parser import Reader
-    from streams.kafka.bulk_producer import Encoded, Feed
+    from streams.formats.record_parser import RecordParser
+    from streams.kafka.bulk_producer import BulkProducer, ProducerBatch
 
     try:
-        tick = Reader()({"type": "tick", "hub_time": at, "clock": name})
+        tick = RecordParser()({"type": "tick", "hub_time": at, "clock": name})
     except ValueError as error:
         raise Misconfigured(f"--at: {error}") from None
-    with Feed(settings(bootstrap, prefix)) as feed:
-        feed.send(Encoded([None], [tick.value], [0]))
+    with BulkProducer(load_settings(bootstrap, prefix)) as feed:
+        feed.send(ProducerBatch([None], [tick.value], [0]))

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
 
-from streams.cli.options import DIFFERENCES
+from streams.cli.options import EXIT_DIFFERENCES
 from streams.errors import Misconfigured, StreamsError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from streams.cli.board import Board, MilestoneReader
     from streams.kafka.local_broker import LocalBroker
-    from streams.kafka.settings import Settings
+    from streams.kafka.settings import KafkaSettings
 
 _BROKER_PORT: Final = 9092
 _METRICS_PORT: Final = 9464
@@ -63,19 +63,19 @@ def demo(
       parcels demo
       parcels demo --parcels 20000 --seconds 60 --keep
     """
-    from streams.cli.board import Board, following_milestones
+    from streams.cli.board import Board, milestone_reader
     from streams.kafka import topic_admin
     from streams.kafka.local_broker import LocalBroker
-    from streams.kafka.settings import Settings
+    from streams.kafka.settings import KafkaSettings
 
-    with _Processes(data) as running:
+    with _ProcessSupervisor(data) as running:
         _clear(data)
         broker = LocalBroker(data / "broker", _free(_BROKER_PORT))
         _say(f"parcels broker up --data {_path(broker.folder)} --port {broker.port}")
-        where = Settings(bootstrap=running.broker_up(broker), prefix="")
+        where = KafkaSettings(bootstrap=running.broker_up(broker), prefix="")
         _say(f"export KAFKA_BOOTSTRAP_SERVERS={where.bootstrap}")
         _say("parcels topics apply")
-        topic_admin.apply(where, topic_admin.plan(where))
+        topic_admin.apply_topics(where, topic_admin.plan_topics(where))
 
         metrics_port = _free(_METRICS_PORT)
         board = Board(f"http://127.0.0.1:{metrics_port}", "Parcel hub")
@@ -94,7 +94,7 @@ def demo(
             *("--speed", str(speed), "--truth", _path(truth)),
             *("--via", "http", "--gateway", f"http://127.0.0.1:{gateway_port}"),
         )
-        with following_milestones(where) as milestones:
+        with milestone_reader(where) as milestones:
             _watch(board, milestones, hub, worker, gateway)
         # The clock of the log ended with the day; where parcels were ahead of their containers it is needed once more.
         settled = datetime.fromtimestamp(json.loads(truth.read_bytes())["settled"] / 1000, UTC)
@@ -104,19 +104,19 @@ def demo(
         running.start(where, "run", "--until-idle", "2").done()
         print()
         code = running.start(where, "verify", _path(truth), shown=True).wait()
-        if code not in (0, DIFFERENCES):
+        if code not in (0, EXIT_DIFFERENCES):
             raise StreamsError("the states could not be compared with the truth; see above")
         bag = _fullest_bag(where)
         print()
         running.start(where, "show", bag, shown=True).wait()
         if keep:
             running.keep_broker()
-        [(most_told, _)] = milestones.of_parcel.most_common(1) or [("", 0)]
+        [(most_told, _)] = milestones.counts_by_parcel.most_common(1) or [("", 0)]
         _say_what_next(broker, most_told, bag, metrics_port, keep=keep)
     raise typer.Exit(code)
 
 
-class _Processes:
+class _ProcessSupervisor:
     """The processes of the demo: whatever ends it, they end first.
 
     SIGTERM and Ctrl-C end it with SystemExit where it stands, but not between the start of a process and the note that
@@ -152,7 +152,7 @@ class _Processes:
         """Let the broker run on."""
         self._broker_kept = True
 
-    def start(self, where: "Settings", *command: str, shown: bool = False) -> "_Child":
+    def start(self, where: "KafkaSettings", *command: str, shown: bool = False) -> "_ChildProcess":
         """Start `parcels COMMAND`, its output on the terminal where it is `shown`, else in a file."""
         _say(shlex.join(["parcels", *command]))
         self._started += 1
@@ -168,7 +168,7 @@ class _Processes:
                 # A group of its own: Ctrl-C is for this program, which then stops the others in order.
                 start_new_session=True,
             )
-            child = _Child(command[0], process, log)
+            child = _ChildProcess(command[0], process, log)
             self._stack.callback(child.stop)
         return child
 
@@ -190,7 +190,7 @@ class _Processes:
             sys.exit(128 + self._signalled)
 
 
-class _Child:
+class _ChildProcess:
     """Another command of this program."""
 
     def __init__(self, name: str, process: "subprocess.Popen[bytes]", log: Path | None) -> None:
@@ -214,7 +214,7 @@ class _Child:
             StreamsError: it failed.
         """
         if self.wait():
-            raise self.failed()
+            raise self.failure()
 
     def stop(self) -> None:
         """Ask it to end, and insist."""
@@ -227,20 +227,20 @@ class _Child:
             self._process.kill()
             self._process.wait()
 
-    def failed(self) -> StreamsError:
+    def failure(self) -> StreamsError:
         """The error to raise when it ended and should not have."""
         last = self._log.read_text(errors="replace").splitlines()[-8:] if self._log else []
         return StreamsError("\n  ".join([f'"parcels {self.name}" ended with exit code {self.code}:', *last]))
 
 
-def _wait_until_ready(board: "Board", worker: _Child) -> None:
+def _wait_until_ready(board: "Board", worker: _ChildProcess) -> None:
     from streams.cli.board import is_ready
 
     begun = time.monotonic()
     deadline, told = begun + _READY_SECONDS, False
     while not is_ready(board.url):
         if worker.code is not None:
-            raise worker.failed()
+            raise worker.failure()
         if not told and time.monotonic() > begun + _WORTH_A_WORD_SECONDS:
             print("the worker compiles its code, which it does once; this can take a minute", flush=True)
             told = True
@@ -249,7 +249,9 @@ def _wait_until_ready(board: "Board", worker: _Child) -> None:
         time.sleep(0.1)
 
 
-def _watch(board: "Board", milestones: "MilestoneReader", hub: _Child, worker: _Child, gateway: _Child) -> None:
+def _watch(
+    board: "Board", milestones: "MilestoneReader", hub: _ChildProcess, worker: _ChildProcess, gateway: _ChildProcess
+) -> None:
     """Show the board until the day is over and nothing more is folded."""
     from rich.console import Console
 
@@ -259,11 +261,11 @@ def _watch(board: "Board", milestones: "MilestoneReader", hub: _Child, worker: _
         over = False
         while not over or time.monotonic() - moved < _QUIET_SECONDS:
             if worker.code is not None:
-                raise worker.failed()
+                raise worker.failure()
             if hub.code not in (None, 0):
-                raise hub.failed()
+                raise hub.failure()
             if hub.code is None and gateway.code is not None:
-                raise gateway.failed()
+                raise gateway.failure()
             if hub.code == 0 and not over:
                 # What it has taken is in Kafka when it has ended.
                 gateway.stop()
@@ -287,7 +289,7 @@ def _live(board: "Board", milestones: "MilestoneReader", console: "Console") -> 
 
         def print_line(last: bool) -> None:
             nonlocal shown
-            begun = board.readings[-1].records > 0
+            begun = board.snapshots[-1].records > 0
             if last or (begun and time.monotonic() - shown >= _PLAIN_SECONDS):
                 shown = time.monotonic()
                 print(board.line(), flush=True)
@@ -298,16 +300,16 @@ def _live(board: "Board", milestones: "MilestoneReader", console: "Console") -> 
         yield lambda _: live.update(board.draw(milestones.last), refresh=True)
 
 
-def _fullest_bag(where: "Settings") -> str:
+def _fullest_bag(where: "KafkaSettings") -> str:
     """The container that most parcels are in."""
     from collections import Counter
 
-    from streams.formats.record_decoder import Decoder
-    from streams.formats.topics import STATE
+    from streams.formats.record_decoder import RecordDecoder
+    from streams.formats.topics import PARCEL_STATE_TOPIC
     from streams.kafka.clients import read_to_end
 
-    newest = {record.key(): record.value() for record in read_to_end(where, where.prefix + STATE)}
-    decode = Decoder("ParcelState")
+    newest = {record.key(): record.value() for record in read_to_end(where, where.prefix + PARCEL_STATE_TOPIC)}
+    decode = RecordDecoder("ParcelState")
     states = [decode(value) for key, value in newest.items() if value and not (key or b"").startswith(b"\0")]
     inside = Counter(str(state["container_id"]) for state in states if state["container_id"] is not None)
     [(fullest, _)] = inside.most_common(1) or [("", 0)]
@@ -357,12 +359,12 @@ def _clear(data: Path) -> None:
 
 
 def _free(preferred: int) -> int:
-    from streams.kafka.local_broker import free_port, is_free
+    from streams.kafka.local_broker import free_port, is_port_free
 
-    return preferred if is_free(preferred) else free_port()
+    return preferred if is_port_free(preferred) else free_port()
 
 
-def _environment(where: "Settings") -> dict[str, str]:
+def _environment(where: "KafkaSettings") -> dict[str, str]:
     # The demo's own broker and topics, whatever the environment says of others.
     environment = {name: value for name, value in os.environ.items() if name != "PARCELS_PREFIX"}
     return environment | {"KAFKA_BOOTSTRAP_SERVERS": where.bootstrap}

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.gateway import Data
+from streams.cli.gateway import GatewayFolder
 from streams.cli.options import Json
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.capture.auth.devices import Registry
+    from streams.capture.auth.devices import DeviceRegistry
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +39,7 @@ def add(
     token: Annotated[bool, typer.Option("--token", help="Make a bearer token instead of a key pair.")] = False,
     rate: Annotated[float, typer.Option(metavar="N", min=0.1, help="Records a second it may send.")] = 1000.0,
     replace: Annotated[bool, typer.Option("--replace", help="Give a known name new rights and new secrets.")] = False,
-    data: Data = Path("gateway"),
+    data: GatewayFolder = Path("gateway"),
     registry: RegistryFile = None,
     as_json: Json = False,
 ) -> None:
@@ -59,14 +59,14 @@ def add(
     said: dict[str, str] = {"name": name}
     key = digest = ""
     if token:
-        said["token"], digest = devices.new_token()
+        said["token"], digest = devices.generate_token()
     elif public_key is None:
-        said["private_key"], key = devices.new_key()
+        said["private_key"], key = devices.generate_key_pair()
         said["public_key"] = key
     else:
-        said["public_key"] = key = devices.public_key_of(public_key)
+        said["public_key"] = key = devices.parse_public_key(public_key)
     device = devices.Device(
-        name, tuple(site), tuple(station or [devices.ANY]), rate, key, digest, added=devices.now_text()
+        name, tuple(site), tuple(station or [devices.WILDCARD]), rate, key, digest, added=devices.utc_timestamp()
     )
     _opened(data, registry).add(device, replace=replace)
     if as_json:
@@ -79,7 +79,7 @@ def add(
 @app.command()
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
-    data: Data = Path("gateway"),
+    data: GatewayFolder = Path("gateway"),
     registry: RegistryFile = None,
 ) -> None:
     """Take a device's rights away, from the next request on.
@@ -92,13 +92,13 @@ def revoke(
 
 
 @app.command("list")
-def list_(data: Data = Path("gateway"), registry: RegistryFile = None, as_json: Json = False) -> None:
+def list_(data: GatewayFolder = Path("gateway"), registry: RegistryFile = None, as_json: Json = False) -> None:
     """List who may send, and for which sites and stations.
 
     Examples:
       parcels devices list --json
     """
-    found = _opened(data, registry).everybody()
+    found = _opened(data, registry).all_devices()
     for each in found:
         how = "revoked" if each.revoked else "token" if each.token_sha256 else "key"
         row = {
@@ -115,8 +115,8 @@ def list_(data: Data = Path("gateway"), registry: RegistryFile = None, as_json: 
             print(f"{each.name}  {how}  {','.join(each.sites)}  {','.join(each.stations)}  {each.rate:g}/s")
 
 
-def _opened(data: Path, registry: Path | None) -> "Registry":
-    from streams.capture.auth.devices import Registry
-    from streams.capture.http.server import REGISTRY
+def _opened(data: Path, registry: Path | None) -> "DeviceRegistry":
+    from streams.capture.auth.devices import DeviceRegistry
+    from streams.capture.http.server import REGISTRY_FILE
 
-    return Registry(registry or data / REGISTRY)
+    return DeviceRegistry(registry or data / REGISTRY_FILE)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
-from streams.cli.time_formats import shown
+from streams.cli.options import EXIT_DIFFERENCES, Bootstrap, Json, Prefix, load_settings
+from streams.cli.time_formats import format_time
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.kafka.dead_letters import DeadLetter, Place
-    from streams.kafka.settings import Settings
+    from streams.kafka.dead_letters import DeadLetter, PartitionOffset
+    from streams.kafka.settings import KafkaSettings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,7 +30,7 @@ ReasonOption = Annotated[
     list[str] | None,
     typer.Option("--reason", metavar="REASON", help="Only this reason; may be given several times."),
 ]
-Places = Annotated[
+DeadLetterOffsets = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PARTITION:OFFSET]...", help="Only the dead letters at these places."),
 ]
@@ -50,12 +50,12 @@ def list_(
       parcels dlq list
       parcels dlq list --reason TRUNCATED --json
     """
-    from streams.domain.reject_reasons import EXPLANATIONS, Reason
+    from streams.domain.reject_reasons import REJECT_REASON_TEXTS, RejectReason
     from streams.kafka.dead_letters import read_dead_letters
 
     reasons = _reasons(reason)
     rows: dict[str, list[dict[str, Any]]] = {}
-    for letter in read_dead_letters(settings(bootstrap, prefix), reasons=reasons):
+    for letter in read_dead_letters(load_settings(bootstrap, prefix), reasons=reasons):
         rows.setdefault(letter.reason, []).append(_row(letter))
     total = sum(map(len, rows.values()))
     if as_json:
@@ -63,12 +63,16 @@ def list_(
         print(json.dumps({"count": total, "by_reason": by_reason}, indent=2))
         return
     for name in sorted(rows):
-        known = EXPLANATIONS[Reason[name]] if name in Reason.__members__ else "the headers do not say why"
+        known = (
+            REJECT_REASON_TEXTS[RejectReason[name]]
+            if name in RejectReason.__members__
+            else "the headers do not say why"
+        )
         print(f"{len(rows[name]):>8}  {name}: {known}")
         if reasons:
             for row in rows[name]:
                 print(
-                    f"          {row['place']}  from {row['source']}  {row['bytes']} bytes  sent {shown(row['sent'])}"
+                    f"          {row['place']}  from {row['source']}  {row['bytes']} bytes  sent {format_time(row['sent'])}"
                 )
         else:
             print(f"          first {rows[name][0]['place']}, last {rows[name][-1]['place']}")
@@ -92,10 +96,10 @@ def show(
     """
     from streams.kafka.dead_letters import read_dead_letter
 
-    letter = read_dead_letter(settings(bootstrap, prefix), _place(place))
+    letter = read_dead_letter(load_settings(bootstrap, prefix), _place(place))
     if letter is None:
         print(f"parcels: there is no dead letter at {place} (any more)", file=sys.stderr)
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)
     if as_json:
         print(json.dumps(_whole(letter), indent=2, ensure_ascii=False))
     else:
@@ -104,7 +108,7 @@ def show(
 
 @app.command()
 def redrive(
-    places: Places = None,
+    places: DeadLetterOffsets = None,
     reason: ReasonOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
     yes: Yes = False,
@@ -123,19 +127,19 @@ def redrive(
     """
     from streams.kafka import dead_letters
 
-    chosen = settings(bootstrap, prefix)
+    chosen = load_settings(bootstrap, prefix)
     if not places and not reason:
         raise Misconfigured("say which: --reason REASON, or places as PARTITION:OFFSET")
     wanted = {_place(each) for each in places or ()}
     letters = dead_letters.read_dead_letters(chosen, reasons=_reasons(reason), places=wanted)
-    found: dict[Place, str] = {letter.place: letter.source[0] if letter.source else "" for letter in letters}
+    found: dict[PartitionOffset, str] = {letter.place: letter.source[0] if letter.source else "" for letter in letters}
     missing = wanted - found.keys()
     if missing:
         print(f"not there, or of another reason: {_words(missing)}", file=sys.stderr)
     names = sorted(set(filter(None, found.values())))
     topics = " and ".join(names) or "nowhere"
     only_look = dry_run or not found
-    left: Iterable[Place] = ()
+    left: Iterable[PartitionOffset] = ()
     if not only_look:
         _ask(f"Send {len(found)} records to {topics} again?", yes)
         left = dead_letters.redrive(chosen, found.keys())
@@ -149,7 +153,7 @@ def redrive(
         if left:
             print(f"left: {_words(left)}; nobody knows where they came from, or of which parcel they are")
     if left or missing:
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)
 
 
 @app.command()
@@ -176,7 +180,7 @@ def purge(
     """
     from streams.kafka import dead_letters
 
-    chosen = settings(bootstrap, prefix)
+    chosen = load_settings(bootstrap, prefix)
     ends = dict(map(_place, until or ()))
     count, last = _count_until(chosen, ends)
     if count:
@@ -185,7 +189,7 @@ def purge(
     print(f"deleted {count} dead letters")
 
 
-def _count_until(chosen: "Settings", ends: dict[int, int]) -> tuple[int, dict[int, int]]:
+def _count_until(chosen: "KafkaSettings", ends: dict[int, int]) -> tuple[int, dict[int, int]]:
     """How many are there up to `ends` (all if empty), and the last of them in each partition."""
     from streams.kafka.dead_letters import read_dead_letters
 
@@ -202,7 +206,7 @@ def _count_until(chosen: "Settings", ends: dict[int, int]) -> tuple[int, dict[in
 def _print(letter: "DeadLetter") -> None:
     row = _row(letter)
     print(f"{letter.reason}: {letter.message}")
-    print(f"from {row['source']}, sent here {shown(letter.timestamp)}")
+    print(f"from {row['source']}, sent here {format_time(letter.timestamp)}")
     print(f"key: {_text(letter.key)}")
     for name, value in letter.headers:
         print(f"header {name}: {_text(value)}")
@@ -218,22 +222,22 @@ def _print(letter: "DeadLetter") -> None:
 
 
 def _print_decoded(letter: "DeadLetter") -> None:
-    from streams.kafka.dead_letters import decode_as_far_as_possible
+    from streams.kafka.dead_letters import decode_partially
 
-    decoded = decode_as_far_as_possible(letter.value)
+    decoded = decode_partially(letter.value)
     if decoded is None:
         print("decoded: nothing, it names no schema of this topic")
         return
-    end = f", until {decoded.stopped_at}" if decoded.stopped_at else ""
+    end = f", until {decoded.failed_field}" if decoded.failed_field else ""
     print(f"decoded as {decoded.schema}{end}; {decoded.rest} bytes follow")
     for name, field in decoded.fields.items():
-        print(f"  {name} = {field!r}" + (f" ({shown(field)})" if name.endswith("_time") else ""))
+        print(f"  {name} = {field!r}" + (f" ({format_time(field)})" if name.endswith("_time") else ""))
 
 
 def _whole(letter: "DeadLetter") -> dict[str, Any]:
-    from streams.kafka.dead_letters import decode_as_far_as_possible
+    from streams.kafka.dead_letters import decode_partially
 
-    decoded = decode_as_far_as_possible(letter.value)
+    decoded = decode_partially(letter.value)
     return _row(letter) | {
         "reason": letter.reason,
         "message": letter.message,
@@ -244,7 +248,7 @@ def _whole(letter: "DeadLetter") -> dict[str, Any]:
         and {
             "schema": decoded.schema,
             "fields": decoded.fields,
-            "stopped_at": decoded.stopped_at,
+            "stopped_at": decoded.failed_field,
             "rest_bytes": decoded.rest,
         },
     }
@@ -261,23 +265,23 @@ def _row(letter: "DeadLetter") -> dict[str, Any]:
 
 
 def _reasons(names: list[str] | None) -> set[str]:
-    from streams.domain.reject_reasons import Reason
+    from streams.domain.reject_reasons import RejectReason
 
-    known = [reason.name for reason in Reason if reason is not Reason.OK] + ["UNKNOWN"]
+    known = [reason.name for reason in RejectReason if reason is not RejectReason.OK] + ["UNKNOWN"]
     for name in names or ():
         if name not in known:
             raise Misconfigured(f"--reason {name}: there is {', '.join(known)}")
     return set(names or ())
 
 
-def _place(text: str) -> "Place":
+def _place(text: str) -> "PartitionOffset":
     partition, _, offset = text.partition(":")
     if not (partition.isdecimal() and offset.isdecimal()):
         raise Misconfigured(f"{text} is no place of a dead letter: PARTITION:OFFSET, for example 2:17")
     return int(partition), int(offset)
 
 
-def _words(places: "Iterable[Place]") -> str:
+def _words(places: "Iterable[PartitionOffset]") -> str:
     return ", ".join(f"{partition}:{offset}" for partition, offset in sorted(places))
 
 
@@ -287,7 +291,7 @@ def _ask(question: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise Misconfigured("there is nobody to ask here: say --yes, or look first with --dry-run or list")
     if not typer.confirm(question):
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)
 
 
 def _text(raw: str | bytes | None) -> str | None:

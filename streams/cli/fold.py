@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from streams.cli.options import DIFFERENCES, Json, Promised
+from streams.cli.options import EXIT_DIFFERENCES, Json, PromisesOption
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.audit.container_inference import Inferring
+    from streams.audit.container_inference import ContainerInference
     from streams.audit.refold import Refold
-    from streams.domain.reject_reasons import Reason
-    from streams.formats.record_files import BadLine
-    from streams.formats.record_parser import Line
+    from streams.domain.reject_reasons import RejectReason
+    from streams.formats.record_files import RejectedLine
+    from streams.formats.record_parser import ProducerRecord
 
 _SHOWN = 20
 
@@ -31,7 +31,7 @@ def fold(
     states: Annotated[str | None, _out("the last state of every parcel")] = None,
     milestones: Annotated[str | None, _out("every milestone")] = None,
     alerts: Annotated[str | None, _out("every alert")] = None,
-    promises: Promised = None,
+    promises: PromisesOption = None,
     batch: Annotated[
         int, typer.Option(metavar="N", min=1, max=1_000_000, help="Records a batch; changes nothing but the time.")
     ] = 20_000,
@@ -53,17 +53,17 @@ def fold(
       parcels fold monday.ndjson tuesday.avro --states states.ndjson --milestones milestones.ndjson
       parcels fold day.ndjson --milestones - | head
     """
-    from streams.audit.container_inference import Inferring
-    from streams.audit.refold import Digest, Refold
+    from streams.audit.container_inference import ContainerInference
+    from streams.audit.refold import RecordSetDigest, Refold
     from streams.config import load_promises
-    from streams.formats.record_decoder import Decoder
-    from streams.formats.topics import ALERTS, STATE
+    from streams.formats.record_decoder import RecordDecoder
+    from streams.formats.topics import ALERTS_TOPIC, PARCEL_STATE_TOPIC
 
-    refold, bad, over = Refold(batch=batch, promises=load_promises(promises)), _Bad(), Digest()
-    inferring = Inferring()
+    refold, bad, over = Refold(batch=batch, promises=load_promises(promises)), _BadLineReporter(), RecordSetDigest()
+    inferring = ContainerInference()
     with ExitStack() as stack:
         to_states, to_milestones, to_alerts = (_opened(name, stack) for name in (states, milestones, alerts))
-        milestone, alert = Decoder("Milestone"), Decoder("Alert")
+        milestone, alert = RecordDecoder("Milestone"), RecordDecoder("Alert")
         for made in refold.fold(inferring.values(_lines(files, bad))):
             if to_milestones is not None:
                 _write(to_milestones, (milestone(value) for _, value in made.milestones))
@@ -71,13 +71,13 @@ def fold(
                 _write(to_alerts, (alert(value) for _, value in made.alerts))
             if digest:
                 for key, value in made.alerts:
-                    over.add(ALERTS, key, value)
+                    over.add(ALERTS_TOPIC, key, value)
         if to_states is not None:
-            _write(to_states, map(Decoder("ParcelState"), (value for _, value in refold.states())))
+            _write(to_states, map(RecordDecoder("ParcelState"), (value for _, value in refold.states())))
     reasons = refold.refused + inferring.refused
     if digest:
         for key, value in refold.states():
-            over.add(STATE, key, value)
+            over.add(PARCEL_STATE_TOPIC, key, value)
     if as_json:
         result = {
             "records": refold.records,
@@ -94,10 +94,10 @@ def fold(
         if digest:
             print(over.hexdigest())
     if bad.lines or reasons:
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)
 
 
-def _tell(refold: "Refold", inferring: "Inferring", reasons: "Mapping[Reason, int]") -> None:
+def _tell(refold: "Refold", inferring: "ContainerInference", reasons: "Mapping[RejectReason, int]") -> None:
     said = f"{refold.records:,} records of {len(refold.stage.table):,} parcels, {refold.duplicates:,} duplicates"
     if inferring.events:
         said += f", {inferring.events:,} events of containers"
@@ -105,13 +105,13 @@ def _tell(refold: "Refold", inferring: "Inferring", reasons: "Mapping[Reason, in
     print(said + (f"; refused: {refused}" if refused else ""), file=sys.stderr)
 
 
-class _Bad:
+class _BadLineReporter:
     """Lines that could not be read."""
 
     def __init__(self) -> None:
         self.lines = 0
 
-    def take(self, bad: "BadLine") -> None:
+    def take(self, bad: "RejectedLine") -> None:
         """Say what is wrong with one."""
         if not bad.where:  # one more piece of a line that is too long
             return
@@ -122,8 +122,8 @@ class _Bad:
             print('more bad lines: "parcels load" puts them into a side file', file=sys.stderr)
 
 
-def _lines(files: list[str], bad: _Bad) -> "Iterator[Line]":
-    from streams.formats.record_files import BadLine, InFile
+def _lines(files: list[str], bad: _BadLineReporter) -> "Iterator[ProducerRecord]":
+    from streams.formats.record_files import RecordFile, RejectedLine
 
     for name in files:
         with ExitStack() as stack:
@@ -131,8 +131,8 @@ def _lines(files: list[str], bad: _Bad) -> "Iterator[Line]":
                 stream = sys.stdin.buffer if name == "-" else stack.enter_context(Path(name).open("rb"))
             except OSError as error:
                 raise Misconfigured(f"{name} cannot be read: {error.strerror}") from error
-            for line in InFile(stream, name):
-                if isinstance(line, BadLine):
+            for line in RecordFile(stream, name):
+                if isinstance(line, RejectedLine):
                     bad.take(line)
                 else:
                     yield line

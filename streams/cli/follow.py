@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli.options import Bootstrap, Json, Prefix, settings
-from streams.cli.time_formats import shown, since
+from streams.cli.options import Bootstrap, Json, Prefix, load_settings
+from streams.cli.time_formats import format_time, parse_time
 
 _COLOURS = {"REACHED": "green", "CORRECTED": "yellow", "LOST": "red"}
 
@@ -35,17 +35,19 @@ def follow(
       parcels follow --json --since 2026-03-01T04:00Z
     """
     from streams.formats import topics
-    from streams.formats.record_decoder import Decoder
+    from streams.formats.record_decoder import RecordDecoder
     from streams.kafka import clients, topic_admin
 
-    chosen = settings(bootstrap, prefix)
-    start = None if from_when is None else since(from_when)
-    count = topic_admin.check(chosen)
+    chosen = load_settings(bootstrap, prefix)
+    start = None if from_when is None else parse_time(from_when)
+    count = topic_admin.check_topics(chosen)
     keys = {parcel_id.encode(errors="surrogateescape") for parcel_id in parcel_ids or ()}
     partitions: Iterable[int] = {topics.partition_of(key, count) for key in keys} or range(count)
-    decode = Decoder("Milestone")
+    decode = RecordDecoder("Milestone")
     with suppress(KeyboardInterrupt):
-        for record in clients.follow(chosen, chosen.prefix + topics.MILESTONES, list(partitions), since_ms=start):
+        for record in clients.follow_topic(
+            chosen, chosen.prefix + topics.MILESTONES_TOPIC, list(partitions), since_ms=start
+        ):
             value = record.value()
             if value is not None and (not keys or record.key() in keys):
                 _print(decode(value), as_json)
@@ -55,10 +57,10 @@ def _print(milestone: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(milestone, default=lambda value: value.hex(), ensure_ascii=False), flush=True)
         return
-    stage, event_time = milestone["stage"], shown(milestone["event_time"])
+    stage, event_time = milestone["stage"], format_time(milestone["event_time"])
     what = {
         "REACHED": f"reached {stage}",
-        "CORRECTED": f"reached {stage}, corrected from {shown(milestone['previous_time'])}",
+        "CORRECTED": f"reached {stage}, corrected from {format_time(milestone['previous_time'])}",
         "LOST": f"did not reach {stage} after all",
     }.get(milestone["type"], f"{milestone['type']} {stage}")
     place = " ".join(filter(None, (milestone["site"], milestone["station"])))

@@ -5,16 +5,16 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.options import Bootstrap, Prefix, settings
+from streams.cli.options import Bootstrap, Prefix, load_settings
 
-Data = Annotated[
+GatewayFolder = Annotated[
     Path,
     typer.Option("--data", metavar="DIR", envvar="PARCELS_GATEWAY_DATA", help="Folder of the spool and the registry."),
 ]
 
 
 def gateway(
-    data: Data = Path("gateway"),
+    data: GatewayFolder = Path("gateway"),
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 for everywhere.")
     ] = "127.0.0.1",
@@ -66,17 +66,17 @@ def gateway(
       parcels gateway --insecure-local
       parcels gateway --data /var/lib/parcels/gateway --host 0.0.0.0 --certificate cert.pem --key key.pem
     """
-    from streams.capture.http.gateway import Bounds
-    from streams.capture.http.server import Options, run
-    from streams.capture.spool.spool import Limits
+    from streams.capture.http.gateway import RequestLimits
+    from streams.capture.http.server import GatewayOptions, run_gateway
+    from streams.capture.spool.spool import SpoolLimits
     from streams.observe.gateway_metrics import GatewayMetrics
-    from streams.observe.logs import set_up
-    from streams.observe.status_server import serve
+    from streams.observe.logs import configure_logging
+    from streams.observe.status_server import start_status_server
 
-    where = settings(bootstrap, prefix)
-    set_up()
+    where = load_settings(bootstrap, prefix)
+    configure_logging()
     metrics = GatewayMetrics()
-    options = Options(
+    options = GatewayOptions(
         data,
         host,
         port,
@@ -84,17 +84,17 @@ def gateway(
         insecure_local,
         certificate,
         key,
-        Limits(waiting_mib << 20, keep_days),
-        Bounds(body_bytes=body_mib << 20, inflated_bytes=4 * (body_mib << 20)),
+        SpoolLimits(waiting_mib << 20, keep_days),
+        RequestLimits(max_body_bytes=body_mib << 20, max_inflated_bytes=4 * (body_mib << 20)),
         tuple(trusted_proxy or ()),
         head_seconds,
         without_spool,
     )
-    serving = serve(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
+    serving = start_status_server(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
     # On a port of their own they are nowhere else.
     exposition = metrics.exposition if serving is None else None
     try:
-        run(options, where, metrics, exposition, ready=lambda address: print(address, flush=True))
+        run_gateway(options, where, metrics, exposition, ready=lambda address: print(address, flush=True))
     finally:
         if serving is not None:
             serving.close()

@@ -13,16 +13,18 @@ from streams.domain.record_columns import RecordColumns, RecordType
 from streams.errors import StreamsError
 
 if TYPE_CHECKING:
-    from streams.capture.client import Client
-    from streams.kafka.bulk_producer import ColumnsEncoder, Feed
+    from streams.capture.client import CaptureClient
+    from streams.kafka.bulk_producer import BulkProducer, RecordColumnsEncoder
 
 _BATCH: Final = 500
 
 
-class HttpFeed:
+class HttpProducer:
     """Sends the columns of a simulation; `direct` is the way into Kafka for what no scanner sends."""
 
-    def __init__(self, client: "Client", direct: "Feed", encoder: "ColumnsEncoder", rate: float | None) -> None:
+    def __init__(
+        self, client: "CaptureClient", direct: "BulkProducer", encoder: "RecordColumnsEncoder", rate: float | None
+    ) -> None:
         self._client, self._direct, self._encoder, self._rate = client, direct, encoder, rate
         self.sent = 0
         self._waiting: list[str] = []
@@ -34,10 +36,10 @@ class HttpFeed:
         Raises:
             StreamsError: the gateway refused one of them, or does not answer.
         """
-        from streams.kafka.bulk_producer import Encoded
-        from streams.simulate.ndjson import lines
+        from streams.kafka.bulk_producer import ProducerBatch
+        from streams.simulate.ndjson import ndjson_lines
 
-        written = list(lines(columns))
+        written = list(ndjson_lines(columns))
         by_http = ~np.isin(columns.types, (RecordType.RAW, RecordType.RAW_CONTAINER))
         encoded = self._encoder.encode(columns) if not by_http.all() else None
         first = 0
@@ -57,7 +59,7 @@ class HttpFeed:
                 theirs = frozenset(encoded.containers)
                 of_containers = [place for place, row in enumerate(rest) if row in theirs]
                 keys, values = ([part[row] for row in rest] for part in (encoded.keys, encoded.values))
-                self._direct.send(Encoded(keys, values, containers=of_containers))
+                self._direct.send(ProducerBatch(keys, values, containers=of_containers))
             self.sent += last - first
             first = last
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.options import DIFFERENCES, Json
+from streams.cli.options import EXIT_DIFFERENCES, Json
 
 
 def id(  # noqa: A001 - the name of the command
@@ -34,4 +34,4 @@ def id(  # noqa: A001 - the name of the command
         else:
             print(f"{each.value}  {each.scheme}, not valid: {each.why}")
     if not all(each.valid for each in found):
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)

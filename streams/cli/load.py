@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
+from streams.cli.options import EXIT_DIFFERENCES, Bootstrap, Json, Prefix, load_settings
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.formats.record_parser import Line
-    from streams.kafka.bulk_producer import Feed
+    from streams.formats.record_parser import ProducerRecord
+    from streams.kafka.bulk_producer import BulkProducer
 
 # Records sent at a time, and messages about bad lines shown at most.
 _BATCH = 5_000
@@ -45,29 +45,29 @@ def load(
       parcels load monday.avro tuesday.avro --rate 5000
       zcat history.ndjson.gz | parcels load - --bad history.bad
     """
-    from streams.kafka.bulk_producer import Feed
+    from streams.kafka.bulk_producer import BulkProducer
 
     # Before anything is sent: a wrong name must not leave half of the files sent.
     for name in files:
         with _opened(name):
             pass
     results = []
-    with Feed(settings(bootstrap, prefix), rate) as feed:
+    with BulkProducer(load_settings(bootstrap, prefix), rate) as feed:
         for name in files:
             with _opened(name) as (stream, size), _side_file(name, bad, name == files[0]) as side:
                 results.append({"file": name, **_send(feed, stream, size, name, side)})
     _report(results, feed.seconds, json)
     if any(result["bad"] for result in results):
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)
 
 
-def _send(feed: "Feed", stream: BinaryIO, size: int | None, name: str, side: "_SideFile") -> dict[str, Any]:
-    from streams.formats.record_files import BadLine, InFile
+def _send(feed: "BulkProducer", stream: BinaryIO, size: int | None, name: str, side: "_BadLinesFile") -> dict[str, Any]:
+    from streams.formats.record_files import RecordFile, RejectedLine
 
-    sent, waiting = 0, list["Line"]()
+    sent, waiting = 0, list["ProducerRecord"]()
     with _progress(name, stream, size) as progress:
-        for line in InFile(stream, name):
-            if isinstance(line, BadLine):
+        for line in RecordFile(stream, name):
+            if isinstance(line, RejectedLine):
                 side.take(line)
                 continue
             waiting.append(line)
@@ -78,12 +78,12 @@ def _send(feed: "Feed", stream: BinaryIO, size: int | None, name: str, side: "_S
     return {"sent": sent, "bad": side.lines, "bad_file": str(side.path) if side.lines else None}
 
 
-def _hand_on(feed: "Feed", waiting: "list[Line]") -> int:
-    from streams.kafka.bulk_producer import Encoded
+def _hand_on(feed: "BulkProducer", waiting: "list[ProducerRecord]") -> int:
+    from streams.kafka.bulk_producer import ProducerBatch
 
     everywhere = [index for index, line in enumerate(waiting) if line.everywhere]
     containers = [index for index, line in enumerate(waiting) if line.container]
-    feed.send(Encoded([line.key for line in waiting], [line.value for line in waiting], everywhere, containers))
+    feed.send(ProducerBatch([line.key for line in waiting], [line.value for line in waiting], everywhere, containers))
     size = len(waiting)
     waiting.clear()
     return size
@@ -100,7 +100,7 @@ def _report(results: list[dict[str, Any]], seconds: float, json: bool) -> None:
         print(said)
 
 
-class _SideFile:
+class _BadLinesFile:
     """Bad lines, as they came; the file is made when the first one comes."""
 
     def __init__(self, path: Path, mode: str) -> None:
@@ -131,12 +131,12 @@ class _SideFile:
 
 
 @contextmanager
-def _side_file(name: str, bad: Path | None, first: bool) -> Iterator[_SideFile]:
+def _side_file(name: str, bad: Path | None, first: bool) -> Iterator[_BadLinesFile]:
     path = bad or Path("stdin.bad" if name == "-" else f"{name}.bad")
     if name != "-" and path.resolve() == Path(name).resolve():
         raise Misconfigured(f"--bad {path} is the file to be read; bad lines need another one")
     # One side file for all files is begun anew by the first of them.
-    side = _SideFile(path, "wb" if bad is None or first else "ab")
+    side = _BadLinesFile(path, "wb" if bad is None or first else "ab")
     try:
         yield side
     finally:

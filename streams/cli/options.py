@@ -17,12 +17,12 @@ import typer
 from streams.errors import Misconfigured, StreamsError
 
 if TYPE_CHECKING:
-    from streams.kafka.settings import Settings
+    from streams.kafka.settings import KafkaSettings
 
-OK = 0
-DIFFERENCES = 1
-MISCONFIGURED = 2
-UNREACHABLE = 3
+EXIT_OK = 0
+EXIT_DIFFERENCES = 1
+EXIT_MISCONFIGURED = 2
+EXIT_UNREACHABLE = 3
 
 Bootstrap = Annotated[
     str | None,
@@ -44,14 +44,14 @@ Prefix = Annotated[
         show_default=False,
     ),
 ]
-Promised = Annotated[
+PromisesOption = Annotated[
     Path | None,
     typer.Option("--promises", metavar="FILE", help="What is promised about parcels; the default is shipped."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def settings(bootstrap: str | None, prefix: str | None) -> "Settings":
+def load_settings(bootstrap: str | None, prefix: str | None) -> "KafkaSettings":
     """The settings of the environment, overridden by what the command line says.
 
     Raises:
@@ -59,11 +59,11 @@ def settings(bootstrap: str | None, prefix: str | None) -> "Settings":
     """
     from pydantic import ValidationError
 
-    from streams.kafka.settings import Settings
+    from streams.kafka.settings import KafkaSettings
 
     said = {"bootstrap": bootstrap, "prefix": prefix}
     try:
-        return Settings(**{name: value for name, value in said.items() if value is not None})
+        return KafkaSettings(**{name: value for name, value in said.items() if value is not None})
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])} {problem['input']!r}: {problem['msg']}"
@@ -73,7 +73,7 @@ def settings(bootstrap: str | None, prefix: str | None) -> "Settings":
 
 
 @contextmanager
-def errors_end_the_command() -> Iterator[None]:
+def exit_on_errors() -> Iterator[None]:
     """Turn the errors that a person can do something about into one message on stderr and an exit code.
 
     Anything else is a defect of this program and keeps its traceback.
@@ -85,24 +85,24 @@ def errors_end_the_command() -> Iterator[None]:
             # Here, where what is wrong with it can be said, and not when the interpreter ends.
             _flush()
     except Misconfigured as error:
-        _end(str(error), MISCONFIGURED)
+        _end(str(error), EXIT_MISCONFIGURED)
     except StreamsError as error:
-        _end(str(error), UNREACHABLE)
+        _end(str(error), EXIT_UNREACHABLE)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away; Python must not complain about it once more at exit.
         _drop_output()
-        sys.exit(OK)
+        sys.exit(EXIT_OK)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         _drop_output()
-        _end(f"{error.filename or 'what is printed here'} cannot be written: {error.strerror}", UNREACHABLE)
+        _end(f"{error.filename or 'what is printed here'} cannot be written: {error.strerror}", EXIT_UNREACHABLE)
     except Exception as error:
         # Named by module, so that a command that never speaks to Kafka does not load its client to compare classes.
         if type(error).__module__.startswith(("confluent_kafka", "cimpl")):
-            _end(f"Kafka: {error.args[0].str() if hasattr(error.args[0], 'str') else error}", UNREACHABLE)
+            _end(f"Kafka: {error.args[0].str() if hasattr(error.args[0], 'str') else error}", EXIT_UNREACHABLE)
         raise
 
 

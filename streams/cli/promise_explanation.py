@@ -3,19 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from streams.cli.time_formats import shown
+from streams.cli.time_formats import format_time
 
 if TYPE_CHECKING:
     from streams.domain.promises import Promise, Promises
-    from streams.domain.reference.promise_clocks import Clock, Looked, Record
+    from streams.domain.reference.promise_clocks import Evaluation, ParcelRecord, PromiseClock
 
 
-def record_of(entry: Mapping[str, Any]) -> "Record":
+def reference_record(entry: Mapping[str, Any]) -> "ParcelRecord":
     """An entry of ParcelState's timeline for the account of the rules."""
-    from streams.domain.reference.promise_clocks import Record
+    from streams.domain.reference.promise_clocks import ParcelRecord
 
     at = entry["at"] or {"site": "", "station": "", "lane": None, "reason": None}
-    return Record(
+    return ParcelRecord(
         entry["identity"],
         entry["kind"],
         entry["event_time"],
@@ -31,8 +31,8 @@ def record_of(entry: Mapping[str, Any]) -> "Record":
     )
 
 
-def explanation(
-    promises: "Promises", records: Sequence["Record"], hub_time: int | None, standing: Sequence[Mapping[str, Any]]
+def explain_promises(
+    promises: "Promises", records: Sequence["ParcelRecord"], hub_time: int | None, standing: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What there is to tell of every clock and anomaly of a parcel; times in ms since 1970, identities as bytes.
 
@@ -42,9 +42,9 @@ def explanation(
         hub_time: None before the first Tick.
         standing: the alerts of the parcel's state.
     """
-    from streams.domain.reference.promise_clocks import look
+    from streams.domain.reference.promise_clocks import evaluate
 
-    looked = look(promises, records, hub_time)
+    looked = evaluate(promises, records, hub_time)
     told = {alert["about"]: {**alert} for alert in standing}
     return {
         "hub_time": hub_time,
@@ -57,14 +57,14 @@ def explanation(
                 "evidence": [_place(record) for record in oddity.evidence],
                 "told": told.get(about),
             }
-            for about, oddity in looked.oddities.items()
+            for about, oddity in looked.anomalies.items()
         ],
     }
 
 
-def _promise(promise: "Promise", looked: "Looked", records: Sequence["Record"]) -> dict[str, Any]:
+def _promise(promise: "Promise", looked: "Evaluation", records: Sequence["ParcelRecord"]) -> dict[str, Any]:
     clock = looked.clocks.get(promise.name)
-    head = {"promise": promise.name, "says": said(promise)}
+    head = {"promise": promise.name, "says": promise_sentence(promise)}
     if clock is None:
         return head | {"standing": None, "why_no_clock": _why_no_clock(promise, looked), "steps": []}
     return head | {
@@ -79,11 +79,13 @@ def _promise(promise: "Promise", looked: "Looked", records: Sequence["Record"]) 
     }
 
 
-def _steps(clock: "Clock", looked: "Looked", records: Sequence["Record"]) -> list[tuple["Record", str]]:
+def _steps(
+    clock: "PromiseClock", looked: "Evaluation", records: Sequence["ParcelRecord"]
+) -> list[tuple["ParcelRecord", str]]:
     """The scans that move the clock, and the holds that do not, in the order of their times from its start on."""
-    from streams.domain.promises import duration
+    from streams.domain.promises import format_duration
 
-    steps: list[tuple[Record, str]] = []
+    steps: list[tuple[ParcelRecord, str]] = []
     for hold, release in clock.holds:
         if _is_over(hold, clock, looked) or (clock.deadline is not None and hold.time > clock.deadline):
             continue
@@ -99,10 +101,10 @@ def _steps(clock: "Clock", looked: "Looked", records: Sequence["Record"]) -> lis
     if clock.stop is not None:
         steps.append((clock.stop, "the clock stops"))
     steps.sort(key=lambda step: step[0].time)
-    return [(clock.start, f"the clock starts, {duration(max(clock.limit, 0))} to go"), *steps]
+    return [(clock.start, f"the clock starts, {format_duration(max(clock.limit, 0))} to go"), *steps]
 
 
-def _is_over(hold: "Record", clock: "Clock", looked: "Looked") -> bool:
+def _is_over(hold: "ParcelRecord", clock: "PromiseClock", looked: "Evaluation") -> bool:
     """Does the hold lie before the clock's run or the journey, or after it stopped?"""
     released = any(
         record.kind == "CUSTOMS_RELEASED" and hold.time <= record.time <= clock.start.time for record in looked.journey
@@ -111,7 +113,9 @@ def _is_over(hold: "Record", clock: "Clock", looked: "Looked") -> bool:
     return released or other_journey or (clock.stop is not None and hold.time > clock.stop.time)
 
 
-def _why_no_pause(hold: "Record", clock: "Clock", looked: "Looked", records: Sequence["Record"]) -> str:
+def _why_no_pause(
+    hold: "ParcelRecord", clock: "PromiseClock", looked: "Evaluation", records: Sequence["ParcelRecord"]
+) -> str:
     wrong = next((record for record in records if record.kind == "VOID" and record.voids == hold.identity), None)
     if wrong is not None:
         return f"a VOID declares it wrong ({wrong.identity.hex()})"
@@ -126,7 +130,7 @@ def _why_no_pause(hold: "Record", clock: "Clock", looked: "Looked", records: Seq
     return "it stands still already"
 
 
-def _why_no_clock(promise: "Promise", looked: "Looked") -> str:
+def _why_no_clock(promise: "Promise", looked: "Evaluation") -> str:
     if not any(record.kind in promise.starts for record in looked.journey):
         return f"no scan of {' or '.join(promise.starts)} counts"
     advice = next((record for record in reversed(looked.journey) if record.plan is not None), None)
@@ -138,12 +142,12 @@ def _why_no_clock(promise: "Promise", looked: "Looked") -> str:
     return f"the promise is for other parcels than {plan}"
 
 
-def _place(record: "Record") -> dict[str, Any]:
+def _place(record: "ParcelRecord") -> dict[str, Any]:
     names = ("time", "kind", "site", "station", "lane", "reason", "identity")
     return {name: getattr(record, name) for name in names}
 
 
-def lines(explained: Mapping[str, Any]) -> Iterator[str]:
+def explanation_lines(explained: Mapping[str, Any]) -> Iterator[str]:
     """The same in words."""
     if explained["journeys"] > 1:
         yield f"the number is used for the {explained['journeys']}. time; this is about the last journey"
@@ -154,10 +158,10 @@ def lines(explained: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {_scan(step)}: {step['says']}"
         yield f"  {_stands(promise)}"
         if told := promise["told"]:
-            yield f"  told {told['type']} about the clock of {shown(told['since'])} (alert {told['alert_id'].hex()})"
+            yield f"  told {told['type']} about the clock of {format_time(told['since'])} (alert {told['alert_id'].hex()})"
     for oddity in explained["anomalies"]:
         yield ""
-        yield f"{oddity['about']} since {shown(oddity['since'])}"
+        yield f"{oddity['about']} since {format_time(oddity['since'])}"
         for record in oddity["evidence"]:
             yield f"  {_scan(record)}"
         if told := oddity["told"]:
@@ -165,32 +169,32 @@ def lines(explained: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _stands(promise: Mapping[str, Any]) -> str:
-    from streams.domain.promises import duration
+    from streams.domain.promises import format_duration
 
     standing, since = promise["standing"], promise.get("at_risk_since")
-    at_risk = "" if since is None else f" and {'was ' if standing == 'KEPT' else ''}at risk since {shown(since)}"
+    at_risk = "" if since is None else f" and {'was ' if standing == 'KEPT' else ''}at risk since {format_time(since)}"
     match standing:
         case None:
             return f"no clock: {promise['why_no_clock']}"
         case "PAUSED":
-            return f"PAUSED{at_risk}, {duration(promise['left_ms'])} left"
+            return f"PAUSED{at_risk}, {format_duration(promise['left_ms'])} left"
         case "RUNNING" if at_risk:
-            return f"RUNNING{at_risk}, until {shown(promise['deadline'])}"
+            return f"RUNNING{at_risk}, until {format_time(promise['deadline'])}"
         case "KEPT" if promise["deadline"] is None:
             return f"KEPT{at_risk}, while the clock stands still"
         case _:
-            return f"{standing}{at_risk}, the last instant is {shown(promise['deadline'])}"
+            return f"{standing}{at_risk}, the last instant is {format_time(promise['deadline'])}"
 
 
 def _scan(record: Mapping[str, Any]) -> str:
     where = " ".join(filter(None, (record["site"], record["station"])))
     words = (record["kind"], where and f"at {where}", record["lane"] and f"lane {record['lane']}", record["reason"])
-    return f"{shown(record['time'])} {' '.join(filter(None, words))} ({record['identity'].hex()})"
+    return f"{format_time(record['time'])} {' '.join(filter(None, words))} ({record['identity'].hex()})"
 
 
-def said(promise: "Promise") -> str:
+def promise_sentence(promise: "Promise") -> str:
     """What is promised, in words."""
-    from streams.domain.promises import duration
+    from streams.domain.promises import format_duration
 
     which = "".join(
         f", {name} {' or '.join(words)}"
@@ -201,7 +205,7 @@ def said(promise: "Promise") -> str:
         )
         if words
     )
-    limit = "by the instant promised" if promise.limit == "promised_at" else f"within {duration(promise.limit)}"
+    limit = "by the instant promised" if promise.limit == "promised_at" else f"within {format_duration(promise.limit)}"
     first = "the last" if promise.restarts else "the first"
     text = f"{promise.name}{which}: {limit} from {first} {' or '.join(promise.starts)}"
     if promise.renews:

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, Promised, settings
+from streams.cli.options import EXIT_DIFFERENCES, Bootstrap, Json, Prefix, PromisesOption, load_settings
 
 
 def reconcile(
     send: Annotated[bool, typer.Option("--send", help="Send what is missing.")] = False,
-    promises: Promised = None,
+    promises: PromisesOption = None,
     json: Json = False,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
@@ -29,7 +29,7 @@ def reconcile(
     from streams.audit import reconcile as replay
     from streams.config import load_promises
 
-    chosen = settings(bootstrap, prefix)
+    chosen = load_settings(bootstrap, prefix)
     shown = sys.stderr.isatty()
 
     def progress(partition: int, records: int) -> None:
@@ -40,7 +40,7 @@ def reconcile(
     if shown:
         print(file=sys.stderr)
     sent = replay.send_missing(chosen, told) if send else 0
-    wrong = any(each.extra or each.doubled or (each.missing and not send) for each in told.values())
+    wrong = any(each.extra or each.duplicates or (each.missing and not send) for each in told.values())
     if json:
         print(
             jsonlib.dumps(
@@ -52,7 +52,7 @@ def reconcile(
                             "expected": each.expected,
                             "missing": each.missing_records,
                             "extra": each.extra,
-                            "doubled": each.doubled,
+                            "doubled": each.duplicates,
                         }
                         for topic, each in told.items()
                     },
@@ -61,9 +61,9 @@ def reconcile(
         )
     else:
         for topic, each in told.items():
-            counts = f"{each.missing_records:,} missing, {each.extra:,} extra, {each.doubled:,} doubled"
+            counts = f"{each.missing_records:,} missing, {each.extra:,} extra, {each.duplicates:,} doubled"
             print(f"{topic}: {each.expected:,} records follow from the log; {counts}")
         if sent:
             print(f"{sent:,} records sent")
     if wrong:
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)

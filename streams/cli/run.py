@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from streams.cli.options import OK, Bootstrap, Json, Prefix, Promised, settings
-from streams.cli.signals import end_on_signals, stop_on_signals
+from streams.cli.options import EXIT_OK, Bootstrap, Json, Prefix, PromisesOption, load_settings
+from streams.cli.signals import exit_on_signals, stop_on_signals
 
 if TYPE_CHECKING:
-    from streams.worker.partition_task import Tally
+    from streams.worker.partition_task import ProcessingTotals
 
 
 def run(
@@ -41,7 +41,7 @@ def run(
     dry: Annotated[
         bool, typer.Option("--dry", help="Fold the log from its beginning and write nothing: for measurements.")
     ] = False,
-    promises: Promised = None,
+    promises: PromisesOption = None,
     json: Json = False,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
@@ -60,42 +60,42 @@ def run(
       parcels run --metrics-port 9464
       parcels run --promises promises.yaml
     """
-    end_on_signals()
+    exit_on_signals()
     import json as json_module
     import time
 
     from streams.config import load_hub, load_promises
-    from streams.observe.logs import set_up
-    from streams.observe.status_server import serve
+    from streams.observe.logs import configure_logging
+    from streams.observe.status_server import start_status_server
     from streams.observe.worker_metrics import WorkerMetrics
-    from streams.processors.registry import NAMES, stage_kind
-    from streams.processors.warm_up import warm
-    from streams.worker.run_workers import beside, run_together
-    from streams.worker.static_member_id import Instance
-    from streams.worker.tuning import tune
-    from streams.worker.worker import Options, Worker
+    from streams.processors.registry import PROCESSOR_NAMES, processor_spec
+    from streams.processors.warm_up import warm_up
+    from streams.worker.run_workers import run_workers, suppress_process_events
+    from streams.worker.static_member_id import StaticMemberId
+    from streams.worker.tuning import tune_process
+    from streams.worker.worker import Worker, WorkerOptions
 
-    where = settings(bootstrap, prefix)
-    set_up()
+    where = load_settings(bootstrap, prefix)
+    configure_logging()
     watched = load_promises(promises)
     metrics = WorkerMetrics(
         sites=[site.code for site in load_hub().sites], promises=[promise.name for promise in watched.promises]
     )
-    warm()
-    tune()
+    warm_up()
+    tune_process()
     workers: list[Worker] = []
-    held: list[Instance] = []
-    for name in (stage,) if stage else NAMES:
+    held: list[StaticMemberId] = []
+    for name in (stage,) if stage else PROCESSOR_NAMES:
         # KIP-848 refuses a restarted static member until its session ends, so there members are dynamic.
         if instance is None and protocol == "classic" and not dry:
-            held.append(Instance(where.prefix + stage_kind(name, watched).group))
-        options = Options(held[-1].name if held else instance, protocol, until_idle, dry, watched)
-        workers.append(Worker(where, options, beside(metrics) if workers else metrics, name))
+            held.append(StaticMemberId(where.prefix + processor_spec(name, watched).group))
+        options = WorkerOptions(held[-1].name if held else instance, protocol, until_idle, dry, watched)
+        workers.append(Worker(where, options, suppress_process_events(metrics) if workers else metrics, name))
     # All follow the first one.
     stop_on_signals(workers[0].stop)
-    server = serve(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
+    server = start_status_server(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
     try:
-        run_together(workers)
+        run_workers(workers)
     finally:
         if server is not None:
             server.close()
@@ -105,10 +105,10 @@ def run(
         first = figures.pop("parcels", {})
         print(json_module.dumps({**first, "cpu_seconds": round(time.process_time(), 3), **figures}), flush=True)
     # Threads of abandoned clients may still hang in librdkafka: leave without waiting for them.
-    os._exit(OK)
+    os._exit(EXIT_OK)
 
 
-def _figures(tally: "Tally") -> dict[str, Any]:
+def _figures(tally: "ProcessingTotals") -> dict[str, Any]:
     seconds = tally.last - tally.first if tally.first is not None else 0.0
     return {
         "records": tally.records,

@@ -4,7 +4,7 @@ import json
 
 import typer
 
-from streams.cli.options import DIFFERENCES, Json
+from streams.cli.options import EXIT_DIFFERENCES, Json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,12 +22,12 @@ def check(as_json: Json = False) -> None:
     Examples:
       parcels schemas check
     """
-    from streams.formats.schema_compatibility import check_folder
-    from streams.formats.schemas import read_lock, schemas_folder
+    from streams.formats.schema_compatibility import check_schemas
+    from streams.formats.schemas import read_lock_file, schemas_folder
 
     folder = schemas_folder()
-    problems = check_folder(folder)
-    versions = read_lock(folder)
+    problems = check_schemas(folder)
+    versions = read_lock_file(folder)
     if as_json:
         rows = [{"id": version.id, "name": version.name, "version": version.number} for version in versions]
         print(json.dumps({"ok": not problems, "schemas": rows, "problems": problems}, indent=2))
@@ -38,7 +38,7 @@ def check(as_json: Json = False) -> None:
             names = len({version.name for version in versions})
             print(f"{names} schemas in {len(versions)} versions: each can read every other version of itself")
     if problems:
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)
 
 
 @app.command()
@@ -50,10 +50,10 @@ def lock() -> None:
     Examples:
       parcels schemas lock
     """
-    from streams.formats.schema_compatibility import lock_folder
+    from streams.formats.schema_compatibility import lock_schemas
     from streams.formats.schemas import schemas_folder
 
-    added = lock_folder(schemas_folder())
+    added = lock_schemas(schemas_folder())
     for version in added:
         print(f"{version.name} version {version.number} has id {version.id}: schemas/{version.file}")
     if not added:

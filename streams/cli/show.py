@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
-from streams.cli.show_container import chain_lines, described, lines_of
-from streams.cli.time_formats import shown, since
+from streams.cli.options import EXIT_DIFFERENCES, Bootstrap, Json, Prefix, load_settings
+from streams.cli.show_container import chain_lines, container_json, container_lines
+from streams.cli.time_formats import format_time, parse_time
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from streams.audit.event_lookup import Event
-    from streams.kafka.settings import Settings
+    from streams.audit.event_lookup import SourceEvent
+    from streams.kafka.settings import KafkaSettings
 
 # Of a table in a pipe or a file, where nobody knows the width of the screen.
 _WIDTH = 180
@@ -58,9 +58,9 @@ def show(
     """
     from streams.kafka import topic_admin
 
-    chosen = settings(bootstrap, prefix)
-    when = None if at is None else since(at, "--at")
-    partitions = topic_admin.check(chosen)
+    chosen = load_settings(bootstrap, prefix)
+    when = None if at is None else parse_time(at, "--at")
+    partitions = topic_admin.check_topics(chosen)
     for name in _ways_to_write(thing):
         state = _state_of(chosen, name, partitions)
         # Reads all states: of a parcel only where somebody asks what was inside, or its own events say it.
@@ -70,7 +70,7 @@ def show(
             break
     else:
         print(f"parcels: nothing is known of a parcel or a container {thing}", file=sys.stderr)
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)
     said, lines = container or (None, [])
     if state is None:
         print(json.dumps(said, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
@@ -89,40 +89,42 @@ def _ways_to_write(thing: str) -> list[str]:
     return [thing] if canonical in (None, thing) else [thing, canonical]
 
 
-def _state_of(chosen: "Settings", name: str, partitions: int) -> Mapping[str, Any] | None:
+def _state_of(chosen: "KafkaSettings", name: str, partitions: int) -> Mapping[str, Any] | None:
     from streams.formats import topics
-    from streams.formats.record_decoder import Decoder
-    from streams.kafka.clients import newest_of
+    from streams.formats.record_decoder import RecordDecoder
+    from streams.kafka.clients import read_newest_of_key
 
     key = name.encode(errors="surrogateescape")
-    record = newest_of(chosen, chosen.prefix + topics.STATE, key, topics.partition_of(key, partitions))
+    record = read_newest_of_key(
+        chosen, chosen.prefix + topics.PARCEL_STATE_TOPIC, key, topics.partition_of(key, partitions)
+    )
     value = None if record is None else record.value()
-    return None if value is None else Decoder("ParcelState")(value)
+    return None if value is None else RecordDecoder("ParcelState")(value)
 
 
 def _container_of(
-    chosen: "Settings", name: str, partitions: int, at: int | None, unless_empty: bool, *, events: bool
+    chosen: "KafkaSettings", name: str, partitions: int, at: int | None, unless_empty: bool, *, events: bool
 ) -> tuple[dict[str, Any], list[str]] | None:
     """A container for JSON and for people; None where nothing is known of it, or `unless_empty` nothing was inside."""
-    from streams.audit.container_lookup import chain, container_of, contents_of, stays_of_container
+    from streams.audit.container_lookup import load_container, load_contents, stays_of_container, with_outer_stays
     from streams.domain.containers import Container
 
-    container = container_of(chosen, name, partitions)
-    if unless_empty and (container is None or not any(event.lists or event.empties for event in container.events)):
+    container = load_container(chosen, name, partitions)
+    if unless_empty and (container is None or not any(event.lists or event.is_emptying for event in container.events)):
         return None
-    contents = contents_of(chosen, name, at)
+    contents = load_contents(chosen, name, at)
     if container is None:
         if not contents.containers and not contents.parcels:
             return None
         # Only its children have told of it.
         container = Container(name)
-    stays = chain(chosen, stays_of_container(container), partitions, (name,))
-    said = described(container, stays, contents, at)
-    return said, list(lines_of(said, stays, events=events))
+    stays = with_outer_stays(chosen, stays_of_container(container), partitions, (name,))
+    said = container_json(container, stays, contents, at)
+    return said, list(container_lines(said, stays, events=events))
 
 
 def _show_parcel(
-    chosen: "Settings",
+    chosen: "KafkaSettings",
     name: str,
     state: Mapping[str, Any],
     container: dict[str, Any] | None,
@@ -132,17 +134,17 @@ def _show_parcel(
     events: bool,
     as_json: bool,
 ) -> None:
-    from streams.audit.container_lookup import chain, stays_of_parcel
-    from streams.audit.event_lookup import alerts_of, events_of
+    from streams.audit.container_lookup import stays_of_parcel, with_outer_stays
+    from streams.audit.event_lookup import read_parcel_alerts, read_parcel_events
     from streams.formats.topics import partition_of
 
-    stays = chain(chosen, stays_of_parcel(state), partitions)
-    found: dict[bytes, Event] = {}
+    stays = with_outer_stays(chosen, stays_of_parcel(state), partitions)
+    found: dict[bytes, SourceEvent] = {}
     told: list[Mapping[str, Any]] = []
     if events:
         key = name.encode(errors="surrogateescape")
         partition = partition_of(key, partitions)
-        found, told = events_of(chosen, key, partition), alerts_of(chosen, key, partition)
+        found, told = read_parcel_events(chosen, key, partition), read_parcel_alerts(chosen, key, partition)
     if as_json:
         more: dict[str, Any] = {"travelled_in": [asdict(stay) for stay in stays]}
         if container is not None:
@@ -179,7 +181,7 @@ def _print(state: Mapping[str, Any], chain: list[str]) -> None:
         for entry in state["scans"]:
             at = entry["at"] or {}
             table.add_row(
-                shown(entry["event_time"], entry["utc_offset_minutes"]),
+                format_time(entry["event_time"], entry["utc_offset_minutes"]),
                 entry["kind"],
                 " ".join(filter(None, (at.get("site"), at.get("station")))),
                 at.get("lane") or "",
@@ -191,25 +193,27 @@ def _print(state: Mapping[str, Any], chain: list[str]) -> None:
     print(captured.get(), end="")
 
 
-def _traced(state: Mapping[str, Any], found: Mapping[bytes, "Event"], told: list[Mapping[str, Any]]) -> Iterator[str]:
+def _traced(
+    state: Mapping[str, Any], found: Mapping[bytes, "SourceEvent"], told: list[Mapping[str, Any]]
+) -> Iterator[str]:
     yield "events, by the identity under which states, milestones and alerts know them:"
     for entry in state["scans"]:
         yield f"  {entry['identity'].hex()}  {entry['kind']}  {_event(entry['identity'], found)}"
     if told:
         yield "alerts, as they were told:"
     for alert in told:
-        yield f"  {shown(alert['hub_time'])}  {alert['type']} {alert['about']}  (alert {alert['alert_id'].hex()})"
+        yield f"  {format_time(alert['hub_time'])}  {alert['type']} {alert['about']}  (alert {alert['alert_id'].hex()})"
         for proof in alert["evidence"]:
             yield f"    because of {_event(proof, found)}"
 
 
-def _event(identity: bytes, found: Mapping[bytes, "Event"]) -> str:
+def _event(identity: bytes, found: Mapping[bytes, "SourceEvent"]) -> str:
     event = found.get(identity)
     if event is None:
         return f"{identity.hex()}, which hub.scans does not hold any more"
     device = event.said.get("device_id")
     by = f", sent by {device}" if device else ""
-    taken = shown(event.appended)
+    taken = format_time(event.append_time)
     return f"event_id {event.said['event_id']!r} at {event.partition}:{event.offset}, taken {taken}{by}"
 
 
@@ -228,11 +232,11 @@ def _facts(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is known of the parcel now, label and text; nothing for what is not known."""
     plan = state["plan"]
     facts = [
-        ("since", shown(state["stage_time"], _offset_of_stage(state))),
+        ("since", format_time(state["stage_time"], _offset_of_stage(state))),
         ("place", " ".join(filter(None, (state["site"], state["station"])))),
         ("container", state["container_id"]),
         ("lane", state["lane"]),
-        ("promised", shown(state["promised_at"])),
+        ("promised", format_time(state["promised_at"])),
     ]
     if plan:
         lane = f", planned lane {plan['planned_lane']}" if plan["planned_lane"] else ""
@@ -263,12 +267,12 @@ def _more(entry: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> list[st
         words.append(entry["at"]["reason"])
     if entry["voids"]:
         target = next((each for each in entries if each["identity"] == entry["voids"]), None)
-        when = shown(target["event_time"], target["utc_offset_minutes"]) if target else ""
+        when = format_time(target["event_time"], target["utc_offset_minutes"]) if target else ""
         words.append(f"voids {target['kind']} of {when}" if target else "voids a scan that is not known")
     if entry["plan"]:
         words.append(f"{entry['plan']['direction']} {entry['plan']['service']}")
     if entry["promised_at"] is not None:
-        words.append(f"promised {shown(entry['promised_at'])}")
+        words.append(f"promised {format_time(entry['promised_at'])}")
     return words
 
 

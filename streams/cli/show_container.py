@@ -4,24 +4,26 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from streams.cli.time_formats import shown
+from streams.cli.time_formats import format_time
 
 if TYPE_CHECKING:
-    from streams.audit.container_lookup import Contents, Stay
+    from streams.audit.container_lookup import ContainerContents, Stay
     from streams.domain.containers import Container
 
 # Children that are listed one by one; --json has all.
 _LISTED = 20
 
 
-def described(container: "Container", stays: list["Stay"], contents: "Contents", at: int | None) -> dict[str, Any]:
+def container_json(
+    container: "Container", stays: list["Stay"], contents: "ContainerContents", at: int | None
+) -> dict[str, Any]:
     """What is known of a container as of a time, for JSON."""
-    from streams.audit.container_lookup import as_of, happened
-    from streams.domain.double_containment import claims
+    from streams.audit.container_lookup import events_as_of, order_as_of
+    from streams.domain.double_containment import find_double_containments
 
-    before = {second.identity: first.parent_id for first, second in claims(container)}
+    before = {second.identity: first.parent_id for first, second in find_double_containments(container)}
     declared = {
-        name: [child.decode() for child in container.inside_at(as_of(at), containers=which)]
+        name: [child.decode() for child in container.contents_before(order_as_of(at), containers=which)]
         for name, which in (("containers", True), ("parcels", False))
     }
     return {
@@ -48,15 +50,15 @@ def described(container: "Container", stays: list["Stay"], contents: "Contents",
                 "handed_on": event.told,
                 "in_two_with": before.get(event.identity),
             }
-            for event in happened(container, at)
+            for event in events_as_of(container, at)
         ],
     }
 
 
-def lines_of(said: dict[str, Any], stays: list["Stay"], *, events: bool) -> Iterator[str]:
+def container_lines(said: dict[str, Any], stays: list["Stay"], *, events: bool) -> Iterator[str]:
     """The same for people, line by line; with `events` each event is told with its event_id."""
     inside = said["inside"]
-    when = f" at {shown(said['at'])}" if said["at"] is not None else ""
+    when = f" at {format_time(said['at'])}" if said["at"] is not None else ""
     counts = ", ".join(f"{len(inside[name]):,} {name}" for name in ("containers", "parcels"))
     yield f"{said['container_id']}  {counts} inside{when}"
     yield from chain_lines([stay for stay in stays if said["at"] is None or stay.since <= said["at"]])
@@ -79,13 +81,13 @@ def _listed(what: str, names: list[str]) -> Iterator[str]:
 def chain_lines(stays: list["Stay"], indent: int = 2) -> Iterator[str]:
     """What something travelled in, the containers around that further to the right."""
     for stay in stays:
-        until = "now" if stay.until is None else shown(stay.until)
-        yield f"{' ' * indent}in {stay.container_id} from {shown(stay.since)} to {until}"
-        yield from chain_lines(stay.within, indent + 2)
+        until = "now" if stay.until is None else format_time(stay.until)
+        yield f"{' ' * indent}in {stay.container_id} from {format_time(stay.since)} to {until}"
+        yield from chain_lines(stay.outer_stays, indent + 2)
 
 
 def _when(event: dict[str, Any]) -> str:
-    return shown(event["event_time"], event["utc_offset_minutes"])
+    return format_time(event["event_time"], event["utc_offset_minutes"])
 
 
 def _event(event: dict[str, Any], events: list[dict[str, Any]]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from streams.cli.options import Bootstrap, Json, Prefix, settings
+from streams.cli.options import Bootstrap, Json, Prefix, load_settings
 from streams.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -168,25 +168,25 @@ def _to_kafka(
     speed: float | None,
     gateway: str | None,
 ) -> dict[str, Any]:
-    from streams.kafka.bulk_producer import ColumnsEncoder, Feed
+    from streams.kafka.bulk_producer import BulkProducer, RecordColumnsEncoder
 
     begin = simulation.scenario.start_ms
-    encoder = ColumnsEncoder()
+    encoder = RecordColumnsEncoder()
     if gateway is not None:
-        from streams.capture.client import Client
-        from streams.cli.http_producer import HttpFeed
+        from streams.capture.client import CaptureClient
+        from streams.cli.http_producer import HttpProducer
 
-        with Feed(settings(bootstrap, prefix)) as direct:
-            through = HttpFeed(Client(gateway), direct, encoder, rate)
+        with BulkProducer(load_settings(bootstrap, prefix)) as direct:
+            through = HttpProducer(CaptureClient(gateway), direct, encoder, rate)
             for columns in simulation.batches():
-                through.send(columns, None if speed is None else (columns.log_times - begin) / (1_000 * speed))
+                through.send(columns, None if speed is None else (columns.append_times - begin) / (1_000 * speed))
                 progress(columns)
             through.flush()
         seconds = direct.seconds
         return {"to": gateway, "sent": through.sent, "seconds": seconds, "per_second": through.sent / seconds}
-    with Feed(settings(bootstrap, prefix), rate) as feed:
+    with BulkProducer(load_settings(bootstrap, prefix), rate) as feed:
         for columns in simulation.batches():
-            due = None if speed is None else (columns.log_times - begin) / (1_000 * speed)
+            due = None if speed is None else (columns.append_times - begin) / (1_000 * speed)
             feed.send(encoder.encode(columns), due)
             progress(columns)
     return {"to": "Kafka", "sent": feed.sent, "seconds": feed.seconds, "per_second": feed.sent / feed.seconds}
@@ -195,7 +195,7 @@ def _to_kafka(
 def _to_file(simulation: "Simulation", progress: Any, out: str) -> dict[str, Any]:
     import time
 
-    from streams.simulate.ndjson import lines
+    from streams.simulate.ndjson import ndjson_lines
 
     begun, written = time.monotonic(), 0
     with ExitStack() as stack:
@@ -204,7 +204,7 @@ def _to_file(simulation: "Simulation", progress: Any, out: str) -> dict[str, Any
         except OSError as error:
             raise Misconfigured(f"--out: {error}") from error
         for columns in simulation.batches():
-            stream.writelines(line + "\n" for line in lines(columns))
+            stream.writelines(line + "\n" for line in ndjson_lines(columns))
             written += columns.rows
             progress(columns)
         stream.flush()
@@ -223,9 +223,9 @@ def _instant(text: str) -> int:
 def _dirt(said: list[str], clean: bool) -> Any:
     from dataclasses import replace
 
-    from streams.simulate.data_faults import Dirt
+    from streams.simulate.data_faults import DataFaults
 
-    known = [field.name for field in fields(Dirt)]
+    known = [field.name for field in fields(DataFaults)]
     wanted: dict[str, float] = {}
     for each in said:
         name, _, share = each.partition("=")
@@ -235,7 +235,7 @@ def _dirt(said: list[str], clean: bool) -> Any:
             wanted[name] = float(share)
         except ValueError:
             raise Misconfigured(f"--dirt {each}: write a number after the =, for example {name}=0.02") from None
-    return replace(Dirt.none() if clean else Dirt(), **wanted)
+    return replace(DataFaults.none() if clean else DataFaults(), **wanted)
 
 
 @contextmanager
@@ -262,7 +262,7 @@ def _progress(scenario: "Scenario") -> Iterator[Any]:
         def show(columns: "RecordColumns") -> None:
             nonlocal sent
             sent += columns.rows
-            now = int(columns.log_times[-1])
+            now = int(columns.append_times[-1])
             clock = datetime.fromtimestamp(now / 1000, UTC)
             bar.update(task, completed=now - scenario.start_ms, records=sent, description=f"{clock:%a %H:%M}")
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.gateway import Data
-from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
-from streams.cli.time_formats import shown, since
+from streams.cli.gateway import GatewayFolder
+from streams.cli.options import EXIT_DIFFERENCES, Bootstrap, Json, Prefix, load_settings
+from streams.cli.time_formats import format_time, parse_time
 from streams.errors import Misconfigured
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
 
 
 @app.command()
-def status(data: Data = Path("gateway"), as_json: Json = False) -> None:
+def status(data: GatewayFolder = Path("gateway"), as_json: Json = False) -> None:
     """Read all of the spool, check it, and say what it holds. Exit code 1 when some of it is damaged.
 
     Bytes behind the last whole frame of a segment are what a power cut leaves of a write that nobody was told of;
@@ -29,15 +29,15 @@ def status(data: Data = Path("gateway"), as_json: Json = False) -> None:
       parcels spool status
       parcels spool status --data /var/lib/parcels/gateway --json
     """
-    from streams.capture.spool.forward_checkpoint import read_progress
-    from streams.capture.spool.segment_files import Damage, Target, read_frames, segment_path, segments
+    from streams.capture.spool.forward_checkpoint import load_forward_checkpoint
+    from streams.capture.spool.segment_files import SegmentDamage, Target, list_segments, read_frames, segment_path
 
     folder = _folder(data)
-    progress, damage = read_progress(folder), Damage()
+    progress, damage = load_forward_checkpoint(folder), SegmentDamage()
     records = dict.fromkeys(("scans", "containers", "archive"), 0)
     waiting = frames = size = 0
     oldest = newest = None
-    numbers = segments(folder)
+    numbers = list_segments(folder)
     for number in numbers:
         size += segment_path(folder, number).stat().st_size
         for frame in read_frames(folder, number, damage=damage):
@@ -45,15 +45,15 @@ def status(data: Data = Path("gateway"), as_json: Json = False) -> None:
             oldest, newest = oldest or frame.accepted_ms, frame.accepted_ms
             for entry in frame.entries:
                 records[Target(entry.target).name.lower()] += 1
-                waiting += entry.target != Target.ARCHIVE and not progress.is_sent(entry.target, frame.end)
+                waiting += entry.target != Target.EVENT_ONLY and not progress.is_sent(entry.target, frame.end)
     found = {
         "segments": len(numbers),
         "bytes": size,
         "requests": frames,
         "records": records,
         "waiting_records": waiting,
-        "oldest": shown(oldest) or None,
-        "newest": shown(newest) or None,
+        "oldest": format_time(oldest) or None,
+        "newest": format_time(newest) or None,
         "torn_bytes": damage.torn_bytes,
         "lost_bytes": damage.lost_bytes,
         "ok": damage.lost_bytes == 0,
@@ -71,7 +71,7 @@ def status(data: Data = Path("gateway"), as_json: Json = False) -> None:
         if damage.lost_bytes:
             print(f"DAMAGED: {damage.lost_bytes:,} bytes between good frames cannot be read")
     if damage.lost_bytes:
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)
 
 
 @app.command()
@@ -79,7 +79,7 @@ def resend(
     since_: Annotated[
         str, typer.Option("--since", metavar="T", help="2h, 3d, or 2026-03-01T04:00Z: what was accepted from then on.")
     ],
-    data: Data = Path("gateway"),
+    data: GatewayFolder = Path("gateway"),
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     as_json: Json = False,
@@ -92,36 +92,36 @@ def resend(
       parcels spool resend --since 2h
       parcels spool resend --since 2026-03-01T04:00Z --data /var/lib/parcels/gateway
     """
-    from streams.capture.spool.segment_files import Entry, Target
-    from streams.capture.spool.spool import every_frame
-    from streams.kafka.bulk_producer import Encoded, Feed
+    from streams.capture.spool.segment_files import SpoolEntry, Target
+    from streams.capture.spool.spool import read_all_frames
+    from streams.kafka.bulk_producer import BulkProducer, ProducerBatch
 
-    folder, begin = _folder(data), since(since_)
+    folder, begin = _folder(data), parse_time(since_)
     sent = 0
-    with Feed(settings(bootstrap, prefix)) as feed:
-        for frame in every_frame(folder):
+    with BulkProducer(load_settings(bootstrap, prefix)) as feed:
+        for frame in read_all_frames(folder):
             if frame.accepted_ms < begin:
                 continue
             # A tick is there for each log, and goes to both.
-            kept: list[Entry] = [
+            kept: list[SpoolEntry] = [
                 entry
                 for entry in frame.entries
                 if entry.target == Target.SCANS or (entry.target == Target.CONTAINERS and entry.key is not None)
             ]
             ticks = [place for place, entry in enumerate(kept) if entry.key is None]
             containers = [place for place, entry in enumerate(kept) if entry.target == Target.CONTAINERS]
-            feed.send(Encoded([entry.key for entry in kept], [entry.value for entry in kept], ticks, containers))
+            feed.send(ProducerBatch([entry.key for entry in kept], [entry.value for entry in kept], ticks, containers))
             sent += len(kept)
     if as_json:
-        print(json.dumps({"sent": sent, "since": shown(begin)}))
+        print(json.dumps({"sent": sent, "since": format_time(begin)}))
     else:
-        print(f"{sent:,} records accepted since {shown(begin)} were sent again")
+        print(f"{sent:,} records accepted since {format_time(begin)} were sent again")
 
 
 def _folder(data: Path) -> Path:
-    from streams.capture.http.server import SPOOL
+    from streams.capture.http.server import SPOOL_FOLDER
 
-    folder = data / SPOOL
+    folder = data / SPOOL_FOLDER
     if not folder.is_dir():
         raise Misconfigured(f"{folder} is not there: name the gateway's folder with --data")
     return folder

@@ -10,7 +10,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def shown(time_ms: int | None, utc_offset_minutes: int = 0) -> str:
+def format_time(time_ms: int | None, utc_offset_minutes: int = 0) -> str:
     """A time of the log on the clock of a place: `2026-03-01 05:00:00 +01:00`; empty for none.
 
     A time beyond the calendar, as dead letters may have, is shown as the number that it is.
@@ -25,7 +25,7 @@ def shown(time_ms: int | None, utc_offset_minutes: int = 0) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S ") + moment.isoformat()[-6:]
 
 
-def since(text: str, option: str = "--since") -> int:
+def parse_time(text: str, option: str = "--since") -> int:
     """Ms since 1970 of `90s`, `10m`, `2h` or `3d` ago, or of an ISO 8601 time; UTC where that names no offset.
 
     Raises:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.options import Bootstrap, Json, Prefix, settings
+from streams.cli.options import Bootstrap, Json, Prefix, load_settings
 
 if TYPE_CHECKING:
-    from streams.kafka.topic_admin import Change
+    from streams.kafka.topic_admin import TopicChange
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,7 +43,7 @@ def plan(
     """
     from streams.kafka import topic_admin
 
-    _print(topic_admin.plan(settings(bootstrap, prefix), partitions), as_json, done=False)
+    _print(topic_admin.plan_topics(load_settings(bootstrap, prefix), partitions), as_json, done=False)
 
 
 @app.command()
@@ -63,13 +63,13 @@ def apply(
     """
     from streams.kafka import topic_admin
 
-    chosen = settings(bootstrap, prefix)
-    changes = topic_admin.plan(chosen, partitions)
-    topic_admin.apply(chosen, changes)
+    chosen = load_settings(bootstrap, prefix)
+    changes = topic_admin.plan_topics(chosen, partitions)
+    topic_admin.apply_topics(chosen, changes)
     _print(changes, as_json, done=True)
 
 
-def _print(changes: "list[Change]", as_json: bool, *, done: bool) -> None:
+def _print(changes: "list[TopicChange]", as_json: bool, *, done: bool) -> None:
     if as_json:
         rows = [
             {

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.options import DIFFERENCES, Bootstrap, Json, Prefix, settings
+from streams.cli.options import EXIT_DIFFERENCES, Bootstrap, Json, Prefix, load_settings
 
 if TYPE_CHECKING:
-    from streams.audit.verify import Report
+    from streams.audit.verify import VerificationReport
 
 _SHOWN = 20
 
@@ -38,17 +38,17 @@ def verify(
     from streams.audit.verify_topics import verify as verify_topics
 
     started = time.monotonic()
-    report = verify_topics(settings(bootstrap, prefix), load_truth(truth))
+    report = verify_topics(load_settings(bootstrap, prefix), load_truth(truth))
     seconds = round(time.monotonic() - started, 3)
     if as_json:
         print(json.dumps(_for_programs(report, seconds), indent=2, default=_plain))
     else:
         _print(report, seconds)
     if not report.ok:
-        raise typer.Exit(DIFFERENCES)
+        raise typer.Exit(EXIT_DIFFERENCES)
 
 
-def _print(report: "Report", seconds: float) -> None:
+def _print(report: "VerificationReport", seconds: float) -> None:
     for section, differences in report.sections().items():
         if differences:
             print(f"{section}: {len(differences)} differences")
@@ -59,14 +59,14 @@ def _print(report: "Report", seconds: float) -> None:
     if report.behind:
         where = ", ".join(f"{count} in partition {partition}" for partition, count in sorted(report.behind.items()))
         print(f'hub.scans has records that no worker has folded yet: {where}. "parcels run --until-idle 5" folds them')
-    if report.containers_behind:
-        where = ", ".join(f"{count} in partition {each}" for each, count in sorted(report.containers_behind.items()))
+    if report.container_lag:
+        where = ", ".join(f"{count} in partition {each}" for each, count in sorted(report.container_lag.items()))
         print(f'hub.containers has records that nobody has handed on yet: {where}. "parcels run" does')
-    if report.unsettled:
-        where = ", ".join(map(str, report.unsettled))
+    if report.unsettled_partitions:
+        where = ", ".join(map(str, report.unsettled_partitions))
         print(
             f"no tick follows what was inferred in partitions {where} of hub.scans; alerts and clocks are not final: "
-            f'"parcels clock --at {report.settled}" sends one'
+            f'"parcels clock --at {report.settled_at}" sends one'
         )
     words = ", ".join(f"{count} {reason}" for reason, count in sorted(report.dead_letters.items())) or "none"
     counts = f"{report.parcels} parcels, {report.milestones} milestones, {report.alerts} alerts, {report.deltas} deltas"
@@ -76,7 +76,7 @@ def _print(report: "Report", seconds: float) -> None:
     print("everything is as the truth says" if report.ok else "NOT as the truth says")
 
 
-def _for_programs(report: "Report", seconds: float) -> dict[str, Any]:
+def _for_programs(report: "VerificationReport", seconds: float) -> dict[str, Any]:
     def rows(differences: list[Any]) -> list[dict[str, Any]]:
         return [
             {"where": each.where, "what": each.what, "expected": each.expected, "found": each.found}
@@ -89,20 +89,20 @@ def _for_programs(report: "Report", seconds: float) -> dict[str, Any]:
         "differences": rows(report.differences),
         "milestones": {
             "count": report.milestones,
-            "doubled": rows(report.doubled_milestones),
+            "doubled": rows(report.duplicate_milestones),
             "wrong": rows(report.wrong_milestones),
             "missing": rows(report.missing_milestones),
         },
         "alerts": {
             "count": report.alerts,
-            "doubled": rows(report.doubled_alerts),
+            "doubled": rows(report.duplicate_alerts),
             "wrong": rows(report.wrong_alerts),
             "missing": rows(report.missing_alerts),
         },
         "throughput": {"count": report.deltas, "differences": rows(report.throughput_differences)},
         "inferred": {
             "count": report.inferred,
-            "repeated": report.repeated_inferred,
+            "repeated": report.repeated_inferred_records,
             "wrong": rows(report.wrong_inferred),
             "missing": rows(report.missing_inferred),
         },
@@ -111,8 +111,8 @@ def _for_programs(report: "Report", seconds: float) -> dict[str, Any]:
             "differences": rows(report.dead_letter_differences),
         },
         "behind": {str(partition): count for partition, count in sorted(report.behind.items())},
-        "containers_behind": {str(each): count for each, count in sorted(report.containers_behind.items())},
-        "unsettled": report.unsettled,
+        "containers_behind": {str(each): count for each, count in sorted(report.container_lag.items())},
+        "unsettled": report.unsettled_partitions,
         "seconds": seconds,
     }
 

@@ -36,8 +36,8 @@ _SAYS: Final[dict[str, str]] = {
 }
 
 
-def wrong_values(
-    error: ValidationError, models: Iterable[type[BaseModel]], whole: str, named: Callable[[str], str] = str
+def describe_config_errors(
+    error: ValidationError, models: Iterable[type[BaseModel]], document_name: str, named: Callable[[str], str] = str
 ) -> list[str]:
     """One line a problem: where, what would be right, and the value where it is a short one.
 
@@ -59,7 +59,7 @@ def wrong_values(
         text = _text(problem, keys)
         if not where and value is None:
             text, shown = "nothing is said", ""
-        lines.append(f"  {named(where) or whole}: {text}{shown}")
+        lines.append(f"  {named(where) or document_name}: {text}{shown}")
     return lines
 
 

@@ -22,9 +22,9 @@ from typing import Final
 import mmh3
 
 from streams.domain import kinds
-from streams.domain.containment import Judged, Told, judge
+from streams.domain.containment import ContainmentRecord, ContainmentResult, evaluate_containment
 from streams.domain.kinds import KINDS
-from streams.domain.limits import CHILDREN_PER_CONTAINER, EVENTS_PER_CONTAINER, NAMES_PER_CONTAINER
+from streams.domain.limits import MAX_CHILDREN_PER_CONTAINER, MAX_EVENTS_PER_CONTAINER, MAX_NAMED_CHILDREN_PER_CONTAINER
 
 Order = tuple[int, int, bytes]
 
@@ -32,8 +32,8 @@ _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 _LISTING: Final = frozenset({"PACKED", "UNPACKED"})
 _SILENT: Final = frozenset({"PACKED", "VOID", "ADVISED"})
 # Scans of the container that its children went through with it.
-HANDED_ON: Final = frozenset(
-    kind for rank, kind in enumerate(KINDS) if kind not in _SILENT and not kinds.LOOSE >> rank & 1
+PROPAGATED_KINDS: Final = frozenset(
+    kind for rank, kind in enumerate(KINDS) if kind not in _SILENT and not kinds.UNCONTAINED >> rank & 1
 )
 
 
@@ -45,18 +45,18 @@ def identity_of(event_id: str, kind: str, event_time: int) -> bytes:
     return struct.pack(">QQ", *mmh3.hash64(said, 0, x64arch=True, signed=False))
 
 
-def pack(ids: Iterable[bytes]) -> bytes:
+def pack_ids(ids: Iterable[bytes]) -> bytes:
     """Ids of children, sorted and without repeats, in one piece: a ULD has thousands, and days' worth are kept."""
     return b"\0".join(sorted(set(ids)))
 
 
-def unpack(packed: bytes) -> list[bytes]:
-    """The ids that `pack` packed."""
+def unpack_ids(packed: bytes) -> list[bytes]:
+    """The ids that `pack_ids` packed."""
     return packed.split(b"\0") if packed else []
 
 
 @dataclass(slots=True, eq=False)
-class Event:
+class ContainerEvent:
     """One distinct event of a container."""
 
     identity: bytes
@@ -73,7 +73,7 @@ class Event:
     voids: str | None
     inferred_from: str | None
     path: tuple[str, ...]
-    # The children that it names (`pack`).
+    # The children that it names (`pack_ids`).
     containers: bytes = b""
     parcels: bytes = b""
     # Does it name any? Known before the children are, while a container is being restored.
@@ -89,14 +89,14 @@ class Event:
         self.order = (self.event_time, _RANK[self.kind], self.identity)
 
     @property
-    def empties(self) -> bool:
+    def is_emptying(self) -> bool:
         """Was everything taken out?"""
         return self.kind == "UNPACKED" and not self.lists and self.parent_id is None
 
     @property
     def handed_on(self) -> bool:
         """Does it go to whoever was inside at its time?"""
-        return self.kind in HANDED_ON or self.empties
+        return self.kind in PROPAGATED_KINDS or self.is_emptying
 
     @property
     def root(self) -> str:
@@ -110,47 +110,47 @@ class Event:
 
     def children(self, *, containers: bool) -> list[bytes]:
         """The children that it names, of one sort."""
-        return unpack(self.containers if containers else self.parcels)
+        return unpack_ids(self.containers if containers else self.parcels)
 
 
-class What(IntEnum):
+class FanOutKind(IntEnum):
     """What the children of a container get; the numbers are those of the schema's FanOutStep."""
 
-    TELL = 1
-    TAKE_BACK = 2
-    CATCH_UP = 3
+    PROPAGATE = 1
+    RETRACT = 2
+    BACKFILL = 3
 
 
 @dataclass(slots=True)
 class FanOut:
     """Something that is to be written for every child concerned, and how far that is done."""
 
-    what: What
-    cause: Event
+    what: FanOutKind
+    cause: ContainerEvent
     generation: int = 0
     # TAKE_BACK: event_time of the VOID.
     void_time: int | None = None
     # CATCH_UP: the event that is being handed on; None before the first.
-    reached: Event | None = None
+    reached: ContainerEvent | None = None
     # Containers come first, so that their own children are not kept waiting.
     containers: bool = True
     after: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class FanOutChunk:
     """What some children get: a record of `event`, or a VOID of it."""
 
-    event: Event
+    event: ContainerEvent
     # Who said so, when and where: the event, or the VOID of it.
-    said: Event
+    said: ContainerEvent
     generation: int
     void_time: int | None
     containers: bool
     children: Sequence[bytes]
 
 
-class Full(Exception):
+class ContainerLimitExceeded(Exception):
     """The container has as many events or children as it may have."""
 
 
@@ -165,44 +165,44 @@ class Container:
     def __init__(self, container_id: str) -> None:
         self.container_id = container_id
         # In their order.
-        self.events: list[Event] = []
+        self.events: list[ContainerEvent] = []
         # Hub time when the last of them came.
         self.touched = 0
-        self._known: dict[bytes, Event] = {}
+        self._known: dict[bytes, ContainerEvent] = {}
         # Identity of what is declared wrong -> the first VOID of it.
-        self._voids: dict[bytes, Event] = {}
+        self._voids: dict[bytes, ContainerEvent] = {}
         # Packings, removals and emptyings that count, in their order; None where it must be found out again.
-        self._lists: list[Event] | None = None
+        self._lists: list[ContainerEvent] | None = None
         # How many of these, and who was inside after them: containers, parcels.
         self._inside: tuple[int, tuple[list[bytes], list[bytes]]] | None = None
 
-    def knows(self, identity: bytes) -> bool:
+    def has_event(self, identity: bytes) -> bool:
         """Is there an event of that identity?"""
         return identity in self._known
 
     def name(self, identity: bytes, containers: Iterable[bytes], parcels: Iterable[bytes]) -> None:
         """Give an event that was restored the children that it names."""
         event = self._known[identity]
-        event.containers, event.parcels = pack(containers), pack(parcels)
+        event.containers, event.parcels = pack_ids(containers), pack_ids(parcels)
         self._lists = self._inside = None
 
-    def event(self, identity: bytes) -> Event:
+    def event(self, identity: bytes) -> ContainerEvent:
         """The event of that identity. Raises KeyError."""
         return self._known[identity]
 
-    def voided_by(self, event: Event) -> Event | None:
+    def voided_by(self, event: ContainerEvent) -> ContainerEvent | None:
         """The VOID that declares an event wrong."""
         return self._voids.get(event.identity) if event.kind != "VOID" else None
 
     # What an event means for the children
 
-    def take(self, event: Event) -> list[FanOut]:
+    def take(self, event: ContainerEvent) -> list[FanOut]:
         """Take a new event; returns what follows at once. What its scans mean is said by `settle`.
 
         Raises:
             Full: nothing was taken.
         """
-        self.check_room(event)
+        self.check_limits(event)
         if event.kind == "VOID":
             target = self._known.get(_target(event))
             again = _target(event) in self._voids
@@ -218,9 +218,9 @@ class Container:
         if void is not None:
             # A child that is known not to have been put in takes nothing from this container: it must hear both.
             event.generation = 1
-            return [FanOut(What.TELL, event), FanOut(What.TAKE_BACK, event, void_time=void.event_time)]
-        catch_up = [FanOut(What.CATCH_UP, event)] if event.kind == "PACKED" and self._goes_on(event) else []
-        return [FanOut(What.TELL, event), *catch_up]
+            return [FanOut(FanOutKind.PROPAGATE, event), FanOut(FanOutKind.RETRACT, event, void_time=void.event_time)]
+        catch_up = [FanOut(FanOutKind.BACKFILL, event)] if event.kind == "PACKED" and self._goes_on(event) else []
+        return [FanOut(FanOutKind.PROPAGATE, event), *catch_up]
 
     def settle(self) -> list[FanOut]:
         """What follows from its scans and emptyings, after some events were taken: whatever counts must be told."""
@@ -235,15 +235,15 @@ class Container:
             counts = void is None and event.identity not in aside
             if counts and not event.told:
                 event.told = True
-                steps += [FanOut(What.TELL, event, event.generation)] if holds else []
+                steps += [FanOut(FanOutKind.PROPAGATE, event, event.generation)] if holds else []
             elif event.told and not counts:
                 event.told = False
                 time = event.event_time if void is None else void.event_time
-                steps += [FanOut(What.TAKE_BACK, event, event.generation, time)] if holds else []
+                steps += [FanOut(FanOutKind.RETRACT, event, event.generation, time)] if holds else []
                 event.generation += 1
         return steps
 
-    def enter(self, event: Event) -> None:
+    def enter(self, event: ContainerEvent) -> None:
         """Put an event in its place, without consequences."""
         insort(self.events, event, key=_order)
         if event.kind == "VOID":
@@ -251,72 +251,78 @@ class Container:
             if event.order < known.order:
                 self._voids[_target(event)] = event
         self._known[event.identity] = event
-        if event.kind == "VOID" or event.lists or event.empties:
+        if event.kind == "VOID" or event.lists or event.is_emptying:
             self._lists = self._inside = None
 
-    def _on_void(self, void: Event, target: Event) -> list[FanOut]:
+    def _on_void(self, void: ContainerEvent, target: ContainerEvent) -> list[FanOut]:
         steps = []
         if target.lists and target.told:
             target.told, target.generation = False, 1
-            steps.append(FanOut(What.TAKE_BACK, target, void_time=void.event_time))
-        if target.kind == "UNPACKED" and (target.lists or target.empties) and self._goes_on(target):
+            steps.append(FanOut(FanOutKind.RETRACT, target, void_time=void.event_time))
+        if target.kind == "UNPACKED" and (target.lists or target.is_emptying) and self._goes_on(target):
             # They were inside after all.
-            steps.append(FanOut(What.CATCH_UP, target))
+            steps.append(FanOut(FanOutKind.BACKFILL, target))
         return steps
 
-    def _goes_on(self, event: Event) -> bool:
+    def _goes_on(self, event: ContainerEvent) -> bool:
         return any(later.handed_on for later in self._after(event.order))
 
-    def _after(self, order: Order) -> Iterator[Event]:
+    def _after(self, order: Order) -> Iterator[ContainerEvent]:
         first = bisect_left(self.events, order, key=_order)
         return (event for event in self.events[first:] if event.order != order)
 
-    def check_room(self, event: Event) -> None:
+    def check_limits(self, event: ContainerEvent) -> None:
         """Is there room for a new event?
 
         Raises:
             Full: there is none.
         """
-        if len(self.events) >= EVENTS_PER_CONTAINER:
-            raise Full
-        if event.lists and event.named + sum(each.named for each in self.listings()) > NAMES_PER_CONTAINER:
-            raise Full
+        if len(self.events) >= MAX_EVENTS_PER_CONTAINER:
+            raise ContainerLimitExceeded
+        if (
+            event.lists
+            and event.named + sum(each.named for each in self.aggregation_events()) > MAX_NAMED_CHILDREN_PER_CONTAINER
+        ):
+            raise ContainerLimitExceeded
         if event.kind == "PACKED" and event.lists:
             named = [each for each in self.events if each.kind == "PACKED"]
-            if sum(each.named for each in (*named, event)) > CHILDREN_PER_CONTAINER:
+            if sum(each.named for each in (*named, event)) > MAX_CHILDREN_PER_CONTAINER:
                 # A child may be a parcel and a container; it is one thing that takes room.
                 after = {
                     child
                     for which in (True, False)
-                    for child in (*self.inside_at(event.order, containers=which), *event.children(containers=which))
+                    for child in (
+                        *self.contents_before(event.order, containers=which),
+                        *event.children(containers=which),
+                    )
                 }
-                if len(after) > CHILDREN_PER_CONTAINER:
-                    raise Full
+                if len(after) > MAX_CHILDREN_PER_CONTAINER:
+                    raise ContainerLimitExceeded
 
     # What it went through itself
 
     def _set_aside(self) -> set[bytes]:
         """Identities of inferred events that do not hold by the container's own records."""
-        if not any(event.inferred_from is not None and event.kind in HANDED_ON for event in self.events):
+        if not any(event.inferred_from is not None and event.kind in PROPAGATED_KINDS for event in self.events):
             return set()
-        own, judged = self.judged()
-        return {event.identity for event, aside in zip(own, judged.aside, strict=True) if aside}
+        own, judged = self.evaluate_containment()
+        return {event.identity for event, aside in zip(own, judged.superseded, strict=True) if aside}
 
-    def around(self) -> Iterator[tuple[Event, str | None]]:
+    def around(self) -> Iterator[tuple[ContainerEvent, str | None]]:
         """Its own records, and after each what it was inside."""
-        own, judged = self.judged()
+        own, judged = self.evaluate_containment()
         return zip(own, judged.inside, strict=True)
 
-    def judged(self) -> tuple[list[Event], Judged]:
+    def evaluate_containment(self) -> tuple[list[ContainerEvent], ContainmentResult]:
         """Its own records, and what they say together."""
         # What was put into it or taken out says nothing of where it is itself.
         own = [
             event
             for event in self.events
-            if event.kind not in ("VOID", "ADVISED") and not event.lists and not event.empties
+            if event.kind not in ("VOID", "ADVISED") and not event.lists and not event.is_emptying
         ]
         told = [
-            Told(
+            ContainmentRecord(
                 event.kind,
                 event.site,
                 event.parent_id,
@@ -326,14 +332,14 @@ class Container:
             )
             for event in own
         ]
-        return own, judge(told)
+        return own, evaluate_containment(told)
 
     # Who was inside
 
-    def inside_at(self, order: Order, *, containers: bool) -> list[bytes]:
+    def contents_before(self, order: Order, *, containers: bool) -> list[bytes]:
         """The containers or the parcels declared to be inside before `order`, sorted."""
         if self._lists is None:
-            self._lists = [e for e in self.events if (e.lists or e.empties) and self.voided_by(e) is None]
+            self._lists = [e for e in self.events if (e.lists or e.is_emptying) and self.voided_by(e) is None]
         applied = bisect_left(self._lists, order, key=_order)
         if self._inside is None or self._inside[0] != applied:
             self._inside = (applied, _inside_after(self._lists[:applied]))
@@ -343,19 +349,19 @@ class Container:
         """Let go of what can be found out again from the events: most containers are not heard of for hours."""
         self._lists = self._inside = None
 
-    def listings(self) -> Iterator[Event]:
+    def aggregation_events(self) -> Iterator[ContainerEvent]:
         """The events that name children, in their order."""
         return (event for event in self.events if event.lists)
 
     def members(self) -> tuple[set[bytes], set[bytes]]:
         """Containers and parcels that were ever named."""
         containers, parcels = set[bytes](), set[bytes]()
-        for event in self.listings():
+        for event in self.aggregation_events():
             containers.update(event.children(containers=True))
             parcels.update(event.children(containers=False))
         return containers, parcels
 
-    def portion(self, step: FanOut, most: int) -> tuple[Portion | None, bool]:
+    def portion(self, step: FanOut, limit: int) -> tuple[FanOutChunk | None, bool]:
         """The next part of a step, for so many children at most, and whether it was the last; None where there is none.
 
         What is written is what holds now: others may have come since the step was due.
@@ -365,23 +371,23 @@ class Container:
             return None, True
         audience = self._audience(step, event)
         first = 0 if step.after is None else bisect_right(audience, step.after)
-        children = audience[first : first + most]
+        children = audience[first : first + limit]
         made = None
         if children:
             void_time = self._void_time(step, event)
             said = event if void_time is None else self.voided_by(event) or event
-            made = Portion(event, said, step.generation, void_time, step.containers, children)
-        if first + most < len(audience):
+            made = FanOutChunk(event, said, step.generation, void_time, step.containers, children)
+        if first + limit < len(audience):
             step.after = children[-1]
             return made, False
         return made, self._is_last(step, event)
 
-    def _event_of(self, step: FanOut) -> Event | None:
+    def _event_of(self, step: FanOut) -> ContainerEvent | None:
         """What the step is about now; None when nothing of it holds any more."""
         cause = step.cause
-        if step.what == What.TAKE_BACK:
+        if step.what == FanOutKind.RETRACT:
             return cause
-        if step.what == What.TELL:
+        if step.what == FanOutKind.PROPAGATE:
             # What was taken back meanwhile need not be told to the others; a packing must.
             still = cause.told and cause.generation == step.generation
             return cause if still or (cause.kind == "PACKED" and cause.lists) else None
@@ -389,25 +395,25 @@ class Container:
             step.reached = self._next_handed_on(cause.order)
         return step.reached
 
-    def _next_handed_on(self, order: Order) -> Event | None:
+    def _next_handed_on(self, order: Order) -> ContainerEvent | None:
         return next((e for e in self._after(order) if e.handed_on and (e.told or e.generation)), None)
 
-    def _audience(self, step: FanOut, event: Event) -> list[bytes]:
+    def _audience(self, step: FanOut, event: ContainerEvent) -> list[bytes]:
         """Who of one sort it concerns, sorted."""
         if event.lists:
             return event.children(containers=step.containers)
-        inside = self.inside_at(event.order, containers=step.containers)
-        if step.what != What.CATCH_UP:
+        inside = self.contents_before(event.order, containers=step.containers)
+        if step.what != FanOutKind.BACKFILL:
             return inside
         if step.cause.lists:
             late = step.cause.children(containers=step.containers)
         else:
-            late = self.inside_at(step.cause.order, containers=step.containers)
+            late = self.contents_before(step.cause.order, containers=step.containers)
         return sorted(set(inside).intersection(late))
 
-    def _void_time(self, step: FanOut, event: Event) -> int | None:
+    def _void_time(self, step: FanOut, event: ContainerEvent) -> int | None:
         """Event time of the VOID that is to be written; None where the event itself is."""
-        if step.what != What.CATCH_UP:
+        if step.what != FanOutKind.BACKFILL:
             return step.void_time
         # First what was taken back of it: they may have heard of it when they were thought to be inside before.
         if event.told and step.generation == event.generation:
@@ -415,13 +421,13 @@ class Container:
         void = self.voided_by(event)
         return void.event_time if void is not None and step.generation == event.generation - 1 else event.event_time
 
-    def _is_last(self, step: FanOut, event: Event) -> bool:
+    def _is_last(self, step: FanOut, event: ContainerEvent) -> bool:
         """Go on to the parcels, or to what comes next; True when nothing does."""
         step.after = None
         step.containers = not step.containers
         if not step.containers:
             return False
-        if step.what != What.CATCH_UP:
+        if step.what != FanOutKind.BACKFILL:
             return True
         step.generation += 1
         if step.generation >= event.generation + event.told:
@@ -430,12 +436,12 @@ class Container:
         return step.reached is None
 
 
-def _target(void: Event) -> bytes:
+def _target(void: ContainerEvent) -> bytes:
     return identity_of(void.voids or "", "", 0)
 
 
-def _inside_after(lists: Sequence[Event]) -> tuple[list[bytes], list[bytes]]:
-    start = next((place for place in range(len(lists), 0, -1) if lists[place - 1].empties), 0)
+def _inside_after(lists: Sequence[ContainerEvent]) -> tuple[list[bytes], list[bytes]]:
+    start = next((place for place in range(len(lists), 0, -1) if lists[place - 1].is_emptying), 0)
     left = lists[start:]
     if len(left) == 1 and left[0].kind == "PACKED":
         return left[0].children(containers=True), left[0].children(containers=False)

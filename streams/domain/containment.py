@@ -33,13 +33,13 @@ def _words(bits: int) -> frozenset[str]:
     return frozenset(kind for number, kind in enumerate(KINDS) if bits >> number & 1)
 
 
-LOOSE: Final = _words(kinds.LOOSE)
-OFFICE: Final = _words(kinds.OFFICE)
+UNCONTAINED: Final = _words(kinds.UNCONTAINED)
+NO_LOCATION: Final = _words(kinds.NO_LOCATION)
 # Ends what a thing was in without anybody having to wonder.
 _ENDS: Final = frozenset({"UNPACKED", "DELIVERED", "RETURNED"})
 
 
-class Told(NamedTuple):
+class ContainmentRecord(NamedTuple):
     """One record of the child, no VOID and no advice."""
 
     kind: str
@@ -51,7 +51,7 @@ class Told(NamedTuple):
     reason: str | None = None
 
 
-class Found(NamedTuple):
+class ContainmentEvidence(NamedTuple):
     """Places, among the records, of what proves an anomaly."""
 
     at: int
@@ -59,29 +59,29 @@ class Found(NamedTuple):
 
 
 @dataclass(slots=True)
-class Judged:
+class ContainmentResult:
     """What the records say together."""
 
     # Of each record: is it set aside? Never so for one that a VOID declares wrong.
-    aside: list[bool] = field(default_factory=list)
+    superseded: list[bool] = field(default_factory=list)
     # Of each record: what the child is in after it, None for nothing.
     inside: list[str | None] = field(default_factory=list)
     # Its own scan while it was said to be elsewhere, or in something else.
-    outside: list[Found] = field(default_factory=list)
+    found_outside: list[ContainmentEvidence] = field(default_factory=list)
     # It was in what was emptied.
-    emptied: list[Found] = field(default_factory=list)
+    emptied: list[ContainmentEvidence] = field(default_factory=list)
     # Taken out of something that it was never put into.
-    extra: list[Found] = field(default_factory=list)
+    extra: list[ContainmentEvidence] = field(default_factory=list)
 
 
-def judge(records: Sequence[Told]) -> Judged:
+def evaluate_containment(records: Sequence[ContainmentRecord]) -> ContainmentResult:
     """Judge the records of one child, given in their order.
 
     >>> bag = Told("PACKED", "HGH", "BAG", True), Told("ARRIVED", "LGG", "BAG", True)
     >>> judge([*bag, Told("SORTED", "LGG", None, False), Told("LOADED", "LGG", "BAG", True)]).aside
     [False, False, False, True]
     """
-    judged = Judged()
+    judged = ContainmentResult()
     inside: str | None = None
     packing: int | None = None
     site: str | None = None  # of what it is in; None where that is not known
@@ -96,7 +96,7 @@ def judge(records: Sequence[Told]) -> Judged:
             counts = not known or (
                 inside == told.container and (not by_own or told.container in declared or _names(told))
             )
-        judged.aside.append(not counts and not told.voided)
+        judged.superseded.append(not counts and not told.voided)
         if told.inferred and told.container is not None and not told.voided:
             if told.kind == "PACKED":
                 declared.add(told.container)
@@ -106,16 +106,16 @@ def judge(records: Sequence[Told]) -> Judged:
         if not told.voided and told.kind == "UNPACKED" and told.container is not None and told.reason != EMPTIED:
             never = told.container not in packed_into and inside != told.container
             if never and (told.inferred or inside is not None):
-                judged.extra.append(Found(place))
+                judged.extra.append(ContainmentEvidence(place))
         if counts and inside is not None:
             assert packing is not None
             apart = _apart(told, inside, site)
             if told.kind == "UNPACKED" and told.inferred and told.reason == EMPTIED:
-                judged.emptied.append(Found(place, packing))
+                judged.emptied.append(ContainmentEvidence(place, packing))
             elif apart and told.kind not in _ENDS and not dispatched:
-                judged.outside.append(Found(place, packing))
+                judged.found_outside.append(ContainmentEvidence(place, packing))
         # 2. What it is in from then on.
-        if counts and told.kind in LOOSE:
+        if counts and told.kind in UNCONTAINED:
             inside, packing, site, known = None, None, None, True
         elif counts and told.kind == "PACKED" and told.container is not None:
             inside, packing, site, known, dispatched = told.container, place, told.site, True, False
@@ -123,7 +123,7 @@ def judge(records: Sequence[Told]) -> Judged:
             packed_into.add(told.container)
         elif counts and told.container is not None and told.container == inside:
             dispatched |= told.kind == "DISPATCHED"
-            if told.kind not in OFFICE:
+            if told.kind not in NO_LOCATION:
                 site = None if told.kind == "DISPATCHED" else told.site
         elif counts and inside is not None and _apart(told, inside, site):
             inside, packing, site = None, None, None
@@ -131,16 +131,16 @@ def judge(records: Sequence[Told]) -> Judged:
     return judged
 
 
-def _names(told: Told) -> bool:
+def _names(told: ContainmentRecord) -> bool:
     """Is it a removal that names the child?"""
     return told.kind == "UNPACKED" and told.reason != EMPTIED
 
 
-def _apart(told: Told, inside: str, site: str | None) -> bool:
+def _apart(told: ContainmentRecord, inside: str, site: str | None) -> bool:
     """Does it say that the child is not in there?"""
-    if told.kind in LOOSE:
+    if told.kind in UNCONTAINED:
         return True
     if told.kind == "PACKED" and told.container is not None:
         return told.container != inside
-    seen_elsewhere = not told.inferred and told.kind not in OFFICE and told.container != inside
+    seen_elsewhere = not told.inferred and told.kind not in NO_LOCATION and told.container != inside
     return seen_elsewhere and site is not None and told.site != site

@@ -10,16 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from streams.domain.containers import Container, Event
+from streams.domain.containers import Container, ContainerEvent
 
 # For so long (ms of hub time) nothing must have come.
 QUIET_MS: Final = 15 * 60_000
 # So many containers are looked at in one go: few are ever packed into two, and a batch must not wait for more.
-AT_A_TIME: Final = 1_000
+MAX_PER_BATCH: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class InTwo:
+class DoubleContainment:
     """A container was packed into another one while, by its own records, it was still in the one before."""
 
     container_id: str
@@ -34,43 +34,43 @@ class InTwo:
     withdrawn: bool = False
 
 
-class Claims:
+class DoubleContainmentTracker:
     """The containers of a partition of which something may be to be told."""
 
     def __init__(self) -> None:
         self._open: dict[str, None] = {}
 
-    def note(self, container: Container) -> None:
+    def track(self, container: Container) -> None:
         """Its events changed, or it was restored."""
         if _may_be_in_two(container):
             self._open[container.container_id] = None
 
-    def told(self, containers: Mapping[str, Container], hub_time: int, most: int) -> list[InTwo]:
+    def told(self, containers: Mapping[str, Container], hub_time: int, limit: int) -> list[DoubleContainment]:
         """What is to be told now, of so many containers at most; it is told from then on."""
         quiet = [name for name in self._open if _is_quiet(containers.get(name), hub_time)]
-        found: list[InTwo] = []
-        for name in quiet[: max(0, min(most, AT_A_TIME))]:
+        found: list[DoubleContainment] = []
+        for name in quiet[: max(0, min(limit, MAX_PER_BATCH))]:
             del self._open[name]
             if name in containers:
                 found += _changes(containers[name])
         return found
 
 
-def claims(container: Container) -> Iterator[tuple[Event, Event]]:
+def find_double_containments(container: Container) -> Iterator[tuple[ContainerEvent, ContainerEvent]]:
     """Of each time that it was packed while it was in something else: that packing before, and this one.
 
     >>> list(claims(Container("BAG")))
     []
     """
     if _may_be_in_two(container):
-        own, judged = container.judged()
-        for found in judged.outside:
+        own, judged = container.evaluate_containment()
+        for found in judged.found_outside:
             if own[found.at].kind == "PACKED" and found.packing is not None:
                 yield own[found.packing], own[found.at]
 
 
-def _changes(container: Container) -> Iterable[InTwo]:
-    now = {second.identity: first for first, second in claims(container)}
+def _changes(container: Container) -> Iterable[DoubleContainment]:
+    now = {second.identity: first for first, second in find_double_containments(container)}
     for event in container.events:
         first = now.get(event.identity)
         if event.in_two is not None and first is None:
@@ -81,8 +81,8 @@ def _changes(container: Container) -> Iterable[InTwo]:
             yield _said(container, first, event, withdrawn=False)
 
 
-def _said(container: Container, first: Event, second: Event, *, withdrawn: bool) -> InTwo:
-    return InTwo(
+def _said(container: Container, first: ContainerEvent, second: ContainerEvent, *, withdrawn: bool) -> DoubleContainment:
+    return DoubleContainment(
         container.container_id,
         first.parent_id or "",
         first.root,

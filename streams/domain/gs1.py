@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-ROOT: Final = "https://id.gs1.org"
+DIGITAL_LINK_ROOT: Final = "https://id.gs1.org"
 # No URI of a key is longer; looking for a key in a text of any length would take a time that grows with its square.
-LONGEST_URI: Final = 2048
+MAX_URI_LENGTH: Final = 2048
 
 # Characters of a serial in a URN (TDS, table A-1), percent-encoded where a URI needs it.
 _SERIAL: Final = (
@@ -108,14 +108,14 @@ def with_check_digit(digits: str) -> str:
 
 def scheme_of_link(link: str) -> str:
     """The scheme that a canonical link identifies by: sscc, gtin, sgtin (with a serial), gln and so on."""
-    parts = link.removeprefix(ROOT + "/").split("/")
+    parts = link.removeprefix(DIGITAL_LINK_ROOT + "/").split("/")
     scheme = _SCHEME_OF_KEY[parts[0]]
     return {("gtin", "21"): "sgtin", ("gtin", "10"): "lgtin", ("gtin", "235"): "upui", ("gln", "254"): "sgln"}.get(
         (scheme, parts[2] if len(parts) > 2 else ""), scheme
     )
 
 
-def canonical(uri: str) -> str | None:
+def canonical_link(uri: str) -> str | None:
     """The constrained canonical Digital Link of an EPC URN or of any Digital Link; None for other URIs.
 
     >>> canonical("urn:epc:id:sscc:0614141.1234567890")
@@ -123,7 +123,7 @@ def canonical(uri: str) -> str | None:
     >>> canonical("https://example.com/x/sscc/106141412345678908?linkType=all")
     'https://id.gs1.org/00/106141412345678908'
     """
-    if len(uri) > LONGEST_URI:
+    if len(uri) > MAX_URI_LENGTH:
         return None
     if uri.startswith("urn:epc:"):
         return _from_urn(uri)
@@ -141,7 +141,7 @@ def urn_problem(uri: str) -> str | None:
     return f"it is no EPC URN of scheme {scheme} (EPC Tag Data Standard): {pattern.shape}"
 
 
-def urn_lowered(uri: str) -> str:
+def normalize_urn_prefix(uri: str) -> str:
     """A URN of EPC with its begin in lower case, which means the same (RFC 8141); other URIs as they are."""
     begin = _URN_BEGIN.match(uri)
     return uri if begin is None else begin[0].lower() + uri[begin.end() :]
@@ -155,7 +155,7 @@ def instance_problem(uri: str, *, batches: bool = False) -> str | None:
     begin = _URN_BEGIN.match(uri)
     if begin is None:
         return None
-    kind, scheme = urn_lowered(uri).split(":")[2:4]
+    kind, scheme = normalize_urn_prefix(uri).split(":")[2:4]
     if batches and (kind, scheme) == ("class", "lgtin"):
         return None
     if kind != "id":
@@ -171,16 +171,16 @@ def instance_problem(uri: str, *, batches: bool = False) -> str | None:
 def class_problem(uri: str) -> str | None:
     """Why a URI cannot name a class of objects; None where it can, or nobody can tell."""
     begin = _URN_BEGIN.match(uri)
-    kind = "" if begin is None else urn_lowered(uri).split(":")[2]
-    link = canonical(uri) if begin is None else None
+    kind = "" if begin is None else normalize_urn_prefix(uri).split(":")[2]
+    link = canonical_link(uri) if begin is None else None
     if kind in ("id", "tag", "raw") or (link is not None and scheme_of_link(link) in ("sgtin", "sscc")):
         return "it names one object and no class; here stand urn:epc:class, urn:epc:idpat, a Digital Link or a URI"
-    if kind in ("class", "idpat") and (kind, scheme := urn_lowered(uri).split(":")[3]) not in _URNS:
+    if kind in ("class", "idpat") and (kind, scheme := normalize_urn_prefix(uri).split(":")[3]) not in _URNS:
         return f"the EPC Tag Data Standard has no scheme {scheme} of urn:epc:{kind}"
     return None
 
 
-class _Urn:
+class _UrnScheme:
     """One URN scheme: its grammar, and the link it stands for."""
 
     def __init__(self, grammar: str, total: int | None, link: Callable[..., str], shape: str) -> None:
@@ -192,7 +192,7 @@ class _Urn:
         found = self._grammar.fullmatch(rest)
         if found is None or (self._total is not None and len(found[1]) + len(found[2]) != self._total):
             return None
-        return f"{ROOT}/{_plain(self._link(*found.groups()))}"
+        return f"{DIGITAL_LINK_ROOT}/{_plain(self._link(*found.groups()))}"
 
 
 def _plain(text: str) -> str:
@@ -212,119 +212,119 @@ _ITEM: Final = rf"{_PREFIX}\.(\d{{1,7}})"
 _REFERENCE: Final = rf"{_PREFIX}\.(\d{{0,6}})"
 _NUMBER: Final = rf"{_PREFIX}\.(\d{{4,11}})"
 
-_URNS: Final[dict[tuple[str, str], _Urn]] = {
-    ("id", "sgtin"): _Urn(
+_URNS: Final[dict[tuple[str, str], _UrnScheme]] = {
+    ("id", "sgtin"): _UrnScheme(
         rf"{_ITEM}\.({_SERIAL}{{1,20}})",
         13,
         lambda prefix, item, serial: f"01/{_gtin(prefix, item)}/21/{serial}",
         "PREFIX.ITEM.SERIAL, 13 digits before the serial",
     ),
-    ("id", "sscc"): _Urn(
+    ("id", "sscc"): _UrnScheme(
         _NUMBER,
         17,
         lambda prefix, serial: f"00/{with_check_digit(serial[0] + prefix + serial[1:])}",
         "PREFIX.SERIAL, 17 digits",
     ),
-    ("id", "sgln"): _Urn(
+    ("id", "sgln"): _UrnScheme(
         rf"{_REFERENCE}\.({_SERIAL}{{1,20}})", 12, _sgln, "PREFIX.LOCATION.EXTENSION, 12 digits before the extension"
     ),
-    ("id", "grai"): _Urn(
+    ("id", "grai"): _UrnScheme(
         rf"{_REFERENCE}\.({_SERIAL}{{1,16}})",
         12,
         lambda prefix, kind, serial: f"8003/0{with_check_digit(prefix + kind)}{serial}",
         "PREFIX.TYPE.SERIAL, 12 digits before the serial",
     ),
-    ("id", "giai"): _Urn(
+    ("id", "giai"): _UrnScheme(
         rf"{_PREFIX}\.({_SERIAL}{{1,24}})",
         None,
         lambda prefix, asset: f"8004/{prefix}{asset}",
         "PREFIX.ASSET, at most 30 characters",
     ),
-    ("id", "gsrn"): _Urn(
+    ("id", "gsrn"): _UrnScheme(
         _NUMBER, 17, lambda prefix, service: f"8018/{with_check_digit(prefix + service)}", "PREFIX.SERVICE, 17 digits"
     ),
-    ("id", "gsrnp"): _Urn(
+    ("id", "gsrnp"): _UrnScheme(
         _NUMBER, 17, lambda prefix, service: f"8017/{with_check_digit(prefix + service)}", "PREFIX.SERVICE, 17 digits"
     ),
-    ("id", "gdti"): _Urn(
+    ("id", "gdti"): _UrnScheme(
         rf"{_REFERENCE}\.({_SERIAL}{{1,20}})",
         12,
         lambda prefix, kind, serial: f"253/{with_check_digit(prefix + kind)}{serial}",
         "PREFIX.TYPE.SERIAL, 12 digits before the serial",
     ),
-    ("id", "cpi"): _Urn(
+    ("id", "cpi"): _UrnScheme(
         rf"{_PREFIX}\.({_PART}{{1,24}})\.(\d{{1,12}})",
         None,
         lambda prefix, part, serial: f"8010/{prefix}{part}/8011/{serial}",
         "PREFIX.PART.SERIAL",
     ),
-    ("id", "sgcn"): _Urn(
+    ("id", "sgcn"): _UrnScheme(
         rf"{_REFERENCE}\.(\d{{1,12}})",
         12,
         lambda prefix, coupon, serial: f"255/{with_check_digit(prefix + coupon)}{serial}",
         "PREFIX.COUPON.SERIAL, 12 digits before the serial",
     ),
-    ("id", "ginc"): _Urn(
+    ("id", "ginc"): _UrnScheme(
         rf"{_PREFIX}\.({_SERIAL}{{1,24}})",
         None,
         lambda prefix, consignment: f"401/{prefix}{consignment}",
         "PREFIX.CONSIGNMENT, at most 30 characters",
     ),
-    ("id", "gsin"): _Urn(
+    ("id", "gsin"): _UrnScheme(
         _NUMBER, 16, lambda prefix, shipment: f"402/{with_check_digit(prefix + shipment)}", "PREFIX.SHIPMENT, 16 digits"
     ),
-    ("id", "itip"): _Urn(
+    ("id", "itip"): _UrnScheme(
         rf"{_ITEM}\.(\d{{2}})\.(\d{{2}})\.({_SERIAL}{{1,20}})",
         13,
         lambda prefix, item, piece, total, serial: f"8006/{_gtin(prefix, item)}{piece}{total}/21/{serial}",
         "PREFIX.ITEM.PIECE.TOTAL.SERIAL",
     ),
-    ("id", "upui"): _Urn(
+    ("id", "upui"): _UrnScheme(
         rf"{_ITEM}\.({_SERIAL}{{1,28}})",
         13,
         lambda prefix, item, serial: f"01/{_gtin(prefix, item)}/235/{serial}",
         "PREFIX.ITEM.SERIAL, 13 digits before the serial",
     ),
-    ("id", "pgln"): _Urn(
+    ("id", "pgln"): _UrnScheme(
         _REFERENCE, 12, lambda prefix, party: f"417/{with_check_digit(prefix + party)}", "PREFIX.PARTY, 12 digits"
     ),
-    ("class", "lgtin"): _Urn(
+    ("class", "lgtin"): _UrnScheme(
         rf"{_ITEM}\.({_SERIAL}{{1,20}})",
         13,
         lambda prefix, item, lot: f"01/{_gtin(prefix, item)}/10/{lot}",
         "PREFIX.ITEM.LOT, 13 digits before the lot",
     ),
-    ("idpat", "sgtin"): _Urn(
+    ("idpat", "sgtin"): _UrnScheme(
         rf"{_ITEM}\.\*", 13, lambda prefix, item: f"01/{_gtin(prefix, item)}", "PREFIX.ITEM.*, 13 digits"
     ),
-    ("idpat", "upui"): _Urn(
+    ("idpat", "upui"): _UrnScheme(
         rf"{_ITEM}\.\*", 13, lambda prefix, item: f"01/{_gtin(prefix, item)}", "PREFIX.ITEM.*, 13 digits"
     ),
-    ("idpat", "grai"): _Urn(
+    ("idpat", "grai"): _UrnScheme(
         rf"{_REFERENCE}\.\*",
         12,
         lambda prefix, kind: f"8003/0{with_check_digit(prefix + kind)}",
         "PREFIX.TYPE.*, 12 digits",
     ),
-    ("idpat", "gdti"): _Urn(
+    ("idpat", "gdti"): _UrnScheme(
         rf"{_REFERENCE}\.\*",
         12,
         lambda prefix, kind: f"253/{with_check_digit(prefix + kind)}",
         "PREFIX.TYPE.*, 12 digits",
     ),
-    ("idpat", "sgcn"): _Urn(
+    ("idpat", "sgcn"): _UrnScheme(
         rf"{_REFERENCE}\.\*",
         12,
         lambda prefix, coupon: f"255/{with_check_digit(prefix + coupon)}",
         "PREFIX.COUPON.*, 12 digits",
     ),
-    ("idpat", "cpi"): _Urn(
+    ("idpat", "cpi"): _UrnScheme(
         rf"{_PREFIX}\.({_PART}{{1,24}})\.\*",
         None,
         lambda prefix, part: f"8010/{prefix}{part}",
         "PREFIX.PART.*",
     ),
-    ("idpat", "itip"): _Urn(
+    ("idpat", "itip"): _UrnScheme(
         rf"{_ITEM}\.(\d{{2}})\.(\d{{2}})\.\*",
         13,
         lambda prefix, item, piece, total: f"8006/{_gtin(prefix, item)}{piece}{total}",
@@ -369,7 +369,7 @@ def _constrained(key: str, value: str, rest: list[str]) -> str | None:
     kept = _QUALIFIERS.get(key, ())
     if not pairs.keys() <= {*kept, *_LEFT_OUT.get(key, ())}:
         return None
-    link = f"{ROOT}/{key}/{value.zfill(14) if key == '01' else value}"
+    link = f"{DIGITAL_LINK_ROOT}/{key}/{value.zfill(14) if key == '01' else value}"
     for qualifier in kept:
         if qualifier in pairs:
             text = _QUALIFIER_TEXT.get(qualifier, rf"{_LINK_TEXT}{{1,20}}")

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from streams.domain.config_errors import wrong_values
+from streams.domain.config_errors import describe_config_errors
 from streams.domain.kinds import DIRECTIONS
 from streams.errors import Misconfigured
 
@@ -22,7 +22,7 @@ Code = Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9-]{0,31}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # How many vehicles come in each hour of the day, UTC.
-ByHour = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=24, max_length=24)]
+HourlyCounts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=24, max_length=24)]
 
 
 class SiteRole(StrEnum):
@@ -55,7 +55,7 @@ class LaneMode(StrEnum):
 
 
 # Without these stations no parcel can pass through a site of that role.
-NEEDED: Mapping[SiteRole, frozenset[StationKind]] = {
+REQUIRED_STATIONS: Mapping[SiteRole, frozenset[StationKind]] = {
     SiteRole.AIR: frozenset({StationKind.ARRIVAL, StationKind.UNLOAD, StationKind.LOAD}),
     SiteRole.HALL: frozenset(StationKind) - {StationKind.DELIVERY},
     SiteRole.FEEDER: frozenset({StationKind.DELIVERY}),
@@ -71,11 +71,11 @@ def _known_zone(zone: str) -> str:
     return zone
 
 
-class _Part(BaseModel):
+class _HubModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Station(_Part):
+class Station(_HubModel):
     """One place where scans are made; `code` is unique within its site."""
 
     code: Code
@@ -83,7 +83,7 @@ class Station(_Part):
     capacity_per_hour: int = Field(gt=0, description="Parcels an hour.")
 
 
-class Site(_Part):
+class Site(_HubModel):
     """One site and its stations."""
 
     code: Code
@@ -96,7 +96,7 @@ class Site(_Part):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         _distinct("station", (station.code for station in self.stations))
-        missing = NEEDED[self.role] - {station.kind for station in self.stations}
+        missing = REQUIRED_STATIONS[self.role] - {station.kind for station in self.stations}
         if missing:
             message = f"a site of role {self.role} needs a station of kind {', '.join(sorted(missing))}"
             raise ValueError(message)
@@ -107,7 +107,7 @@ class Site(_Part):
         return tuple(station for station in self.stations if station.kind is kind)
 
 
-class Lane(_Part):
+class Lane(_HubModel):
     """One way out of the hub: a group of destinations that are packed, loaded and dispatched together."""
 
     code: Code
@@ -124,7 +124,7 @@ class Lane(_Part):
         return self
 
 
-class Service(_Part):
+class Service(_HubModel):
     """A service sold."""
 
     code: Code
@@ -132,11 +132,11 @@ class Service(_Part):
     promise_hours: float | None = Field(gt=0, allow_inf_nan=False, description="From arrival; null: no promise.")
 
 
-class Plan(_Part):
+class DailyPlan(_HubModel):
     """What a day of the hub looks like."""
 
-    aircraft_by_hour: ByHour
-    trucks_by_hour: ByHour
+    aircraft_by_hour: HourlyCounts
+    trucks_by_hour: HourlyCounts
     directions: Mapping[str, Share]
     air_origins: Mapping[Country, Share] = Field(min_length=1)
     services: tuple[Service, ...] = Field(min_length=1)
@@ -156,7 +156,7 @@ class Plan(_Part):
         return self
 
 
-class Hub(_Part):
+class Hub(_HubModel):
     """A hub with one air side, one sorting hall and any number of feeders.
 
     Example:
@@ -168,7 +168,7 @@ class Hub(_Part):
     name: str
     sites: tuple[Site, ...]
     lanes: tuple[Lane, ...] = Field(min_length=1)
-    plan: Plan
+    plan: DailyPlan
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -208,8 +208,8 @@ class Hub(_Part):
         try:
             return cls.model_validate(mapping)
         except ValidationError as error:
-            models = (Hub, Site, Station, Lane, Service, Plan)
-            lines = wrong_values(error, models, "hub")
+            models = (Hub, Site, Station, Lane, Service, DailyPlan)
+            lines = describe_config_errors(error, models, "hub")
             raise Misconfigured("the description of the hub is wrong:\n" + "\n".join(lines)) from None
 
     @property

@@ -27,7 +27,7 @@ _CODES: Final = (
 COUNTRIES: Final = frozenset(_CODES.split())
 
 # Private URIs of identifiers that GS1 has no URI for (docs/reference/capture.md); what follows is the identifier.
-PRIVATE: Final = "urn:parcels:"
+PRIVATE_URN_PREFIX: Final = "urn:parcels:"
 _LONGEST: Final = 1024
 
 
@@ -128,7 +128,7 @@ def _sscc(value: str, text: str) -> Identifier:
     right = gs1.check_digit(digits[:-1])
     if digits[-1] != right:
         return _wrong(value, "sscc", f"its check digit is {digits[-1]} and must be {right} (GS1)")
-    return _right(value, "sscc", f"{gs1.ROOT}/00/{digits}", "GS1 serial shipping container code")
+    return _right(value, "sscc", f"{gs1.DIGITAL_LINK_ROOT}/00/{digits}", "GS1 serial shipping container code")
 
 
 _SCHEMES: Final[tuple[tuple[re.Pattern[str], Callable[[str, str], Identifier]], ...]] = (
@@ -146,20 +146,20 @@ def _urn(value: str, text: str) -> Identifier:
     problem = gs1.urn_problem(text)
     if problem is not None:
         return _wrong(value, scheme, problem)
-    link = gs1.canonical(text)
+    link = gs1.canonical_link(text)
     if link is None:
         return _unknown(value, "it is a URN of EPC, of a scheme that is no key of GS1")
     return _right(value, scheme, link, "EPC URN of a GS1 key")
 
 
 def _link(value: str, text: str) -> Identifier:
-    link = gs1.canonical(text)
+    link = gs1.canonical_link(text)
     if link is None:
         return _unknown(value, "it is a link, and none of GS1 Digital Link")
     scheme = gs1.scheme_of_link(link)
-    digits = link.removeprefix(gs1.ROOT + "/").split("/")[1]
+    digits = link.removeprefix(gs1.DIGITAL_LINK_ROOT + "/").split("/")[1]
     checked = {"00": 18, "01": 14, "253": 13, "255": 13, "402": 17, "414": 13, "417": 13, "8003": 14, "8017": 18}
-    size = (checked | {"8018": 18, "8006": 14}).get(link.removeprefix(gs1.ROOT + "/").split("/")[0])
+    size = (checked | {"8018": 18, "8006": 14}).get(link.removeprefix(gs1.DIGITAL_LINK_ROOT + "/").split("/")[0])
     if size is not None and gs1.check_digit(digits[: size - 1]) != digits[size - 1]:
         right = gs1.check_digit(digits[: size - 1])
         return _wrong(value, scheme, f"its check digit is {digits[size - 1]} and must be {right} (GS1)")

@@ -8,14 +8,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.jit import compiled, inlined
-from streams.domain.record_hash import identity
+from streams.domain.jit import jit, jit_inline
+from streams.domain.record_hash import record_hash
 
 _PREFIX: Final = "urn:parcels:inferred:"
 _PREFIX_OCTETS = np.frombuffer(_PREFIX.encode(), np.uint8).copy()
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8).copy()
 # Length of every inferred id.
-ID_BYTES: Final = len(_PREFIX) + 32
+INFERRED_ID_BYTES: Final = len(_PREFIX) + 32
 
 Octets = NDArray[np.uint8]
 Positions = NDArray[np.int64]
@@ -55,9 +55,9 @@ def inferred_ids(cause: bytes, children: Octets, at: Positions, sizes: Sizes, ge
         generation: as in `inferred_id`.
     """
     count = len(at)
-    tail = tail_of(generation)
-    out = np.empty(count * ID_BYTES, np.uint8)
-    put_inferred_ids(
+    tail = generation_suffix(generation)
+    out = np.empty(count * INFERRED_ID_BYTES, np.uint8)
+    write_inferred_ids(
         np.frombuffer(cause + tail + b"\0", np.uint8),
         np.zeros(count, np.int64),
         np.full(count, len(cause), np.int32),
@@ -72,20 +72,20 @@ def inferred_ids(cause: bytes, children: Octets, at: Positions, sizes: Sizes, ge
     return out
 
 
-def tail_of(generation: int) -> bytes:
+def generation_suffix(generation: int) -> bytes:
     """What of an id's text follows the child."""
     return b"\0%d" % generation if generation else b""
 
 
-@compiled
-def put_inferred_ids(
+@jit
+def write_inferred_ids(
     text: Octets,
-    cause_at: Positions,
+    cause_offset: Positions,
     cause_size: Sizes,
-    tail_at: Positions,
-    tail_size: Sizes,
+    suffix_offset: Positions,
+    suffix_size: Sizes,
     children: Octets,
-    child_at: Positions,
+    child_offset: Positions,
     child_size: Sizes,
     scratch: Octets,
     out: Octets,
@@ -93,20 +93,20 @@ def put_inferred_ids(
     """Write the ids of pairs of a cause and a child to `out`, ID_BYTES each.
 
     Args:
-        text: where causes and tails (`tail_of`) are.
+        text: where causes and tails (`generation_suffix`) are.
         cause_at, cause_size, tail_at, tail_size: those of each pair.
         children: where the children are.
         child_at, child_size: those of each pair.
         scratch: room for the longest cause, child and tail together, and one more byte.
         out: filled.
     """
-    for i in range(len(child_at)):
-        size = _append(scratch, 0, text, cause_at[i], cause_size[i])
+    for i in range(len(child_offset)):
+        size = _append(scratch, 0, text, cause_offset[i], cause_size[i])
         scratch[size] = 0
-        size = _append(scratch, size + 1, children, child_at[i], child_size[i])
-        size = _append(scratch, size, text, tail_at[i], tail_size[i])
-        high, low = identity(scratch, 0, size)
-        at = i * ID_BYTES
+        size = _append(scratch, size + 1, children, child_offset[i], child_size[i])
+        size = _append(scratch, size, text, suffix_offset[i], suffix_size[i])
+        high, low = record_hash(scratch, 0, size)
+        at = i * INFERRED_ID_BYTES
         for k in range(len(_PREFIX_OCTETS)):
             out[at + k] = _PREFIX_OCTETS[k]
         at += len(_PREFIX_OCTETS)
@@ -116,7 +116,7 @@ def put_inferred_ids(
             out[at + 16 + k] = _HEX[(low >> shift) & np.uint64(15)]
 
 
-@inlined
+@jit_inline
 def _append(target: Octets, at: int, source: Octets, start: int, size: int) -> int:
     for k in range(size):
         target[at + k] = source[start + k]

@@ -1,4 +1,4 @@
-"""`compiled`: run a plain function as machine code, or as it is with NUMBA_DISABLE_JIT=1.
+"""`jit`: run a plain function as machine code, or as it is with NUMBA_DISABLE_JIT=1.
 
 Compiled code is kept on disk, so that a restarted worker does not compile again. Numba notices a change of the
 file that holds a function, but not of a file whose functions it calls; so the folder of the cache carries a digest
@@ -67,11 +67,11 @@ if _config.DISABLE_JIT:
 # type checker both are `int`.
 int64 = cast(Callable[[Any], int], np.int64)
 
-# No reference counts for arrays: see `compiled`. Numba's types do not know the flag.
+# No reference counts for arrays: see `jit`. Numba's types do not know the flag.
 _OPTIONS: Any = {"cache": True, "nogil": True, "_nrt": False}
 
 
-def compiled(function: Function) -> Function:
+def jit(function: Function) -> Function:
     """Compile `function` with Numba at its first call: without the GIL, integers wrap around, kept on disk.
 
     For loops that take arrays and neither make nor return one. Numba would count the references to every array that
@@ -81,6 +81,6 @@ def compiled(function: Function) -> Function:
     return cast(Function, numba.njit(**_OPTIONS)(function))
 
 
-def inlined(function: Function) -> Function:
-    """Like `compiled`, for small functions that are called once per record or more: always inlined by LLVM."""
+def jit_inline(function: Function) -> Function:
+    """Like `jit`, for small functions that are called once per record or more: always inlined by LLVM."""
     return cast(Function, numba.njit(**_OPTIONS, forceinline=True)(function))

@@ -57,7 +57,7 @@ DIRECTIONS: Final = ("UNKNOWN", "IMPORT", "EXPORT", "TRANSIT")
 UNKNOWN, IMPORT, EXPORT, TRANSIT = range(len(DIRECTIONS))
 
 MILESTONE_TYPES: Final = ("OTHER", "REACHED", "CORRECTED", "LOST")
-STAGE_REACHED, STAGE_CORRECTED, STAGE_LOST = 1, 2, 3
+MILESTONE_REACHED, MILESTONE_CORRECTED, MILESTONE_RETRACTED = 1, 2, 3
 
 
 def _bits(*kinds: int) -> int:
@@ -66,21 +66,21 @@ def _bits(*kinds: int) -> int:
 
 # Sets of kinds are integers with one bit a kind, which compiled code tests with a shift.
 # Kinds that move the parcel on; the latest of them is its stage.
-MOVES: Final = _bits(
+STAGE_KINDS: Final = _bits(
     ADVISED, ARRIVED, UNLOADED, UNPACKED, INDUCTED, SORTED, PACKED, LOADED, DISPATCHED, DELIVERED, RETURNED, LOST
 )
 # Customs run beside the movement: digital, possible before the parcel comes, and no word about where it lies.
-CUSTOMS: Final = _bits(CUSTOMS_PRESENTED, CUSTOMS_HELD, CUSTOMS_RELEASED, CUSTOMS_REFUSED)
+CUSTOMS_KINDS: Final = _bits(CUSTOMS_PRESENTED, CUSTOMS_HELD, CUSTOMS_RELEASED, CUSTOMS_REFUSED)
 # Kinds whose first time is a milestone.
-MILESTONES: Final = MOVES | CUSTOMS
+MILESTONE_KINDS: Final = STAGE_KINDS | CUSTOMS_KINDS
 # Kinds that say nothing of the place.
-OFFICE: Final = CUSTOMS | _bits(OTHER, ADVISED, LOST, VOID)
+NO_LOCATION: Final = CUSTOMS_KINDS | _bits(OTHER, ADVISED, LOST, VOID)
 # Done to a parcel on its own: whatever container it was in, it is not in it any more.
-LOOSE: Final = _bits(UNPACKED, INDUCTED, SORTED, NO_READ, RECIRCULATED, DELIVERED, RETURNED)
+UNCONTAINED: Final = _bits(UNPACKED, INDUCTED, SORTED, NO_READ, RECIRCULATED, DELIVERED, RETURNED)
 # Stages of parcels in the hub. PACKED and UNPACKED alone do not bring it there: bags are packed at the origin too.
-IN_HUB: Final = _bits(ARRIVED, UNLOADED, UNPACKED, INDUCTED, SORTED, PACKED, LOADED)
+IN_HUB_STAGES: Final = _bits(ARRIVED, UNLOADED, UNPACKED, INDUCTED, SORTED, PACKED, LOADED)
 # Kinds that say by themselves that the parcel is in the hub, and kinds that say that it is not any more.
-HERE: Final = _bits(ARRIVED, UNLOADED, INDUCTED, SORTED, NO_READ, RECIRCULATED, LOADED)
-AWAY: Final = _bits(DISPATCHED, DELIVERED, RETURNED, LOST)
+ENTERS_HUB: Final = _bits(ARRIVED, UNLOADED, INDUCTED, SORTED, NO_READ, RECIRCULATED, LOADED)
+LEAVES_HUB: Final = _bits(DISPATCHED, DELIVERED, RETURNED, LOST)
 # Kinds whose lane is the parcel's lane.
-LANE: Final = _bits(SORTED, LOADED)
+LANE_KINDS: Final = _bits(SORTED, LOADED)

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.domain.kinds import DIRECTIONS, KINDS
-from streams.domain.promise_clocks import OFF, PROMISED_AT, Rules
+from streams.domain.promise_clocks import DISABLED, PROMISED_AT, PromiseRules
 from streams.domain.promises import (
     ANOMALIES,
+    BASIS_POINTS,
     FOUND_EXTRA,
     FOUND_OUTSIDE,
     FROM_THE_FUTURE,
@@ -19,12 +20,11 @@ from streams.domain.promises import (
     NUMBER_REUSED,
     RECIRCULATING,
     REPEATED_NO_READ,
-    RISK_PARTS,
     Promises,
 )
 
 
-def rules_of(promises: Promises) -> Rules:
+def build_promise_rules(promises: Promises) -> PromiseRules:
     """The same promises for compiled code.
 
     >>> rules_of(Promises.default()).limit[:2].tolist()
@@ -40,7 +40,7 @@ def rules_of(promises: Promises) -> Rules:
             texts += [word.encode() for word in words or ()]
             bounds[place, 1] = len(texts)
     odd, retires = promises.anomalies, promises.retirement
-    anomalies = np.full(len(ANOMALIES), OFF, np.int64)
+    anomalies = np.full(len(ANOMALIES), DISABLED, np.int64)
     for number, threshold in (
         (MISROUTED, 1 if odd.misrouted else None),
         (REPEATED_NO_READ, odd.no_reads),
@@ -55,24 +55,24 @@ def rules_of(promises: Promises) -> Rules:
     ):
         if threshold is not None:
             anomalies[number] = threshold
-    return Rules(
+    return PromiseRules(
         starts=_array(_bits(promise.starts, KINDS) for promise in each),
         stops=_array(_bits(promise.stops, KINDS) for promise in each),
         start_kinds=_lists([promise.starts for promise in each]),
         stop_kinds=_lists([promise.stops for promise in each]),
         renews=_array(_bits(promise.renews, KINDS) for promise in each),
         restarts=_array(promise.restarts for promise in each),
-        restarting=_array(place for place, promise in enumerate(each) if promise.restarts),
+        restarting_promises=_array(place for place, promise in enumerate(each) if promise.restarts),
         limit=_array(PROMISED_AT if isinstance(promise.limit, str) else promise.limit for promise in each),
-        risk=_array(round((promise.at_risk or 0) * RISK_PARTS) for promise in each),
+        risk=_array(round((promise.at_risk or 0) * BASIS_POINTS) for promise in each),
         pauses=_array(bool(promise.pauses) for promise in each),
         directions=_array(_bits(promise.directions or DIRECTIONS, DIRECTIONS) for promise in each),
         services=services,
         lanes=lanes,
-        text_at=np.cumsum([0, *map(len, texts)], dtype=np.int64),
+        text_offsets=np.cumsum([0, *map(len, texts)], dtype=np.int64),
         text=np.frombuffer(b"".join(texts) + b"\0", np.uint8).copy(),
         anomalies=anomalies,
-        finished=_array(OFF if after is None else after for after in (retires.finished, retires.unfinished)),
+        finished=_array(DISABLED if after is None else after for after in (retires.finished, retires.unfinished)),
     )
 
 
@@ -86,7 +86,7 @@ def _array(numbers: Iterable[int]) -> NDArray[np.int64]:
 
 def _lists(kinds: Sequence[Sequence[str]]) -> NDArray[np.int64]:
     """In the order of their numbers: of scans at the same instant the lower kind is the first."""
-    lists = np.full((len(kinds), len(KINDS)), OFF, np.int64)
+    lists = np.full((len(kinds), len(KINDS)), DISABLED, np.int64)
     for place, words in enumerate(kinds):
         numbers = sorted({KINDS.index(word) for word in words})
         lists[place, : len(numbers)] = numbers

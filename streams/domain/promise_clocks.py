@@ -20,28 +20,28 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.jit import inlined, int64
+from streams.domain.jit import int64, jit_inline
 from streams.domain.kinds import (
     ADVISED,
     ARRIVED,
-    CUSTOMS,
     CUSTOMS_HELD,
+    CUSTOMS_KINDS,
     CUSTOMS_RELEASED,
     DELIVERED,
     DISPATCHED,
     KINDS,
     LOST,
-    MOVES,
     NO_READ,
     RECIRCULATED,
     RETURNED,
+    STAGE_KINDS,
 )
-from streams.domain.limits import RECORDS_PER_PARCEL
+from streams.domain.limits import MAX_RECORDS_PER_PARCEL
 from streams.domain.promises import (
     ANOMALIES,
     FROM_THE_FUTURE,
     HELD_TOO_LONG,
-    LARGEST_NUMBER,
+    MAX_PROMISES,
     NUMBER_REUSED,
     RECIRCULATING,
     REPEATED_NO_READ,
@@ -49,25 +49,25 @@ from streams.domain.promises import (
 
 Integers = NDArray[np.int64]
 
-NEVER: Final = -(1 << 63)  # no such instant, also: no Tick yet
-OPEN: Final = 1 << 62  # an instant that has not come: the clock stands still
-NOBODY: Final = -1  # no such slot
-OFF: Final = -1
+NO_TIME: Final = -(1 << 63)  # no such instant, also: no Tick yet
+OPEN_ENDED: Final = 1 << 62  # an instant that has not come: the clock stands still
+NO_SLOT: Final = -1  # no such slot
+DISABLED: Final = -1
 PROMISED_AT: Final = -1  # as a limit: until the instant that the advice promises
 
 # What is told of a promise or an anomaly, by position in the Avro enum `AlertType`.
 ALERT_TYPES: Final = ("OTHER", "AT_RISK", "BREACHED", "WITHDRAWN", "ANOMALY")
-NOTHING, AT_RISK, BREACHED, WITHDRAWN, ODD = range(len(ALERT_TYPES))
+NO_ALERT, AT_RISK, BREACHED, WITHDRAWN, ANOMALY = range(len(ALERT_TYPES))
 # How a clock stands, by position in the Avro enum `Standing`; a clock that has not started is not shown.
 STANDINGS: Final = ("OTHER", "RUNNING", "PAUSED", "KEPT", "BROKEN")
 NOT_STARTED, RUNNING, PAUSED, KEPT, BROKEN = range(len(STANDINGS))
 
-ENDED: Final = 1 << DELIVERED | 1 << RETURNED  # the journey is over
-FINISHED: Final = ENDED | 1 << LOST
-BEGINS: Final = 1 << ADVISED | 1 << ARRIVED  # a journey
+JOURNEY_END_KINDS: Final = 1 << DELIVERED | 1 << RETURNED  # the journey is over
+FINISHED_KINDS: Final = JOURNEY_END_KINDS | 1 << LOST
+JOURNEY_START_KINDS: Final = 1 << ADVISED | 1 << ARRIVED  # a journey
 
 
-class Rules(NamedTuple):
+class PromiseRules(NamedTuple):
     """Promises, anomalies and retirement as compiled code sees them: a row for each promise."""
 
     starts: Integers  # kinds, one bit each
@@ -76,14 +76,14 @@ class Rules(NamedTuple):
     stop_kinds: Integers
     renews: Integers  # kinds, one bit each: they start a clock anew that runs
     restarts: Integers  # 1: every start begins anew
-    restarting: Integers  # which these are
+    restarting_promises: Integers  # which these are
     limit: Integers  # ms, or PROMISED_AT
     risk: Integers  # ten thousandths of the limit; 0: never at risk
     pauses: Integers  # 1: customs holds
     directions: Integers  # one bit each
     services: Integers  # [promise, 0 or 1]: first of its texts and the one after the last; equal: any service
     lanes: Integers
-    text_at: Integers  # position in `text` where each text begins, and where the last one ends
+    text_offsets: Integers  # position in `text` where each text begins, and where the last one ends
     text: NDArray[np.uint8]
     anomalies: Integers  # threshold of each, OFF; NOT_RELEASED: directions that need a release, one bit each
     finished: Integers  # [0] ms after the last record of a finished parcel, [1] of any other; OFF
@@ -91,39 +91,39 @@ class Rules(NamedTuple):
 
 # What is known of a parcel while its records are told, by position in `facts`: of the number, and of its last journey,
 # first the instants, then the slots, then numbers.
-JOURNEYS, JOURNEY_AT, ENDED_AT, ENDED_SLOT, HEARD_AT, AHEAD_AT = range(6)
-HELD_AT, LONG_AT, PAUSED_AT = range(AHEAD_AT + 1, AHEAD_AT + 4)
+JOURNEY_COUNT, JOURNEY_TIME, JOURNEY_END_TIME, JOURNEY_END_SLOT, LAST_RECORD_TIME, FIRST_FUTURE_TIME = range(6)
+HOLD_TIME, LONG_HOLD_TIME, PAUSE_TIME = range(FIRST_FUTURE_TIME + 1, FIRST_FUTURE_TIME + 4)
 (
     JOURNEY_SLOT,
-    HELD_SLOT,
-    LONG_SLOT,
-    LONG_END,
+    HOLD_SLOT,
+    LONG_HOLD_SLOT,
+    LONG_HOLD_END_SLOT,
     ADVICE_SLOT,
-    UNRELEASED_SLOT,
-    UNDER_CUSTOMS_SLOT,
+    UNRELEASED_DISPATCH_SLOT,
+    DISPATCH_UNDER_CUSTOMS_SLOT,
     NO_READ_SLOT,
     RECIRCULATED_SLOT,
-    SEEN_SLOT,  # after it was in a container that was emptied
+    SEEN_AFTER_EMPTYING_SLOT,  # after it was in a container that was emptied
     FUTURE_SLOT,
-) = range(PAUSED_AT + 1, PAUSED_AT + 12)
+) = range(PAUSE_TIME + 1, PAUSE_TIME + 12)
 (
     STAGE,
     CUSTOMS_STEP,
-    PAUSES,
+    PAUSE_COUNT,
     PLAN,
     PROMISED,
-    CONTAINED,  # 1: it was packed, or taken out with its container
-    FACTS,
+    WAS_CONTAINED,  # 1: it was packed, or taken out with its container
+    JOURNEY_FACT_COUNT,
 ) = range(FUTURE_SLOT + 1, FUTURE_SLOT + 8)
 
 # First scan of each kind, by position in `firsts`.
-TIME, SLOT, COUNT, FIRSTS = range(4)
+FIRST_TIME, FIRST_SLOT, COUNT, FIRST_FIELD_COUNT = range(4)
 # Last start of a clock that restarts and the first stop after it, by position in a row of `runs`.
-RUN_AT, RUN_SLOT, RUN_STOP, RUN_STOP_SLOT, RUNS = range(5)
+RUN_START_TIME, RUN_START_SLOT, RUN_STOP_TIME, RUN_STOP_SLOT, RUN_FIELD_COUNT = range(5)
 
 
-class Story(NamedTuple):
-    """What the records of a parcel say, filled by `tell` and `tell_advice`."""
+class JourneyFacts(NamedTuple):
+    """What the records of a parcel say, filled by `apply_scan` and `apply_advice`."""
 
     facts: Integers
     firsts: Integers  # [TIME, SLOT or COUNT, kind]
@@ -131,228 +131,238 @@ class Story(NamedTuple):
     runs: Integers  # [promise, RUN_AT...]
 
 
-def blank_story() -> Story:
+def new_journey_facts() -> JourneyFacts:
     """Room for the story of one parcel after the other."""
-    return Story(
-        np.zeros(FACTS, np.int64),
-        np.zeros((FIRSTS, len(KINDS)), np.int64),
-        np.zeros((RECORDS_PER_PARCEL + 1, 2), np.int64),
-        np.zeros((LARGEST_NUMBER, RUNS), np.int64),
+    return JourneyFacts(
+        np.zeros(JOURNEY_FACT_COUNT, np.int64),
+        np.zeros((FIRST_FIELD_COUNT, len(KINDS)), np.int64),
+        np.zeros((MAX_RECORDS_PER_PARCEL + 1, 2), np.int64),
+        np.zeros((MAX_PROMISES, RUN_FIELD_COUNT), np.int64),
     )
 
 
-@inlined
-def forget(story: Story, rules: Rules) -> None:
+@jit_inline
+def reset(journey: JourneyFacts, rules: PromiseRules) -> None:
     """Make room for the next parcel."""
-    story.facts[JOURNEYS] = 0
-    story.facts[JOURNEY_AT] = NEVER
-    story.facts[ENDED_AT] = NEVER
-    story.facts[ENDED_SLOT] = NOBODY
-    story.facts[HEARD_AT] = NEVER
-    story.facts[AHEAD_AT] = NEVER
-    _forget_journey(story, rules)
+    journey.facts[JOURNEY_COUNT] = 0
+    journey.facts[JOURNEY_TIME] = NO_TIME
+    journey.facts[JOURNEY_END_TIME] = NO_TIME
+    journey.facts[JOURNEY_END_SLOT] = NO_SLOT
+    journey.facts[LAST_RECORD_TIME] = NO_TIME
+    journey.facts[FIRST_FUTURE_TIME] = NO_TIME
+    _forget_journey(journey, rules)
 
 
-@inlined
-def _forget_journey(story: Story, rules: Rules) -> None:
-    for fact in range(HELD_AT, JOURNEY_SLOT):
-        story.facts[fact] = NEVER
+@jit_inline
+def _forget_journey(story: JourneyFacts, rules: PromiseRules) -> None:
+    for fact in range(HOLD_TIME, JOURNEY_SLOT):
+        story.facts[fact] = NO_TIME
     for fact in range(JOURNEY_SLOT, STAGE):
-        story.facts[fact] = NOBODY
-    for fact in range(STAGE, FACTS):
+        story.facts[fact] = NO_SLOT
+    for fact in range(STAGE, JOURNEY_FACT_COUNT):
         story.facts[fact] = 0
     for kind in range(len(KINDS)):
         story.firsts[COUNT, kind] = 0
-    for which in range(len(rules.restarting)):
-        story.runs[rules.restarting[which], RUN_AT] = NEVER
-        story.runs[rules.restarting[which], RUN_STOP] = NEVER
+    for which in range(len(rules.restarting_promises)):
+        story.runs[rules.restarting_promises[which], RUN_START_TIME] = NO_TIME
+        story.runs[rules.restarting_promises[which], RUN_STOP_TIME] = NO_TIME
 
 
-@inlined
-def hear(story: Story, time: int, now: int) -> None:
+@jit_inline
+def note_time(journey: JourneyFacts, time: int, now: int) -> None:
     """A record of any sort, also one that counts for nothing else; `now` is the hub's time."""
     if time <= now:
-        story.facts[HEARD_AT] = time
-    elif story.facts[AHEAD_AT] == NEVER:
-        story.facts[AHEAD_AT] = time
+        journey.facts[LAST_RECORD_TIME] = time
+    elif journey.facts[FIRST_FUTURE_TIME] == NO_TIME:
+        journey.facts[FIRST_FUTURE_TIME] = time
 
 
-@inlined
-def tell_advice(story: Story, rules: Rules, kind: int, time: int, slot: int, plan: int, promised: int) -> None:
+@jit_inline
+def apply_advice(
+    journey: JourneyFacts, rules: PromiseRules, kind: int, time: int, slot: int, plan: int, promised: int
+) -> None:
     """One advice that counts: the latest one's plan and promise hold."""
-    _note(story, rules, kind, time, slot)
-    story.facts[PLAN] = plan
-    story.facts[PROMISED] = promised
-    story.facts[ADVICE_SLOT] = slot
+    _note(journey, rules, kind, time, slot)
+    journey.facts[PLAN] = plan
+    journey.facts[PROMISED] = promised
+    journey.facts[ADVICE_SLOT] = slot
 
 
-@inlined
-def tell(story: Story, rules: Rules, kind: int, time: int, slot: int, has_reason: bool, now: int) -> None:
+@jit_inline
+def apply_scan(
+    journey: JourneyFacts, rules: PromiseRules, kind: int, time: int, slot: int, has_reason: bool, now: int
+) -> None:
     """One scan that counts; `now` is the hub's time."""
-    facts = story.facts
-    _note(story, rules, kind, time, slot)
-    if (CUSTOMS >> kind) & 1:
-        _customs(story, rules, kind, time, slot, has_reason)
+    facts = journey.facts
+    _note(journey, rules, kind, time, slot)
+    if (CUSTOMS_KINDS >> kind) & 1:
+        _customs(journey, rules, kind, time, slot, has_reason)
     elif kind == DISPATCHED:
         if facts[CUSTOMS_STEP] != CUSTOMS_RELEASED:
-            if facts[UNRELEASED_SLOT] == NOBODY:
-                facts[UNRELEASED_SLOT] = slot
-            if facts[CUSTOMS_STEP] != 0 and facts[UNDER_CUSTOMS_SLOT] == NOBODY:
-                facts[UNDER_CUSTOMS_SLOT] = slot
+            if facts[UNRELEASED_DISPATCH_SLOT] == NO_SLOT:
+                facts[UNRELEASED_DISPATCH_SLOT] = slot
+            if facts[CUSTOMS_STEP] != 0 and facts[DISPATCH_UNDER_CUSTOMS_SLOT] == NO_SLOT:
+                facts[DISPATCH_UNDER_CUSTOMS_SLOT] = slot
     elif kind == NO_READ:
-        if story.firsts[COUNT, NO_READ] == rules.anomalies[REPEATED_NO_READ]:
+        if journey.firsts[COUNT, NO_READ] == rules.anomalies[REPEATED_NO_READ]:
             facts[NO_READ_SLOT] = slot
-    elif kind == RECIRCULATED and story.firsts[COUNT, RECIRCULATED] == rules.anomalies[RECIRCULATING]:
+    elif kind == RECIRCULATED and journey.firsts[COUNT, RECIRCULATED] == rules.anomalies[RECIRCULATING]:
         facts[RECIRCULATED_SLOT] = slot
     ahead = rules.anomalies[FROM_THE_FUTURE]
-    if ahead != OFF and now != NEVER and time > now + ahead and facts[FUTURE_SLOT] == NOBODY:
+    if ahead != DISABLED and now != NO_TIME and time > now + ahead and facts[FUTURE_SLOT] == NO_SLOT:
         facts[FUTURE_SLOT] = slot
 
 
-@inlined
-def _note(story: Story, rules: Rules, kind: int, time: int, slot: int) -> None:
+@jit_inline
+def _note(story: JourneyFacts, rules: PromiseRules, kind: int, time: int, slot: int) -> None:
     facts = story.facts
-    if facts[JOURNEYS] == 0:
-        facts[JOURNEYS] = 1
-    elif (BEGINS >> kind) & 1 and facts[ENDED_AT] != NEVER:
+    if facts[JOURNEY_COUNT] == 0:
+        facts[JOURNEY_COUNT] = 1
+    elif (JOURNEY_START_KINDS >> kind) & 1 and facts[JOURNEY_END_TIME] != NO_TIME:
         # Announced or arrived again: the same parcel, if it is soon; long after it, another one.
         again = rules.anomalies[NUMBER_REUSED]
-        if again != OFF and time - facts[ENDED_AT] > again:
+        if again != DISABLED and time - facts[JOURNEY_END_TIME] > again:
             _forget_journey(story, rules)
-            facts[ENDED_AT] = NEVER
-            facts[JOURNEYS] += 1
-            facts[JOURNEY_AT] = time
+            facts[JOURNEY_END_TIME] = NO_TIME
+            facts[JOURNEY_COUNT] += 1
+            facts[JOURNEY_TIME] = time
             facts[JOURNEY_SLOT] = slot
-    if (MOVES >> kind) & 1 and kind != ADVISED:
+    if (STAGE_KINDS >> kind) & 1 and kind != ADVISED:
         facts[STAGE] = kind
-        if (ENDED >> kind) & 1:
-            facts[ENDED_AT] = time
-            facts[ENDED_SLOT] = slot
+        if (JOURNEY_END_KINDS >> kind) & 1:
+            facts[JOURNEY_END_TIME] = time
+            facts[JOURNEY_END_SLOT] = slot
     if story.firsts[COUNT, kind] == 0:
-        story.firsts[TIME, kind] = time
-        story.firsts[SLOT, kind] = slot
+        story.firsts[FIRST_TIME, kind] = time
+        story.firsts[FIRST_SLOT, kind] = slot
     story.firsts[COUNT, kind] += 1
-    for which in range(len(rules.restarting)):
-        promise = rules.restarting[which]
-        runs = story.runs[promise, RUN_AT] != NEVER and story.runs[promise, RUN_STOP] == NEVER
+    for which in range(len(rules.restarting_promises)):
+        promise = rules.restarting_promises[which]
+        runs = story.runs[promise, RUN_START_TIME] != NO_TIME and story.runs[promise, RUN_STOP_TIME] == NO_TIME
         if (rules.starts[promise] >> kind) & 1 or (runs and (rules.renews[promise] >> kind) & 1):
-            story.runs[promise, RUN_AT] = time
-            story.runs[promise, RUN_SLOT] = slot
-            story.runs[promise, RUN_STOP] = NEVER
-        elif (rules.stops[promise] >> kind) & 1 and story.runs[promise, RUN_STOP] == NEVER:
-            story.runs[promise, RUN_STOP] = time
+            story.runs[promise, RUN_START_TIME] = time
+            story.runs[promise, RUN_START_SLOT] = slot
+            story.runs[promise, RUN_STOP_TIME] = NO_TIME
+        elif (rules.stops[promise] >> kind) & 1 and story.runs[promise, RUN_STOP_TIME] == NO_TIME:
+            story.runs[promise, RUN_STOP_TIME] = time
             story.runs[promise, RUN_STOP_SLOT] = slot
 
 
-@inlined
-def _customs(story: Story, rules: Rules, kind: int, time: int, slot: int, has_reason: bool) -> None:
+@jit_inline
+def _customs(story: JourneyFacts, rules: PromiseRules, kind: int, time: int, slot: int, has_reason: bool) -> None:
     facts = story.facts
     facts[CUSTOMS_STEP] = kind
     if kind == CUSTOMS_HELD:
-        if facts[HELD_AT] == NEVER:
-            facts[HELD_AT] = time
-            facts[HELD_SLOT] = slot
-        if has_reason and facts[PAUSED_AT] == NEVER:
-            facts[PAUSED_AT] = time
-            story.pauses[facts[PAUSES], 0] = time
-            story.pauses[facts[PAUSES], 1] = OPEN
-            facts[PAUSES] += 1
+        if facts[HOLD_TIME] == NO_TIME:
+            facts[HOLD_TIME] = time
+            facts[HOLD_SLOT] = slot
+        if has_reason and facts[PAUSE_TIME] == NO_TIME:
+            facts[PAUSE_TIME] = time
+            story.pauses[facts[PAUSE_COUNT], 0] = time
+            story.pauses[facts[PAUSE_COUNT], 1] = OPEN_ENDED
+            facts[PAUSE_COUNT] += 1
         return
-    if kind == CUSTOMS_RELEASED and facts[PAUSED_AT] != NEVER:
-        facts[PAUSED_AT] = NEVER
-        story.pauses[facts[PAUSES] - 1, 1] = time
+    if kind == CUSTOMS_RELEASED and facts[PAUSE_TIME] != NO_TIME:
+        facts[PAUSE_TIME] = NO_TIME
+        story.pauses[facts[PAUSE_COUNT] - 1, 1] = time
     # A presentation answers no hold.
-    if kind > CUSTOMS_HELD and facts[HELD_AT] != NEVER:
+    if kind > CUSTOMS_HELD and facts[HOLD_TIME] != NO_TIME:
         most = rules.anomalies[HELD_TOO_LONG]
-        if most != OFF and time - facts[HELD_AT] > most and facts[LONG_SLOT] == NOBODY:
-            facts[LONG_AT] = facts[HELD_AT]
-            facts[LONG_SLOT] = facts[HELD_SLOT]
-            facts[LONG_END] = slot
-        facts[HELD_AT] = NEVER
-        facts[HELD_SLOT] = NOBODY
+        if most != DISABLED and time - facts[HOLD_TIME] > most and facts[LONG_HOLD_SLOT] == NO_SLOT:
+            facts[LONG_HOLD_TIME] = facts[HOLD_TIME]
+            facts[LONG_HOLD_SLOT] = facts[HOLD_SLOT]
+            facts[LONG_HOLD_END_SLOT] = slot
+        facts[HOLD_TIME] = NO_TIME
+        facts[HOLD_SLOT] = NO_SLOT
 
 
-@inlined
-def reached(story: Story, start: int, ran: int, pausable: bool) -> tuple[int, int]:
+@jit_inline
+def add_running_time(journey: JourneyFacts, start: int, running_time: int, pausable: bool) -> tuple[int, int]:
     """When a clock that starts at `start` has run for `ran` ms; OPEN and what is left of them while it stands still."""
-    end = start + ran
+    end = start + running_time
     if pausable:
-        for pause in range(story.facts[PAUSES]):
-            begin = max(story.pauses[pause, 0], start)
-            until = story.pauses[pause, 1]
+        for pause in range(journey.facts[PAUSE_COUNT]):
+            begin = max(journey.pauses[pause, 0], start)
+            until = journey.pauses[pause, 1]
             if until <= begin:
                 continue
             # Not one that begins at the last instant: the clock has not run for longer then.
             if begin > end:
                 break
-            if until == OPEN:
-                return int64(OPEN), end - begin
+            if until == OPEN_ENDED:
+                return int64(OPEN_ENDED), end - begin
             end += until - begin
     return end, int64(0)
 
 
-@inlined
-def first_of(story: Story, kinds: Integers, promise: int) -> tuple[int, int]:
+@jit_inline
+def first_scan_of(journey: JourneyFacts, kinds: Integers, promise: int) -> tuple[int, int]:
     """Time and slot of the first scan of one of the kinds of a promise; NEVER and NOBODY without one."""
-    time = int64(NEVER)
-    slot = int64(NOBODY)
+    time = int64(NO_TIME)
+    slot = int64(NO_SLOT)
     for place in range(kinds.shape[1]):
         kind = kinds[promise, place]
-        if kind == OFF:
+        if kind == DISABLED:
             break
-        if story.firsts[COUNT, kind] > 0 and (slot == NOBODY or story.firsts[TIME, kind] < time):
-            time = story.firsts[TIME, kind]
-            slot = story.firsts[SLOT, kind]
+        if journey.firsts[COUNT, kind] > 0 and (slot == NO_SLOT or journey.firsts[FIRST_TIME, kind] < time):
+            time = journey.firsts[FIRST_TIME, kind]
+            slot = journey.firsts[FIRST_SLOT, kind]
     return time, slot
 
 
 # What is found of each promise and, after them, of each anomaly, by position in a row of `found`.
 (
     LEVEL,  # NOTHING, AT_RISK, BREACHED or ODD
-    FIRES,  # 1: it is worth an alert now; 0: it was so once, and nobody has to be told any more
+    FIRING,  # 1: it is worth an alert now; 0: it was so once, and nobody has to be told any more
     SINCE,  # when the clock started, or of the first evidence
     DEADLINE,  # when the limit is reached; OPEN while the clock stands still; NEVER where there is none
     LIMIT,  # ms, or how many
     STOPPED,  # when it was stopped, or NEVER
-    LEFT,  # of a clock that stands still, ms
+    REMAINING,  # of a clock that stands still, ms
     STANDING,
-    NEXT,  # the next instant after which it will be different without any further record; OPEN for none
-    ONE,  # slots of the evidence
-    OTHER,
-    FOUND,
+    NEXT_CHANGE,  # the next instant after which it will be different without any further record; OPEN for none
+    FIRST_EVIDENCE,  # slots of the evidence
+    SECOND_EVIDENCE,
+    FINDING_FIELD_COUNT,
 ) = range(12)
-MOST_FOUND: Final = LARGEST_NUMBER + len(ANOMALIES)
+MAX_FINDINGS: Final = MAX_PROMISES + len(ANOMALIES)
 
 
-def blank_found() -> Integers:
+def new_findings() -> Integers:
     """Room for what is found of one parcel after the other."""
-    found = np.zeros((MOST_FOUND, FOUND), np.int64)
-    for which in range(MOST_FOUND):
-        found[which, LEVEL] = ODD
-        nothing_found(found, which)
+    found = np.zeros((MAX_FINDINGS, FINDING_FIELD_COUNT), np.int64)
+    for which in range(MAX_FINDINGS):
+        found[which, LEVEL] = ANOMALY
+        clear_finding(found, which)
     return found
 
 
-@inlined
-def nothing_found(found: Integers, which: int) -> None:
+@jit_inline
+def clear_finding(found: Integers, which: int) -> None:
     """The clock has not started, or the anomaly is not there."""
-    if found[which, STANDING] == NOT_STARTED and found[which, LEVEL] == NOTHING and found[which, NEXT] == OPEN:
+    if (
+        found[which, STANDING] == NOT_STARTED
+        and found[which, LEVEL] == NO_ALERT
+        and found[which, NEXT_CHANGE] == OPEN_ENDED
+    ):
         return
-    found[which, LEVEL] = NOTHING
-    found[which, FIRES] = 0
-    found[which, SINCE] = NEVER
-    found[which, DEADLINE] = NEVER
-    found[which, LIMIT] = NEVER
-    found[which, STOPPED] = NEVER
-    found[which, LEFT] = 0
+    found[which, LEVEL] = NO_ALERT
+    found[which, FIRING] = 0
+    found[which, SINCE] = NO_TIME
+    found[which, DEADLINE] = NO_TIME
+    found[which, LIMIT] = NO_TIME
+    found[which, STOPPED] = NO_TIME
+    found[which, REMAINING] = 0
     found[which, STANDING] = NOT_STARTED
-    found[which, NEXT] = OPEN
-    found[which, ONE] = NOBODY
-    found[which, OTHER] = NOBODY
+    found[which, NEXT_CHANGE] = OPEN_ENDED
+    found[which, FIRST_EVIDENCE] = NO_SLOT
+    found[which, SECOND_EVIDENCE] = NO_SLOT
 
 
-@inlined
-def judge_promise(story: Story, rules: Rules, promise: int, promised_at: int, now: int, found: Integers) -> None:
+@jit_inline
+def evaluate_promise(
+    journey: JourneyFacts, rules: PromiseRules, promise: int, promised_at: int, now: int, found: Integers
+) -> None:
     """How the clock of a promise stands that applies to the parcel.
 
     Args:
@@ -362,101 +372,101 @@ def judge_promise(story: Story, rules: Rules, promise: int, promised_at: int, no
         found: its row `promise` is filled.
     """
     if rules.restarts[promise]:
-        start = story.runs[promise, RUN_AT]
-        stop = story.runs[promise, RUN_STOP]
-        start_slot = story.runs[promise, RUN_SLOT]
-        stop_slot = story.runs[promise, RUN_STOP_SLOT] if stop != NEVER else int64(NOBODY)
+        start = journey.runs[promise, RUN_START_TIME]
+        stop = journey.runs[promise, RUN_STOP_TIME]
+        start_slot = journey.runs[promise, RUN_START_SLOT]
+        stop_slot = journey.runs[promise, RUN_STOP_SLOT] if stop != NO_TIME else int64(NO_SLOT)
     else:
-        start, start_slot = first_of(story, rules.start_kinds, promise)
-        stop, stop_slot = first_of(story, rules.stop_kinds, promise)
+        start, start_slot = first_scan_of(journey, rules.start_kinds, promise)
+        stop, stop_slot = first_scan_of(journey, rules.stop_kinds, promise)
     limit = rules.limit[promise]
-    if start == NEVER or (limit == PROMISED_AT and promised_at == NEVER):
-        nothing_found(found, promise)
+    if start == NO_TIME or (limit == PROMISED_AT and promised_at == NO_TIME):
+        clear_finding(found, promise)
         return
     if limit == PROMISED_AT:
         limit = promised_at - start
     pausable = rules.pauses[promise] != 0
-    end, left = reached(story, start, limit, pausable)
+    end, left = add_running_time(journey, start, limit, pausable)
     risky = rules.risk[promise] != 0
     risk = end
     if risky:
-        risk = reached(story, start, limit * rules.risk[promise] // 10_000, pausable)[0]
-    ran_until = now if stop == NEVER else min(stop, now)
-    runs = stop == NEVER or stop > now
-    level = int64(NOTHING)
+        risk = add_running_time(journey, start, limit * rules.risk[promise] // 10_000, pausable)[0]
+    ran_until = now if stop == NO_TIME else min(stop, now)
+    runs = stop == NO_TIME or stop > now
+    level = int64(NO_ALERT)
     if ran_until > end:
         level = int64(BREACHED)
     elif risky and ran_until > risk:
         level = int64(AT_RISK)
     found[promise, LEVEL] = level
     # Nobody has to be told that a promise was at risk when it is known to be kept.
-    found[promise, FIRES] = level == BREACHED or (level == AT_RISK and runs)
+    found[promise, FIRING] = level == BREACHED or (level == AT_RISK and runs)
     found[promise, SINCE] = start
     found[promise, DEADLINE] = end
     found[promise, LIMIT] = limit
     found[promise, STOPPED] = stop
-    found[promise, ONE] = start_slot
-    found[promise, OTHER] = stop_slot
-    found[promise, LEFT] = 0
-    found[promise, NEXT] = OPEN
+    found[promise, FIRST_EVIDENCE] = start_slot
+    found[promise, SECOND_EVIDENCE] = stop_slot
+    found[promise, REMAINING] = 0
+    found[promise, NEXT_CHANGE] = OPEN_ENDED
     if stop > end or now > end:
-        found[promise, STANDING] = BROKEN if stop == NEVER or stop > end else KEPT
-    elif stop != NEVER:
+        found[promise, STANDING] = BROKEN if stop == NO_TIME or stop > end else KEPT
+    elif stop != NO_TIME:
         found[promise, STANDING] = KEPT
-    elif end == OPEN:
+    elif end == OPEN_ENDED:
         found[promise, STANDING] = PAUSED
-        found[promise, LEFT] = left
+        found[promise, REMAINING] = left
     else:
         found[promise, STANDING] = RUNNING
-    if runs and level == NOTHING and risky:
+    if runs and level == NO_ALERT and risky:
         # An instant that was promised may lie before the start.
-        found[promise, NEXT] = min(risk, end)
+        found[promise, NEXT_CHANGE] = min(risk, end)
     elif runs and level != BREACHED:
-        found[promise, NEXT] = end
+        found[promise, NEXT_CHANGE] = end
 
 
-@inlined
-def judge_held(story: Story, rules: Rules, now: int, found: Integers, which: int) -> None:
+@jit_inline
+def evaluate_customs_hold(journey: JourneyFacts, rules: PromiseRules, now: int, found: Integers, which: int) -> None:
     """Is or was the parcel held by customs for too long?"""
     most = rules.anomalies[HELD_TOO_LONG]
-    nothing_found(found, which)
-    since = story.facts[LONG_AT]
-    slot = story.facts[LONG_SLOT]
-    if most == OFF or (slot == NOBODY and story.facts[HELD_SLOT] == NOBODY):
+    clear_finding(found, which)
+    since = journey.facts[LONG_HOLD_TIME]
+    slot = journey.facts[LONG_HOLD_SLOT]
+    if most == DISABLED or (slot == NO_SLOT and journey.facts[HOLD_SLOT] == NO_SLOT):
         return
-    if slot == NOBODY:
-        since = story.facts[HELD_AT]
-        slot = story.facts[HELD_SLOT]
+    if slot == NO_SLOT:
+        since = journey.facts[HOLD_TIME]
+        slot = journey.facts[HOLD_SLOT]
     if now > since + most:
-        odd(found, which, since, most, slot, story.facts[LONG_END])
+        set_anomaly(found, which, since, most, slot, journey.facts[LONG_HOLD_END_SLOT])
         found[which, DEADLINE] = since + most
     else:
-        found[which, NEXT] = since + most
+        found[which, NEXT_CHANGE] = since + most
 
 
-@inlined
-def odd(found: Integers, which: int, since: int, limit: int, one: int, other: int) -> None:
+@jit_inline
+def set_anomaly(found: Integers, which: int, since: int, limit: int, one: int, other: int) -> None:
     """An anomaly is there."""
-    found[which, LEVEL] = ODD
-    found[which, FIRES] = 1
+    found[which, LEVEL] = ANOMALY
+    found[which, FIRING] = 1
     found[which, SINCE] = since
     found[which, LIMIT] = limit
-    found[which, ONE] = one
-    found[which, OTHER] = other
+    found[which, FIRST_EVIDENCE] = one
+    found[which, SECOND_EVIDENCE] = other
 
 
-@inlined
-def retires_at(story: Story, rules: Rules) -> int:
+@jit_inline
+def retirement_time(journey: JourneyFacts, rules: PromiseRules) -> int:
     """After which instant nobody needs the parcel any more; OPEN for never, or when that is not known yet."""
-    after = rules.finished[0] if (FINISHED >> story.facts[STAGE]) & 1 else rules.finished[1]
-    if after == OFF or story.facts[HEARD_AT] == NEVER:
-        return int64(OPEN)
-    return int64(story.facts[HEARD_AT] + after)
+    after = rules.finished[0] if (FINISHED_KINDS >> journey.facts[STAGE]) & 1 else rules.finished[1]
+    if after == DISABLED or journey.facts[LAST_RECORD_TIME] == NO_TIME:
+        return int64(OPEN_ENDED)
+    return int64(journey.facts[LAST_RECORD_TIME] + after)
 
 
-@inlined
-def heard_again_at(story: Story) -> int:
+@jit_inline
+def first_future_time(journey: JourneyFacts) -> int:
     """When the hub's time comes to the first record, of a parcel that is known from the future only; else OPEN."""
-    if story.facts[HEARD_AT] == NEVER and story.facts[AHEAD_AT] != NEVER:
-        return int64(story.facts[AHEAD_AT])
-    return int64(OPEN)
+    if journey.facts[LAST_RECORD_TIME] == NO_TIME and journey.facts[FIRST_FUTURE_TIME] != NO_TIME:
+        return int64(journey.facts[FIRST_FUTURE_TIME])
+    return int64(OPEN_ENDED)

@@ -23,12 +23,12 @@ from pydantic import (
     model_validator,
 )
 
-from streams.domain.config_errors import wrong_values
+from streams.domain.config_errors import describe_config_errors
 from streams.domain.kinds import DIRECTIONS, KINDS, VOID
 from streams.errors import Misconfigured
 
-LARGEST_NUMBER: Final = 16
-RISK_PARTS: Final = 10_000  # an at-risk share is so many of these of the limit
+MAX_PROMISES: Final = 16
+BASIS_POINTS: Final = 10_000  # an at-risk share is so many of these of the limit
 # Anomalies by their numbers: the position of a word in the Avro enum `Anomaly`.
 ANOMALIES: Final = (
     "OTHER",
@@ -64,7 +64,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _LONGEST_MS: Final = 3660 * _UNITS["d"]
 
 
-def milliseconds(text: Any) -> Any:
+def parse_duration(text: Any) -> Any:
     """A duration like 90s, 12h or 1d12h in ms."""
     if not isinstance(text, str) or not _WHOLE.fullmatch(text):
         raise ValueError(f"a duration is a number with ms, s, m, h or d, for example 90m or 1d12h; not {text!r}")
@@ -74,7 +74,7 @@ def milliseconds(text: Any) -> Any:
     return duration
 
 
-def duration(ms: int) -> str:
+def format_duration(ms: int) -> str:
     """The same the other way: 129,600,000 is 1d12h."""
     parts = []
     for unit in ("d", "h", "m", "s", "ms"):
@@ -90,18 +90,18 @@ def _no_void(kind: str) -> str:
     return kind
 
 
-Duration = Annotated[int, BeforeValidator(milliseconds), PlainSerializer(duration)]
+Duration = Annotated[int, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Kind = Annotated[str, BeforeValidator(_no_void)]
 Kinds = Annotated[tuple[Kind, ...], Field(min_length=1)]
 Direction = Literal["UNKNOWN", "IMPORT", "EXPORT", "TRANSIT"]
-Word = Annotated[str, Field(min_length=1, max_length=63)]
+PlanText = Annotated[str, Field(min_length=1, max_length=63)]
 assert set(DIRECTIONS) == {"UNKNOWN", "IMPORT", "EXPORT", "TRANSIT"}
 
 
 def _share(value: Any) -> Any:
-    parts = value * RISK_PARTS if isinstance(value, int | float) else 0
+    parts = value * BASIS_POINTS if isinstance(value, int | float) else 0
     # 0.1 + 0.2 is meant as 0.3.
-    if not (1 <= round(parts, 6) < RISK_PARTS and round(parts, 6).is_integer()):
+    if not (1 <= round(parts, 6) < BASIS_POINTS and round(parts, 6).is_integer()):
         raise ValueError("a share of the limit is from 0.0001 to 0.9999, in steps of 0.0001, for example 0.8")
     return value
 
@@ -113,21 +113,21 @@ def _name(text: str) -> str:
 
 
 def _duration_or_promised(value: Any) -> Any:
-    return value if value == "promised_at" else milliseconds(value)
+    return value if value == "promised_at" else parse_duration(value)
 
 
-class _Part(BaseModel):
+class _PromiseModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Promise(_Part):
+class Promise(_PromiseModel):
     """One promise: between two scans of a parcel passes no more than so much time."""
 
     name: Annotated[str, AfterValidator(_name)]
     # Which parcels, by their latest advice; all of them where nothing is said.
     directions: tuple[Direction, ...] | None = Field(default=None, min_length=1)
-    services: tuple[Word, ...] | None = Field(default=None, min_length=1)
-    lanes: tuple[Word, ...] | None = Field(default=None, min_length=1)
+    services: tuple[PlanText, ...] | None = Field(default=None, min_length=1)
+    lanes: tuple[PlanText, ...] | None = Field(default=None, min_length=1)
     starts: Kinds
     stops: Kinds
     # True: every scan of `starts` starts the clock anew.
@@ -138,7 +138,7 @@ class Promise(_Part):
     limit: Annotated[
         int | Literal["promised_at"],
         BeforeValidator(_duration_or_promised),
-        PlainSerializer(lambda limit: limit if limit == "promised_at" else duration(limit)),
+        PlainSerializer(lambda limit: limit if limit == "promised_at" else format_duration(limit)),
     ]
     # Part of the limit after which the promise is at risk; None: there is no such alert.
     at_risk: Annotated[float, BeforeValidator(_share)] | None = 0.8
@@ -157,7 +157,7 @@ class Promise(_Part):
         return self
 
 
-class Anomalies(_Part):
+class AnomalyThresholds(_PromiseModel):
     """When something about a parcel is odd; None: never told."""
 
     misrouted: bool = True
@@ -172,14 +172,14 @@ class Anomalies(_Part):
     found_extra: bool = True
 
 
-class Retirement(_Part):
+class Retirement(_PromiseModel):
     """How long after its last record a parcel leaves the table and parcel.state; None: never."""
 
     finished: Duration | None = 14 * _UNITS["d"]
     unfinished: Duration | None = 60 * _UNITS["d"]
 
 
-class Promises(_Part):
+class Promises(_PromiseModel):
     """Everything that is watched about parcels.
 
     Example:
@@ -188,8 +188,8 @@ class Promises(_Part):
         ['unload', 'sort', 'customs', 'dispatch', 'door', 'silence']
     """
 
-    promises: tuple[Promise, ...] = Field(default=(), max_length=LARGEST_NUMBER)
-    anomalies: Anomalies = Field(default_factory=Anomalies)
+    promises: tuple[Promise, ...] = Field(default=(), max_length=MAX_PROMISES)
+    anomalies: AnomalyThresholds = Field(default_factory=AnomalyThresholds)
     retirement: Retirement = Field(default_factory=Retirement)
 
     @model_validator(mode="after")
@@ -209,9 +209,9 @@ class Promises(_Part):
         return cls.parse(yaml.safe_load(text))
 
     @classmethod
-    def nothing(cls) -> Self:
+    def empty(cls) -> Self:
         """No promise, no anomaly, and no parcel ever retires."""
-        fields = Anomalies.model_fields
+        fields = AnomalyThresholds.model_fields
         anomalies = {name: False if field.annotation is bool else None for name, field in fields.items()}
         return cls.parse({"anomalies": anomalies, "retirement": {"finished": None, "unfinished": None}})
 
@@ -225,8 +225,8 @@ class Promises(_Part):
         try:
             return cls.model_validate(mapping)
         except ValidationError as error:
-            models = (Promises, Promise, Anomalies, Retirement)
-            lines = wrong_values(error, models, "promises", lambda where: _named(where, mapping))
+            models = (Promises, Promise, AnomalyThresholds, Retirement)
+            lines = describe_config_errors(error, models, "promises", lambda where: _named(where, mapping))
             raise Misconfigured("the promises are wrong:\n" + "\n".join(lines)) from None
 
     def digest(self) -> str:

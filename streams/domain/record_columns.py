@@ -37,7 +37,7 @@ class RecordColumns:
     """
 
     types: NDArray[np.uint8]  # RecordType of each row
-    log_times: NDArray[np.int64]  # when it enters the log, ms since 1970, never decreasing
+    append_times: NDArray[np.int64]  # when it enters the log, ms since 1970, never decreasing
     text: NDArray[np.uint8]
     keys: Column  # the record's key; null for ticks
     columns: Mapping[str, Column]

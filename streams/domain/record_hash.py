@@ -6,7 +6,7 @@ It is not a secret and not a signature: whoever can write a parcel's scans can r
 
 import numpy as np
 
-from streams.domain.jit import compiled, inlined
+from streams.domain.jit import jit, jit_inline
 
 _C1 = np.uint64(0x87C37B91114253D5)
 _C2 = np.uint64(0x4CF5AD432745937F)
@@ -18,12 +18,12 @@ _MIX2 = np.uint64(0xC4CEB9FE1A85EC53)
 _33 = np.uint64(33)
 
 
-@inlined
+@jit_inline
 def _rotated(word: np.uint64, left: int) -> np.uint64:
     return (word << np.uint64(left)) | (word >> np.uint64(64 - left))
 
 
-@inlined
+@jit_inline
 def _mixed(word: np.uint64) -> np.uint64:
     word ^= word >> _33
     word *= _MIX1
@@ -32,7 +32,7 @@ def _mixed(word: np.uint64) -> np.uint64:
     return word ^ (word >> _33)
 
 
-@inlined
+@jit_inline
 def _load(buffer: np.ndarray, at: int, count: int) -> np.uint64:
     """`count` (0 to 8) bytes as a little-endian number."""
     word = np.uint64(0)
@@ -41,7 +41,7 @@ def _load(buffer: np.ndarray, at: int, count: int) -> np.uint64:
     return word
 
 
-@inlined
+@jit_inline
 def _load8(buffer: np.ndarray, at: int) -> np.uint64:
     """Eight bytes as a little-endian number: written out, so that LLVM makes one load of it."""
     return (
@@ -56,8 +56,8 @@ def _load8(buffer: np.ndarray, at: int) -> np.uint64:
     )
 
 
-@compiled
-def identity(buffer: np.ndarray, at: int, size: int) -> tuple[np.uint64, np.uint64]:
+@jit
+def record_hash(buffer: np.ndarray, at: int, size: int) -> tuple[np.uint64, np.uint64]:
     """Identity of `size` bytes of `buffer` (uint8) from position `at`: the high and the low half."""
     one = np.uint64(0)
     two = np.uint64(0)
@@ -84,7 +84,7 @@ def identity(buffer: np.ndarray, at: int, size: int) -> tuple[np.uint64, np.uint
     return one, two
 
 
-@compiled
+@jit
 def hash64(buffer: np.ndarray, at: int, size: int, seed: np.uint64) -> np.uint64:
     """A fast 64-bit hash for the tables in memory; `seed` is random per process, so that nobody can aim at a slot."""
     word = seed ^ (np.uint64(size) * _MIX2)
@@ -97,14 +97,14 @@ def hash64(buffer: np.ndarray, at: int, size: int, seed: np.uint64) -> np.uint64
     return _mixed(word)
 
 
-@inlined
+@jit_inline
 def put_big_endian(target: np.ndarray, at: int, word: np.uint64) -> None:
     """Write `word` as 8 bytes, most significant first."""
     for i in range(8):
         target[at + i] = np.uint8((word >> np.uint64(56 - 8 * i)) & np.uint64(255))
 
 
-@inlined
+@jit_inline
 def get_big_endian(source: np.ndarray, at: int) -> np.uint64:
     """Read 8 bytes, most significant first."""
     word = np.uint64(0)

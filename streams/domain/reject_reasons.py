@@ -6,7 +6,7 @@ The numbers are what the kernels write; the words are what people, headers and m
 from enum import IntEnum
 
 
-class Reason(IntEnum):
+class RejectReason(IntEnum):
     """Status of one record of a batch; everything but OK ends in the dead-letter topic."""
 
     OK = 0
@@ -32,30 +32,30 @@ class Reason(IntEnum):
     TOO_DEEP = 20
 
 
-EXPLANATIONS: dict[Reason, str] = {
-    Reason.OK: "the record was used",
-    Reason.NO_VALUE: "the record has no value (a tombstone); hub.scans takes only scans, advices and ticks, "
+REJECT_REASON_TEXTS: dict[RejectReason, str] = {
+    RejectReason.OK: "the record was used",
+    RejectReason.NO_VALUE: "the record has no value (a tombstone); hub.scans takes only scans, advices and ticks, "
     "hub.containers only events and ticks",
-    Reason.BAD_FRAMING: "the value does not begin with a zero byte and a four-byte schema id",
-    Reason.UNKNOWN_SCHEMA: "the schema id is not in schemas/ids.json, or not one of this topic",
-    Reason.TOO_LARGE: "the value is larger than 64 KiB (in hub.containers 1 MiB)",
-    Reason.TRUNCATED: "the value ends in the middle of a field",
-    Reason.BAD_NUMBER: "a number is longer than its type allows",
-    Reason.BAD_LENGTH: "a length or a count is negative or beyond the value",
-    Reason.BAD_CHOICE: "an enum, union or boolean has an index that the schema does not have",
-    Reason.BAD_TEXT: "a string is not UTF-8",
-    Reason.TRAILING_BYTES: "bytes follow the last field",
-    Reason.UNRESOLVABLE: "the writer's value has no counterpart in the reader's schema",
-    Reason.BAD_PARCEL_ID: "the parcel_id is empty, longer than 128 bytes or holds control characters",
-    Reason.OUT_OF_BOUNDS: "a time, an offset or a text is outside the bounds of streams/domain/limits.py",
-    Reason.BAD_VOID: "a VOID names no event_id to void, or another kind names one",
-    Reason.WRONG_PARTITION: "the parcel_id or container_id belongs to another partition (murmur2): send it with "
+    RejectReason.BAD_FRAMING: "the value does not begin with a zero byte and a four-byte schema id",
+    RejectReason.UNKNOWN_SCHEMA: "the schema id is not in schemas/ids.json, or not one of this topic",
+    RejectReason.TOO_LARGE: "the value is larger than 64 KiB (in hub.containers 1 MiB)",
+    RejectReason.TRUNCATED: "the value ends in the middle of a field",
+    RejectReason.BAD_NUMBER: "a number is longer than its type allows",
+    RejectReason.BAD_LENGTH: "a length or a count is negative or beyond the value",
+    RejectReason.BAD_CHOICE: "an enum, union or boolean has an index that the schema does not have",
+    RejectReason.BAD_TEXT: "a string is not UTF-8",
+    RejectReason.TRAILING_BYTES: "bytes follow the last field",
+    RejectReason.UNRESOLVABLE: "the writer's value has no counterpart in the reader's schema",
+    RejectReason.BAD_PARCEL_ID: "the parcel_id is empty, longer than 128 bytes or holds control characters",
+    RejectReason.OUT_OF_BOUNDS: "a time, an offset or a text is outside the bounds of streams/domain/limits.py",
+    RejectReason.BAD_VOID: "a VOID names no event_id to void, or another kind names one",
+    RejectReason.WRONG_PARTITION: "the parcel_id or container_id belongs to another partition (murmur2): send it with "
     "that key",
-    Reason.PARCEL_FULL: "the parcel already has 10,000 records or 1,000 voids",
-    Reason.BAD_CONTAINER: "a container_id is empty, longer than 128 bytes or holds control characters, or the event "
+    RejectReason.PARCEL_FULL: "the parcel already has 10,000 records or 1,000 voids",
+    RejectReason.BAD_CONTAINER: "a container_id is empty, longer than 128 bytes or holds control characters, or the event "
     "names children or a parent where its kind has none",
-    Reason.CONTAINER_FULL: "the container already has 10,000 events, or would hold more than 100,000 children, or "
+    RejectReason.CONTAINER_FULL: "the container already has 10,000 events, or would hold more than 100,000 children, or "
     "name a million in all",
-    Reason.CYCLE: "the container is inside itself: it is its own child or parent, or the event came through it before",
-    Reason.TOO_DEEP: "the event came through more than 8 containers",
+    RejectReason.CYCLE: "the container is inside itself: it is its own child or parent, or the event came through it before",
+    RejectReason.TOO_DEEP: "the event came through more than 8 containers",
 }

@@ -24,19 +24,19 @@ _FINER: Final = {"timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
 _FLAT: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 
 
-class Bytes(Protocol):
+class ByteStream(Protocol):
     """Where a file is read from."""
 
     def read(self, size: int, /) -> bytes:
         """The next `size` bytes, fewer at the end."""
 
 
-class BadFile(Exception):
+class AvroFileError(Exception):
     """The rest of the file cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class BadBlock:
+class UndecodableBlock:
     """The records of a block from one that cannot be decoded on."""
 
     record: int
@@ -45,24 +45,24 @@ class BadBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class _Branch:
+class _UnionBranch:
     """One kind of record of the file."""
 
     type: str
     schema: Any
     # Fields with times finer than ms -> by how much.
-    finer: Mapping[str, int]
+    time_divisors: Mapping[str, int]
 
     def read(self, block: io.BytesIO) -> dict[str, Any]:
         """The next record of a block."""
         record: Any = fastavro.schemaless_reader(block, self.schema, None)
-        for name, by in self.finer.items():
+        for name, by in self.time_divisors.items():
             if record[name] is not None:
                 record[name] //= by
         return {"type": self.type, **record}
 
 
-def records(stream: Bytes) -> Iterator[dict[str, Any] | BadBlock]:
+def read_avro_file(stream: ByteStream) -> Iterator[dict[str, Any] | UndecodableBlock]:
     """Every record of the file as a mapping with its "type"; times are in ms.
 
     Raises:
@@ -73,10 +73,10 @@ def records(stream: Bytes) -> Iterator[dict[str, Any] | BadBlock]:
     while (first := stream.read(1)) != b"":
         count, size = _long(stream, first), _long(stream)
         if count < 0 or not 0 <= size <= _BLOCK_BYTES:
-            raise BadFile(f"after record {number}: a block of {size:,} bytes; at most {_BLOCK_BYTES:,} are read")
+            raise AvroFileError(f"after record {number}: a block of {size:,} bytes; at most {_BLOCK_BYTES:,} are read")
         packed, end = stream.read(size), stream.read(_SYNC)
         if end != sync:
-            raise BadFile(f"after record {number}: a block ends in the wrong place; the file is cut or damaged")
+            raise AvroFileError(f"after record {number}: a block ends in the wrong place; the file is cut or damaged")
         block = io.BytesIO(_unpacked(packed, codec, number))
         last = number + count
         for _ in range(count):
@@ -87,40 +87,40 @@ def records(stream: Bytes) -> Iterator[dict[str, Any] | BadBlock]:
                     raise ValueError(f"branch {branch} of a union of {len(branches)}")
                 record = branches[branch].read(block)
             except Exception as error:  # noqa: BLE001 - whatever broken bytes make fastavro raise
-                yield BadBlock(number, f"cannot be decoded: {error!r}", block.getvalue())
+                yield UndecodableBlock(number, f"cannot be decoded: {error!r}", block.getvalue())
                 break
             yield record
         number = last
 
 
-def _header(stream: Bytes) -> tuple[list[_Branch], bool, str, bytes]:
+def _header(stream: ByteStream) -> tuple[list[_UnionBranch], bool, str, bytes]:
     """The schemas by branch, whether they are in a union, the codec, the mark between blocks."""
     if stream.read(len(MAGIC)) != MAGIC:
-        raise BadFile("this is no Avro container file")
+        raise AvroFileError("this is no Avro container file")
     meta: dict[str, bytes] = {}
     while (count := _long(stream)) != 0:
         if count < 0:
             count = -count
             _long(stream)
         if count > 1_000:
-            raise BadFile("its header is damaged")
+            raise AvroFileError("its header is damaged")
         for _ in range(count):
             name = _bytes(stream).decode(errors="replace")
             meta[name] = _bytes(stream)
     sync = stream.read(_SYNC)
     codec = meta.get("avro.codec", b"null").decode(errors="replace")
     if codec not in ("null", "deflate"):
-        raise BadFile(f"its codec is {codec}; write it with deflate or without one")
+        raise AvroFileError(f"its codec is {codec}; write it with deflate or without one")
     try:
         schema = json.loads(meta["avro.schema"])
         union = isinstance(schema, list)
         branches = [_branch(each) for each in (schema if union else [schema])]
     except (KeyError, TypeError, ValueError, RecursionError, fastavro.schema.SchemaParseException) as error:
-        raise BadFile(f"its schema cannot be used: {error}") from error
+        raise AvroFileError(f"its schema cannot be used: {error}") from error
     return branches, union, codec, sync
 
 
-def _branch(schema: Any) -> _Branch:
+def _branch(schema: Any) -> _UnionBranch:
     if not isinstance(schema, dict) or schema.get("type") != "record":
         raise ValueError("it must be a record Scan, Advice or Tick, or a union of these")
     name = str(schema.get("name")).rpartition(".")[2]
@@ -136,7 +136,7 @@ def _branch(schema: Any) -> _Branch:
                 raise ValueError(f"field {field['name']} of {name} is of type {kind}; only flat fields are read")
             if logical in _FINER:
                 finer[field["name"]] = _FINER[logical]
-    return _Branch(_TYPES[name], fastavro.parse_schema(_plain(schema)), finer)
+    return _UnionBranch(_TYPES[name], fastavro.parse_schema(_plain(schema)), finer)
 
 
 def _plain(schema: Any) -> Any:
@@ -153,28 +153,28 @@ def _unpacked(packed: bytes, codec: str, number: int) -> bytes:
     try:
         block = inflater.decompress(packed, _BLOCK_BYTES)
     except zlib.error as error:
-        raise BadFile(f"after record {number}: a block cannot be inflated: {error}") from error
+        raise AvroFileError(f"after record {number}: a block cannot be inflated: {error}") from error
     if inflater.unconsumed_tail:
-        raise BadFile(f"after record {number}: a block is larger than {_BLOCK_BYTES:,} bytes when inflated")
+        raise AvroFileError(f"after record {number}: a block is larger than {_BLOCK_BYTES:,} bytes when inflated")
     return block
 
 
-def _bytes(stream: Bytes) -> bytes:
+def _bytes(stream: ByteStream) -> bytes:
     size = _long(stream)
     if not 0 <= size <= _HEADER_BYTES:
-        raise BadFile("its header is damaged")
+        raise AvroFileError("its header is damaged")
     return stream.read(size)
 
 
-def _long(stream: Bytes, first: bytes = b"") -> int:
+def _long(stream: ByteStream, first: bytes = b"") -> int:
     shift = value = 0
     while shift < 64:
         byte = first or stream.read(1)
         first = b""
         if not byte:
-            raise BadFile("the file ends in the middle")
+            raise AvroFileError("the file ends in the middle")
         value |= (byte[0] & 0x7F) << shift
         if byte[0] < 0x80:
             return (value >> 1) ^ -(value & 1)
         shift += 7
-    raise BadFile("a number of the file is longer than 64 bits")
+    raise AvroFileError("a number of the file is longer than 64 bits")

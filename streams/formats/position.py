@@ -11,16 +11,16 @@ from typing import Any, Final
 
 import fastavro
 
-from streams.domain.containers import Container, FanOut, What
-from streams.formats.record_decoder import Decoder, without_logical_types
+from streams.domain.containers import Container, FanOut, FanOutKind
+from streams.formats.record_decoder import RecordDecoder, without_logical_types
 from streams.formats.schemas import load_schemas
 
 # Words of the schema's FanOutStep.
-FAN_OUT_STEPS: Final = ("OTHER", *(what.name for what in What))
+FAN_OUT_STEP_SYMBOLS: Final = ("OTHER", *(what.name for what in FanOutKind))
 
 
 @dataclass(frozen=True, slots=True)
-class LeftToDo:
+class PendingFanOut:
     """A part of a container's fan-out that is not written yet (`streams.domain.containers.FanOut`)."""
 
     container_id: str
@@ -33,7 +33,7 @@ class LeftToDo:
     after: str | None
 
     @classmethod
-    def of(cls, container_id: str, step: FanOut) -> "LeftToDo":
+    def of(cls, container_id: str, step: FanOut) -> "PendingFanOut":
         """What is left of `step`."""
         return cls(
             container_id,
@@ -49,7 +49,7 @@ class LeftToDo:
     def step(self, container: Container) -> FanOut:
         """The step, to go on with."""
         return FanOut(
-            What(self.what),
+            FanOutKind(self.what),
             container.event(self.cause),
             self.generation,
             self.void_time,
@@ -60,7 +60,7 @@ class LeftToDo:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class PartitionPosition:
     """Where to go on: offset of the input, and the largest Tick folded (ms since 1970; None before the first)."""
 
     next_offset: int
@@ -69,41 +69,43 @@ class Position:
     promises: str | None = None
     # Number of the transaction, for a stage that also writes when nothing came.
     step: int = 0
-    left: tuple[LeftToDo, ...] = ()
+    left: tuple[PendingFanOut, ...] = ()
 
     @property
     def place(self) -> tuple[int, int]:
         """What tells it from the positions before and after it."""
         return self.next_offset, self.step
 
-    def encoded(self) -> bytes:
+    def encode(self) -> bytes:
         """The value of the position record."""
         said = {
             "next_offset": self.next_offset,
             "hub_time": self.hub_time,
             "promises": self.promises,
             "step": self.step,
-            "fan_outs": [{**asdict(each), "what": FAN_OUT_STEPS[each.what]} for each in self.left],
+            "fan_outs": [{**asdict(each), "what": FAN_OUT_STEP_SYMBOLS[each.what]} for each in self.left],
         }
         body = io.BytesIO()
         fastavro.schemaless_writer(body, _writer(), said)
         return load_schemas().frame("Position", body.getvalue())
 
     @classmethod
-    def decoded(cls, value: bytes) -> "Position":
+    def decoded(cls, value: bytes) -> "PartitionPosition":
         """Position of a record's value.
 
         Raises:
             StreamsError: the value is not one that any version of this program wrote.
         """
         read = _decoder()(value)
-        left = (LeftToDo(**{**each, "what": FAN_OUT_STEPS.index(each["what"])}) for each in read["fan_outs"])
+        left = (
+            PendingFanOut(**{**each, "what": FAN_OUT_STEP_SYMBOLS.index(each["what"])}) for each in read["fan_outs"]
+        )
         return cls(read["next_offset"], read["hub_time"], read["promises"], read["step"], tuple(left))
 
 
 @cache
-def _decoder() -> Decoder:
-    return Decoder("Position")
+def _decoder() -> RecordDecoder:
+    return RecordDecoder("Position")
 
 
 @cache

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 # A record's key and value.
-Keyed = tuple[bytes, bytes]
+KeyValue = tuple[bytes, bytes]
 
 
-class RecordBlock(Sequence[Keyed]):
+class RecordBlock(Sequence[KeyValue]):
     """Keys and values back to back; `key_ends` and `value_ends` (int64, one more than there are records) cut them.
 
     A value of no bytes is a tombstone: no Avro value is empty. A key of no bytes is none, as a Tick has.
@@ -35,7 +35,7 @@ class RecordBlock(Sequence[Keyed]):
         self.value_ends = value_ends
 
     @classmethod
-    def of(cls, records: Sequence[Keyed]) -> "RecordBlock":
+    def of(cls, records: Sequence[KeyValue]) -> "RecordBlock":
         """A block of these records, copied."""
         keys, key_ends = _joined([key for key, _ in records])
         values, value_ends = _joined([value for _, value in records])
@@ -55,10 +55,10 @@ class RecordBlock(Sequence[Keyed]):
         return len(self.key_ends) - 1
 
     @overload
-    def __getitem__(self, index: int) -> Keyed: ...
+    def __getitem__(self, index: int) -> KeyValue: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Keyed]: ...
-    def __getitem__(self, index: int | slice) -> Keyed | list[Keyed]:
+    def __getitem__(self, index: slice) -> list[KeyValue]: ...
+    def __getitem__(self, index: int | slice) -> KeyValue | list[KeyValue]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         i = range(len(self))[index]
@@ -67,7 +67,7 @@ class RecordBlock(Sequence[Keyed]):
             self.value_bytes[self.value_ends[i] : self.value_ends[i + 1]].tobytes(),
         )
 
-    def __iter__(self) -> Iterator[Keyed]:
+    def __iter__(self) -> Iterator[KeyValue]:
         return map(self.__getitem__, range(len(self)))
 
     def __eq__(self, other: object) -> bool:

@@ -10,11 +10,11 @@ from streams.errors import StreamsError
 from streams.formats.schemas import Schema, load_schemas
 
 
-class Undecodable(StreamsError):
+class DecodingError(StreamsError):
     """A value is not of the schema that its topic holds: something else than a worker wrote it."""
 
 
-class Decoder:
+class RecordDecoder:
     """Decodes the values of one schema, whatever version wrote them; times stay numbers.
 
     Args:
@@ -23,15 +23,15 @@ class Decoder:
             a large record, where a later version has not moved them.
     """
 
-    def __init__(self, name: str, first_fields: int | None = None) -> None:
+    def __init__(self, name: str, leading_fields: int | None = None) -> None:
         schemas = load_schemas()
-        current = _first(schemas.current(name), first_fields)
+        current = _first(schemas.current(name), leading_fields)
         # Schema id -> (writer schema, reader schema; None where nothing is to be resolved, which is faster).
         self._resolutions = {
-            schema_id: (_first(schema, first_fields), None if schema_id == schemas.id(name) else current)
-            for schema_id, (_, schema) in schemas.writers(name).items()
+            schema_id: (_first(schema, leading_fields), None if schema_id == schemas.id(name) else current)
+            for schema_id, (_, schema) in schemas.writer_schemas(name).items()
         }
-        self._whole = first_fields is None
+        self._whole = leading_fields is None
 
     def __call__(self, value: bytes | None) -> Mapping[str, Any]:
         """The record that `value` holds.
@@ -40,18 +40,18 @@ class Decoder:
             Undecodable: it holds none.
         """
         if value is None or len(value) < 5 or value[0] != 0:
-            raise Undecodable("no framed value")
+            raise DecodingError("no framed value")
         schema_id = int.from_bytes(value[1:5], "big")
         if schema_id not in self._resolutions:
-            raise Undecodable(f"schema id {schema_id}")
+            raise DecodingError(f"schema id {schema_id}")
         body = io.BytesIO(value)
         body.seek(5)
         try:
             read: Mapping[str, Any] = fastavro.schemaless_reader(body, *self._resolutions[schema_id])  # type: ignore[assignment]
         except Exception as error:  # whatever broken bytes make fastavro raise
-            raise Undecodable(f"fastavro: {error!r}") from error
+            raise DecodingError(f"fastavro: {error!r}") from error
         if self._whole and body.tell() != len(value):
-            raise Undecodable(f"{len(value) - body.tell()} bytes follow the last field")
+            raise DecodingError(f"{len(value) - body.tell()} bytes follow the last field")
         return read
 
 

@@ -16,14 +16,14 @@ import fastavro
 
 from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.domain.limits import (
-    CONTAINER_ID_BYTES,
-    CONTAINERS_DEEP,
     EARLIEST_MS,
-    EVENT_ID_BYTES,
     LATEST_MS,
-    PARCEL_ID_BYTES,
-    UTC_OFFSET_MINUTES,
-    WORD_BYTES,
+    MAX_CONTAINER_ID_BYTES,
+    MAX_EVENT_ID_BYTES,
+    MAX_NESTING_DEPTH,
+    MAX_PARCEL_ID_BYTES,
+    MAX_TEXT_BYTES,
+    MAX_UTC_OFFSET_MINUTES,
 )
 from streams.formats.schemas import load_schemas
 
@@ -33,7 +33,7 @@ _EXAMPLE_TIME: Final = "2026-03-01T04:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ProducerRecord:
     """One record ready to be sent; without a key and `everywhere` it is a tick for every partition of both logs."""
 
     key: bytes | None
@@ -126,13 +126,13 @@ def _time(name: str, value: Any) -> int:
     return value
 
 
-_PARCEL_ID = _id(PARCEL_ID_BYTES)
-_CONTAINER_ID = _id(CONTAINER_ID_BYTES)
+_PARCEL_ID = _id(MAX_PARCEL_ID_BYTES)
+_CONTAINER_ID = _id(MAX_CONTAINER_ID_BYTES)
 _INT = 1 << 31
 _LONG = 1 << 63
-_PLACE = _text(WORD_BYTES)
-_PLAIN = _text(WORD_BYTES, 0)
-_EVENT_ID = _text(EVENT_ID_BYTES)
+_PLACE = _text(MAX_TEXT_BYTES)
+_PLAIN = _text(MAX_TEXT_BYTES, 0)
+_EVENT_ID = _text(MAX_EVENT_ID_BYTES)
 # Type -> field -> (check, is it required).
 _FIELDS: Final[Mapping[str, Mapping[str, tuple[Callable[[str, Any], Any], bool]]]] = {
     "scan": {
@@ -140,7 +140,7 @@ _FIELDS: Final[Mapping[str, Mapping[str, tuple[Callable[[str, Any], Any], bool]]
         "parcel_id": (_PARCEL_ID, True),
         "kind": (_word(KINDS), True),
         "event_time": (_time, True),
-        "utc_offset_minutes": (_number(-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES), False),
+        "utc_offset_minutes": (_number(-MAX_UTC_OFFSET_MINUTES, MAX_UTC_OFFSET_MINUTES), False),
         "record_time": (_time, False),
         "site": (_PLACE, True),
         "station": (_PLACE, True),
@@ -158,18 +158,18 @@ _FIELDS: Final[Mapping[str, Mapping[str, tuple[Callable[[str, Any], Any], bool]]
         "container_id": (_CONTAINER_ID, True),
         "kind": (_word(KINDS), True),
         "event_time": (_time, True),
-        "utc_offset_minutes": (_number(-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES), False),
+        "utc_offset_minutes": (_number(-MAX_UTC_OFFSET_MINUTES, MAX_UTC_OFFSET_MINUTES), False),
         "record_time": (_time, False),
         "site": (_PLACE, True),
         "station": (_PLACE, True),
         "lane": (_PLACE, False),
         "reason": (_PLACE, False),
-        "parcels": (_ids(PARCEL_ID_BYTES), False),
-        "containers": (_ids(CONTAINER_ID_BYTES), False),
+        "parcels": (_ids(MAX_PARCEL_ID_BYTES), False),
+        "containers": (_ids(MAX_CONTAINER_ID_BYTES), False),
         "parent_id": (_CONTAINER_ID, False),
         "voids": (_EVENT_ID, False),
         "inferred_from": (_EVENT_ID, False),
-        "path": (_ids(CONTAINER_ID_BYTES, CONTAINERS_DEEP), False),
+        "path": (_ids(MAX_CONTAINER_ID_BYTES, MAX_NESTING_DEPTH), False),
         "device_id": (_PLAIN, False),
         "device_seq": (_number(-_LONG, _LONG - 1), False),
     },
@@ -192,14 +192,14 @@ _SCHEMA: Final = {"scan": "Scan", "container": "ContainerEvent", "advice": "Advi
 _TYPES: Final = (*_FIELDS, "raw")
 
 
-class Reader:
+class RecordParser:
     """Makes records of what the lines of a file say."""
 
     def __init__(self) -> None:
         self._schemas = load_schemas()
         self._parsed = {type_: fastavro.parse_schema(self._schemas.current(name)) for type_, name in _SCHEMA.items()}
 
-    def __call__(self, said: Any) -> Line:
+    def __call__(self, said: Any) -> ProducerRecord:
         """One record.
 
         Raises:
@@ -221,10 +221,10 @@ class Reader:
         fastavro.schemaless_writer(body, self._parsed[type_], record)
         value = self._schemas.frame(_SCHEMA[type_], body.getvalue())
         if type_ == "tick":
-            return Line(None, value, everywhere=True)
+            return ProducerRecord(None, value, everywhere=True)
         if type_ == "container":
-            return Line(record["container_id"].encode(), value, container=True)
-        return Line(record["parcel_id"].encode(), value)
+            return ProducerRecord(record["container_id"].encode(), value, container=True)
+        return ProducerRecord(record["parcel_id"].encode(), value)
 
 
 def _checked(type_: str, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,10 +272,10 @@ def _own_offset(time: Any) -> int:
         return 0
     offset = datetime.fromisoformat(time).utcoffset()
     minutes = 0 if offset is None else round(offset.total_seconds() / 60)
-    return _number(-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES)("the offset of event_time", minutes)
+    return _number(-MAX_UTC_OFFSET_MINUTES, MAX_UTC_OFFSET_MINUTES)("the offset of event_time", minutes)
 
 
-def _raw(said: Mapping[str, Any]) -> Line:
+def _raw(said: Mapping[str, Any]) -> ProducerRecord:
     """Bytes sent as they are: what the simulator's unusable records are in a file."""
     unknown = said.keys() - {"type", "key", "value_base64", "container"}
     if unknown:
@@ -286,7 +286,7 @@ def _raw(said: Mapping[str, Any]) -> Line:
     if type(container) is not bool:
         raise ValueError(f"container is {_shown(container)}; it must be true or false")
     try:
-        return Line(
+        return ProducerRecord(
             None if key is None else _text(1 << 15, 0)("key", key).encode(),
             None if value is None else b64decode(_text(1 << 25, 0)("value_base64", value), validate=True),
             container=container,

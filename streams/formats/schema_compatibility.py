@@ -19,22 +19,22 @@ from fastavro.schema import SchemaParseException
 
 from streams.domain.kinds import DIRECTIONS, KINDS, MILESTONE_TYPES
 from streams.errors import Misconfigured
-from streams.formats.schemas import Schema, Version, read_lock, write_lock
+from streams.formats.schemas import Schema, SchemaVersion, read_lock_file, write_lock_file
 
 # The words of the domain, whose numbers the compiled code uses, and the enums that carry them.
 _WORDS = {"Kind": KINDS, "Direction": DIRECTIONS, "MilestoneType": MILESTONE_TYPES}
 _NAMED = ("record", "enum", "fixed")
 
 
-def check_folder(folder: Path) -> list[str]:
+def check_schemas(folder: Path) -> list[str]:
     """Everything that is wrong with the schemas of `folder`: one sentence each, none when all is well.
 
     Raises:
         Misconfigured: the lock itself cannot be used.
     """
     problems: list[str] = []
-    kept: dict[Version, Schema] = {}
-    for version in read_lock(folder):
+    kept: dict[SchemaVersion, Schema] = {}
+    for version in read_lock_file(folder):
         schema = _parsed(folder / version.file, problems)
         if schema is None:
             continue
@@ -54,7 +54,7 @@ def check_folder(folder: Path) -> list[str]:
     return [*problems, *_shared_types(current)]
 
 
-def lock_folder(folder: Path) -> list[Version]:
+def lock_schemas(folder: Path) -> list[SchemaVersion]:
     """Give every new or edited schema of `folder` its next version and a new id.
 
     Returns:
@@ -63,37 +63,37 @@ def lock_folder(folder: Path) -> list[Version]:
     Raises:
         Misconfigured: an edit breaks a rule; nothing was written.
     """
-    before = read_lock(folder)
-    problems = [problem for problem in check_folder(folder) if not problem.endswith(_NOT_LOCKED)]
+    before = read_lock_file(folder)
+    problems = [problem for problem in check_schemas(folder) if not problem.endswith(_NOT_LOCKED)]
     if problems:
         message = "nothing was locked:\n  " + "\n  ".join(problems)
         raise Misconfigured(message)
     newest = {version.name: version for version in before}
-    added: list[Version] = []
+    added: list[SchemaVersion] = []
     for path in sorted(folder.glob("*.avsc")):
         sha256 = _sha256(path)
         old = newest.get(path.stem)
         if old is None or old.sha256 != sha256:
             number = old.number + 1 if old else 1
             next_id = max((version.id for version in (*before, *added)), default=0) + 1
-            added.append(Version(path.stem, number, next_id, sha256))
+            added.append(SchemaVersion(path.stem, number, next_id, sha256))
     (folder / "history").mkdir(exist_ok=True)
     for version in added:
         shutil.copyfile(folder / f"{version.name}.avsc", folder / version.file)
     if added:
-        write_lock(folder, [*before, *added])
+        write_lock_file(folder, [*before, *added])
     return added
 
 
-def unreadable(reader: Schema, writer: Schema) -> list[str]:
+def find_incompatibilities(reader: Schema, writer: Schema) -> list[str]:
     """Why a program with the schema `reader` could not read, or would misread, what `writer` wrote; none if it can."""
-    return list(_Resolution(reader, writer).differences(reader, writer, reader.get("name", "")))
+    return list(_SchemaResolution(reader, writer).differences(reader, writer, reader.get("name", "")))
 
 
 _NOT_LOCKED = 'run "parcels schemas lock"'
 
 
-def _against_its_versions(folder: Path, name: str, schema: Schema, kept: dict[Version, Schema]) -> Iterator[str]:
+def _against_its_versions(folder: Path, name: str, schema: Schema, kept: dict[SchemaVersion, Schema]) -> Iterator[str]:
     versions = [version for version in kept if version.name == name]
     if not versions:
         yield f"{name}.avsc has no id yet: {_NOT_LOCKED}"
@@ -104,7 +104,7 @@ def _against_its_versions(folder: Path, name: str, schema: Schema, kept: dict[Ve
         texts["the edited file"] = schema
         yield f"{name}.avsc was edited after version {newest.number} was locked: {_NOT_LOCKED}"
     for (reader, reading), (writer, written) in permutations(texts.items(), 2):
-        for why in unreadable(reading, written):
+        for why in find_incompatibilities(reading, written):
             yield f"{name}: {reader} cannot read what {writer} wrote: {why}"
     for (_, old), (label, new) in pairwise(texts.items()):
         for kind, words in _enums(old).items():
@@ -112,7 +112,7 @@ def _against_its_versions(folder: Path, name: str, schema: Schema, kept: dict[Ve
                 yield f"{name}: {label} changes the words of {kind}; their positions are numbers in the log and in code"
 
 
-class _Resolution:
+class _SchemaResolution:
     """Resolution of one pair of schemas; each has its own names."""
 
     def __init__(self, reader: Schema, writer: Schema) -> None:

@@ -21,7 +21,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class SchemaVersion:
     """One version of one schema, as ids.json locks it."""
 
     name: str
@@ -41,10 +41,10 @@ class Version:
         return f"history/{self.name}.v{self.number}.avsc"
 
 
-class Schemas:
+class SchemaCatalogue:
     """Every schema in every version that was ever locked."""
 
-    def __init__(self, versions: Mapping[Version, Schema]) -> None:
+    def __init__(self, versions: Mapping[SchemaVersion, Schema]) -> None:
         self._versions = dict(versions)
         self._newest = {version.name: version for version in sorted(versions, key=lambda version: version.number)}
 
@@ -64,7 +64,7 @@ class Schemas:
         """
         return self._find(name).id
 
-    def writers(self, *names: str) -> dict[int, tuple[str, Schema]]:
+    def writer_schemas(self, *names: str) -> dict[int, tuple[str, Schema]]:
         """Every version ever locked of these schemas: id -> (name, schema).
 
         Raises:
@@ -81,11 +81,11 @@ class Schemas:
         """
         return b"\0" + self.id(name).to_bytes(4, "big") + body
 
-    def versions(self) -> list[Version]:
+    def versions(self) -> list[SchemaVersion]:
         """Every locked version, by id."""
         return sorted(self._versions, key=lambda version: version.id)
 
-    def _find(self, name: str) -> Version:
+    def _find(self, name: str) -> SchemaVersion:
         if name not in self._newest:
             message = f"schemas/ids.json has no schema {name}; it has {', '.join(sorted(self._newest))}"
             raise Misconfigured(message)
@@ -106,7 +106,7 @@ def schemas_folder() -> Path:
 
 
 @cache
-def load_schemas() -> Schemas:
+def load_schemas() -> SchemaCatalogue:
     """The schemas of this program, checked against their lock.
 
     Raises:
@@ -115,14 +115,14 @@ def load_schemas() -> Schemas:
     return read_schemas(schemas_folder())
 
 
-def read_schemas(folder: Path) -> Schemas:
+def read_schemas(folder: Path) -> SchemaCatalogue:
     """The schemas of `folder`, checked against its lock.
 
     Raises:
         Misconfigured: ids.json, a history file or a current file is missing or is not what was locked.
     """
-    versions: dict[Version, Schema] = {}
-    for version in read_lock(folder):
+    versions: dict[SchemaVersion, Schema] = {}
+    for version in read_lock_file(folder):
         content = _content(folder / version.file)
         if hashlib.sha256(content).hexdigest() != version.sha256:
             message = f"schemas/{version.file} is not the text that ids.json locked; restore it from git"
@@ -140,10 +140,10 @@ def read_schemas(folder: Path) -> Schemas:
         if path.stem not in newest:
             message = f'schemas/{path.name} has no id yet: run "parcels schemas lock"'
             raise Misconfigured(message)
-    return Schemas(versions)
+    return SchemaCatalogue(versions)
 
 
-def read_lock(folder: Path) -> list[Version]:
+def read_lock_file(folder: Path) -> list[SchemaVersion]:
     """The versions that `folder`/ids.json locks, by name and number.
 
     Raises:
@@ -153,7 +153,7 @@ def read_lock(folder: Path) -> list[Version]:
     try:
         locked = json.loads(_content(path))
         versions = [
-            Version(name, int(number), entry["id"], entry["sha256"])
+            SchemaVersion(name, int(number), entry["id"], entry["sha256"])
             for name, numbers in locked.items()
             for number, entry in numbers.items()
         ]
@@ -161,7 +161,7 @@ def read_lock(folder: Path) -> list[Version]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         message = f"schemas/ids.json is not a lock of schema ids ({error!r}); restore it from git"
         raise Misconfigured(message) from error
-    names: dict[int, Version] = {}
+    names: dict[int, SchemaVersion] = {}
     for version, seal in zip(versions, seals, strict=True):
         if type(version.id) is not int or not 0 < version.id < 1 << 31:
             message = f"schemas/ids.json: the id of {version.name} version {version.number} is not a positive number"
@@ -189,7 +189,7 @@ def read_lock(folder: Path) -> list[Version]:
     return sorted(versions, key=lambda version: (version.name, version.number))
 
 
-def write_lock(folder: Path, versions: list[Version]) -> None:
+def write_lock_file(folder: Path, versions: list[SchemaVersion]) -> None:
     """Write `folder`/ids.json."""
     locked: dict[str, dict[str, dict[str, object]]] = {}
     for version in sorted(versions, key=lambda version: version.id):

@@ -7,7 +7,7 @@ import fastavro
 from streams.formats.schemas import load_schemas
 
 
-def tick_value(hub_time: int, clock: str) -> bytes:
+def encode_tick(hub_time: int, clock: str) -> bytes:
     """Value of a Tick of that time (ms since 1970); `clock` says who made it."""
     schemas = load_schemas()
     body = io.BytesIO()

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-SCANS: Final = "hub.scans"
-STATE: Final = "parcel.state"
-MILESTONES: Final = "parcel.milestones"
-ALERTS: Final = "parcel.alerts"
-THROUGHPUT: Final = "hub.throughput"
-CONTAINERS: Final = "hub.containers"
-CONTAINER_STATE: Final = "container.state"
-DEAD_LETTERS: Final = "hub.scans.dlq"
+SCANS_TOPIC: Final = "hub.scans"
+PARCEL_STATE_TOPIC: Final = "parcel.state"
+MILESTONES_TOPIC: Final = "parcel.milestones"
+ALERTS_TOPIC: Final = "parcel.alerts"
+THROUGHPUT_TOPIC: Final = "hub.throughput"
+CONTAINERS_TOPIC: Final = "hub.containers"
+CONTAINER_STATE_TOPIC: Final = "container.state"
+DEAD_LETTERS_TOPIC: Final = "hub.scans.dlq"
 
 # The key of a partition's position record in a topic of states. No parcel_id and no container_id holds a NUL byte, so
 # readers of states skip every key that begins with one.
@@ -40,7 +40,7 @@ class Topic:
     # Names of the schemas of its values (streams/formats/schemas.py).
     schemas: tuple[str, ...]
     # Kafka's cleanup.policy: "delete" or "compact".
-    cleanup: str
+    cleanup_policy: str
     # How long a record is kept; None where the newest record of each key is kept for ever.
     retention_ms: int | None
     # Further topic configuration, by Kafka's names; `reasons` says why, by the same names.
@@ -50,7 +50,7 @@ class Topic:
     def full_config(self) -> dict[str, str]:
         """Every topic configuration that this catalogue decides; all others are the cluster's own affair."""
         retention = {} if self.retention_ms is None else {"retention.ms": str(self.retention_ms)}
-        return {"cleanup.policy": self.cleanup, **retention, **self.config}
+        return {"cleanup.policy": self.cleanup_policy, **retention, **self.config}
 
 
 _COMPACTED = {
@@ -74,13 +74,13 @@ _PRODUCER_TIME_REASON = (
     "Event times are inside the value: history sent today is kept from today on."
 )
 
-CATALOGUE: Final[tuple[Topic, ...]] = (
+TOPICS: Final[tuple[Topic, ...]] = (
     Topic(
-        name=SCANS,
+        name=SCANS_TOPIC,
         purpose="The log: every scan and advice as it came, and the ticks of the clock. It alone decides every state.",
         key="parcel_id; none for a Tick, which is written to every partition",
         schemas=("Scan", "Advice", "Tick"),
-        cleanup="delete",
+        cleanup_policy="delete",
         retention_ms=90 * _DAY_MS,
         config={**_LARGE, **_PRODUCER_TIME},
         reasons={
@@ -91,12 +91,12 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
         },
     ),
     Topic(
-        name=STATE,
+        name=PARCEL_STATE_TOPIC,
         purpose="The newest state of every parcel until it retires, and in each partition how far hub.scans has been "
         "folded into it.",
         key="parcel_id; a NUL byte and the word position for the position record",
         schemas=("ParcelState", "Position"),
-        cleanup="compact",
+        cleanup_policy="compact",
         retention_ms=None,
         config={**_LARGE, **_COMPACTED},
         reasons={
@@ -105,12 +105,12 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
         },
     ),
     Topic(
-        name=CONTAINERS,
+        name=CONTAINERS_TOPIC,
         purpose="The log of containers: what was put into them and taken out, where they were seen, what follows for "
         "the containers inside, and the ticks of the clock.",
         key="container_id; none for a Tick, which is written to every partition",
         schemas=("ContainerEvent", "Tick"),
-        cleanup="delete",
+        cleanup_policy="delete",
         retention_ms=90 * _DAY_MS,
         config={**_LARGE, **_PRODUCER_TIME},
         reasons={
@@ -121,13 +121,13 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
         },
     ),
     Topic(
-        name=CONTAINER_STATE,
+        name=CONTAINER_STATE_TOPIC,
         purpose="The events of every container until it retires, its children one by one, and in each partition how "
         "far hub.containers has been folded into it.",
         key="container_id; with a NUL byte and child_id for a child, and one more behind it for a child that is "
         "a container; a NUL byte and the word position for the position record",
         schemas=("ContainerState", "Membership", "Position"),
-        cleanup="compact",
+        cleanup_policy="compact",
         retention_ms=None,
         config={**_LARGE, **_COMPACTED},
         reasons={
@@ -136,11 +136,11 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
         },
     ),
     Topic(
-        name=MILESTONES,
+        name=MILESTONES_TOPIC,
         purpose="A parcel reached a stage, the time of it was corrected, or it lost the stage again.",
         key="parcel_id",
         schemas=("Milestone",),
-        cleanup="delete",
+        cleanup_policy="delete",
         retention_ms=90 * _DAY_MS,
         config=_PRODUCER_TIME,
         reasons={
@@ -149,11 +149,11 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
         },
     ),
     Topic(
-        name=ALERTS,
+        name=ALERTS_TOPIC,
         purpose="A promise to a parcel is at risk or broken, something about it is odd, or one of these is withdrawn.",
         key="parcel_id",
         schemas=("Alert",),
-        cleanup="delete",
+        cleanup_policy="delete",
         retention_ms=90 * _DAY_MS,
         config=_PRODUCER_TIME,
         reasons={
@@ -162,11 +162,11 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
         },
     ),
     Topic(
-        name=THROUGHPUT,
+        name=THROUGHPUT_TOPIC,
         purpose="By how much the count of scans changed, of each station, kind, direction and minute.",
         key="site, a slash and station; in the partition of the scans",
         schemas=("ThroughputDelta",),
-        cleanup="delete",
+        cleanup_policy="delete",
         retention_ms=90 * _DAY_MS,
         config=_PRODUCER_TIME,
         reasons={
@@ -175,12 +175,12 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
         },
     ),
     Topic(
-        name=DEAD_LETTERS,
+        name=DEAD_LETTERS_TOPIC,
         purpose="Records of hub.scans and hub.containers that could not be used: key, value and headers untouched, the "
         "reason and where they were in headers.",
         key="as it came",
         schemas=(),
-        cleanup="delete",
+        cleanup_policy="delete",
         retention_ms=30 * _DAY_MS,
         config={"max.message.bytes": str(_LARGEST_RECORD + (1 << 20)), **_PRODUCER_TIME},
         reasons={
@@ -192,9 +192,9 @@ CATALOGUE: Final[tuple[Topic, ...]] = (
 )
 
 
-def topic_named(name: str) -> Topic:
+def find_topic(name: str) -> Topic:
     """The topic of the catalogue with this name (without the prefix)."""
-    return next(topic for topic in CATALOGUE if topic.name == name)
+    return next(topic for topic in TOPICS if topic.name == name)
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from streams.formats.schemas import load_schemas
-from streams.formats.topics import CATALOGUE, DEFAULT_PARTITIONS, Topic
+from streams.formats.topics import DEFAULT_PARTITIONS, TOPICS, Topic
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "topics.md"
 
@@ -62,19 +62,19 @@ After the headers of the record itself, all UTF-8: `parcels.reason` (a word of
 def page() -> str:
     """The page, as Markdown."""
     schemas = load_schemas()
-    names = {name for topic in CATALOGUE for name in topic.schemas}
+    names = {name for topic in TOPICS for name in topic.schemas}
     versions = [
         f"| {version.id} | [{version.name}](../../schemas/{version.name}.avsc) | {version.number} | "
-        f"{schemas.writers(version.name)[version.id][1]['doc']} |\n"
+        f"{schemas.writer_schemas(version.name)[version.id][1]['doc']} |\n"
         for version in schemas.versions()
         if version.name in names
     ]
     return "".join(
         [
             _HEAD,
-            *map(_row, CATALOGUE),
+            *map(_row, TOPICS),
             _CONFIGURATION,
-            *(line for topic in CATALOGUE for line in _settings(topic)),
+            *(line for topic in TOPICS for line in _settings(topic)),
             _SCHEMAS,
             *versions,
             _NO_VALUE,

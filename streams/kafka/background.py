@@ -13,7 +13,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-def in_background(
+def run_in_background(
     function: Callable[Arguments, Result], *args: Arguments.args, **options: Arguments.kwargs
 ) -> "Future[Result]":
     """Run a function in a thread of its own."""
@@ -23,7 +23,7 @@ def in_background(
     return future
 
 
-class Threads:
+class DaemonThreadPool:
     """A few threads that stay, and take one job after the other; `ThreadPoolExecutor` waits for its own at exit."""
 
     def __init__(self, count: int, name: str) -> None:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from streams.domain.record_columns import RecordColumns, RecordType
 from streams.errors import StreamsError
 from streams.formats.schemas import load_schemas
-from streams.formats.topics import CONTAINERS, SCANS
+from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
 from streams.kafka import clients
-from streams.kafka.settings import Settings
-from streams.kernel.avro.encoder import Encoder
-from streams.kernel.avro.layout import Frame
+from streams.kafka.settings import KafkaSettings
+from streams.kernel.avro.encoder import ColumnEncoder
+from streams.kernel.avro.layout import FrameLayout
 
 # So many records wait for the broker at most; far below the producer's own queue, which therefore never overflows.
 _WAITING: Final = 200_000
@@ -32,7 +32,7 @@ _BEAT_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class ProducerBatch:
     """Records ready to be sent, in log order."""
 
     keys: Sequence[bytes | None]
@@ -43,13 +43,13 @@ class Encoded:
     containers: Sequence[int] = ()
 
 
-class ColumnsEncoder:
+class RecordColumnsEncoder:
     """Turns the columns of a simulation into the bytes of the logs."""
 
     def __init__(self) -> None:
         schemas = load_schemas()
         self._encoders = [
-            (int(type_), Encoder(schemas.current(name), schemas.id(name)))
+            (int(type_), ColumnEncoder(schemas.current(name), schemas.id(name)))
             for type_, name in (
                 (RecordType.SCAN, "Scan"),
                 (RecordType.ADVICE, "Advice"),
@@ -58,7 +58,7 @@ class ColumnsEncoder:
             )
         ]
 
-    def encode(self, columns: RecordColumns) -> Encoded:
+    def encode(self, columns: RecordColumns) -> ProducerBatch:
         """Keys and values of all records."""
         rows = columns.rows
         values: list[bytes | None] = [None] * rows
@@ -81,10 +81,10 @@ class ColumnsEncoder:
         ticks = np.flatnonzero(columns.types == RecordType.TICK).tolist()
         of_containers = np.isin(columns.types, (RecordType.CONTAINER, RecordType.RAW_CONTAINER))
         containers = np.flatnonzero(of_containers).tolist()
-        return Encoded(keys, values, ticks, containers)
+        return ProducerBatch(keys, values, ticks, containers)
 
 
-def _table(columns: RecordColumns, frame: Frame, which: NDArray[np.int64]) -> tuple[Any, Any]:
+def _table(columns: RecordColumns, frame: FrameLayout, which: NDArray[np.int64]) -> tuple[Any, Any]:
     """The columns of the rows `which`, or of all items of a list, as the encoder takes them."""
     if frame.path:
         _, (items, lengths) = columns.lists[frame.path.removesuffix("[]")]
@@ -103,7 +103,7 @@ def _table(columns: RecordColumns, frame: Frame, which: NDArray[np.int64]) -> tu
     return numbers, lengths
 
 
-class Feed:
+class BulkProducer:
     """Sends records to `hub.scans` and `hub.containers`; a context manager.
 
     Example:
@@ -111,10 +111,10 @@ class Feed:
             feed.send(encoded)
     """
 
-    def __init__(self, settings: Settings, rate: float | None = None) -> None:
+    def __init__(self, settings: KafkaSettings, rate: float | None = None) -> None:
         """rate: records a second, spread evenly; None is as fast as it can."""
         self._settings, self._rate = settings, rate
-        self._topic, self._containers = settings.prefix + SCANS, settings.prefix + CONTAINERS
+        self._topic, self._containers = settings.prefix + SCANS_TOPIC, settings.prefix + CONTAINERS_TOPIC
         # Records handed to the producer; a tick counts once for every partition of either log.
         self.sent = 0
         self._paced = 0
@@ -128,9 +128,9 @@ class Feed:
             Misconfigured: hub.scans or hub.containers does not exist.
             StreamsError: no broker answers.
         """
-        self._producer = clients.producer(self._settings, delivery_report_only_error=True)
+        self._producer = clients.new_producer(self._settings, delivery_report_only_error=True)
         self._partitions = {
-            topic: range(clients.partitions_of(self._producer, topic)) for topic in (self._topic, self._containers)
+            topic: range(clients.partition_count(self._producer, topic)) for topic in (self._topic, self._containers)
         }
         self._begun = time.monotonic()
         return self
@@ -154,7 +154,7 @@ class Feed:
         """How long it has been open."""
         return time.monotonic() - self._begun
 
-    def send(self, records: Encoded, due: NDArray[np.float64] | None = None) -> None:
+    def send(self, records: ProducerBatch, due: NDArray[np.float64] | None = None) -> None:
         """Send records in their order, and wait while the broker is behind.
 
         due: when to send each, in seconds since the feed was opened, never decreasing; without it the rate decides.

@@ -23,7 +23,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from streams.errors import Misconfigured, Retry, StreamsError
-from streams.kafka.settings import Settings
+from streams.kafka.settings import KafkaSettings
 
 # librdkafka logs broker loss by itself, once a second, and a fenced producer on standard error whatever the level; the
 # programs here say what matters once, from the errors that they get.
@@ -36,8 +36,8 @@ _QUIET: Final[dict[str, Any]] = {"log_level": 0, "logger": _SILENT, "reconnect.b
 # What the client says while no broker answers; it goes on trying by itself.
 _AWAY: Final = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE)  # noqa: SLF001
 # Public, for all its underscore: librdkafka's own codes are named so.
-PARTITION_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
-OFFSET_GONE: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
+PARTITION_EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
+AUTO_OFFSET_RESET: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
 _FATAL: Final = KafkaError._FATAL  # noqa: SLF001
 
@@ -54,12 +54,12 @@ def is_fatal(error: KafkaError) -> bool:
     return error.fatal() or error.code() == _FATAL
 
 
-def producer(settings: Settings, **options: Any) -> Producer:
+def new_producer(settings: KafkaSettings, **options: Any) -> Producer:
     """An idempotent producer; `options` are librdkafka's, with _ for the dots."""
-    return Producer({**producer_options(settings), **_QUIET, **_dotted(options)})
+    return Producer({**producer_config(settings), **_QUIET, **_dotted(options)})
 
 
-def producer_options(settings: Settings, **options: Any) -> dict[str, Any]:
+def producer_config(settings: KafkaSettings, **options: Any) -> dict[str, Any]:
     """How every producer here is set; `options` are librdkafka's, with _ for the dots, and go before."""
     return {
         "bootstrap.servers": settings.bootstrap,
@@ -81,7 +81,7 @@ def producer_options(settings: Settings, **options: Any) -> dict[str, Any]:
     }
 
 
-def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
+def new_consumer(settings: KafkaSettings, group: str, **options: Any) -> Consumer:
     """A consumer that sees committed records only and commits nothing by itself."""
     return Consumer(
         {
@@ -98,17 +98,17 @@ def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
     )
 
 
-def admin(settings: Settings) -> AdminClient:
+def new_admin_client(settings: KafkaSettings) -> AdminClient:
     """A client for topics and their configuration."""
     return AdminClient({"bootstrap.servers": settings.bootstrap, **_QUIET})
 
 
-def no_answer(settings: Settings, seconds: float, error: KafkaException) -> StreamsError:
+def no_answer_error(settings: KafkaSettings, seconds: float, error: KafkaException) -> StreamsError:
     """The error to raise when no broker answered within `seconds`."""
     return StreamsError(f"no answer from Kafka at {settings.bootstrap} within {seconds:g} s: {error.args[0].str()}")
 
 
-def partitions_of(client: Consumer | Producer, topic: str, timeout: float = 10.0) -> int:
+def partition_count(client: Consumer | Producer, topic: str, timeout: float = 10.0) -> int:
     """How many partitions a topic has.
 
     Raises:
@@ -127,7 +127,11 @@ def partitions_of(client: Consumer | Producer, topic: str, timeout: float = 10.0
 
 
 def read_to_end(
-    settings: Settings, topic: str, *, partitions: Collection[int] | None = None, silence_seconds: float = 30.0
+    settings: KafkaSettings,
+    topic: str,
+    *,
+    partitions: Collection[int] | None = None,
+    idle_timeout_seconds: float = 30.0,
 ) -> Iterator[Message]:
     """Every committed record that `topic` holds now, in offset order within each partition, then stop.
 
@@ -142,17 +146,21 @@ def read_to_end(
         Misconfigured: the topic does not exist.
         StreamsError: no broker answers, or nothing was read for `silence_seconds` before the end was reached.
     """
-    reader = consumer(settings, "reader", enable_partition_eof=True)
+    reader = new_consumer(settings, "reader", enable_partition_eof=True)
     try:
-        wanted = range(partitions_of(reader, topic)) if partitions is None else partitions
+        wanted = range(partition_count(reader, topic)) if partitions is None else partitions
         deadline = time.monotonic() + _ANSWER_SECONDS
-        ends = {partition: bounds(reader, TopicPartition(topic, partition), deadline)[1] for partition in wanted}
-        yield from _read(reader, topic, {p: (OFFSET_BEGINNING, end) for p, end in ends.items()}, silence_seconds)
+        ends = {
+            partition: watermark_offsets(reader, TopicPartition(topic, partition), deadline)[1] for partition in wanted
+        }
+        yield from _read(reader, topic, {p: (OFFSET_BEGINNING, end) for p, end in ends.items()}, idle_timeout_seconds)
     finally:
         reader.close()
 
 
-def read_without_end(settings: Settings, topic: str, *, partitions: Collection[int] | None = None) -> Iterator[Message]:
+def read_past_last_stable_offset(
+    settings: KafkaSettings, topic: str, *, partitions: Collection[int] | None = None
+) -> Iterator[Message]:
     """What `topic` holds beyond the end of what is committed: transactions that are open or that Kafka never ended.
 
     A broker that has no leader for a partition, as when it is the only one and is stopped or has stood still, leaves
@@ -162,32 +170,35 @@ def read_without_end(settings: Settings, topic: str, *, partitions: Collection[i
         Misconfigured: the topic does not exist.
         StreamsError: no broker answers.
     """
-    reader = consumer(settings, "reader", isolation_level="read_uncommitted", enable_partition_eof=True)
-    onlooker = consumer(settings, "reader")
+    reader = new_consumer(settings, "reader", isolation_level="read_uncommitted", enable_partition_eof=True)
+    onlooker = new_consumer(settings, "reader")
     try:
-        wanted = range(partitions_of(reader, topic)) if partitions is None else partitions
+        wanted = range(partition_count(reader, topic)) if partitions is None else partitions
         deadline = time.monotonic() + _ANSWER_SECONDS
         parts = {}
         for partition in wanted:
             place = TopicPartition(topic, partition)
-            parts[partition] = bounds(onlooker, place, deadline)[1], bounds(reader, place, deadline)[1]
+            parts[partition] = (
+                watermark_offsets(onlooker, place, deadline)[1],
+                watermark_offsets(reader, place, deadline)[1],
+            )
         yield from _read(reader, topic, parts, 30.0)
     finally:
         onlooker.close()
         reader.close()
 
 
-def read_part(settings: Settings, topic: str, partition: int, first: int, end: int) -> Iterator[Message]:
+def read_offset_range(settings: KafkaSettings, topic: str, partition: int, first: int, end: int) -> Iterator[Message]:
     """Every committed record of a partition from the offset `first` until `end`.
 
     Raises:
         Misconfigured: the topic does not exist.
         StreamsError: no broker answers, or the records from `first` on are not there (any more).
     """
-    reader = consumer(settings, "reader", enable_partition_eof=True)
+    reader = new_consumer(settings, "reader", enable_partition_eof=True)
     try:
-        partitions_of(reader, topic)
-        low, high = bounds(reader, TopicPartition(topic, partition), time.monotonic() + _ANSWER_SECONDS)
+        partition_count(reader, topic)
+        low, high = watermark_offsets(reader, TopicPartition(topic, partition), time.monotonic() + _ANSWER_SECONDS)
         if first < end and not low <= first < end <= high:
             raise StreamsError(
                 f"{topic} [{partition}] holds the offsets {low} to {high - 1}, not {first} to {end - 1}: "
@@ -221,14 +232,16 @@ def _read(reader: Consumer, topic: str, parts: dict[int, tuple[int, int]], silen
                     yield record
                 else:
                     unread.discard(partition)
-            elif error.code() != PARTITION_END:
+            elif error.code() != PARTITION_EOF:
                 message = f"reading {topic}: {error.str()}"
                 raise StreamsError(message)
             elif offset >= parts[partition][1]:
                 unread.discard(partition)
 
 
-def read_one(settings: Settings, topic: str, partition: int, offset: int, *, committed: bool = True) -> Message | None:
+def read_record(
+    settings: KafkaSettings, topic: str, partition: int, offset: int, *, committed: bool = True
+) -> Message | None:
     """The record of `topic` at this place; None where there is none (any more).
 
     committed: only one that is committed.
@@ -238,12 +251,12 @@ def read_one(settings: Settings, topic: str, partition: int, offset: int, *, com
         StreamsError: the broker does not answer.
     """
     level = "read_committed" if committed else "read_uncommitted"
-    reader = consumer(settings, "reader", isolation_level=level, enable_partition_eof=True)
+    reader = new_consumer(settings, "reader", isolation_level=level, enable_partition_eof=True)
     try:
-        count = partitions_of(reader, topic)
+        count = partition_count(reader, topic)
         if not 0 <= partition < count:
             raise Misconfigured(f"{topic} has partitions 0 to {count - 1}, not {partition}")
-        low, high = bounds(reader, TopicPartition(topic, partition), time.monotonic() + _ANSWER_SECONDS)
+        low, high = watermark_offsets(reader, TopicPartition(topic, partition), time.monotonic() + _ANSWER_SECONDS)
         if not low <= offset < high:
             return None
         reader.assign([TopicPartition(topic, partition, offset)])
@@ -251,7 +264,7 @@ def read_one(settings: Settings, topic: str, partition: int, offset: int, *, com
         if found is None:
             raise StreamsError(f"reading {topic} [{partition}]: nothing came within 10 s")
         error = found.error()
-        if error is not None and error.code() != PARTITION_END:
+        if error is not None and error.code() != PARTITION_EOF:
             raise StreamsError(f"reading {topic} [{partition}]: {error.str()}")
         # At the offset of a transaction marker, or of a record that was compacted away, the next record comes.
         return found if error is None and found.offset() == offset else None
@@ -259,7 +272,7 @@ def read_one(settings: Settings, topic: str, partition: int, offset: int, *, com
         reader.close()
 
 
-def newest_of(settings: Settings, topic: str, key: bytes, partition: int) -> Message | None:
+def read_newest_of_key(settings: KafkaSettings, topic: str, key: bytes, partition: int) -> Message | None:
     """The newest committed record of a compacted topic with this key; reads the one partition, decodes nothing.
 
     Raises:
@@ -273,8 +286,8 @@ def newest_of(settings: Settings, topic: str, key: bytes, partition: int) -> Mes
     return newest
 
 
-def follow(
-    settings: Settings, topic: str, partitions: Collection[int], *, since_ms: int | None = None
+def follow_topic(
+    settings: KafkaSettings, topic: str, partitions: Collection[int], *, since_ms: int | None = None
 ) -> Iterator[Message]:
     """Every committed record of these partitions from now on, for ever; a broker that goes away is waited for.
 
@@ -287,7 +300,7 @@ def follow(
     Raises:
         StreamsError: the broker does not answer at the start, or refuses.
     """
-    reader = consumer(settings, "follower")
+    reader = new_consumer(settings, "follower")
     try:
         starts = [TopicPartition(topic, p, OFFSET_END if since_ms is None else since_ms) for p in partitions]
         if since_ms is not None:
@@ -328,7 +341,7 @@ def _offsets_at(reader: Consumer, times: list[TopicPartition], seconds: float = 
         _look_for_leaders(reader, times[0].topic)
 
 
-def bounds(reader: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
+def watermark_offsets(reader: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
     """First committed offset still there and the one after the last, asked until `deadline` (time.monotonic).
 
     Raises:

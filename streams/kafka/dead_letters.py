@@ -13,19 +13,19 @@ from typing import Any, Final, cast
 import fastavro
 from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 
-from streams.domain.limits import CONTAINER_RECORD_BYTES
-from streams.domain.reject_reasons import EXPLANATIONS, Reason
+from streams.domain.limits import MAX_CONTAINER_RECORD_BYTES
+from streams.domain.reject_reasons import REJECT_REASON_TEXTS, RejectReason
 from streams.errors import BadRecord, StreamsError
 from streams.formats.record_decoder import without_logical_types
 from streams.formats.schemas import load_schemas
-from streams.formats.topics import CONTAINERS, DEAD_LETTERS, SCANS, topic_named
-from streams.kafka.clients import admin, producer, read_one, read_to_end, read_without_end
-from streams.kafka.settings import Settings
+from streams.formats.topics import CONTAINERS_TOPIC, DEAD_LETTERS_TOPIC, SCANS_TOPIC, find_topic
+from streams.kafka.clients import new_admin_client, new_producer, read_past_last_stable_offset, read_record, read_to_end
+from streams.kafka.settings import KafkaSettings
 
 # As the client types it; what it hands over is bytes, or None for a header without a value.
 Header = tuple[str, str | bytes | None]
 # Partition and offset in the dead-letter topic.
-Place = tuple[int, int]
+PartitionOffset = tuple[int, int]
 
 _CONNECT: Final = "__connect.errors."
 _REASON: Final = "parcels.reason"
@@ -39,7 +39,7 @@ _ANSWER_SECONDS: Final = 30.0
 
 
 def dead_letter_headers(
-    topic: str, partition: int, offset: int, reason: Reason, original_headers: Sequence[Header] | None
+    topic: str, partition: int, offset: int, reason: RejectReason, original_headers: Sequence[Header] | None
 ) -> list[Header]:
     """Headers of a dead letter: those of the record, then where it was and why it is here.
 
@@ -52,9 +52,9 @@ def dead_letter_headers(
         reason: why it cannot be used.
         original_headers: the record's own headers.
     """
-    stage = "VALUE_CONVERTER" if reason <= Reason.UNRESOLVABLE else "TRANSFORMATION"
+    stage = "VALUE_CONVERTER" if reason <= RejectReason.UNRESOLVABLE else "TRANSFORMATION"
     words = (topic, partition, offset, stage, f"{BadRecord.__module__}.{BadRecord.__name__}")
-    added = (*words, EXPLANATIONS[reason], reason.name)
+    added = (*words, REJECT_REASON_TEXTS[reason], reason.name)
     return [*(original_headers or ()), *((name, str(word).encode()) for name, word in zip(_ADDED, added, strict=True))]
 
 
@@ -62,7 +62,7 @@ def dead_letter_headers(
 class DeadLetter:
     """One record of the dead-letter topic."""
 
-    place: Place
+    place: PartitionOffset
     # When it was sent there, ms since 1970.
     timestamp: int
     # Where it was before: topic (with the prefix), partition and offset; None where the headers do not say.
@@ -76,7 +76,7 @@ class DeadLetter:
     headers: list[Header]
 
 
-def dead_letter(message: Message) -> DeadLetter:
+def parse_dead_letter(message: Message) -> DeadLetter:
     """The dead letter that `message` of the dead-letter topic is."""
     headers = cast(list[Header], message.headers() or [])
     names = tuple(name for name, _ in headers[-len(_ADDED) :])
@@ -100,7 +100,7 @@ def dead_letter(message: Message) -> DeadLetter:
 
 
 def read_dead_letters(
-    settings: Settings, *, reasons: Collection[str] = (), places: Collection[Place] = ()
+    settings: KafkaSettings, *, reasons: Collection[str] = (), places: Collection[PartitionOffset] = ()
 ) -> Iterator[DeadLetter]:
     """Every dead letter there is now, or those of some reasons, or those at some places.
 
@@ -112,20 +112,20 @@ def read_dead_letters(
         StreamsError: the broker does not answer.
     """
     partitions = {partition for partition, _ in places} or None
-    topic = settings.prefix + DEAD_LETTERS
+    topic = settings.prefix + DEAD_LETTERS_TOPIC
     # What was aborted was sent again, later: of each source the last one counts, and one that is committed before it.
     without_end = {
         letter.source or letter.place: letter
-        for letter in map(dead_letter, read_without_end(settings, topic, partitions=partitions))
+        for letter in map(parse_dead_letter, read_past_last_stable_offset(settings, topic, partitions=partitions))
     }
-    committed = map(dead_letter, read_to_end(settings, topic, partitions=partitions))
+    committed = map(parse_dead_letter, read_to_end(settings, topic, partitions=partitions))
     for letter in chain(_forgetting(without_end, committed), without_end.values()):
         if (not reasons or letter.reason in reasons) and (not places or letter.place in places):
             yield letter
 
 
 def _forgetting(
-    without_end: dict[tuple[str, int, int] | Place, DeadLetter], committed: Iterable[DeadLetter]
+    without_end: dict[tuple[str, int, int] | PartitionOffset, DeadLetter], committed: Iterable[DeadLetter]
 ) -> Iterator[DeadLetter]:
     """The committed ones, each taken from `without_end` when it comes."""
     for letter in committed:
@@ -133,34 +133,34 @@ def _forgetting(
         yield letter
 
 
-def read_dead_letter(settings: Settings, place: Place) -> DeadLetter | None:
+def read_dead_letter(settings: KafkaSettings, place: PartitionOffset) -> DeadLetter | None:
     """The dead letter at `place`; None where there is none (any more).
 
     Raises:
         Misconfigured: the topic or the partition does not exist.
         StreamsError: the broker does not answer.
     """
-    message = read_one(settings, settings.prefix + DEAD_LETTERS, *place, committed=False)
-    return None if message is None else dead_letter(message)
+    message = read_record(settings, settings.prefix + DEAD_LETTERS_TOPIC, *place, committed=False)
+    return None if message is None else parse_dead_letter(message)
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class PartialRecord:
     """As much of a value as could be decoded."""
 
     schema: str
     fields: Mapping[str, Any]
     # The field at which decoding ended; None when all were read.
-    stopped_at: str | None
+    failed_field: str | None
     # Bytes that follow what was read.
     rest: int
 
 
-def decode_as_far_as_possible(value: bytes | None) -> Decoded | None:
+def decode_partially(value: bytes | None) -> PartialRecord | None:
     """What a value of a log says, field by field until it breaks; None where not even its schema is known."""
-    if value is None or len(value) < 5 or value[0] != 0 or len(value) > CONTAINER_RECORD_BYTES:
+    if value is None or len(value) < 5 or value[0] != 0 or len(value) > MAX_CONTAINER_RECORD_BYTES:
         return None
-    writers = load_schemas().writers(*topic_named(SCANS).schemas, *topic_named(CONTAINERS).schemas)
+    writers = load_schemas().writer_schemas(*find_topic(SCANS_TOPIC).schemas, *find_topic(CONTAINERS_TOPIC).schemas)
     name, schema = writers.get(int.from_bytes(value[1:5], "big"), (None, None))
     if name is None or schema is None:
         return None
@@ -173,11 +173,11 @@ def decode_as_far_as_possible(value: bytes | None) -> Decoded | None:
         except Exception:  # noqa: BLE001, S112 - whatever hostile bytes make the decoder raise: try with less of them
             continue
         stopped_at = fields[count]["name"] if count < len(fields) else None
-        return Decoded(name, cast(Mapping[str, Any], read), stopped_at, len(value) - 5 - body.tell())
-    return Decoded(name, {}, fields[0]["name"], len(value) - 5)
+        return PartialRecord(name, cast(Mapping[str, Any], read), stopped_at, len(value) - 5 - body.tell())
+    return PartialRecord(name, {}, fields[0]["name"], len(value) - 5)
 
 
-def redrive(settings: Settings, places: Collection[Place]) -> list[Place]:
+def redrive(settings: KafkaSettings, places: Collection[PartitionOffset]) -> list[PartitionOffset]:
     """Send the records of the dead letters at `places` again, to the topic that they came from, as they came.
 
     A record that was in the wrong partition gets its parcel_id or container_id as its key; every other keeps its
@@ -189,16 +189,16 @@ def redrive(settings: Settings, places: Collection[Place]) -> list[Place]:
     Raises:
         StreamsError: the broker does not take them.
     """
-    sender = producer(settings)
+    sender = new_producer(settings)
     failed: list[str] = []
-    left: list[Place] = []
+    left: list[PartitionOffset] = []
 
     def delivered(error: Any, _: Message) -> None:
         if error is not None:
             failed.append(error.str())
 
     for letter in read_dead_letters(settings, places=places):
-        key = _own_key(letter) if letter.reason == Reason.WRONG_PARTITION.name else letter.key
+        key = _own_key(letter) if letter.reason == RejectReason.WRONG_PARTITION.name else letter.key
         if letter.source is None or (key is None and letter.key is not None):
             left.append(letter.place)
             continue
@@ -212,7 +212,7 @@ def redrive(settings: Settings, places: Collection[Place]) -> list[Place]:
     return left
 
 
-def purge(settings: Settings, ends: Mapping[int, int]) -> None:
+def purge(settings: KafkaSettings, before_offsets: Mapping[int, int]) -> None:
     """Delete, in each partition, the dead letters below an offset. They cannot be had back.
 
     Args:
@@ -222,11 +222,11 @@ def purge(settings: Settings, ends: Mapping[int, int]) -> None:
     Raises:
         StreamsError: the broker refused.
     """
-    topic = settings.prefix + DEAD_LETTERS
-    wanted = [TopicPartition(topic, partition, end) for partition, end in ends.items()]
+    topic = settings.prefix + DEAD_LETTERS_TOPIC
+    wanted = [TopicPartition(topic, partition, end) for partition, end in before_offsets.items()]
     if not wanted:
         return
-    client = admin(settings)  # must outlive the answers: they are lost with it
+    client = new_admin_client(settings)  # must outlive the answers: they are lost with it
     for each, future in client.delete_records(wanted, request_timeout=_ANSWER_SECONDS).items():
         try:
             future.result()
@@ -239,7 +239,7 @@ def _text(word: str | bytes | None) -> str:
 
 
 def _own_key(letter: DeadLetter) -> bytes | None:
-    decoded = decode_as_far_as_possible(letter.value)
+    decoded = decode_partially(letter.value)
     fields = decoded.fields if decoded else {}
     key = fields.get("parcel_id") or fields.get("container_id")
     return key.encode() if key else None

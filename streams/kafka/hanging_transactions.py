@@ -15,12 +15,12 @@ from typing import Final
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from streams.kafka.background import in_background
-from streams.kafka.clients import admin
-from streams.kafka.settings import Settings
+from streams.kafka.background import run_in_background
+from streams.kafka.clients import new_admin_client
+from streams.kafka.settings import KafkaSettings
 
 # Topic (without the prefix) and partition.
-Place = tuple[str, int]
+PartitionId = tuple[str, int]
 
 _LOOK_SECONDS: Final = 20.0
 # The end of a transaction that was committed a moment ago may be on its way; one that stays away so long is not.
@@ -28,25 +28,25 @@ _AGAIN_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 2.0
 
 
-class Unended:
+class HangingTransactions:
     """Looks after the partitions that one transactional id writes to. Used by one thread at a time."""
 
-    def __init__(self, settings: Settings, places: Sequence[Place]) -> None:
+    def __init__(self, settings: KafkaSettings, places: Sequence[PartitionId]) -> None:
         self._settings = settings
         self._places = [TopicPartition(settings.prefix + topic, partition) for topic, partition in places]
         self._next_look = 0.0
-        self._looking: Future[dict[Place, int]] | None = None
+        self._looking: Future[dict[PartitionId, int]] | None = None
         # Where the committed end stood still and something was written because of that: once is enough, and where it
         # did not help the transaction is somebody else's.
-        self._tried: dict[Place, int] = {}
+        self._tried: dict[PartitionId, int] = {}
 
-    def look_soon(self) -> None:
+    def check_now(self) -> None:
         """The id was fenced: look now. What is being looked for already is of before."""
         self._next_look = 0.0
         self._looking = None
         self._tried.clear()
 
-    def found(self) -> list[Place]:
+    def found(self) -> list[PartitionId]:
         """Partitions in which the next transaction must write something.
 
         Waits for nothing: every 20 s some questions go to the broker, and what it answers is found here later. A broker
@@ -56,7 +56,7 @@ class Unended:
         now = time.monotonic()
         if self._looking is None:
             if now >= self._next_look:
-                self._looking = in_background(self._look)
+                self._looking = run_in_background(self._look)
             return []
         if not self._looking.done():
             return []
@@ -73,7 +73,7 @@ class Unended:
         self._tried |= still
         return list(still)
 
-    def _look(self) -> dict[Place, int]:
+    def _look(self) -> dict[PartitionId, int]:
         """Partition -> committed end, of those of which it is not the end, and stands still."""
         before = self._open()
         if not before:
@@ -81,7 +81,7 @@ class Unended:
         time.sleep(_AGAIN_SECONDS)
         return {place: end for place, end in self._open().items() if before.get(place) == end}
 
-    def _open(self) -> dict[Place, int]:
+    def _open(self) -> dict[PartitionId, int]:
         """Partition -> committed end, of those of which it is not the end."""
         newest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         asked = dict.fromkeys(self._places, newest)
@@ -91,7 +91,7 @@ class Unended:
             # An end that moves between the two questions looks like a transaction, and like another one the next time.
             for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
         )
-        found: dict[Place, int] = {}
+        found: dict[PartitionId, int] = {}
         for place, first in committed.items():
             end = first.result().offset
             if end < every[place].result().offset:
@@ -100,6 +100,6 @@ class Unended:
 
 
 @cache
-def _client(settings: Settings) -> AdminClient:
+def _client(settings: KafkaSettings) -> AdminClient:
     """One for all partitions of a worker: a new one costs a connection, and threads."""
-    return admin(settings)
+    return new_admin_client(settings)

@@ -28,12 +28,12 @@ from confluent_kafka.admin import AdminClient
 from streams.errors import Misconfigured, StreamsError
 
 KAFKA_VERSION = "4.3.1"
-OLDEST_JAVA = 17
+MIN_JAVA_VERSION = 17
 HOST = "127.0.0.1"
 # Starting takes 3 to 5 s on two idle cores; five times that on a machine that is busy with something else.
-START_SECONDS = 90.0
+START_TIMEOUT_SECONDS = 90.0
 # Closing flushes and takes about 1 s; Kafka gives the controller 30 s to answer.
-STOP_SECONDS = 45.0
+STOP_TIMEOUT_SECONDS = 45.0
 
 _PROPERTIES = {
     "process.roles": "broker,controller",
@@ -100,12 +100,12 @@ def free_port() -> int:
     port of that range, while it is down, can end up connected to itself and keep the port taken.
     """
     for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
-        if is_free(port):
+        if is_port_free(port):
             return port
     raise StreamsError("no free TCP port between 20000 and 32000")
 
 
-def wait_for_answer(bootstrap: str, seconds: float, still_there: Callable[[], bool] = lambda: True) -> None:
+def wait_until_reachable(bootstrap: str, seconds: float, is_alive: Callable[[], bool] = lambda: True) -> None:
     """Return once a Kafka broker at `bootstrap` answers a client's question; a port that accepts is not enough.
 
     Raises:
@@ -114,7 +114,7 @@ def wait_for_answer(bootstrap: str, seconds: float, still_there: Callable[[], bo
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 250})
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not still_there():
+        if not is_alive():
             raise StreamsError("the broker's process ended")
         with contextlib.suppress(KafkaException):
             if client.list_topics(timeout=1.0).brokers:
@@ -123,7 +123,7 @@ def wait_for_answer(bootstrap: str, seconds: float, still_there: Callable[[], bo
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class BrokerProcess:
     """The process of a local broker."""
 
     pid: int
@@ -154,7 +154,7 @@ class LocalBroker:
         with self._lock() as lock:
             if lock is not None:
                 java, jars = _java(), _jars()
-                if not is_free(self.port):
+                if not is_port_free(self.port):
                     raise Misconfigured(
                         f"port {self.port} is taken by another program: stop it, or choose another port with --port"
                     )
@@ -166,7 +166,7 @@ class LocalBroker:
                 f'or stop it first with "parcels broker down --data {self.folder}"'
             )
         try:
-            wait_for_answer(f"{HOST}:{self.port}", START_SECONDS, lambda: self.running() is not None)
+            wait_until_reachable(f"{HOST}:{self.port}", START_TIMEOUT_SECONDS, lambda: self.running() is not None)
         except StreamsError as error:
             if self._started is not None:
                 self.down()
@@ -179,7 +179,7 @@ class LocalBroker:
         if running is None:
             return False
         os.kill(running.pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
         while self.running() == running:
             if time.monotonic() > deadline:
                 os.kill(running.pid, signal.SIGKILL)
@@ -189,7 +189,7 @@ class LocalBroker:
             self._started.wait()
         return True
 
-    def running(self) -> Running | None:
+    def running(self) -> BrokerProcess | None:
         """Its process; None when there is none."""
         if not (self.folder / "broker.lock").is_file():
             return None
@@ -199,7 +199,7 @@ class LocalBroker:
             if lock is not None:
                 return None
             try:
-                return Running(**json.loads((self.folder / "broker.lock").read_text()))
+                return BrokerProcess(**json.loads((self.folder / "broker.lock").read_text()))
             except ValueError:
                 # Another process is starting it this very moment, and holds the lock until it has written who runs.
                 return None
@@ -277,7 +277,7 @@ def new_cluster_id() -> str:
             return made
 
 
-def is_free(port: int) -> bool:
+def is_port_free(port: int) -> bool:
     """Can a server of this machine listen on this port of the loopback interface?"""
     with socket.socket() as probe:
         # Connections that were closed a moment ago do not hold the port for a server.
@@ -294,14 +294,14 @@ def _java() -> str:
     java = shutil.which("java", path=f"{home}/bin" if home else None)
     if java is None:
         where = f"in JAVA_HOME ({home}/bin)" if home else "on the PATH"
-        raise Misconfigured(f"there is no java {where}: install Java {OLDEST_JAVA} or later, or set JAVA_HOME")
+        raise Misconfigured(f"there is no java {where}: install Java {MIN_JAVA_VERSION} or later, or set JAVA_HOME")
     told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     version = re.search(r'version "(?:1\.)?(\d+)', told)
     if version is None:
         raise Misconfigured(f"{java} -version did not say which Java it is: {told.strip()!r}")
-    if int(version[1]) < OLDEST_JAVA:
+    if int(version[1]) < MIN_JAVA_VERSION:
         raise Misconfigured(
-            f"{java} is Java {version[1]}, but Kafka {KAFKA_VERSION} needs {OLDEST_JAVA} or later: install it, "
+            f"{java} is Java {version[1]}, but Kafka {KAFKA_VERSION} needs {MIN_JAVA_VERSION} or later: install it, "
             "or set JAVA_HOME"
         )
     return java

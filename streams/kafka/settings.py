@@ -4,7 +4,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class Settings(BaseSettings):
+class KafkaSettings(BaseSettings):
     """Where the cluster is, and which of several installations on it this is."""
 
     model_config = SettingsConfigDict(env_prefix="PARCELS_", populate_by_name=True, frozen=True)

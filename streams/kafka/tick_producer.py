@@ -12,42 +12,42 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.errors import StreamsError
-from streams.formats.tick import tick_value
-from streams.formats.topics import CONTAINERS, SCANS
-from streams.kafka.clients import is_fatal, partitions_of, producer
-from streams.kafka.settings import Settings
+from streams.formats.tick import encode_tick
+from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
+from streams.kafka.clients import is_fatal, new_producer, partition_count
+from streams.kafka.settings import KafkaSettings
 
 # A Tick that did not arrive by then is let go: a later one says more.
 _DELIVERY_MS: Final = 5_000
 _MINUTE: Final = 60.0
 
 # What a clock tells: a word (started, ticking, behind, on_time, stopped) and its figures.
-Teller = Callable[[str, dict[str, object]], None]
+TickEventListener = Callable[[str, dict[str, object]], None]
 
 
-class Clock:
+class TickProducer:
     """Appends ticks until told to stop."""
 
-    def __init__(self, settings: Settings, name: str, every_seconds: float, tell: Teller) -> None:
+    def __init__(self, settings: KafkaSettings, name: str, interval_seconds: float, tell: TickEventListener) -> None:
         """`name`: written into each Tick, so that a clock that goes wrong can be found.
 
         Raises:
             Misconfigured: hub.scans or hub.containers does not exist.
             StreamsError: no broker answers.
         """
-        topics = [settings.prefix + name for name in (SCANS, CONTAINERS)]
+        topics = [settings.prefix + name for name in (SCANS_TOPIC, CONTAINERS_TOPIC)]
         self._name = name
-        self._every = every_seconds
+        self._every = interval_seconds
         self._tell = tell
         self._stop = threading.Event()
         self._dead: KafkaError | None = None
         self._behind_since: float | None = None
         self._arrived = 0
-        self._producer = producer(
+        self._producer = new_producer(
             settings, error_cb=self._on_error, linger_ms=0, message_timeout_ms=_DELIVERY_MS, compression_type="none"
         )
         # Name of each log, and how many partitions it has.
-        self._partitions = {topic: partitions_of(self._producer, topic) for topic in topics}
+        self._partitions = {topic: partition_count(self._producer, topic) for topic in topics}
 
     def stop(self) -> None:
         """Stop after the Tick on its way. Safe in a signal handler."""
@@ -85,7 +85,7 @@ class Clock:
 
     def _tick(self) -> None:
         hub_time = round(time.time() // self._every * self._every * 1000)
-        value = tick_value(hub_time, self._name)
+        value = encode_tick(hub_time, self._name)
         places = ((topic, number) for topic, partitions in self._partitions.items() for number in range(partitions))
         for topic, partition in places:
             try:

@@ -16,15 +16,21 @@ from confluent_kafka.admin import (
 )
 
 from streams.errors import Misconfigured, StreamsError
-from streams.formats.topics import CATALOGUE, CONTAINER_STATE, DEAD_LETTERS, DEFAULT_PARTITIONS, STATE
-from streams.kafka.clients import admin, no_answer
-from streams.kafka.settings import Settings
+from streams.formats.topics import (
+    CONTAINER_STATE_TOPIC,
+    DEAD_LETTERS_TOPIC,
+    DEFAULT_PARTITIONS,
+    PARCEL_STATE_TOPIC,
+    TOPICS,
+)
+from streams.kafka.clients import new_admin_client, no_answer_error
+from streams.kafka.settings import KafkaSettings
 
 _ANSWER_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TopicChange:
     """What must be done to one topic of the cluster."""
 
     # "create", "alter", or "none" when the topic is as the catalogue says.
@@ -35,8 +41,8 @@ class Change:
     config: Mapping[str, tuple[str | None, str]] = field(default_factory=dict)
 
 
-def plan(settings: Settings, partitions: int | None = None) -> list[Change]:
-    """The difference between the catalogue and the cluster, one `Change` a topic.
+def plan_topics(settings: KafkaSettings, partitions: int | None = None) -> list[TopicChange]:
+    """The difference between the catalogue and the cluster, one `TopicChange` a topic.
 
     Args:
         settings: which cluster, and the prefix of its topics.
@@ -46,7 +52,7 @@ def plan(settings: Settings, partitions: int | None = None) -> list[Change]:
         Misconfigured: existing topics differ in their number of partitions, or have another one than was asked for.
         StreamsError: no broker answers.
     """
-    client = admin(settings)
+    client = new_admin_client(settings)
     counts = _partition_counts(client, settings)
     existing = _require_copartitioned(settings, counts)
     if partitions is not None and partitions < 1:
@@ -62,27 +68,27 @@ def plan(settings: Settings, partitions: int | None = None) -> list[Change]:
     wanted = partitions or existing or DEFAULT_PARTITIONS
     configs = _configs(client, [settings.prefix + name for name in counts])
     changes = []
-    for topic in CATALOGUE:
+    for topic in TOPICS:
         name = settings.prefix + topic.name
         if topic.name not in counts:
             new = {key: (None, value) for key, value in topic.full_config().items()}
-            changes.append(Change("create", name, wanted, new))
+            changes.append(TopicChange("create", name, wanted, new))
             continue
         found = configs[name]
         differs = {
             key: (found.get(key), value) for key, value in topic.full_config().items() if found.get(key) != value
         }
-        changes.append(Change("alter" if differs else "none", name, wanted, differs))
+        changes.append(TopicChange("alter" if differs else "none", name, wanted, differs))
     return changes
 
 
-def apply(settings: Settings, changes: Iterable[Change]) -> None:
-    """Carry out what `plan` found; wait until every topic can be used. Doing it again does nothing.
+def apply_topics(settings: KafkaSettings, changes: Iterable[TopicChange]) -> None:
+    """Carry out what `plan_topics` found; wait until every topic can be used. Doing it again does nothing.
 
     Raises:
         StreamsError: the cluster refused a change, or does not answer.
     """
-    client = admin(settings)
+    client = new_admin_client(settings)
     changes = list(changes)
     new = [
         NewTopic(
@@ -115,46 +121,48 @@ def apply(settings: Settings, changes: Iterable[Change]) -> None:
     _wait_until_usable(client, settings, changes)
 
 
-def check(settings: Settings) -> int:
+def check_topics(settings: KafkaSettings) -> int:
     """How many partitions every topic has, if the topics are fit for a worker.
 
     Raises:
         Misconfigured: a topic is missing, the numbers of partitions differ, or a topic of states would lose some.
         StreamsError: no broker answers.
     """
-    client = admin(settings)
+    client = new_admin_client(settings)
     counts = _partition_counts(client, settings)
     partitions = _require_copartitioned(settings, counts)
-    missing = [settings.prefix + topic.name for topic in CATALOGUE if topic.name not in counts]
+    missing = [settings.prefix + topic.name for topic in TOPICS if topic.name not in counts]
     if missing or partitions is None:
         verb = "does not exist" if len(missing) == 1 else "do not exist"
         message = f'{", ".join(missing)} {verb} on {settings.bootstrap}: run "parcels topics apply"'
         raise Misconfigured(message)
-    for state, config in _configs(client, [settings.prefix + name for name in (STATE, CONTAINER_STATE)]).items():
+    for state, config in _configs(
+        client, [settings.prefix + name for name in (PARCEL_STATE_TOPIC, CONTAINER_STATE_TOPIC)]
+    ).items():
         if (cleanup := config.get("cleanup.policy")) != "compact":
             message = f'{state} has cleanup.policy={cleanup} and would lose states; run "parcels topics apply"'
             raise Misconfigured(message)
     return partitions
 
 
-def _partition_counts(client: AdminClient, settings: Settings) -> dict[str, int]:
+def _partition_counts(client: AdminClient, settings: KafkaSettings) -> dict[str, int]:
     """Partitions of each topic of the catalogue that exists, by its name in the catalogue."""
     try:
         found = client.list_topics(timeout=_ANSWER_SECONDS).topics
     except KafkaException as error:
-        raise no_answer(settings, _ANSWER_SECONDS, error) from error
-    names = {topic.name: settings.prefix + topic.name for topic in CATALOGUE}
+        raise no_answer_error(settings, _ANSWER_SECONDS, error) from error
+    names = {topic.name: settings.prefix + topic.name for topic in TOPICS}
     return {short: len(found[name].partitions) for short, name in names.items() if name in found}
 
 
-def _require_copartitioned(settings: Settings, counts: Mapping[str, int]) -> int | None:
+def _require_copartitioned(settings: KafkaSettings, counts: Mapping[str, int]) -> int | None:
     """The number of partitions that all existing topics have, None when there are none."""
     if len(set(counts.values())) > 1:
         one, *others = counts.items()
         other = next(each for each in others if each[1] != one[1])
         message = (
             f"{settings.prefix}{one[0]} has {one[1]} partitions but {settings.prefix}{other[0]} has {other[1]}; they "
-            f"must match. Delete the one that is wrong while no worker runs (a wrong {DEAD_LETTERS} or {STATE} is "
+            f"must match. Delete the one that is wrong while no worker runs (a wrong {DEAD_LETTERS_TOPIC} or {PARCEL_STATE_TOPIC} is "
             f'written anew), then run "parcels topics apply"'
         )
         raise Misconfigured(message)
@@ -176,7 +184,7 @@ def _configs(client: AdminClient, topics: list[str]) -> dict[str, dict[str, str]
     return described
 
 
-def _result(settings: Settings, doing: str, future: Any, fine: int | None = None) -> None:
+def _result(settings: KafkaSettings, doing: str, future: Any, fine: int | None = None) -> None:
     try:
         future.result()
     except KafkaException as error:
@@ -185,7 +193,7 @@ def _result(settings: Settings, doing: str, future: Any, fine: int | None = None
             raise StreamsError(message) from error
 
 
-def _wait_until_usable(client: AdminClient, settings: Settings, changes: Sequence[Change]) -> None:
+def _wait_until_usable(client: AdminClient, settings: KafkaSettings, changes: Sequence[TopicChange]) -> None:
     """Brokers learn of a change after the controller has accepted it: wait until they show it."""
     deadline = time.monotonic() + _ANSWER_SECONDS
     while waiting := _not_yet_as_planned(client, settings, changes):
@@ -194,11 +202,11 @@ def _wait_until_usable(client: AdminClient, settings: Settings, changes: Sequenc
         time.sleep(0.05)
 
 
-def _not_yet_as_planned(client: AdminClient, settings: Settings, changes: Sequence[Change]) -> list[str]:
+def _not_yet_as_planned(client: AdminClient, settings: KafkaSettings, changes: Sequence[TopicChange]) -> list[str]:
     try:
         found = client.list_topics(timeout=_ANSWER_SECONDS).topics
     except KafkaException as error:
-        raise no_answer(settings, _ANSWER_SECONDS, error) from error
+        raise no_answer_error(settings, _ANSWER_SECONDS, error) from error
     without_leader = [
         change.topic
         for change in changes

@@ -19,8 +19,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.errors import Misconfigured
 from streams.formats.record_block import RecordBlock
-from streams.kafka.clients import Header, producer_options
-from streams.kafka.settings import Settings
+from streams.kafka.clients import Header, producer_config
+from streams.kafka.settings import KafkaSettings
 
 _PRODUCER: Final = 0
 _COPY: Final = 0x2
@@ -46,7 +46,7 @@ _MESSAGE: Final = np.dtype(
 _TOPIC, _PARTITION, _VALUE, _KEY, _FLAGS, _HEADER = 1, 3, 4, 5, 7, 9
 
 
-class _Memory(ctypes.Structure):
+class _Buffer(ctypes.Structure):
     _fields_ = (("at", c_void_p), ("size", c_size_t))
 
 
@@ -54,18 +54,18 @@ class _Header(ctypes.Structure):
     _fields_ = (("name", c_char_p), ("value", c_void_p), ("size", ctypes.c_ssize_t))
 
 
-class _Union(ctypes.Union):
+class _ArgumentValue(ctypes.Union):
     _fields_ = (
         ("text", c_char_p),
         ("number", c_int32),
-        ("memory", _Memory),
+        ("memory", _Buffer),
         ("header", _Header),
         ("padding", ctypes.c_char * 64),
     )
 
 
 class _Argument(ctypes.Structure):
-    _fields_ = (("kind", c_int), ("u", _Union))
+    _fields_ = (("kind", c_int), ("u", _ArgumentValue))
 
 
 @cache
@@ -120,12 +120,12 @@ class TransactionalProducer:
     closed.
     """
 
-    def __init__(self, settings: Settings, **options: Any) -> None:
+    def __init__(self, settings: KafkaSettings, **options: Any) -> None:
         """`options` are librdkafka's, with _ for the dots."""
         library = _library()
         text = ctypes.create_string_buffer(_ERROR_BYTES)
         conf = library.rd_kafka_conf_new()
-        for name, value in producer_options(settings, **options).items():
+        for name, value in producer_config(settings, **options).items():
             said = str(value).lower() if isinstance(value, bool) else str(value)
             if library.rd_kafka_conf_set(conf, name.encode(), said.encode(), text, _ERROR_BYTES) != _CONF_OK:
                 library.rd_kafka_conf_destroy(conf)
@@ -183,18 +183,18 @@ class TransactionalProducer:
     ) -> None:
         """Copy one record into the queue."""
         arguments = [
-            _Argument(_TOPIC, _Union(text=topic.encode())),
-            _Argument(_PARTITION, _Union(number=partition)),
-            _Argument(_FLAGS, _Union(number=_COPY)),
+            _Argument(_TOPIC, _ArgumentValue(text=topic.encode())),
+            _Argument(_PARTITION, _ArgumentValue(number=partition)),
+            _Argument(_FLAGS, _ArgumentValue(number=_COPY)),
         ]
         for kind, octets in ((_KEY, key), (_VALUE, value)):
             if octets is not None:
-                arguments.append(_Argument(kind, _Union(memory=_Memory(_place(octets), len(octets)))))
+                arguments.append(_Argument(kind, _ArgumentValue(memory=_Buffer(_place(octets), len(octets)))))
         # librdkafka copies them during the call; until then they must not be freed.
         contents = [content.encode() if isinstance(content, str) else content for _, content in headers]
         for (name, _), octets in zip(headers, contents, strict=True):
             place, size = (None, 0) if octets is None else (_place(octets), len(octets))
-            arguments.append(_Argument(_HEADER, _Union(header=_Header(name.encode(), place, size))))
+            arguments.append(_Argument(_HEADER, _ArgumentValue(header=_Header(name.encode(), place, size))))
         given = (_Argument * len(arguments))(*arguments)
         with self._lock:
             self._check(self._library.rd_kafka_produceva(self._open(), given, len(arguments)))

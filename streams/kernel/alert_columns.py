@@ -5,33 +5,33 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.jit import compiled, inlined, int64
+from streams.domain.jit import int64, jit, jit_inline
 from streams.domain.promise_clocks import (
     DEADLINE,
-    JOURNEYS,
-    LEFT,
-    NEVER,
+    JOURNEY_COUNT,
+    NO_TIME,
     NOT_STARTED,
-    OPEN,
+    OPEN_ENDED,
     PAUSED,
+    REMAINING,
     SINCE,
     STANDING,
     STOPPED,
     WITHDRAWN,
     Integers,
-    Rules,
-    Story,
+    JourneyFacts,
+    PromiseRules,
 )
 from streams.domain.record_hash import put_big_endian
-from streams.kernel.active_alerts import type_in, word_in
-from streams.kernel.batch_changes import Folded
-from streams.kernel.evaluate import look
-from streams.kernel.interned_records import ABSENT, SITE, STATION, text_in
-from streams.kernel.parcel_table import HUB_TIME, KEY_ALIGN, NO_WORD, NONE, Arrays, Bytes
-from streams.kernel.state_columns import IDENTITY_BYTES, PRESENT, Frame
+from streams.kernel.active_alerts import alert_type_of, subject_intern_id_of
+from streams.kernel.batch_changes import BatchChanges
+from streams.kernel.evaluate import evaluate_parcel
+from streams.kernel.interned_records import LOCATION_SITE, LOCATION_STATION, NULL_SIZE, location_text
+from streams.kernel.parcel_table import HUB_TIME, KEY_ALIGNMENT, NO_INTERN_ID, NONE, ByteArray, TableArrays
+from streams.kernel.state_columns import IDENTITY_BYTES, NOT_NULL, FrameArrays
 
 
-class WatchColumns(NamedTuple):
+class MonitoringColumns(NamedTuple):
     """Numbers of the columns of ParcelState's root frame that tell of clocks."""
 
     journeys: int
@@ -50,7 +50,7 @@ class ClockColumns(NamedTuple):
     stopped: int
 
 
-class StandingColumns(NamedTuple):
+class ActiveAlertColumns(NamedTuple):
     """Numbers of the columns of the frame alerts[]."""
 
     about: int
@@ -83,31 +83,31 @@ class AlertColumns(NamedTuple):
 IDENTITIES_PER_ALERT = 4
 
 
-@inlined
-def _number(frame: Frame, column: int, row: int, value: int) -> None:
+@jit_inline
+def _number(frame: FrameArrays, column: int, row: int, value: int) -> None:
     frame.values[column, row] = value
-    frame.lengths[column, row] = PRESENT
+    frame.lengths[column, row] = NOT_NULL
 
 
-@inlined
-def _maybe(frame: Frame, column: int, row: int, value: int, there: bool) -> None:
+@jit_inline
+def _maybe(frame: FrameArrays, column: int, row: int, value: int, there: bool) -> None:
     frame.values[column, row] = value if there else 0
-    frame.lengths[column, row] = PRESENT if there else ABSENT
+    frame.lengths[column, row] = NOT_NULL if there else NULL_SIZE
 
 
-@inlined
-def _text(frame: Frame, column: int, row: int, at: int, size: int) -> None:
+@jit_inline
+def _text(frame: FrameArrays, column: int, row: int, at: int, size: int) -> None:
     frame.values[column, row] = at
     frame.lengths[column, row] = size
 
 
-@inlined
-def _word(frame: Frame, column: int, row: int, a: Arrays, word: int) -> None:
+@jit_inline
+def _word(frame: FrameArrays, column: int, row: int, a: TableArrays, word: int) -> None:
     _text(frame, column, row, int64(a.words[word]["at"]), int64(a.words[word]["size"]))
 
 
-@compiled
-def count_told(a: Arrays, touched: NDArray[np.int32], count: int) -> int:
+@jit
+def count_active_alerts(a: TableArrays, touched: NDArray[np.int32], count: int) -> int:
     """Alerts that stand of the first `count` rows of `touched` together."""
     total = int64(0)
     for i in range(count):
@@ -118,46 +118,46 @@ def count_told(a: Arrays, touched: NDArray[np.int32], count: int) -> int:
     return total
 
 
-@compiled
-def emit_watched(
-    a: Arrays,
-    rules: Rules,
+@jit
+def fill_monitoring_columns(
+    a: TableArrays,
+    rules: PromiseRules,
     touched: NDArray[np.int32],
     count: int,
     first_identity: int,
-    states: Frame,
-    w: WatchColumns,
-    clocks: Frame,
+    states: FrameArrays,
+    w: MonitoringColumns,
+    clocks: FrameArrays,
     c: ClockColumns,
-    standing: Frame,
-    s: StandingColumns,
-    identities: Bytes,
-    story: Story,
+    standing: FrameArrays,
+    s: ActiveAlertColumns,
+    identities: ByteArray,
+    story: JourneyFacts,
     found: Integers,
 ) -> None:
     """Columns of the clocks and standing alerts of the first `count` rows of `touched`.
 
     Room: `clocks` a row for each promise of each parcel, `standing` and `identities` (from `first_identity` on) one for
-    each alert that stands (`count_told`). `story`, `found`: overwritten.
+    each alert that stands (`count_active_alerts`). `story`, `found`: overwritten.
     """
     now = a.counts[HUB_TIME]
     clock = int64(0)
     alert = int64(0)
     for i in range(count):
         row = int64(touched[i])
-        look(a, rules, row, now, story, found)
-        _number(states, w.journeys, i, max(1, story.facts[JOURNEYS]))
+        evaluate_parcel(a, rules, row, now, story, found)
+        _number(states, w.journeys, i, max(1, story.facts[JOURNEY_COUNT]))
         first = clock
         for promise in range(len(rules.limit)):
             stands = found[promise, STANDING]
             if stands == NOT_STARTED:
                 continue
-            _word(clocks, c.promise, clock, a, int64(a.subjects[promise]))
+            _word(clocks, c.promise, clock, a, int64(a.subject_intern_ids[promise]))
             _number(clocks, c.standing, clock, stands)
             _number(clocks, c.since, clock, found[promise, SINCE])
-            _maybe(clocks, c.deadline, clock, found[promise, DEADLINE], found[promise, DEADLINE] != OPEN)
-            _maybe(clocks, c.left_ms, clock, found[promise, LEFT], stands == PAUSED)
-            _maybe(clocks, c.stopped, clock, found[promise, STOPPED], found[promise, STOPPED] != NEVER)
+            _maybe(clocks, c.deadline, clock, found[promise, DEADLINE], found[promise, DEADLINE] != OPEN_ENDED)
+            _maybe(clocks, c.left_ms, clock, found[promise, REMAINING], stands == PAUSED)
+            _maybe(clocks, c.stopped, clock, found[promise, STOPPED], found[promise, STOPPED] != NO_TIME)
             clock += 1
         _text(states, w.clocks, i, first, clock - first)
         first = alert
@@ -167,8 +167,8 @@ def emit_watched(
             at = (first_identity + alert) * IDENTITY_BYTES
             put_big_endian(identities, at, a.told[told]["high"])
             put_big_endian(identities, at + 8, a.told[told]["low"])
-            _word(standing, s.about, alert, a, word_in(what))
-            _number(standing, s.type, alert, type_in(what))
+            _word(standing, s.about, alert, a, subject_intern_id_of(what))
+            _number(standing, s.type, alert, alert_type_of(what))
             _number(standing, s.since, alert, int64(a.told[told]["since"]))
             _text(standing, s.alert_id, alert, at, IDENTITY_BYTES)
             alert += 1
@@ -176,9 +176,15 @@ def emit_watched(
         _text(states, w.alerts, i, first, alert - first)
 
 
-@compiled
-def emit_alerts(
-    a: Arrays, out: Folded, count: int, frame: Frame, m: AlertColumns, evidence: Frame, identities: Bytes
+@jit
+def fill_alert_columns(
+    a: TableArrays,
+    out: BatchChanges,
+    count: int,
+    frame: FrameArrays,
+    m: AlertColumns,
+    evidence: FrameArrays,
+    identities: ByteArray,
 ) -> None:
     """Columns of the first `count` alerts of a batch.
 
@@ -207,22 +213,22 @@ def emit_alerts(
         for number in range(proofs):
             _text(evidence, 0, proof, at + (2 + number) * IDENTITY_BYTES, IDENTITY_BYTES)
             proof += 1
-        _text(frame, m.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGN, int64(a.rows[row]["key_size"]))
+        _text(frame, m.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT, int64(a.rows[row]["key_size"]))
         _number(frame, m.version, i, int64(alert["version"]))
         _number(frame, m.type, i, int64(alert["type"]))
-        _word(frame, m.about, i, a, int64(a.subjects[alert["subject"]]))
+        _word(frame, m.about, i, a, int64(a.subject_intern_ids[alert["subject"]]))
         _number(frame, m.hub_time, i, int64(alert["hub_time"]))
         _number(frame, m.since, i, int64(alert["since"]))
-        _maybe(frame, m.deadline, i, int64(alert["deadline"]), int64(alert["deadline"]) != NEVER)
-        _maybe(frame, m.limit, i, int64(alert["limit"]), int64(alert["limit"]) != NEVER)
-        _maybe(frame, m.stopped, i, int64(alert["stopped"]), int64(alert["stopped"]) != NEVER)
+        _maybe(frame, m.deadline, i, int64(alert["deadline"]), int64(alert["deadline"]) != NO_TIME)
+        _maybe(frame, m.limit, i, int64(alert["limit"]), int64(alert["limit"]) != NO_TIME)
+        _maybe(frame, m.stopped, i, int64(alert["stopped"]), int64(alert["stopped"]) != NO_TIME)
         where = int64(alert["at"])
-        if where == NO_WORD:
+        if where == NO_INTERN_ID:
             _text(frame, m.site, i, 0, 0)
             _text(frame, m.station, i, 0, 0)
         else:
-            site, size = text_in(a, where, SITE)
+            site, size = location_text(a, where, LOCATION_SITE)
             _text(frame, m.site, i, site, size)
-            station, size = text_in(a, where, STATION)
+            station, size = location_text(a, where, LOCATION_STATION)
             _text(frame, m.station, i, station, size)
         _number(frame, m.direction, i, int64(alert["direction"]))

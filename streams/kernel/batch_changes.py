@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.jit import inlined
-from streams.kernel.parcel_table import Arrays, Bytes
+from streams.domain.jit import jit_inline
+from streams.kernel.parcel_table import ByteArray, TableArrays
 
 MILESTONE: Final = np.dtype(
     [
@@ -53,84 +53,95 @@ MINUTE_SHIFT, KIND_SHIFT, DIRECTION_SHIFT = 8, 3, 1
 _MINUTE_MS: Final = 60_000
 
 
-class Folded(NamedTuple):
+class BatchChanges(NamedTuple):
     """What a batch did: room for one entry a record, and for more where Ticks and advices bring more."""
 
     touched: NDArray[np.int32]  # rows that changed, in the order of their first change
     milestones: NDArray[np.void]
     # Of each distinct scan: its place, kind and direction, for the counters.
-    scan_at: NDArray[np.int32]
-    scan_kind: Bytes
-    scan_direction: Bytes
+    scan_locations: NDArray[np.int32]
+    scan_kinds: ByteArray
+    scan_directions: ByteArray
     retired: NDArray[np.int32]  # rows whose parcel left
     alerts: NDArray[np.void]
     # Of each scan that is counted or not counted any more: its place, and a code.
-    delta_at: NDArray[np.int32]
-    delta_code: NDArray[np.int64]
+    delta_locations: NDArray[np.int32]
+    delta_codes: NDArray[np.int64]
     counts: NDArray[np.int64]
 
 
 # Positions in Folded.counts.
-TOUCHED, MILESTONES, SCANS, DUPLICATES, LEFT, ALERTS, DELTAS, FOLD_COUNTERS = range(8)
+(
+    UPDATED_COUNT,
+    MILESTONE_COUNT,
+    SCAN_COUNT,
+    DUPLICATE_COUNT,
+    RETIREMENT_COUNT,
+    ALERT_COUNT,
+    DELTA_COUNT,
+    CHANGE_COUNTERS,
+) = range(8)
 
 
-def blank_folded(records: int, rows: int) -> Folded:
+def allocate_batch_changes(records: int, rows: int) -> BatchChanges:
     """Room for what a batch of `records` does to a table with room for `rows`."""
-    return Folded(
+    return BatchChanges(
         touched=np.empty(records + rows, np.int32),
         milestones=np.empty(records + 64, MILESTONE),
-        scan_at=np.empty(records, np.int32),
-        scan_kind=np.empty(records, np.uint8),
-        scan_direction=np.empty(records, np.uint8),
+        scan_locations=np.empty(records, np.int32),
+        scan_kinds=np.empty(records, np.uint8),
+        scan_directions=np.empty(records, np.uint8),
         retired=np.empty(records + rows, np.int32),
         alerts=np.empty(min(1024, records + 64), ALERT),
-        delta_at=np.empty(2 * records + 64, np.int32),
-        delta_code=np.empty(2 * records + 64, np.int64),
-        counts=np.zeros(FOLD_COUNTERS, np.int64),
+        delta_locations=np.empty(2 * records + 64, np.int32),
+        delta_codes=np.empty(2 * records + 64, np.int64),
+        counts=np.zeros(CHANGE_COUNTERS, np.int64),
     )
 
 
-def with_room(out: Folded, alerts: int, deltas: int, milestones: int) -> Folded:
+def grow_batch_changes(out: BatchChanges, alerts: int, deltas: int, milestones: int) -> BatchChanges:
     """The same with room for so many more alerts, deltas and milestones."""
-    alerts += int(out.counts[ALERTS])
+    alerts += int(out.counts[ALERT_COUNT])
     if alerts > len(out.alerts):
         out = out._replace(alerts=np.resize(out.alerts, max(alerts, 2 * len(out.alerts))))
-    deltas += int(out.counts[DELTAS])
-    if deltas > len(out.delta_at):
-        size = max(deltas, 2 * len(out.delta_at))
-        out = out._replace(delta_at=np.resize(out.delta_at, size), delta_code=np.resize(out.delta_code, size))
-    milestones += int(out.counts[MILESTONES])
+    deltas += int(out.counts[DELTA_COUNT])
+    if deltas > len(out.delta_locations):
+        size = max(deltas, 2 * len(out.delta_locations))
+        out = out._replace(
+            delta_locations=np.resize(out.delta_locations, size), delta_codes=np.resize(out.delta_codes, size)
+        )
+    milestones += int(out.counts[MILESTONE_COUNT])
     if milestones > len(out.milestones):
         out = out._replace(milestones=np.resize(out.milestones, max(milestones, 2 * len(out.milestones))))
     return out
 
 
-@inlined
-def touch(a: Arrays, row: int, number: int, out: Folded) -> None:
+@jit_inline
+def mark_updated(a: TableArrays, row: int, number: int, out: BatchChanges) -> None:
     """The row changed in batch `number`: its state has to be told."""
     if a.rows[row]["batch"] != number:
         a.rows[row]["batch"] = number
-        out.touched[out.counts[TOUCHED]] = row
-        out.counts[TOUCHED] += 1
+        out.touched[out.counts[UPDATED_COUNT]] = row
+        out.counts[UPDATED_COUNT] += 1
 
 
-@inlined
-def put_delta(out: Folded, by: int, at: int, kind: int, time: int, direction: int) -> None:
+@jit_inline
+def append_delta(out: BatchChanges, by: int, at: int, kind: int, time: int, direction: int) -> None:
     """One scan more (`by` is 1) or less (-1)."""
-    n = out.counts[DELTAS]
-    out.delta_at[n] = at
-    out.delta_code[n] = (
+    n = out.counts[DELTA_COUNT]
+    out.delta_locations[n] = at
+    out.delta_codes[n] = (
         ((time // _MINUTE_MS) << MINUTE_SHIFT)
         | (kind << KIND_SHIFT)
         | (direction << DIRECTION_SHIFT)
         | (1 if by < 0 else 0)
     )
-    out.counts[DELTAS] = n + 1
+    out.counts[DELTA_COUNT] = n + 1
 
 
-@inlined
-def put_milestone(
-    a: Arrays,
+@jit_inline
+def append_milestone(
+    a: TableArrays,
     row: int,
     what: int,
     stage: int,
@@ -139,10 +150,10 @@ def put_milestone(
     at: int,
     high: np.uint64,
     low: np.uint64,
-    out: Folded,
+    out: BatchChanges,
 ) -> None:
     """One milestone more: type, stage and times, word of the evidence's place and the evidence's identity."""
-    n = out.counts[MILESTONES]
+    n = out.counts[MILESTONE_COUNT]
     out.milestones[n]["row"] = row
     out.milestones[n]["version"] = a.rows[row]["records"]
     out.milestones[n]["event_time"] = time
@@ -153,4 +164,4 @@ def put_milestone(
     out.milestones[n]["type"] = what
     out.milestones[n]["stage"] = stage
     out.milestones[n]["direction"] = a.rows[row]["direction"]
-    out.counts[MILESTONES] = n + 1
+    out.counts[MILESTONE_COUNT] = n + 1

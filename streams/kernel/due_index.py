@@ -5,22 +5,22 @@ otherwise. Each row keeps the smallest such instant, each block of 1,024 rows th
 nothing is due costs one comparison a block.
 """
 
-from streams.domain.jit import inlined
-from streams.kernel.parcel_table import BLOCK, CHANGED, NEVER, Arrays
+from streams.domain.jit import jit_inline
+from streams.kernel.parcel_table import CHANGED_COUNT, NEVER, ROWS_PER_BLOCK, TableArrays
 
 
-@inlined
-def mark_changed(a: Arrays, row: int) -> None:
+@jit_inline
+def mark_changed(a: TableArrays, row: int) -> None:
     """The parcel is due at the next Tick, whatever its time."""
     if a.due[row] != NEVER:
         a.due[row] = NEVER
-        a.changed[a.counts[CHANGED]] = row
-        a.counts[CHANGED] += 1
+        a.changed[a.counts[CHANGED_COUNT]] = row
+        a.counts[CHANGED_COUNT] += 1
 
 
-@inlined
-def set_due(a: Arrays, row: int, instant: int) -> None:
+@jit_inline
+def set_due_time(a: TableArrays, row: int, instant: int) -> None:
     """The parcel is due at the first Tick after `instant`."""
     a.due[row] = instant
-    block = row // BLOCK
-    a.due_blocks[block] = min(a.due_blocks[block], instant)
+    block = row // ROWS_PER_BLOCK
+    a.block_due_times[block] = min(a.block_due_times[block], instant)

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from streams.domain.jit import compiled, int64
+from streams.domain.jit import int64, jit
 
 _M = np.uint32(0x5BD1E995)
 _SEED = np.uint32(0x9747B28C)
 _24 = np.uint32(24)
 
 
-@compiled
+@jit
 def partition_of(buffer: np.ndarray, at: int, size: int, partitions: int) -> int:
     """Partition of the key in `buffer[at : at + size]` (uint8) among `partitions`."""
     word = _SEED ^ np.uint32(size)

@@ -6,7 +6,7 @@ From the top: 44 bits of milliseconds since 1900 (streams/domain/limits.py keeps
 
 from typing import Final
 
-from streams.domain.jit import inlined, int64
+from streams.domain.jit import int64, jit_inline
 from streams.domain.kinds import KINDS
 from streams.domain.limits import EARLIEST_MS, LATEST_MS
 
@@ -21,32 +21,32 @@ if len(KINDS) > 1 << _KIND_BITS or LATEST_MS - EARLIEST_MS > 1 << 44:
     raise AssertionError(message)
 
 
-@inlined
-def stamp_of(time: int, kind: int, offset_minutes: int, flags: int) -> int:
+@jit_inline
+def pack_key(time: int, kind: int, offset_minutes: int, flags: int) -> int:
     """Stamp of a record: `time` in ms since 1970, `offset_minutes` within 14 hours."""
     order = ((time - EARLIEST_MS) << _KIND_BITS) | kind
     return (order << _ORDER_SHIFT) | ((offset_minutes + 1024) << 3) | flags
 
 
-@inlined
-def order_of(stamp: int) -> int:
+@jit_inline
+def sort_key_of(stamp: int) -> int:
     """What records of a parcel are sorted by, before their identity."""
     return int64(stamp) >> _ORDER_SHIFT
 
 
-@inlined
+@jit_inline
 def time_of(stamp: int) -> int:
     """Milliseconds since 1970."""
     return (int64(stamp) >> (_ORDER_SHIFT + _KIND_BITS)) + EARLIEST_MS
 
 
-@inlined
+@jit_inline
 def kind_of(stamp: int) -> int:
     """Number of the kind."""
     return (int64(stamp) >> _ORDER_SHIFT) & ((1 << _KIND_BITS) - 1)
 
 
-@inlined
-def offset_of(stamp: int) -> int:
+@jit_inline
+def utc_offset_of(stamp: int) -> int:
     """UTC offset in minutes."""
     return ((int64(stamp) >> 3) & 2047) - 1024

@@ -15,20 +15,20 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.jit import compiled, inlined, int64
+from streams.domain.jit import int64, jit, jit_inline
 from streams.domain.kinds import KINDS
-from streams.domain.promises import LARGEST_NUMBER
+from streams.domain.promises import MAX_PROMISES
 from streams.domain.record_hash import hash64
 
-Bytes = NDArray[np.uint8]
-Integers = NDArray[np.int64]
+ByteArray = NDArray[np.uint8]
+Int64Array = NDArray[np.int64]
 
 # Slots a chunk; one is lost on average, two at most. Two, three, four and five are equally fast within a few percent.
-CHUNK: Final = 3
+SLOTS_PER_CHUNK: Final = 3
 NONE: Final = -1  # no row, no chunk
-GONE: Final = -2  # as the last batch of a row: the parcel retired, and nothing came of it since
-NO_WORD: Final = 0
-KEY_ALIGN: Final = 4
+ROW_RETIRED: Final = -2  # as the last batch of a row: the parcel retired, and nothing came of it since
+NO_INTERN_ID: Final = 0
+KEY_ALIGNMENT: Final = 4
 
 ROW: Final = np.dtype(
     [
@@ -54,10 +54,10 @@ SLOT: Final = np.dtype(
         ("what", np.int32),  # word: container_id; for a void the target's identity; for an advice promised_at
     ]
 )
-WORD: Final = np.dtype([("at", np.int64), ("size", np.int32), ("hash", np.uint32)])
+INTERNED: Final = np.dtype([("at", np.int64), ("size", np.int32), ("hash", np.uint32)])
 
 # An alert that stands: it was told and not withdrawn.
-TOLD: Final = np.dtype(
+ACTIVE_ALERT: Final = np.dtype(
     [
         ("high", np.uint64),  # its id
         ("low", np.uint64),
@@ -68,38 +68,51 @@ TOLD: Final = np.dtype(
 )
 
 # Counters of a table, by position in `Arrays.counts`.
-ROWS, CHUNKS, FREE, HEAP, WORDS, HUB_TIME, CHANGED, CHANGED_DONE, TOLDS, TOLD_FREE, RETIRED, COUNTERS = range(12)
+(
+    ROW_COUNT,
+    CHUNK_COUNT,
+    FREE_CHUNK,
+    HEAP_SIZE,
+    INTERNED_COUNT,
+    HUB_TIME,
+    CHANGED_COUNT,
+    EVALUATED_COUNT,
+    ACTIVE_ALERT_COUNT,
+    FREE_ALERT,
+    RETIRED_ROW_COUNT,
+    TABLE_COUNTERS,
+) = range(12)
 NEVER: Final = -(1 << 63)
 # Rows that share one smallest due time.
-BLOCK: Final = 1024
+ROWS_PER_BLOCK: Final = 1024
 NOT_DUE: Final = (1 << 63) - 1
 _LARGE: Final = 1 << 20  # bytes
 # Records that are looked up together: streams/kernel/prefetch.py. What they need fits into a core's first cache.
-WINDOW: Final = 32
+PREFETCH_WINDOW: Final = 32
 
 
-class Arrays(NamedTuple):
+class TableArrays(NamedTuple):
     """What compiled code sees of a table."""
 
     rows: NDArray[np.void]
     slots: NDArray[np.void]
-    following: NDArray[np.int32]  # chunk -> next chunk of the same parcel; of a free chunk, the next free one
-    heap: Bytes
+    next_chunk: NDArray[np.int32]  # chunk -> next chunk of the same parcel; of a free chunk, the next free one
+    heap: ByteArray
     words: NDArray[np.void]
     row_index: NDArray[np.int32]  # open addressing, a power of two long; NONE where empty
-    row_tags: Bytes  # eight bits of the hash beside each, so that most wrong rows are never looked at
-    word_index: NDArray[np.int32]
-    due: Integers  # after which instant the row is due; NEVER from a change to the next Tick, NOT_DUE for never
-    due_blocks: Integers  # no more than the smallest of each block of rows
+    row_tags: ByteArray  # eight bits of the hash beside each, so that most wrong rows are never looked at
+    interned_index: NDArray[np.int32]
+    due: Int64Array  # after which instant the row is due; NEVER from a change to the next Tick, NOT_DUE for never
+    block_due_times: Int64Array  # no more than the smallest of each block of rows
     changed: NDArray[np.int32]  # rows that changed since the last Tick, in the order of their first change
     told: NDArray[np.void]
-    running: Integers  # clocks of each promise that ran or stood still at the last Tick
-    subjects: NDArray[np.int32]  # words of the names of the promises and, after them, of the anomalies
-    counts: Integers
-    stages: Integers  # parcels in the hub at each stage, as last published; entry 0 is not kept
+    running: Int64Array  # clocks of each promise that ran or stood still at the last Tick
+    subject_intern_ids: NDArray[np.int32]  # words of the names of the promises and, after them, of the anomalies
+    counts: Int64Array
+    stages: Int64Array  # parcels in the hub at each stage, as last published; entry 0 is not kept
     seed: NDArray[np.uint64]
-    scratch: Bytes
-    ahead: Integers  # places that a look ahead is at
+    scratch: ByteArray
+    prefetch_cursor: Int64Array  # places that a look ahead is at
 
 
 class ParcelTable:
@@ -107,49 +120,49 @@ class ParcelTable:
 
     def __init__(self, subjects: Sequence[str] = ()) -> None:
         """`subjects`: names of what alerts are about."""
-        counts = np.zeros(COUNTERS, np.int64)
-        counts[FREE] = counts[TOLD_FREE] = NONE
-        counts[WORDS] = 1  # word 0 is "none"
+        counts = np.zeros(TABLE_COUNTERS, np.int64)
+        counts[FREE_CHUNK] = counts[FREE_ALERT] = NONE
+        counts[INTERNED_COUNT] = 1  # word 0 is "none"
         counts[HUB_TIME] = NEVER
-        self.arrays = Arrays(
+        self.arrays = TableArrays(
             rows=np.zeros(1024, ROW),
-            slots=np.zeros(1024 * CHUNK, SLOT),
-            following=np.zeros(1024, np.int32),
+            slots=np.zeros(1024 * SLOTS_PER_CHUNK, SLOT),
+            next_chunk=np.zeros(1024, np.int32),
             heap=np.zeros(1 << 16, np.uint8),
-            words=np.zeros(1024, WORD),
+            words=np.zeros(1024, INTERNED),
             row_index=np.full(2048, NONE, np.int32),
             row_tags=np.zeros(2048, np.uint8),
-            word_index=np.full(2048, NONE, np.int32),
+            interned_index=np.full(2048, NONE, np.int32),
             due=np.zeros(1024, np.int64),
-            due_blocks=np.full(1024 // BLOCK, NOT_DUE, np.int64),
+            block_due_times=np.full(1024 // ROWS_PER_BLOCK, NOT_DUE, np.int64),
             changed=np.zeros(1024, np.int32),
-            told=np.zeros(64, TOLD),
-            running=np.zeros(min(len(subjects), LARGEST_NUMBER), np.int64),
-            subjects=np.zeros(len(subjects), np.int32),
+            told=np.zeros(64, ACTIVE_ALERT),
+            running=np.zeros(min(len(subjects), MAX_PROMISES), np.int64),
+            subject_intern_ids=np.zeros(len(subjects), np.int32),
             counts=counts,
             stages=np.zeros(len(KINDS), np.int64),
             seed=np.array([secrets.randbits(64)], np.uint64),
             scratch=np.zeros(1 << 13, np.uint8),
-            ahead=np.zeros(WINDOW, np.int64),
+            prefetch_cursor=np.zeros(PREFETCH_WINDOW, np.int64),
         )
         for place, name in enumerate(subjects):
             size = len(name.encode())
             self.arrays.scratch[:size] = np.frombuffer(name.encode(), np.uint8)
-            self.arrays.subjects[place] = word_of(self.arrays, self.arrays.scratch, 0, size)
+            self.arrays.subject_intern_ids[place] = intern_bytes(self.arrays, self.arrays.scratch, 0, size)
 
     def __len__(self) -> int:
         """Number of parcels."""
-        return int(self.arrays.counts[ROWS] - self.arrays.counts[RETIRED])
+        return int(self.arrays.counts[ROW_COUNT] - self.arrays.counts[RETIRED_ROW_COUNT])
 
     @property
     def rows(self) -> int:
         """Number of rows, those of parcels that retired among them."""
-        return int(self.arrays.counts[ROWS])
+        return int(self.arrays.counts[ROW_COUNT])
 
     @property
     def retired(self) -> int:
         """Number of rows whose parcel retired."""
-        return int(self.arrays.counts[RETIRED])
+        return int(self.arrays.counts[RETIRED_ROW_COUNT])
 
     @property
     def hub_time(self) -> int | None:
@@ -172,21 +185,21 @@ class ParcelTable:
         Large arrays grow in place, by a thirty-second at least: the C library moves pages, it does not copy them.
         """
         a = self.arrays
-        rows, heap = int(a.counts[ROWS]) + parcels, int(a.counts[HEAP]) + text_bytes + KEY_ALIGN * parcels
+        rows, heap = int(a.counts[ROW_COUNT]) + parcels, int(a.counts[HEAP_SIZE]) + text_bytes + KEY_ALIGNMENT * parcels
         # A record brings two words at most.
-        words = int(a.counts[WORDS]) + 2 * records
-        following = _grown(a.following, int(a.counts[CHUNKS]) + chunks)
+        words = int(a.counts[INTERNED_COUNT]) + 2 * records
+        following = _grown(a.next_chunk, int(a.counts[CHUNK_COUNT]) + chunks)
         due = _grown(a.due, rows)
-        blocks = len(a.due_blocks)
-        due_blocks = _grown(a.due_blocks, -(-len(due) // BLOCK))
+        blocks = len(a.block_due_times)
+        due_blocks = _grown(a.block_due_times, -(-len(due) // ROWS_PER_BLOCK))
         due_blocks[blocks:] = NOT_DUE
         self.arrays = a = a._replace(
             rows=_grown(a.rows, rows),
             due=due,
-            due_blocks=due_blocks,
+            block_due_times=due_blocks,
             changed=_grown(a.changed, rows),
-            following=following,
-            slots=_grown(a.slots, len(following) * CHUNK),
+            next_chunk=following,
+            slots=_grown(a.slots, len(following) * SLOTS_PER_CHUNK),
             heap=_grown(a.heap, heap),
             words=_grown(a.words, words),
         )
@@ -195,14 +208,16 @@ class ParcelTable:
             index, tags = np.full(size, NONE, np.int32), np.zeros(size, np.uint8)
             reindex_rows(a, index, tags)
             self.arrays = a = a._replace(row_index=index, row_tags=tags)
-        if words * 5 > len(a.word_index) * 4:
+        if words * 5 > len(a.interned_index) * 4:
             index = np.full(_power_of_two(-(-words * 5 // 4)), NONE, np.int32)
-            reindex_words(a, index)
-            self.arrays = a._replace(word_index=index)
+            reindex_interned(a, index)
+            self.arrays = a._replace(interned_index=index)
 
-    def reserve_told(self, more: int) -> None:
+    def reserve_alerts(self, more: int) -> None:
         """Make room for so many more alerts that stand."""
-        self.arrays = self.arrays._replace(told=_grown(self.arrays.told, int(self.arrays.counts[TOLDS]) + more))
+        self.arrays = self.arrays._replace(
+            told=_grown(self.arrays.told, int(self.arrays.counts[ACTIVE_ALERT_COUNT]) + more)
+        )
 
 
 _Array = TypeVar("_Array", bound=NDArray[Any])
@@ -221,27 +236,27 @@ def _power_of_two(least: int) -> int:
     return 1 << (least - 1).bit_length()
 
 
-@inlined
-def chunk_from(a: Arrays) -> int:
+@jit_inline
+def allocate_chunk(a: TableArrays) -> int:
     """Take a free chunk; `ParcelTable.reserve` made sure that there is one."""
-    chunk = int64(a.counts[FREE])
+    chunk = int64(a.counts[FREE_CHUNK])
     if chunk == NONE:
-        chunk = int64(a.counts[CHUNKS])
-        a.counts[CHUNKS] = chunk + 1
+        chunk = int64(a.counts[CHUNK_COUNT])
+        a.counts[CHUNK_COUNT] = chunk + 1
     else:
-        a.counts[FREE] = a.following[chunk]
-    a.following[chunk] = NONE
+        a.counts[FREE_CHUNK] = a.next_chunk[chunk]
+    a.next_chunk[chunk] = NONE
     return chunk
 
 
-@compiled
-def clear_row(a: Arrays, row: int) -> None:
+@jit
+def clear_row(a: TableArrays, row: int) -> None:
     """Give a row's chunks back; the row stays, without records."""
     chunk = int64(a.rows[row]["head"])
     while chunk != NONE:
-        after = int64(a.following[chunk])
-        a.following[chunk] = a.counts[FREE]
-        a.counts[FREE] = chunk
+        after = int64(a.next_chunk[chunk])
+        a.next_chunk[chunk] = a.counts[FREE_CHUNK]
+        a.counts[FREE_CHUNK] = chunk
         chunk = after
     a.rows[row]["head"] = NONE
     a.rows[row]["records"] = 0
@@ -249,16 +264,16 @@ def clear_row(a: Arrays, row: int) -> None:
     a.rows[row]["direction"] = 0
 
 
-@inlined
-def _same(left: Bytes, left_at: int, right: Bytes, right_at: int, size: int) -> bool:
+@jit_inline
+def _same(left: ByteArray, left_at: int, right: ByteArray, right_at: int, size: int) -> bool:
     for i in range(size):
         if left[left_at + i] != right[right_at + i]:
             return False
     return True
 
 
-@compiled
-def row_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
+@jit
+def find_or_add_row(a: TableArrays, buffer: ByteArray, at: int, size: int) -> int:
     """Row of the parcel whose id is `buffer[at : at + size]`; a new one without records if it is not known."""
     hashed = hash64(buffer, at, size, a.seed[0])
     tag = np.uint8(hashed >> np.uint64(56))
@@ -271,18 +286,18 @@ def row_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
         if (
             a.row_tags[place] == tag
             and a.rows[row]["key_size"] == size
-            and _same(a.heap, int64(a.rows[row]["key_at"]) * KEY_ALIGN, buffer, at, size)
+            and _same(a.heap, int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT, buffer, at, size)
         ):
             return row
         place = (place + 1) & mask
-    row = int64(a.counts[ROWS])
-    a.counts[ROWS] = row + 1
+    row = int64(a.counts[ROW_COUNT])
+    a.counts[ROW_COUNT] = row + 1
     a.row_index[place] = row
     a.row_tags[place] = tag
-    key_at = (int64(a.counts[HEAP]) + KEY_ALIGN - 1) // KEY_ALIGN
+    key_at = (int64(a.counts[HEAP_SIZE]) + KEY_ALIGNMENT - 1) // KEY_ALIGNMENT
     for i in range(size):
-        a.heap[key_at * KEY_ALIGN + i] = buffer[at + i]
-    a.counts[HEAP] = key_at * KEY_ALIGN + size
+        a.heap[key_at * KEY_ALIGNMENT + i] = buffer[at + i]
+    a.counts[HEAP_SIZE] = key_at * KEY_ALIGNMENT + size
     a.rows[row]["key_at"] = key_at
     a.rows[row]["key_size"] = size
     a.rows[row]["head"] = NONE
@@ -297,15 +312,15 @@ def row_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
     return row
 
 
-@compiled
-def word_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
+@jit
+def intern_bytes(a: TableArrays, buffer: ByteArray, at: int, size: int) -> int:
     """Number of the word `buffer[at : at + size]`; a new one if it is not known."""
     hashed = hash64(buffer, at, size, a.seed[0])
     short = np.uint32(hashed >> np.uint64(32))
-    mask = len(a.word_index) - 1
+    mask = len(a.interned_index) - 1
     place = int64(hashed & np.uint64(mask))
     while True:
-        word = int64(a.word_index[place])
+        word = int64(a.interned_index[place])
         if word == NONE:
             break
         if (
@@ -315,25 +330,25 @@ def word_of(a: Arrays, buffer: Bytes, at: int, size: int) -> int:
         ):
             return word
         place = (place + 1) & mask
-    word = int64(a.counts[WORDS])
-    a.counts[WORDS] = word + 1
-    a.word_index[place] = word
-    start = int64(a.counts[HEAP])
+    word = int64(a.counts[INTERNED_COUNT])
+    a.counts[INTERNED_COUNT] = word + 1
+    a.interned_index[place] = word
+    start = int64(a.counts[HEAP_SIZE])
     for i in range(size):
         a.heap[start + i] = buffer[at + i]
-    a.counts[HEAP] = start + size
+    a.counts[HEAP_SIZE] = start + size
     a.words[word]["at"] = start
     a.words[word]["size"] = size
     a.words[word]["hash"] = short
     return word
 
 
-@compiled
-def reindex_rows(a: Arrays, index: NDArray[np.int32], tags: Bytes) -> None:
+@jit
+def reindex_rows(a: TableArrays, index: NDArray[np.int32], tags: ByteArray) -> None:
     """Enter every row into the empty `index` and `tags`."""
     mask = len(index) - 1
-    for row in range(a.counts[ROWS]):
-        at = int64(a.rows[row]["key_at"]) * KEY_ALIGN
+    for row in range(a.counts[ROW_COUNT]):
+        at = int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT
         hashed = hash64(a.heap, at, int64(a.rows[row]["key_size"]), a.seed[0])
         place = int64(hashed & np.uint64(mask))
         while index[place] != NONE:
@@ -342,11 +357,11 @@ def reindex_rows(a: Arrays, index: NDArray[np.int32], tags: Bytes) -> None:
         tags[place] = np.uint8(hashed >> np.uint64(56))
 
 
-@compiled
-def reindex_words(a: Arrays, index: NDArray[np.int32]) -> None:
+@jit
+def reindex_interned(a: TableArrays, index: NDArray[np.int32]) -> None:
     """Enter every word into the empty `index`."""
     mask = len(index) - 1
-    for word in range(1, a.counts[WORDS]):
+    for word in range(1, a.counts[INTERNED_COUNT]):
         hashed = hash64(a.heap, int64(a.words[word]["at"]), int64(a.words[word]["size"]), a.seed[0])
         place = int64(hashed & np.uint64(mask))
         while index[place] != NONE:

@@ -10,50 +10,60 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.jit import compiled, inlined, int64
-from streams.domain.limits import PARCEL_ID_BYTES
+from streams.domain.jit import int64, jit, jit_inline
+from streams.domain.limits import MAX_PARCEL_ID_BYTES
 from streams.domain.record_hash import hash64
-from streams.kernel.parcel_table import CHUNK, KEY_ALIGN, NONE, WINDOW, Arrays, Bytes, Integers
+from streams.kernel.parcel_table import (
+    KEY_ALIGNMENT,
+    NONE,
+    PREFETCH_WINDOW,
+    SLOTS_PER_CHUNK,
+    ByteArray,
+    Int64Array,
+    TableArrays,
+)
 
 # Chunks of a parcel beyond the first: four hold the records of an ordinary journey.
 _MORE_CHUNKS: Final = 4
 
 
-@inlined
-def _look_at(a: Arrays, chunk: int) -> int:
+@jit_inline
+def _prefetch_chunk(a: TableArrays, chunk: int) -> int:
     """Both cache lines of a chunk, and which chunk comes after it."""
-    first = int64(a.slots[chunk * CHUNK]["stamp"])
-    return first + int64(a.slots[chunk * CHUNK + CHUNK - 1]["stamp"]) + int64(a.following[chunk])
+    first = int64(a.slots[chunk * SLOTS_PER_CHUNK]["stamp"])
+    return first + int64(a.slots[chunk * SLOTS_PER_CHUNK + SLOTS_PER_CHUNK - 1]["stamp"]) + int64(a.next_chunk[chunk])
 
 
-@compiled
-def _look_at_rows(a: Arrays, count: int) -> int:
+@jit
+def _prefetch_row_chunks(a: TableArrays, count: int) -> int:
     """The ids and records of the rows in `a.ahead`, step by step. What was read must be of use, or it is left out."""
     seen = int64(0)
     for i in range(count):
-        row = int64(a.ahead[i])
+        row = int64(a.prefetch_cursor[i])
         if row != NONE:
             seen += int64(a.rows[row]["head"])
     for i in range(count):
-        row = int64(a.ahead[i])
+        row = int64(a.prefetch_cursor[i])
         if row != NONE:
-            seen += int64(a.heap[int64(a.rows[row]["key_at"]) * KEY_ALIGN])
+            seen += int64(a.heap[int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT])
             chunk = int64(a.rows[row]["head"])
-            a.ahead[i] = chunk
+            a.prefetch_cursor[i] = chunk
             if chunk != NONE:
-                seen += _look_at(a, chunk)
+                seen += _prefetch_chunk(a, chunk)
     for _ in range(_MORE_CHUNKS):
         for i in range(count):
-            if a.ahead[i] != NONE:
-                chunk = int64(a.following[a.ahead[i]])
-                a.ahead[i] = chunk
+            if a.prefetch_cursor[i] != NONE:
+                chunk = int64(a.next_chunk[a.prefetch_cursor[i]])
+                a.prefetch_cursor[i] = chunk
                 if chunk != NONE:
-                    seen += _look_at(a, chunk)
+                    seen += _prefetch_chunk(a, chunk)
     return seen
 
 
-@compiled
-def look_ahead(a: Arrays, buffer: Bytes, at: Integers, sizes: NDArray[np.int32], first: int, end: int) -> None:
+@jit
+def prefetch_records(
+    a: TableArrays, buffer: ByteArray, at: Int64Array, sizes: NDArray[np.int32], first: int, end: int
+) -> None:
     """Look at the parcels of the records from `first` until `end`, at most WINDOW of them.
 
     Args:
@@ -64,32 +74,32 @@ def look_ahead(a: Arrays, buffer: Bytes, at: Integers, sizes: NDArray[np.int32],
     mask = len(a.row_index) - 1
     seen = int64(0)
     for i in range(first, end):
-        a.ahead[i - first] = NONE
-        if 0 < sizes[i] <= PARCEL_ID_BYTES:
+        a.prefetch_cursor[i - first] = NONE
+        if 0 < sizes[i] <= MAX_PARCEL_ID_BYTES:
             hashed = hash64(buffer, at[i], int64(sizes[i]), a.seed[0])
             place = int64(hashed & np.uint64(mask))
-            a.ahead[i - first] = place << 8 | int64(hashed >> np.uint64(56))
+            a.prefetch_cursor[i - first] = place << 8 | int64(hashed >> np.uint64(56))
             seen += int64(a.row_index[place]) + int64(a.row_tags[place])
     for i in range(end - first):
-        if a.ahead[i] != NONE:
-            tag = int64(a.ahead[i]) & 255
-            place = int64(a.ahead[i]) >> 8
+        if a.prefetch_cursor[i] != NONE:
+            tag = int64(a.prefetch_cursor[i]) & 255
+            place = int64(a.prefetch_cursor[i]) >> 8
             row = int64(a.row_index[place])
             while row != NONE and a.row_tags[place] != tag:
                 place = (place + 1) & mask
                 row = int64(a.row_index[place])
-            a.ahead[i] = row
+            a.prefetch_cursor[i] = row
             if row != NONE:
                 seen += int64(a.due[row])
-    seen += _look_at_rows(a, end - first)
-    a.ahead[0] = seen
+    seen += _prefetch_row_chunks(a, end - first)
+    a.prefetch_cursor[0] = seen
 
 
-@compiled
-def look_at_rows(a: Arrays, rows: NDArray[np.int32], count: int) -> None:
+@jit
+def prefetch_rows(a: TableArrays, rows: NDArray[np.int32], count: int) -> None:
     """Look at the first `count` rows of `rows`, of which the states are to be encoded: they fit into a core's cache."""
-    for first in range(0, count, WINDOW):
-        size = min(WINDOW, count - first)
+    for first in range(0, count, PREFETCH_WINDOW):
+        size = min(PREFETCH_WINDOW, count - first)
         for i in range(size):
-            a.ahead[i] = rows[first + i]
-        a.ahead[0] = _look_at_rows(a, size)
+            a.prefetch_cursor[i] = rows[first + i]
+        a.prefetch_cursor[0] = _prefetch_row_chunks(a, size)

@@ -5,33 +5,33 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.jit import compiled, inlined, int64
+from streams.domain.jit import int64, jit, jit_inline
 from streams.domain.kinds import VOID
-from streams.domain.parcel import is_here
+from streams.domain.parcel import is_in_hub
 from streams.domain.record_hash import get_big_endian
-from streams.kernel.active_alerts import drop_all_told, put_told
+from streams.kernel.active_alerts import remove_all_active_alerts, set_active_alert
 from streams.kernel.due_index import mark_changed
-from streams.kernel.interned_records import ABSENT, direction_of, plan_of, where_of
-from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, stamp_of
+from streams.kernel.interned_records import NULL_SIZE, direction_of, intern_location, intern_plan
+from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, pack_key
 from streams.kernel.parcel_table import (
-    CHUNK,
-    GONE,
     NEVER,
-    NO_WORD,
+    NO_INTERN_ID,
     NONE,
-    RETIRED,
-    Arrays,
-    Bytes,
-    chunk_from,
+    RETIRED_ROW_COUNT,
+    ROW_RETIRED,
+    SLOTS_PER_CHUNK,
+    ByteArray,
+    TableArrays,
+    allocate_chunk,
     clear_row,
-    row_of,
-    word_of,
+    find_or_add_row,
+    intern_bytes,
 )
-from streams.kernel.state_columns import Frame, move_gauge
-from streams.kernel.tick_alerts import retire
+from streams.kernel.state_columns import FrameArrays, update_stage_gauge
+from streams.kernel.tick_alerts import retire_row
 
 
-class StateParts(NamedTuple):
+class StateReaderColumns(NamedTuple):
     """Numbers of the columns of ParcelState's root frame that a table is made of."""
 
     parcel_id: int
@@ -40,7 +40,7 @@ class StateParts(NamedTuple):
     alerts: int
 
 
-class AlertParts(NamedTuple):
+class ActiveAlertReaderColumns(NamedTuple):
     """Numbers of the columns of the frame alerts[]."""
 
     about: int
@@ -49,7 +49,7 @@ class AlertParts(NamedTuple):
     alert_id: int
 
 
-class EntryParts(NamedTuple):
+class ScanEntryReaderColumns(NamedTuple):
     """Numbers of the columns of the frame scans[]."""
 
     identity: int
@@ -74,9 +74,9 @@ class EntryParts(NamedTuple):
     promised_at: int
 
 
-@inlined
-def _where(a: Arrays, buffer: Bytes, f: Frame, e: EntryParts, i: int) -> int:
-    return where_of(
+@jit_inline
+def _where(a: TableArrays, buffer: ByteArray, f: FrameArrays, e: ScanEntryReaderColumns, i: int) -> int:
+    return intern_location(
         a,
         buffer,
         f.values[e.at_site, i],
@@ -90,9 +90,9 @@ def _where(a: Arrays, buffer: Bytes, f: Frame, e: EntryParts, i: int) -> int:
     )
 
 
-@inlined
-def _plan(a: Arrays, buffer: Bytes, f: Frame, e: EntryParts, i: int) -> int:
-    return plan_of(
+@jit_inline
+def _plan(a: TableArrays, buffer: ByteArray, f: FrameArrays, e: ScanEntryReaderColumns, i: int) -> int:
+    return intern_plan(
         a,
         buffer,
         f.values[e.plan_direction, i],
@@ -109,34 +109,34 @@ def _plan(a: Arrays, buffer: Bytes, f: Frame, e: EntryParts, i: int) -> int:
     )
 
 
-@inlined
-def _text_word(a: Arrays, buffer: Bytes, f: Frame, column: int, i: int) -> int:
-    if f.lengths[column, i] == ABSENT:
-        return int64(NO_WORD)
-    return word_of(a, buffer, f.values[column, i], int64(f.lengths[column, i]))
+@jit_inline
+def _text_word(a: TableArrays, buffer: ByteArray, f: FrameArrays, column: int, i: int) -> int:
+    if f.lengths[column, i] == NULL_SIZE:
+        return int64(NO_INTERN_ID)
+    return intern_bytes(a, buffer, f.values[column, i], int64(f.lengths[column, i]))
 
 
-@inlined
-def _time_word(a: Arrays, f: Frame, column: int, i: int) -> int:
-    if f.lengths[column, i] == ABSENT:
-        return int64(NO_WORD)
+@jit_inline
+def _time_word(a: TableArrays, f: FrameArrays, column: int, i: int) -> int:
+    if f.lengths[column, i] == NULL_SIZE:
+        return int64(NO_INTERN_ID)
     time = np.uint64(f.values[column, i])
     for j in range(8):
         a.scratch[j] = np.uint8((time >> np.uint64(56 - 8 * j)) & np.uint64(255))
-    return word_of(a, a.scratch, 0, 8)
+    return intern_bytes(a, a.scratch, 0, 8)
 
 
-@compiled
-def restore_rows(
-    a: Arrays,
-    buffer: Bytes,
-    status: Bytes,
-    states: Frame,
-    s: StateParts,
-    entries: Frame,
-    e: EntryParts,
-    alerts: Frame,
-    t: AlertParts,
+@jit
+def restore_states(
+    a: TableArrays,
+    buffer: ByteArray,
+    status: ByteArray,
+    states: FrameArrays,
+    s: StateReaderColumns,
+    entries: FrameArrays,
+    e: ScanEntryReaderColumns,
+    alerts: FrameArrays,
+    t: ActiveAlertReaderColumns,
 ) -> None:
     """Take decoded states into the table, in the order of the topic: a later state of a parcel replaces an earlier one.
 
@@ -145,26 +145,26 @@ def restore_rows(
     for i in range(len(status)):
         if status[i] != 0:
             continue
-        row = row_of(a, buffer, states.values[s.parcel_id, i], int64(states.lengths[s.parcel_id, i]))
-        if a.rows[row]["batch"] == GONE:
+        row = find_or_add_row(a, buffer, states.values[s.parcel_id, i], int64(states.lengths[s.parcel_id, i]))
+        if a.rows[row]["batch"] == ROW_RETIRED:
             a.rows[row]["batch"] = NONE
-            a.counts[RETIRED] -= 1
+            a.counts[RETIRED_ROW_COUNT] -= 1
         if a.rows[row]["head"] != NONE:
             clear_row(a, row)
-        drop_all_told(a, row)
+        remove_all_active_alerts(a, row)
         first = states.values[s.scans, i]
         records = int64(states.lengths[s.scans, i])
         last = int64(NONE)
-        plan = int64(NO_WORD)
+        plan = int64(NO_INTERN_ID)
         here = int64(0)
         for j in range(records):
             entry = first + j
-            if j % CHUNK == 0:
-                fresh = chunk_from(a)
+            if j % SLOTS_PER_CHUNK == 0:
+                fresh = allocate_chunk(a)
                 if last == NONE:
                     a.rows[row]["head"] = fresh
                 else:
-                    a.following[last] = fresh
+                    a.next_chunk[last] = fresh
                 last = fresh
             kind = entries.values[e.kind, entry]
             flags = int64(0)
@@ -172,7 +172,7 @@ def restore_rows(
                 flags |= VOIDED
             if entries.values[e.inferred, entry] != 0:
                 flags |= INFERRED
-            if entries.lengths[e.plan, entry] != ABSENT:
+            if entries.lengths[e.plan, entry] != NULL_SIZE:
                 flags |= ADVICE
                 at = _plan(a, buffer, entries, e, entry)
                 what = _time_word(a, entries, e.promised_at, entry)
@@ -182,43 +182,43 @@ def restore_rows(
                 at = _where(a, buffer, entries, e, entry)
                 what = _text_word(a, buffer, entries, e.voids if kind == VOID else e.container_id, entry)
                 if flags & VOIDED == 0:
-                    here = is_here(here, kind)
+                    here = is_in_hub(here, kind)
             if kind == VOID:
                 a.rows[row]["voids"] += 1
-            slot = last * CHUNK + j % CHUNK
+            slot = last * SLOTS_PER_CHUNK + j % SLOTS_PER_CHUNK
             position = entries.values[e.identity, entry]
             a.slots[slot]["high"] = get_big_endian(buffer, position)
             a.slots[slot]["low"] = get_big_endian(buffer, position + 8)
             offset = entries.values[e.utc_offset_minutes, entry]
-            a.slots[slot]["stamp"] = stamp_of(entries.values[e.event_time, entry], kind, offset, flags)
+            a.slots[slot]["stamp"] = pack_key(entries.values[e.event_time, entry], kind, offset, flags)
             a.slots[slot]["at"] = at
             a.slots[slot]["what"] = what
         a.rows[row]["records"] = records
         a.rows[row]["direction"] = direction_of(a, plan)
         stage = int64(0)
-        if states.lengths[s.stage, i] != ABSENT:
+        if states.lengths[s.stage, i] != NULL_SIZE:
             stage = states.values[s.stage, i]
-        move_gauge(a, row, stage, here)
+        update_stage_gauge(a, row, stage, here)
         # From the last to the first, as the list of a row begins with what came last.
         told = states.values[s.alerts, i] + states.lengths[s.alerts, i]
         for _ in range(states.lengths[s.alerts, i]):
             told -= 1
-            about = word_of(a, buffer, alerts.values[t.about, told], int64(alerts.lengths[t.about, told]))
+            about = intern_bytes(a, buffer, alerts.values[t.about, told], int64(alerts.lengths[t.about, told]))
             at = alerts.values[t.alert_id, told]
             high = get_big_endian(buffer, at)
             low = get_big_endian(buffer, at + 8)
-            put_told(a, row, about, alerts.values[t.type, told], alerts.values[t.since, told], high, low)
+            set_active_alert(a, row, about, alerts.values[t.type, told], alerts.values[t.since, told], high, low)
         # Looked at once more at the next Tick: what is due comes from the records and the promises.
         mark_changed(a, row)
 
 
-@compiled
-def retire_rows(a: Arrays, keys: Bytes, ends: NDArray[np.int64]) -> None:
+@jit
+def apply_tombstones(a: TableArrays, keys: ByteArray, ends: NDArray[np.int64]) -> None:
     """Take away the parcels with these ids, of which parcel.state holds a tombstone."""
     for i in range(len(ends) - 1):
-        row = row_of(a, keys, ends[i], ends[i + 1] - ends[i])
-        if a.rows[row]["batch"] != GONE:
+        row = find_or_add_row(a, keys, ends[i], ends[i + 1] - ends[i])
+        if a.rows[row]["batch"] != ROW_RETIRED:
             listed = a.due[row] == NEVER
-            retire(a, row)
+            retire_row(a, row)
             if listed:
                 a.due[row] = NEVER

@@ -9,45 +9,52 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.jit import compiled, inlined, int64
-from streams.domain.kinds import DAMAGED, KINDS, LANE, NO_READ, RECIRCULATED, STAGE_LOST, VOID
+from streams.domain.jit import int64, jit, jit_inline
+from streams.domain.kinds import DAMAGED, KINDS, LANE_KINDS, MILESTONE_RETRACTED, NO_READ, RECIRCULATED, VOID
 from streams.domain.parcel import (
     CONTAINER,
+    CONTAINER_LOCATION,
     COUNT,
-    CUSTOMS_AT,
+    CUSTOMS_LOCATION,
     CUSTOMS_STEP,
     FIRST,
-    INSIDE,
-    INSIDE_AT,
-    IS_HERE,
-    LANE_AT,
+    IS_IN_HUB,
+    LANE_LOCATION,
     LAST,
-    NOTHING,
-    PLACE,
+    LOCATION,
+    NOT_SET,
+    PACKED_INTO,
     PLAN,
     PROMISED,
     STAGE,
     STAGE_TIME,
     Facts,
     Times,
-    forget,
-    is_held,
-    may_be_apart,
-    tell,
-    tell_advice,
+    apply_advice,
+    apply_scan,
+    contradicts_containment,
+    is_held_by_customs,
+    reset,
 )
-from streams.domain.record_hash import get_big_endian, identity, put_big_endian
-from streams.kernel.batch_changes import Folded
+from streams.domain.record_hash import get_big_endian, put_big_endian, record_hash
+from streams.kernel.batch_changes import BatchChanges
 from streams.kernel.insert import NO_TIME
-from streams.kernel.interned_records import ABSENT, REASON, SITE, STATION, other_site, text_in
-from streams.kernel.interned_records import LANE as LANE_TEXT
-from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, kind_of, offset_of, time_of
-from streams.kernel.parcel_table import CHUNK, KEY_ALIGN, NO_WORD, Arrays, Bytes
+from streams.kernel.interned_records import LOCATION_LANE as LANE_TEXT
+from streams.kernel.interned_records import (
+    LOCATION_REASON,
+    LOCATION_SITE,
+    LOCATION_STATION,
+    NULL_SIZE,
+    location_text,
+    sites_differ,
+)
+from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, kind_of, time_of, utc_offset_of
+from streams.kernel.parcel_table import KEY_ALIGNMENT, NO_INTERN_ID, SLOTS_PER_CHUNK, ByteArray, TableArrays
 
 IDENTITY_BYTES: Final = 16
 # Sources of the encoder's texts, by number: the heap, and the buffer of identities.
-FROM_HEAP, FROM_IDENTITIES = range(2)
-PRESENT: Final = 0
+HEAP_SOURCE, IDENTITY_SOURCE = range(2)
+NOT_NULL: Final = 0
 
 
 class StateColumns(NamedTuple):
@@ -82,7 +89,7 @@ class KindColumns(NamedTuple):
     scans: int  # count
 
 
-class EntryColumns(NamedTuple):
+class ScanEntryColumns(NamedTuple):
     """Numbers of the columns of the frame scans[]."""
 
     identity: int
@@ -98,65 +105,65 @@ class EntryColumns(NamedTuple):
     promised_at: int
 
 
-class Frame(NamedTuple):
+class FrameArrays(NamedTuple):
     """Values and lengths of one frame: [column, row]."""
 
     values: NDArray[np.int64]
     lengths: NDArray[np.int32]
 
 
-def blank_frame(columns: int, rows: int) -> Frame:
+def allocate_frame(columns: int, rows: int) -> FrameArrays:
     """Room for `rows` rows; every value is present until it is set to null."""
-    return Frame(np.empty((columns, rows), np.int64), np.zeros((columns, rows), np.int32))
+    return FrameArrays(np.empty((columns, rows), np.int64), np.zeros((columns, rows), np.int32))
 
 
-@inlined
-def _null(frame: Frame, column: int, row: int) -> None:
+@jit_inline
+def _null(frame: FrameArrays, column: int, row: int) -> None:
     frame.values[column, row] = 0
-    frame.lengths[column, row] = ABSENT
+    frame.lengths[column, row] = NULL_SIZE
 
 
-@inlined
-def _number(frame: Frame, column: int, row: int, value: int) -> None:
+@jit_inline
+def _number(frame: FrameArrays, column: int, row: int, value: int) -> None:
     frame.values[column, row] = value
-    frame.lengths[column, row] = PRESENT
+    frame.lengths[column, row] = NOT_NULL
 
 
-@inlined
-def _text(frame: Frame, column: int, row: int, at: int, size: int) -> None:
+@jit_inline
+def _text(frame: FrameArrays, column: int, row: int, at: int, size: int) -> None:
     frame.values[column, row] = at
     frame.lengths[column, row] = size
 
 
-@inlined
-def _word(frame: Frame, column: int, row: int, a: Arrays, word: int) -> None:
+@jit_inline
+def _word(frame: FrameArrays, column: int, row: int, a: TableArrays, word: int) -> None:
     """A word as it is: a text, or a record that is already encoded."""
-    if word == NO_WORD:
+    if word == NO_INTERN_ID:
         _null(frame, column, row)
     else:
         _text(frame, column, row, int64(a.words[word]["at"]), int64(a.words[word]["size"]))
 
 
-@inlined
-def _part(frame: Frame, column: int, row: int, a: Arrays, where: int, part: int) -> None:
+@jit_inline
+def _part(frame: FrameArrays, column: int, row: int, a: TableArrays, where: int, part: int) -> None:
     """One text of a Where."""
-    if where == NO_WORD:
+    if where == NO_INTERN_ID:
         _null(frame, column, row)
     else:
-        at, size = text_in(a, where, part)
+        at, size = location_text(a, where, part)
         _text(frame, column, row, at, size)
 
 
-@inlined
-def _promise(frame: Frame, column: int, row: int, a: Arrays, word: int) -> None:
-    if word == NO_WORD:
+@jit_inline
+def _promise(frame: FrameArrays, column: int, row: int, a: TableArrays, word: int) -> None:
+    if word == NO_INTERN_ID:
         _null(frame, column, row)
     else:
         _number(frame, column, row, int64(get_big_endian(a.heap, int64(a.words[word]["at"]))))
 
 
-@compiled
-def count_records(a: Arrays, touched: NDArray[np.int32], count: int) -> int:
+@jit
+def count_records(a: TableArrays, touched: NDArray[np.int32], count: int) -> int:
     """Records of the first `count` rows of `touched` together."""
     total = int64(0)
     for i in range(count):
@@ -164,8 +171,10 @@ def count_records(a: Arrays, touched: NDArray[np.int32], count: int) -> int:
     return total
 
 
-@inlined
-def _emit_entry(a: Arrays, slot: int, entries: Frame, e: EntryColumns, row: int, identities: Bytes) -> None:
+@jit_inline
+def _emit_entry(
+    a: TableArrays, slot: int, entries: FrameArrays, e: ScanEntryColumns, row: int, identities: ByteArray
+) -> None:
     stamp = int64(a.slots[slot]["stamp"])
     kind = kind_of(stamp)
     put_big_endian(identities, row * IDENTITY_BYTES, a.slots[slot]["high"])
@@ -173,7 +182,7 @@ def _emit_entry(a: Arrays, slot: int, entries: Frame, e: EntryColumns, row: int,
     _text(entries, e.identity, row, row * IDENTITY_BYTES, IDENTITY_BYTES)
     _number(entries, e.kind, row, kind)
     _number(entries, e.event_time, row, time_of(stamp))
-    _number(entries, e.utc_offset_minutes, row, offset_of(stamp))
+    _number(entries, e.utc_offset_minutes, row, utc_offset_of(stamp))
     _number(entries, e.voided, row, 1 if stamp & VOIDED else 0)
     _number(entries, e.inferred, row, 1 if stamp & INFERRED else 0)
     at = int64(a.slots[slot]["at"])
@@ -188,12 +197,12 @@ def _emit_entry(a: Arrays, slot: int, entries: Frame, e: EntryColumns, row: int,
         _word(entries, e.at, row, a, at)
         _null(entries, e.plan, row)
         _null(entries, e.promised_at, row)
-        _word(entries, e.container_id, row, a, NO_WORD if kind == VOID else what)
-        _word(entries, e.voids, row, a, what if kind == VOID else NO_WORD)
+        _word(entries, e.container_id, row, a, NO_INTERN_ID if kind == VOID else what)
+        _word(entries, e.voids, row, a, what if kind == VOID else NO_INTERN_ID)
 
 
-@inlined
-def _tell_slot(a: Arrays, slot: int, facts: Facts, times: Times) -> None:
+@jit_inline
+def _tell_slot(a: TableArrays, slot: int, facts: Facts, times: Times) -> None:
     stamp = int64(a.slots[slot]["stamp"])
     kind = kind_of(stamp)
     if kind == VOID or stamp & VOIDED:
@@ -201,36 +210,36 @@ def _tell_slot(a: Arrays, slot: int, facts: Facts, times: Times) -> None:
     at = int64(a.slots[slot]["at"])
     what = int64(a.slots[slot]["what"])
     if stamp & ADVICE:
-        tell_advice(facts, times, kind, time_of(stamp), at, what)
+        apply_advice(facts, times, kind, time_of(stamp), at, what)
         return
     names_lane = False
-    if (LANE >> kind) & 1:
-        names_lane = text_in(a, at, LANE_TEXT)[1] != ABSENT
+    if (LANE_KINDS >> kind) & 1:
+        names_lane = location_text(a, at, LANE_TEXT)[1] != NULL_SIZE
     elsewhere = False
-    if may_be_apart(facts[INSIDE], facts[INSIDE_AT], kind, what, stamp & INFERRED != 0):
-        elsewhere = other_site(a, at, facts[INSIDE_AT])
-    tell(facts, times, kind, time_of(stamp), at, what, names_lane, elsewhere)
+    if contradicts_containment(facts[PACKED_INTO], facts[CONTAINER_LOCATION], kind, what, stamp & INFERRED != 0):
+        elsewhere = sites_differ(a, at, facts[CONTAINER_LOCATION])
+    apply_scan(facts, times, kind, time_of(stamp), at, what, names_lane, elsewhere)
 
 
-@inlined
-def _emit_facts(a: Arrays, facts: Facts, times: Times, states: Frame, s: StateColumns, i: int) -> None:
-    if facts[STAGE] == NOTHING:
+@jit_inline
+def _emit_facts(a: TableArrays, facts: Facts, times: Times, states: FrameArrays, s: StateColumns, i: int) -> None:
+    if facts[STAGE] == NOT_SET:
         _null(states, s.stage, i)
         _null(states, s.stage_time, i)
     else:
         _number(states, s.stage, i, facts[STAGE])
         _number(states, s.stage_time, i, facts[STAGE_TIME])
-    if facts[CUSTOMS_STEP] == NOTHING:
+    if facts[CUSTOMS_STEP] == NOT_SET:
         _null(states, s.customs, i)
     else:
         _number(states, s.customs, i, facts[CUSTOMS_STEP])
-    held = is_held(facts)
+    held = is_held_by_customs(facts)
     _number(states, s.held, i, 1 if held else 0)
-    _part(states, s.hold_reason, i, a, facts[CUSTOMS_AT] if held else NO_WORD, REASON)
-    _part(states, s.site, i, a, facts[PLACE], SITE)
-    _part(states, s.station, i, a, facts[PLACE], STATION)
+    _part(states, s.hold_reason, i, a, facts[CUSTOMS_LOCATION] if held else NO_INTERN_ID, LOCATION_REASON)
+    _part(states, s.site, i, a, facts[LOCATION], LOCATION_SITE)
+    _part(states, s.station, i, a, facts[LOCATION], LOCATION_STATION)
     _word(states, s.container_id, i, a, facts[CONTAINER])
-    _part(states, s.lane, i, a, facts[LANE_AT], LANE_TEXT)
+    _part(states, s.lane, i, a, facts[LANE_LOCATION], LANE_TEXT)
     _number(states, s.damaged, i, 1 if times[COUNT, DAMAGED] > 0 else 0)
     _number(states, s.no_reads, i, times[COUNT, NO_READ])
     _number(states, s.recirculations, i, times[COUNT, RECIRCULATED])
@@ -238,18 +247,18 @@ def _emit_facts(a: Arrays, facts: Facts, times: Times, states: Frame, s: StateCo
     _promise(states, s.promised_at, i, a, facts[PROMISED])
 
 
-@compiled
-def emit_states(
-    a: Arrays,
+@jit
+def fill_state_columns(
+    a: TableArrays,
     touched: NDArray[np.int32],
     count: int,
-    states: Frame,
+    states: FrameArrays,
     s: StateColumns,
-    kinds: Frame,
+    kinds: FrameArrays,
     k: KindColumns,
-    entries: Frame,
-    e: EntryColumns,
-    identities: Bytes,
+    entries: FrameArrays,
+    e: ScanEntryColumns,
+    identities: ByteArray,
     facts: Facts,
     times: Times,
 ) -> None:
@@ -263,19 +272,19 @@ def emit_states(
     for i in range(count):
         row = int64(touched[i])
         records = int64(a.rows[row]["records"])
-        forget(facts, times)
-        _text(states, s.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGN, int64(a.rows[row]["key_size"]))
+        reset(facts, times)
+        _text(states, s.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT, int64(a.rows[row]["key_size"]))
         _number(states, s.version, i, records)
         _text(states, s.scans, i, entry, records)
         chunk = int64(a.rows[row]["head"])
         left = records
         while left > 0:
-            for slot in range(chunk * CHUNK, chunk * CHUNK + min(CHUNK, left)):
+            for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
                 _tell_slot(a, slot, facts, times)
                 _emit_entry(a, slot, entries, e, entry, identities)
                 entry += 1
-            left -= CHUNK
-            chunk = int64(a.following[chunk])
+            left -= SLOTS_PER_CHUNK
+            chunk = int64(a.next_chunk[chunk])
         _emit_facts(a, facts, times, states, s, i)
         first_kind_row = kind_row
         for kind in range(len(KINDS)):
@@ -286,11 +295,11 @@ def emit_states(
                 _number(kinds, k.scans, kind_row, times[COUNT, kind])
                 kind_row += 1
         _text(states, s.kinds, i, first_kind_row, kind_row - first_kind_row)
-        move_gauge(a, row, facts[STAGE], facts[IS_HERE])
+        update_stage_gauge(a, row, facts[STAGE], facts[IS_IN_HUB])
 
 
-@inlined
-def move_gauge(a: Arrays, row: int, stage: int, here: int) -> None:
+@jit_inline
+def update_stage_gauge(a: TableArrays, row: int, stage: int, here: int) -> None:
     """Count the parcel under its new stage, no longer under the old one; `here`: 1 if it is in the hub, else 0."""
     counted = stage if here else int64(0)
     a.stages[int64(a.rows[row]["stage"])] -= 1
@@ -314,10 +323,10 @@ class MilestoneColumns(NamedTuple):
     direction: int
 
 
-@inlined
-def _milestone_identity(a: Arrays, row: int, milestone: np.void) -> tuple[np.uint64, np.uint64]:
+@jit_inline
+def _milestone_identity(a: TableArrays, row: int, milestone: np.void) -> tuple[np.uint64, np.uint64]:
     """Identity of what the milestone says: see milestone_id in schemas/Milestone.avsc."""
-    key_at = int64(a.rows[row]["key_at"]) * KEY_ALIGN
+    key_at = int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT
     size = int64(a.rows[row]["key_size"])
     said = a.scratch
     for i in range(size):
@@ -333,11 +342,13 @@ def _milestone_identity(a: Arrays, row: int, milestone: np.void) -> tuple[np.uin
     put_big_endian(said, at + 14, milestone["low"])
     put_big_endian(said, at + 22, np.uint64(int64(milestone["event_time"])))
     put_big_endian(said, at + 30, np.uint64(int64(milestone["previous_time"])))
-    return identity(said, 0, at + 38)
+    return record_hash(said, 0, at + 38)
 
 
-@compiled
-def emit_milestones(a: Arrays, out: Folded, count: int, frame: Frame, m: MilestoneColumns, identities: Bytes) -> None:
+@jit
+def fill_milestone_columns(
+    a: TableArrays, out: BatchChanges, count: int, frame: FrameArrays, m: MilestoneColumns, identities: ByteArray
+) -> None:
     """Columns of the first `count` milestones of a batch; `identities` has room for 32 bytes each."""
     for i in range(count):
         milestone = out.milestones[i]
@@ -350,7 +361,7 @@ def emit_milestones(a: Arrays, out: Folded, count: int, frame: Frame, m: Milesto
         put_big_endian(identities, at + IDENTITY_BYTES + 8, milestone["low"])
         _text(frame, m.milestone_id, i, at, IDENTITY_BYTES)
         _text(frame, m.evidence, i, at + IDENTITY_BYTES, IDENTITY_BYTES)
-        _text(frame, m.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGN, int64(a.rows[row]["key_size"]))
+        _text(frame, m.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT, int64(a.rows[row]["key_size"]))
         _number(frame, m.version, i, int64(milestone["version"]))
         _number(frame, m.type, i, int64(milestone["type"]))
         _number(frame, m.stage, i, int64(milestone["stage"]))
@@ -360,23 +371,23 @@ def emit_milestones(a: Arrays, out: Folded, count: int, frame: Frame, m: Milesto
         else:
             _number(frame, m.previous_time, i, int64(milestone["previous_time"]))
         where = int64(milestone["at"])
-        if where == NO_WORD or milestone["type"] == STAGE_LOST:
+        if where == NO_INTERN_ID or milestone["type"] == MILESTONE_RETRACTED:
             _text(frame, m.site, i, 0, 0)
             _text(frame, m.station, i, 0, 0)
         else:
-            _part(frame, m.site, i, a, where, SITE)
-            _part(frame, m.station, i, a, where, STATION)
+            _part(frame, m.site, i, a, where, LOCATION_SITE)
+            _part(frame, m.station, i, a, where, LOCATION_STATION)
         _number(frame, m.direction, i, int64(milestone["direction"]))
 
 
-@compiled
-def copy_keys(a: Arrays, rows: NDArray[np.int32], count: int, keys: Bytes, offsets: NDArray[np.int64]) -> None:
+@jit
+def copy_keys(a: TableArrays, rows: NDArray[np.int32], count: int, keys: ByteArray, offsets: NDArray[np.int64]) -> None:
     """Parcel ids of the first `count` of `rows`, back to back; `offsets` gets `count` + 1 positions."""
     at = int64(0)
     offsets[0] = 0
     for i in range(count):
         row = int64(rows[i])
-        start = int64(a.rows[row]["key_at"]) * KEY_ALIGN
+        start = int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT
         size = int64(a.rows[row]["key_size"])
         for j in range(size):
             keys[at + j] = a.heap[start + j]

@@ -3,20 +3,20 @@
 from typing import Final
 
 from streams.observe import gateway_metric_catalogue as catalogue
-from streams.observe.grafana import Dashboard, Panel, Rows, now, quantiles, rate
+from streams.observe.grafana import Dashboard, DashboardRows, Panel, quantiles, rate, selector
 
-_CONFLICTS: Final = now(catalogue.RECORDS).replace("{", '{result="conflict", ', 1)
+_CONFLICTS: Final = selector(catalogue.RECORDS).replace("{", '{result="conflict", ', 1)
 
-ROWS: Final[Rows] = (
+ROWS: Final[DashboardRows] = (
     (
         "Now",
         (
             Panel("Records", catalogue.RECORDS.help, "cps", [(rate(catalogue.RECORDS), "")], "stat", 4),
             Panel(
                 "Gateways that take nothing",
-                catalogue.STOPPED.help,
+                catalogue.SPOOL_STOPPED.help,
                 "short",
-                [(f"sum({now(catalogue.STOPPED)})", "")],
+                [(f"sum({selector(catalogue.SPOOL_STOPPED)})", "")],
                 "stat",
                 4,
                 thresholds=((1, "red"),),
@@ -25,7 +25,7 @@ ROWS: Final[Rows] = (
                 "Gateways without Kafka",
                 catalogue.KAFKA_AWAY.help,
                 "short",
-                [(f"sum({now(catalogue.KAFKA_AWAY)})", "")],
+                [(f"sum({selector(catalogue.KAFKA_AWAY)})", "")],
                 "stat",
                 4,
                 thresholds=((1, "orange"),),
@@ -34,7 +34,7 @@ ROWS: Final[Rows] = (
                 "Spool filled",
                 "Share of what may wait for Kafka, of the fullest gateway.",
                 "percentunit",
-                [(f"max({now(catalogue.WAITING)} / {now(catalogue.LIMIT)})", "")],
+                [(f"max({selector(catalogue.SPOOL_WAITING_BYTES)} / {selector(catalogue.SPOOL_LIMIT_BYTES)})", "")],
                 "stat",
                 4,
                 thresholds=((0.5, "orange"), (0.8, "red")),
@@ -50,9 +50,9 @@ ROWS: Final[Rows] = (
             ),
             Panel(
                 "Turned away",
-                "In the time shown. " + catalogue.DENIED.help,
+                "In the time shown. " + catalogue.DENIED_REQUESTS.help,
                 "short",
-                [(f"sum(increase({now(catalogue.DENIED)}[$__range]))", "")],
+                [(f"sum(increase({selector(catalogue.DENIED_REQUESTS)}[$__range]))", "")],
                 "stat",
                 4,
             ),
@@ -68,7 +68,7 @@ ROWS: Final[Rows] = (
                 [(rate(catalogue.RECORDS, "result"), "{{result}}")],
                 stacked=True,
             ),
-            Panel("Answers", catalogue.ANSWER.help, "s", quantiles(catalogue.ANSWER)),
+            Panel("Answers", catalogue.RESPONSE_SECONDS.help, "s", quantiles(catalogue.RESPONSE_SECONDS)),
             Panel(
                 "Requests by status",
                 catalogue.REQUESTS.help,
@@ -79,15 +79,15 @@ ROWS: Final[Rows] = (
                 "Turned away by reason",
                 catalogue.DENIAL.doc,
                 "cps",
-                [(rate(catalogue.DENIED, "reason") + " > 0", "{{reason}}")],
+                [(rate(catalogue.DENIED_REQUESTS, "reason") + " > 0", "{{reason}}")],
             ),
             Panel(
                 "Processor and memory",
                 "Processor seconds a second, and memory, of each gateway.",
                 "short",
                 [
-                    (f"rate({now('process_cpu_seconds_total')}[$__rate_interval])", "processors, {{instance}}"),
-                    (f"{now('process_resident_memory_bytes')} / 2^30", "GiB, {{instance}}"),
+                    (f"rate({selector('process_cpu_seconds_total')}[$__rate_interval])", "processors, {{instance}}"),
+                    (f"{selector('process_resident_memory_bytes')} / 2^30", "GiB, {{instance}}"),
                 ],
             ),
             Panel(
@@ -103,41 +103,41 @@ ROWS: Final[Rows] = (
         (
             Panel(
                 "Waiting for Kafka",
-                catalogue.WAITING.help + " " + catalogue.LIMIT.help,
+                catalogue.SPOOL_WAITING_BYTES.help + " " + catalogue.SPOOL_LIMIT_BYTES.help,
                 "bytes",
                 [
-                    (f"max by (instance) ({now(catalogue.WAITING)})", "{{instance}}"),
-                    (f"min({now(catalogue.LIMIT)})", "limit"),
+                    (f"max by (instance) ({selector(catalogue.SPOOL_WAITING_BYTES)})", "{{instance}}"),
+                    (f"min({selector(catalogue.SPOOL_LIMIT_BYTES)})", "limit"),
                 ],
             ),
-            Panel("Sent", catalogue.SENT.help, "cps", [(rate(catalogue.SENT), "records")]),
+            Panel("Sent", catalogue.SENT_RECORDS.help, "cps", [(rate(catalogue.SENT_RECORDS), "records")]),
             Panel(
                 "Disk",
                 "Syncs a second, and requests written by each.",
                 "short",
                 [
-                    (rate(catalogue.SYNCS), "syncs a second"),
-                    (f"{rate(catalogue.FRAMES)} / {rate(catalogue.SYNCS)}", "requests a sync"),
+                    (rate(catalogue.SPOOL_SYNCS), "syncs a second"),
+                    (f"{rate(catalogue.SPOOL_FRAMES)} / {rate(catalogue.SPOOL_SYNCS)}", "requests a sync"),
                 ],
             ),
             Panel(
                 "A sync takes",
-                catalogue.SYNC_SECONDS.help,
+                catalogue.SPOOL_SYNC_SECONDS.help,
                 "s",
-                [(f"{rate(catalogue.SYNC_SECONDS)} / {rate(catalogue.SYNCS)}", "seconds")],
+                [(f"{rate(catalogue.SPOOL_SYNC_SECONDS)} / {rate(catalogue.SPOOL_SYNCS)}", "seconds")],
             ),
         ),
     ),
 )
 
-BOARD: Final = Dashboard(
+DASHBOARD: Final = Dashboard(
     "gateways",
     "Parcel gateways",
     "Scans and EPCIS events in, onto disk, into Kafka.",
     "streams.observe.gateway_dashboard",
-    catalogue.STOPPED,
+    catalogue.SPOOL_STOPPED,
     ROWS,
 )
 
 if __name__ == "__main__":
-    BOARD.write()
+    DASHBOARD.write()

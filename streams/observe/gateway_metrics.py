@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 from structlog.typing import FilteringBoundLogger
 
 from streams.observe import gateway_metric_catalogue as catalogue
-from streams.observe.instruments import Histogram, counter, counters, gauge
-from streams.observe.metric_catalogue import BUILD
-from streams.observe.worker_metrics import versions
+from streams.observe.instruments import WeightedHistogram, counter, gauge, labelled_counter
+from streams.observe.metric_catalogue import BUILD_INFO
+from streams.observe.worker_metrics import build_versions
 from streams.telemetry import gateway_events as told
 
 _STEADY_SECONDS = 60.0
@@ -34,34 +34,34 @@ class GatewayMetrics:
         ProcessCollector(registry=registry)
         self._log: FilteringBoundLogger = log or structlog.get_logger()
         self._lock = threading.Lock()
-        self._requests = counters(catalogue.REQUESTS, registry)
-        self._answer = Histogram(catalogue.ANSWER, registry)
-        self._records = counters(catalogue.RECORDS, registry)
-        self._denied = counters(catalogue.DENIED, registry)
-        self._waiting = gauge(catalogue.WAITING, registry)
-        self._limit = gauge(catalogue.LIMIT, registry)
-        self._stopped = gauge(catalogue.STOPPED, registry)
-        self._syncs = counter(catalogue.SYNCS, registry)
-        self._frames = counter(catalogue.FRAMES, registry)
-        self._sync_seconds = counter(catalogue.SYNC_SECONDS, registry)
-        self._sent = counter(catalogue.SENT, registry)
+        self._requests = labelled_counter(catalogue.REQUESTS, registry)
+        self._answer = WeightedHistogram(catalogue.RESPONSE_SECONDS, registry)
+        self._records = labelled_counter(catalogue.RECORDS, registry)
+        self._denied = labelled_counter(catalogue.DENIED_REQUESTS, registry)
+        self._waiting = gauge(catalogue.SPOOL_WAITING_BYTES, registry)
+        self._limit = gauge(catalogue.SPOOL_LIMIT_BYTES, registry)
+        self._stopped = gauge(catalogue.SPOOL_STOPPED, registry)
+        self._syncs = counter(catalogue.SPOOL_SYNCS, registry)
+        self._frames = counter(catalogue.SPOOL_FRAMES, registry)
+        self._sync_seconds = counter(catalogue.SPOOL_SYNC_SECONDS, registry)
+        self._sent = counter(catalogue.SENT_RECORDS, registry)
         self._away = gauge(catalogue.KAFKA_AWAY, registry)
-        gauge(BUILD, registry).labels(*versions()).set(1)
+        gauge(BUILD_INFO, registry).labels(*build_versions()).set(1)
         self._not_ready: str | None = "starting"
         self._before = told.GatewayState(0, 0, 0, 0, 0.0, 0)
         self._said_at = time.monotonic()
-        self._since = dict.fromkeys((*told.RESULTS, "denied"), 0)
+        self._since = dict.fromkeys((*told.RECORD_RESULTS, "denied"), 0)
 
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them."""
         return generate_latest(self.registry)
 
-    def not_ready(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why records are not taken now; None when they are."""
         with self._lock:
             return self._not_ready
 
-    def __call__(self, happening: told.Happening) -> None:
+    def __call__(self, happening: told.GatewayEvent) -> None:
         """Count it and say it."""
         with self._lock:
             match happening:
@@ -73,14 +73,14 @@ class GatewayMetrics:
                     self._stopped.set(1)
                     self._not_ready = happening.error
                     self._log.error("parcels.gateway.spool_stopped", reason=happening.reason, error=happening.error)
-                case told.SpoolWorks():
+                case told.SpoolRecovered():
                     self._stopped.set(0)
                     self._not_ready = None
                     self._log.info("parcels.gateway.spool_works", seconds=happening.seconds)
-                case told.KafkaAway():
+                case told.KafkaUnavailable():
                     self._away.set(1)
                     self._log.warning("parcels.gateway.kafka_away", error=happening.error)
-                case told.KafkaBack():
+                case told.KafkaRecovered():
                     self._away.set(0)
                     self._log.info("parcels.gateway.kafka_back", seconds=happening.seconds)
                 case told.GatewayState():
@@ -121,7 +121,7 @@ class GatewayMetrics:
         self._syncs.inc(state.groups - before.groups)
         self._frames.inc(state.frames - before.frames)
         self._sync_seconds.inc(max(state.sync_seconds - before.sync_seconds, 0.0))
-        self._sent.inc(state.sent_records - before.sent_records)
+        self._sent.inc(state.forwarded_records - before.forwarded_records)
         now = time.monotonic()
         if now - self._said_at >= _STEADY_SECONDS:
             self._said_at = now

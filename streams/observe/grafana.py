@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from streams.observe.metric_catalogue import Metric, Type
+from streams.observe.metric_catalogue import Metric, MetricType
 
 _FOLDER: Final = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards" / "parcels"
 
@@ -34,7 +34,7 @@ class Panel:
     thresholds: Sequence[tuple[float, str]] = ()
 
 
-Rows = Sequence[tuple[str, Sequence[Panel]]]
+DashboardRows = Sequence[tuple[str, Sequence[Panel]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class Dashboard:
     title: str
     description: str
     # The module that writes it.
-    made_by: str
+    generator_module: str
     # What every process that it shows exports.
-    found_by: Metric
-    rows: Rows
+    variable_metric: Metric
+    rows: DashboardRows
 
     @property
     def file(self) -> Path:
@@ -66,19 +66,19 @@ class Dashboard:
         print(self.file)  # noqa: T201
 
 
-def now(metric: Metric | str) -> str:
+def selector(metric: Metric | str) -> str:
     """The samples of a metric, of what was chosen on the dashboard."""
     return f"{metric if isinstance(metric, str) else metric.name}{_SELECT}"
 
 
 def rate(metric: Metric, by: str = "") -> str:
     """Its increase a second; of a histogram, the observations."""
-    name = metric.series[-1] if metric.type is Type.HISTOGRAM else metric.name
-    return f"sum{f' by ({by}) ' if by else ''}(rate({now(name)}[$__rate_interval]))"
+    name = metric.series[-1] if metric.type is MetricType.HISTOGRAM else metric.name
+    return f"sum{f' by ({by}) ' if by else ''}(rate({selector(name)}[$__rate_interval]))"
 
 
 def _quantile(metric: Metric, quantile: float) -> str:
-    return f"histogram_quantile({quantile:g}, sum by (le) (rate({now(metric.series[0])}[$__rate_interval])))"
+    return f"histogram_quantile({quantile:g}, sum by (le) (rate({selector(metric.series[0])}[$__rate_interval])))"
 
 
 def quantiles(metric: Metric) -> list[tuple[str, str]]:
@@ -86,12 +86,12 @@ def quantiles(metric: Metric) -> list[tuple[str, str]]:
     return [(_quantile(metric, 0.5), "half within"), (_quantile(metric, 0.99), "99 % within")]
 
 
-def within(metric: Metric, edge: float) -> str:
+def share_within(metric: Metric, upper_bound: float) -> str:
     """Share of the observations up to an edge of a bucket."""
-    if edge not in metric.buckets:
-        message = f"{metric.name} has no bucket that ends at {edge:g}"
+    if upper_bound not in metric.buckets:
+        message = f"{metric.name} has no bucket that ends at {upper_bound:g}"
         raise ValueError(message)
-    kept = now(metric.series[0]).replace("{", f'{{le="{edge}", ', 1)
+    kept = selector(metric.series[0]).replace("{", f'{{le="{upper_bound}", ', 1)
     return f"sum(rate({kept}[$__rate_interval])) / {rate(metric)}"
 
 
@@ -122,7 +122,7 @@ def _model(board: Dashboard) -> dict[str, Any]:
     return {
         "uid": f"parcel-{board.name}",
         "title": board.title,
-        "description": f"{board.description} Made by python -m {board.made_by}.",
+        "description": f"{board.description} Made by python -m {board.generator_module}.",
         "tags": ["parcels"],
         "schemaVersion": 42,
         "version": 1,
@@ -136,8 +136,8 @@ def _model(board: Dashboard) -> dict[str, Any]:
         "templating": {
             "list": [
                 _source_variable(),
-                _variable(board.found_by, "job"),
-                _variable(board.found_by, "instance", 'job=~"$job"'),
+                _variable(board.variable_metric, "job"),
+                _variable(board.variable_metric, "instance", 'job=~"$job"'),
             ]
         },
         "panels": panels,

@@ -13,12 +13,12 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from streams.observe.metric_catalogue import Metric, Type
+from streams.observe.metric_catalogue import Metric, MetricType
 
 Child = TypeVar("Child", bound=MetricWrapperBase)
 
 
-class Labelled(Generic[Child]):
+class LabelledChildren(Generic[Child]):
     """The children of a counter or a gauge with labels: every combination exists from the start, and no other ever.
 
     A counter that begins to exist with its first error has no increase that `rate()` could see.
@@ -59,26 +59,30 @@ class Labelled(Generic[Child]):
 
 def counter(metric: Metric, registry: CollectorRegistry) -> Counter:
     """A counter without labels."""
-    return Counter(_checked(metric, Type.COUNTER), metric.help, registry=registry)
+    return Counter(_checked(metric, MetricType.COUNTER), metric.help, registry=registry)
 
 
 def gauge(metric: Metric, registry: CollectorRegistry) -> Gauge:
     """A gauge, without labels or with open ones that the caller bounds."""
-    return Gauge(_checked(metric, Type.GAUGE), metric.help, [label.name for label in metric.labels], registry=registry)
+    return Gauge(
+        _checked(metric, MetricType.GAUGE), metric.help, [label.name for label in metric.labels], registry=registry
+    )
 
 
-def counters(metric: Metric, registry: CollectorRegistry, **sets: Collection[str]) -> Labelled[Counter]:
+def labelled_counter(metric: Metric, registry: CollectorRegistry, **sets: Collection[str]) -> LabelledChildren[Counter]:
     """A counter with labels, each child at 0."""
     names = [label.name for label in metric.labels]
-    return Labelled(Counter(_checked(metric, Type.COUNTER), metric.help, names, registry=registry), metric, sets)
+    return LabelledChildren(
+        Counter(_checked(metric, MetricType.COUNTER), metric.help, names, registry=registry), metric, sets
+    )
 
 
-def gauges(metric: Metric, registry: CollectorRegistry, **sets: Collection[str]) -> Labelled[Gauge]:
+def labelled_gauge(metric: Metric, registry: CollectorRegistry, **sets: Collection[str]) -> LabelledChildren[Gauge]:
     """A gauge with labels, each child at 0."""
-    return Labelled(gauge(metric, registry), metric, sets)
+    return LabelledChildren(gauge(metric, registry), metric, sets)
 
 
-class Histogram(Collector):
+class WeightedHistogram(Collector):
     """A classic histogram without labels, whose observations may stand for many.
 
     The client's own takes one observation a call; a worker that samples its records needs each sample to count as
@@ -92,7 +96,7 @@ class Histogram(Collector):
     """
 
     def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
-        self._name = _checked(metric, Type.HISTOGRAM)
+        self._name = _checked(metric, MetricType.HISTOGRAM)
         self._help = metric.help
         self._edges = metric.buckets
         self._words = [*map(floatToGoString, metric.buckets), "+Inf"]
@@ -129,7 +133,7 @@ class Histogram(Collector):
         yield HistogramMetricFamily(self._name, self._help)
 
 
-def _checked(metric: Metric, wanted: Type) -> str:
+def _checked(metric: Metric, wanted: MetricType) -> str:
     if metric.type is not wanted:
         message = f"{metric.name} is a {metric.type}, not a {wanted}"
         raise TypeError(message)

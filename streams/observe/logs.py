@@ -14,7 +14,7 @@ from structlog.typing import EventDict
 _KEYS = structlog.processors.LogfmtRenderer(bool_as_flag=False)
 
 
-def set_up(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
+def configure_logging(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
     """Send the log lines of this process to `stream`, by default standard error."""
     stream = stream or sys.stderr
     for_people = stream.isatty()

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from streams.domain.kinds import DIRECTIONS, IN_HUB, KINDS
+from streams.domain.kinds import DIRECTIONS, IN_HUB_STAGES, KINDS
 from streams.domain.promise_clocks import ALERT_TYPES
 from streams.domain.promises import ANOMALIES
-from streams.domain.reject_reasons import Reason
+from streams.domain.reject_reasons import RejectReason
 
 PREFIX: Final = "parcel_"
 OTHER: Final = "other"
 
 
-class Type(StrEnum):
+class MetricType(StrEnum):
     """How a metric moves; the words of the exposition format."""
 
     COUNTER = "counter"
@@ -44,7 +44,7 @@ class Metric:
     """One metric: what it is called, what it measures, and in which unit ("" for a plain number)."""
 
     name: str
-    type: Type
+    type: MetricType
     unit: str
     help: str
     labels: tuple[Label, ...] = ()
@@ -54,7 +54,7 @@ class Metric:
     @property
     def series(self) -> tuple[str, ...]:
         """Names under which Prometheus stores the samples of this metric."""
-        if self.type is Type.HISTOGRAM:
+        if self.type is MetricType.HISTOGRAM:
             return (f"{self.name}_bucket", f"{self.name}_sum", f"{self.name}_count")
         return (self.name,)
 
@@ -67,11 +67,13 @@ DIRECTION: Final = Label(
 )
 STAGE: Final = Label(
     "stage",
-    tuple(kind for number, kind in enumerate(KINDS) if IN_HUB >> number & 1),
+    tuple(kind for number, kind in enumerate(KINDS) if IN_HUB_STAGES >> number & 1),
     "Stages at which a parcel is in the hub.",
 )
 REASON: Final = Label(
-    "reason", tuple(reason.name for reason in Reason if reason is not Reason.OK), "Why the record could not be used."
+    "reason",
+    tuple(reason.name for reason in RejectReason if reason is not RejectReason.OK),
+    "Why the record could not be used.",
 )
 PHASE: Final = Label(
     "phase",
@@ -84,12 +86,12 @@ OUTCOME: Final = Label(
     ("committed", "sent_again", "restored"),
     "What the position said: the batch was in, it was not and went again, or somebody else had gone on.",
 )
-CHANGE: Final = Label(
+ASSIGNMENT_CHANGE: Final = Label(
     "change",
     ("assigned", "revoked", "lost"),
     "Given to this worker, taken from it in order, or found to be another's already.",
 )
-LOSS: Final = Label(
+MEMBERSHIP_LOSS: Final = Label(
     "loss",
     ("fenced", "held", "unknown", "unanswered"),
     "Another came under its name, the name is a predecessor's until its session ends, the group forgot the worker, "
@@ -121,65 +123,65 @@ RESTORE_SLO_SECONDS: Final = 10.0
 
 SCANS: Final = Metric(
     "parcel_scans_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "scans",
     "Distinct scans, VOIDs among them, folded into the state of a parcel; advices and ticks are not scans.",
     (SITE, KIND, DIRECTION),
 )
 RECORDS: Final = Metric(
     "parcel_records_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "records",
     "Records of hub.scans that this worker is done with: scans, ticks, duplicates and dead letters.",
 )
 DUPLICATES: Final = Metric(
     "parcel_duplicates_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "records",
     "Records ignored because the parcel already has one with the same event_id.",
 )
 DEAD_LETTERS: Final = Metric(
     "parcel_dead_letters_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "records",
     "Records that could not be used and went to hub.scans.dlq.",
     (REASON,),
 )
 STATES: Final = Metric(
     "parcel_states_written_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "records",
     "States written to parcel.state: one for each parcel that a batch touched.",
 )
 MILESTONES: Final = Metric(
     "parcel_milestones_written_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "records",
     "Milestones written to parcel.milestones: a stage reached, corrected or lost.",
 )
 ALERTS: Final = Metric(
     "parcel_alerts_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "alerts",
     "Alerts written to parcel.alerts.",
     (ALERT, ABOUT),
 )
 CLOCKS: Final = Metric(
     "parcel_clocks",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "clocks",
     "Clocks that run or stand still, over the partitions of this worker, as of the last tick.",
     (PROMISE,),
 )
-RETIRED: Final = Metric(
+RETIRED_PARCELS: Final = Metric(
     "parcel_retired_parcels_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "parcels",
     "Parcels that left the table and parcel.state, long after the last record of them.",
 )
 SCAN_TO_STATE: Final = Metric(
     "parcel_scan_to_state_seconds",
-    Type.HISTOGRAM,
+    MetricType.HISTOGRAM,
     "seconds",
     "From the append of a record to hub.scans until the commit that makes its parcel's state readable; sampled, each "
     "sample weighted by the records that it stands for.",
@@ -206,42 +208,42 @@ SCAN_TO_STATE: Final = Metric(
 )
 BATCH_SECONDS: Final = Metric(
     "parcel_batch_seconds",
-    Type.HISTOGRAM,
+    MetricType.HISTOGRAM,
     "seconds",
     "Time of one batch of one partition, all phases together.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 TRANSACTION_SECONDS: Final = Metric(
     "parcel_transaction_seconds",
-    Type.HISTOGRAM,
+    MetricType.HISTOGRAM,
     "seconds",
     "Time of one transaction: the phases send and commit of a batch.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 PHASE_SECONDS: Final = Metric(
     "parcel_phase_seconds_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "seconds",
     "Time spent in each phase of the batches.",
     (PHASE,),
 )
 CONTAINER_EVENTS: Final = Metric(
     "parcel_container_events_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "events",
     "Distinct events of containers, VOIDs among them, that somebody made; what follows from them is not counted here.",
     (SITE, KIND),
 )
-INFERRED: Final = Metric(
+INFERRED_RECORDS: Final = Metric(
     "parcel_inferred_records_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "records",
     "Records written for what was inside a container when something happened to it: scans and events of containers.",
     (KIND,),
 )
 EVENT_TO_SCAN: Final = Metric(
     "parcel_event_to_scan_seconds",
-    Type.HISTOGRAM,
+    MetricType.HISTOGRAM,
     "seconds",
     "From the append of a record to hub.containers until the commit of the first of what follows from it; sampled as "
     "parcel_scan_to_state_seconds is.",
@@ -249,124 +251,124 @@ EVENT_TO_SCAN: Final = Metric(
 )
 CONTAINERS: Final = Metric(
     "parcel_containers",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "containers",
     "Containers known, over the partitions of hub.containers that this worker holds.",
 )
-FAN_OUTS: Final = Metric(
+PENDING_FAN_OUTS: Final = Metric(
     "parcel_fan_outs_pending",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "fan-outs",
     "Events of containers of which something is still to be written, over the partitions of this worker.",
 )
 CONTAINER_LAG_SECONDS: Final = Metric(
     "parcel_container_lag_seconds",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "seconds",
     "Age of the newest record of hub.containers folded while others are unread; 0 when none is.",
     (PARTITION,),
 )
-CONTAINERS_RETIRED: Final = Metric(
+RETIRED_CONTAINERS: Final = Metric(
     "parcel_retired_containers_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "containers",
     "Containers that left container.state, long after the last event of them.",
 )
-IN_TWO: Final = Metric(
+DOUBLE_CONTAINMENTS: Final = Metric(
     "parcel_containers_in_two_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "containers",
     "Times that a container was packed into another one while, by its own records, it was still in the one before.",
     (VERDICT,),
 )
 LAST_BATCH: Final = Metric(
     "parcel_last_batch_timestamp_seconds",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "seconds",
     "When the last batch was committed, seconds since 1970; 0 before the first. `time() -` it is the silence.",
 )
 LAG_RECORDS: Final = Metric(
     "parcel_lag_records",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "records",
     "Records of the partition still unread after the last batch.",
     (PARTITION,),
 )
 LAG_SECONDS: Final = Metric(
     "parcel_lag_seconds",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "seconds",
     "Age of the newest record folded while others are unread; 0 when none is.",
     (PARTITION,),
 )
 IN_HUB_PARCELS: Final = Metric(
     "parcel_in_hub_parcels",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "parcels",
     "Parcels in the hub by the stage they are at, over the partitions of this worker.",
     (STAGE,),
 )
 HUB_TIME: Final = Metric(
     "parcel_hub_timestamp_seconds",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "seconds",
     "The clock of the log: largest tick folded, seconds since 1970; 0 before the first.",
 )
 PARTITIONS: Final = Metric(
     "parcel_partitions",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "partitions",
     "Partitions of hub.scans that this worker holds.",
 )
 REBALANCES: Final = Metric(
     "parcel_rebalances_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "times",
     "Times that the group gave partitions to this worker or took them.",
-    (CHANGE,),
+    (ASSIGNMENT_CHANGE,),
 )
 MEMBERSHIPS_LOST: Final = Metric(
     "parcel_memberships_lost_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "times",
     "Times that this worker lost its place in the group and asked for a new one.",
-    (LOSS,),
+    (MEMBERSHIP_LOSS,),
 )
 RESTORE_SECONDS: Final = Metric(
     "parcel_restore_seconds",
-    Type.HISTOGRAM,
+    MetricType.HISTOGRAM,
     "seconds",
     "Time to restore the table of one partition from parcel.state; the count is the number of restores.",
     buckets=(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, RESTORE_SLO_SECONDS, 30.0, 60.0, 300.0),
 )
 RESTORED_PARCELS: Final = Metric(
     "parcel_restored_parcels_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "parcels",
     "Parcels restored from parcel.state.",
 )
-REFENCES: Final = Metric(
+TRANSACTION_RECOVERIES: Final = Metric(
     "parcel_refences_total",
-    Type.COUNTER,
+    MetricType.COUNTER,
     "transactions",
     "Transactions whose outcome was unknown, by what it turned out to be.",
     (OUTCOME,),
 )
 BROKER_AWAY: Final = Metric(
     "parcel_broker_away",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "",
     "1 while no Kafka broker answers this worker, else 0.",
 )
 TICKS_STOPPED: Final = Metric(
     "parcel_ticks_stopped",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "",
     "1 while a partition of this worker has had no Tick for 15 s after having had some, else 0: no deadline passes.",
 )
-BUILD: Final = Metric(
+BUILD_INFO: Final = Metric(
     "parcel_build_info",
-    Type.GAUGE,
+    MetricType.GAUGE,
     "",
     "Always 1; the labels say what runs.",
     (
@@ -385,7 +387,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     MILESTONES,
     ALERTS,
     CLOCKS,
-    RETIRED,
+    RETIRED_PARCELS,
     SCAN_TO_STATE,
     LAG_RECORDS,
     LAG_SECONDS,
@@ -393,13 +395,13 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     TRANSACTION_SECONDS,
     PHASE_SECONDS,
     CONTAINER_EVENTS,
-    INFERRED,
+    INFERRED_RECORDS,
     EVENT_TO_SCAN,
     CONTAINERS,
-    FAN_OUTS,
+    PENDING_FAN_OUTS,
     CONTAINER_LAG_SECONDS,
-    CONTAINERS_RETIRED,
-    IN_TWO,
+    RETIRED_CONTAINERS,
+    DOUBLE_CONTAINMENTS,
     LAST_BATCH,
     IN_HUB_PARCELS,
     HUB_TIME,
@@ -408,14 +410,14 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     MEMBERSHIPS_LOST,
     RESTORE_SECONDS,
     RESTORED_PARCELS,
-    REFENCES,
+    TRANSACTION_RECOVERIES,
     BROKER_AWAY,
     TICKS_STOPPED,
-    BUILD,
+    BUILD_INFO,
 )
 
 # Exported beside them by the Prometheus client about the process (on Linux), and by Prometheus about each scrape.
-PROCESS: Final[dict[str, str]] = {
+PROCESS_METRICS: Final[dict[str, str]] = {
     "process_cpu_seconds_total": "Processor time of the worker.",
     "process_resident_memory_bytes": "Memory of the worker.",
     "process_virtual_memory_bytes": "Address space of the worker.",
@@ -423,4 +425,4 @@ PROCESS: Final[dict[str, str]] = {
     "process_open_fds": "Open files and sockets of the worker.",
     "process_max_fds": "How many it may open.",
 }
-SCRAPE: Final[dict[str, str]] = {"up": "1 when Prometheus could scrape the worker, else 0."}
+SCRAPE_METRICS: Final[dict[str, str]] = {"up": "1 when Prometheus could scrape the worker, else 0."}

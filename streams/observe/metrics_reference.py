@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from streams.observe.metric_catalogue import CATALOGUE, PROCESS, SCRAPE, Label, Metric, Type
+from streams.observe.metric_catalogue import CATALOGUE, PROCESS_METRICS, SCRAPE_METRICS, Label, Metric, MetricType
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+PAGE_PATH = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 
 _HEAD = """\
 A worker started with `--metrics-port N` serves them on `http://127.0.0.1:N/metrics`. Counters count since the start of
@@ -14,7 +14,7 @@ _BUCKETS = """\
 Promises lie on an edge of a bucket, so that the share kept is a ratio of two series and no interpolation."""
 
 
-def page() -> str:
+def render_page() -> str:
     """The page, as Markdown."""
     labels = {label.name: label for metric in CATALOGUE for label in metric.labels}
     return "\n".join(
@@ -42,14 +42,14 @@ def page() -> str:
             *(
                 f"- `{metric.name}`: {', '.join(f'{edge:g}' for edge in metric.buckets)} {metric.unit}"
                 for metric in CATALOGUE
-                if metric.type is Type.HISTOGRAM
+                if metric.type is MetricType.HISTOGRAM
             ),
             "",
             "## Beside them",
             "",
             "From the Prometheus client, about the process, and from Prometheus, about the scrape:",
             "",
-            *(f"- `{name}`: {meaning}" for name, meaning in (PROCESS | SCRAPE).items()),
+            *(f"- `{name}`: {meaning}" for name, meaning in (PROCESS_METRICS | SCRAPE_METRICS).items()),
             "",
         ]
     )
@@ -67,6 +67,6 @@ def _label(label: Label) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page(), encoding="utf-8")
-    print(PAGE)  # noqa: T201
+    PAGE_PATH.parent.mkdir(parents=True, exist_ok=True)
+    PAGE_PATH.write_text(render_page(), encoding="utf-8")
+    print(PAGE_PATH)  # noqa: T201

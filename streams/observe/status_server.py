@@ -16,7 +16,7 @@ from streams.errors import Misconfigured
 _REQUEST_SECONDS = 10.0
 
 
-class _Server(ThreadingMixIn, WSGIServer):
+class _StatusHttpServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     # `server_close` need not wait for a client that reads slowly.
     block_on_close = False
@@ -31,7 +31,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         """A client that went away is no news of the process."""
 
 
-class _Handler(WSGIRequestHandler):
+class _StatusRequestHandler(WSGIRequestHandler):
     timeout = _REQUEST_SECONDS
 
     def address_string(self) -> str:
@@ -42,7 +42,7 @@ class _Handler(WSGIRequestHandler):
         """Requests are not logged: there is one every few seconds."""
 
 
-class Serving:
+class StatusServer:
     """The server while it runs, in a thread of its own. Ends with `close()` or as a context manager."""
 
     def __init__(self, server: WSGIServer) -> None:
@@ -68,16 +68,16 @@ class Serving:
         self.close()
 
 
-class Shown(Protocol):
+class StatusSource(Protocol):
     """What a process says of itself."""
 
     registry: CollectorRegistry
 
-    def not_ready(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why it does not do its work; None when it does."""
 
 
-def serve(metrics: Shown, port: int, *, host: str = "127.0.0.1") -> Serving:
+def start_status_server(metrics: StatusSource, port: int, *, host: str = "127.0.0.1") -> StatusServer:
     """Answer on `port` (0: any free one) until closed.
 
     `/metrics` shows the metrics. `/healthz` is 200 as long as the process answers: one that hangs is ended by its
@@ -95,18 +95,18 @@ def serve(metrics: Shown, port: int, *, host: str = "127.0.0.1") -> Serving:
             case "/healthz":
                 return _text(start, "200 OK", "ok")
             case "/readyz":
-                reason = metrics.not_ready()
+                reason = metrics.not_ready_reason()
                 return _text(start, "503 Service Unavailable", reason) if reason else _text(start, "200 OK", "ok")
             case _:
                 return _text(start, "404 Not Found", "there are /metrics, /healthz and /readyz")
 
     try:
-        server = _Server((host, port), _Handler)
+        server = _StatusHttpServer((host, port), _StatusRequestHandler)
     except (OSError, OverflowError) as error:
         message = f"metrics cannot be served on {host}:{port}: {error}; choose another port with --metrics-port"
         raise Misconfigured(message) from error
     server.set_app(answer)
-    return Serving(server)
+    return StatusServer(server)
 
 
 def _text(start: StartResponse, status: str, text: str) -> Iterable[bytes]:

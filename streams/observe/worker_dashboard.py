@@ -3,11 +3,11 @@
 from typing import Final
 
 from streams.observe import metric_catalogue
-from streams.observe.grafana import Dashboard, Panel, Rows, now, quantiles, rate, within
+from streams.observe.grafana import Dashboard, DashboardRows, Panel, quantiles, rate, selector, share_within
 
 _SLO: Final = metric_catalogue.SCAN_TO_STATE_SLO_SECONDS
 
-ROWS: Final[Rows] = (
+ROWS: Final[DashboardRows] = (
     (
         "Now",
         (
@@ -23,7 +23,7 @@ ROWS: Final[Rows] = (
                 "Parcels in the hub",
                 metric_catalogue.IN_HUB_PARCELS.help,
                 "short",
-                [(f"sum({now(metric_catalogue.IN_HUB_PARCELS)})", "")],
+                [(f"sum({selector(metric_catalogue.IN_HUB_PARCELS)})", "")],
                 "stat",
                 4,
             ),
@@ -31,7 +31,7 @@ ROWS: Final[Rows] = (
                 f"Scan to state within {_SLO:g} s",
                 f"Share of the records readable in parcel.state within {_SLO:g} s of their append. Promised: 99 %.",
                 "percentunit",
-                [(within(metric_catalogue.SCAN_TO_STATE, _SLO), "")],
+                [(share_within(metric_catalogue.SCAN_TO_STATE, _SLO), "")],
                 "stat",
                 4,
             ),
@@ -39,7 +39,7 @@ ROWS: Final[Rows] = (
                 "Lag",
                 "Worst partition. " + metric_catalogue.LAG_SECONDS.help,
                 "s",
-                [(f"max({now(metric_catalogue.LAG_SECONDS)})", "")],
+                [(f"max({selector(metric_catalogue.LAG_SECONDS)})", "")],
                 "stat",
                 4,
                 thresholds=((10, "orange"), (60, "red")),
@@ -48,7 +48,7 @@ ROWS: Final[Rows] = (
                 "Dead letters",
                 "In the time shown. " + metric_catalogue.DEAD_LETTERS.help,
                 "short",
-                [(f"sum(increase({now(metric_catalogue.DEAD_LETTERS)}[$__range]))", "")],
+                [(f"sum(increase({selector(metric_catalogue.DEAD_LETTERS)}[$__range]))", "")],
                 "stat",
                 4,
                 thresholds=((1, "orange"),),
@@ -57,7 +57,7 @@ ROWS: Final[Rows] = (
                 "Silence",
                 "Since the last commit of any worker. Long silence is fine while nothing arrives.",
                 "s",
-                [(f"time() - max({now(metric_catalogue.LAST_BATCH)})", "")],
+                [(f"time() - max({selector(metric_catalogue.LAST_BATCH)})", "")],
                 "stat",
                 4,
             ),
@@ -78,7 +78,7 @@ ROWS: Final[Rows] = (
                 "Parcels in the hub by stage",
                 metric_catalogue.IN_HUB_PARCELS.help,
                 "short",
-                [(f"sum by (stage) ({now(metric_catalogue.IN_HUB_PARCELS)})", "{{stage}}")],
+                [(f"sum by (stage) ({selector(metric_catalogue.IN_HUB_PARCELS)})", "{{stage}}")],
                 width=12,
                 stacked=True,
             ),
@@ -104,7 +104,7 @@ ROWS: Final[Rows] = (
                 "Clocks",
                 metric_catalogue.CLOCKS.help,
                 "short",
-                [(f"sum by (promise) ({now(metric_catalogue.CLOCKS)})", "{{promise}}")],
+                [(f"sum by (promise) ({selector(metric_catalogue.CLOCKS)})", "{{promise}}")],
             ),
             Panel(
                 "Duplicates",
@@ -132,13 +132,13 @@ ROWS: Final[Rows] = (
                 "Lag in seconds",
                 metric_catalogue.LAG_SECONDS.help,
                 "s",
-                [(f"max by (partition) ({now(metric_catalogue.LAG_SECONDS)})", "partition {{partition}}")],
+                [(f"max by (partition) ({selector(metric_catalogue.LAG_SECONDS)})", "partition {{partition}}")],
             ),
             Panel(
                 "Lag in records",
                 metric_catalogue.LAG_RECORDS.help,
                 "short",
-                [(f"max by (partition) ({now(metric_catalogue.LAG_RECORDS)})", "partition {{partition}}")],
+                [(f"max by (partition) ({selector(metric_catalogue.LAG_RECORDS)})", "partition {{partition}}")],
             ),
         ),
     ),
@@ -182,7 +182,7 @@ ROWS: Final[Rows] = (
                 [
                     (rate(metric_catalogue.STATES), "states"),
                     (rate(metric_catalogue.MILESTONES), "milestones"),
-                    (rate(metric_catalogue.RETIRED), "retired"),
+                    (rate(metric_catalogue.RETIRED_PARCELS), "retired"),
                 ],
             ),
             Panel(
@@ -190,8 +190,8 @@ ROWS: Final[Rows] = (
                 "Processor seconds a second, and memory, of each worker.",
                 "short",
                 [
-                    (f"rate({now('process_cpu_seconds_total')}[$__rate_interval])", "processors, {{instance}}"),
-                    (f"{now('process_resident_memory_bytes')} / 2^30", "GiB, {{instance}}"),
+                    (f"rate({selector('process_cpu_seconds_total')}[$__rate_interval])", "processors, {{instance}}"),
+                    (f"{selector('process_resident_memory_bytes')} / 2^30", "GiB, {{instance}}"),
                 ],
             ),
         ),
@@ -207,9 +207,9 @@ ROWS: Final[Rows] = (
             ),
             Panel(
                 "What follows from them",
-                metric_catalogue.INFERRED.help,
+                metric_catalogue.INFERRED_RECORDS.help,
                 "cps",
-                [(rate(metric_catalogue.INFERRED, "kind") + " > 0", "{{kind}}")],
+                [(rate(metric_catalogue.INFERRED_RECORDS, "kind") + " > 0", "{{kind}}")],
                 stacked=True,
             ),
             Panel(
@@ -220,11 +220,11 @@ ROWS: Final[Rows] = (
             ),
             Panel(
                 "Behind",
-                metric_catalogue.CONTAINER_LAG_SECONDS.help + " " + metric_catalogue.FAN_OUTS.help,
+                metric_catalogue.CONTAINER_LAG_SECONDS.help + " " + metric_catalogue.PENDING_FAN_OUTS.help,
                 "short",
                 [
-                    (f"max({now(metric_catalogue.CONTAINER_LAG_SECONDS)})", "seconds"),
-                    (f"sum({now(metric_catalogue.FAN_OUTS)})", "fan-outs"),
+                    (f"max({selector(metric_catalogue.CONTAINER_LAG_SECONDS)})", "seconds"),
+                    (f"sum({selector(metric_catalogue.PENDING_FAN_OUTS)})", "fan-outs"),
                 ],
             ),
             Panel(
@@ -232,15 +232,20 @@ ROWS: Final[Rows] = (
                 metric_catalogue.CONTAINERS.help,
                 "short",
                 [
-                    (f"sum({now(metric_catalogue.CONTAINERS)})", "known"),
-                    (rate(metric_catalogue.CONTAINERS_RETIRED), "retired a second"),
+                    (f"sum({selector(metric_catalogue.CONTAINERS)})", "known"),
+                    (rate(metric_catalogue.RETIRED_CONTAINERS), "retired a second"),
                 ],
             ),
             Panel(
                 "In two at once",
-                "In the time shown. " + metric_catalogue.IN_TWO.help,
+                "In the time shown. " + metric_catalogue.DOUBLE_CONTAINMENTS.help,
                 "short",
-                [(f"sum by (verdict) (increase({now(metric_catalogue.IN_TWO)}[$__range]))", "{{verdict}}")],
+                [
+                    (
+                        f"sum by (verdict) (increase({selector(metric_catalogue.DOUBLE_CONTAINMENTS)}[$__range]))",
+                        "{{verdict}}",
+                    )
+                ],
             ),
         ),
     ),
@@ -257,7 +262,7 @@ ROWS: Final[Rows] = (
                 "Partitions held",
                 metric_catalogue.PARTITIONS.help + " The sum is the partition count of hub.scans.",
                 "short",
-                [(f"sum by (instance) ({now(metric_catalogue.PARTITIONS)})", "{{instance}}")],
+                [(f"sum by (instance) ({selector(metric_catalogue.PARTITIONS)})", "{{instance}}")],
                 stacked=True,
             ),
             Panel(
@@ -271,9 +276,9 @@ ROWS: Final[Rows] = (
             ),
             Panel(
                 "Transactions of unknown outcome",
-                metric_catalogue.REFENCES.help,
+                metric_catalogue.TRANSACTION_RECOVERIES.help,
                 "cps",
-                [(rate(metric_catalogue.REFENCES, "outcome"), "{{outcome}}")],
+                [(rate(metric_catalogue.TRANSACTION_RECOVERIES, "outcome"), "{{outcome}}")],
             ),
             Panel(
                 "Restore",
@@ -287,14 +292,14 @@ ROWS: Final[Rows] = (
                 "short",
                 [
                     ('sum(up{job=~"$job", instance=~"$instance"})', "workers up"),
-                    (f"sum({now(metric_catalogue.BROKER_AWAY)})", "without a broker"),
+                    (f"sum({selector(metric_catalogue.BROKER_AWAY)})", "without a broker"),
                 ],
             ),
         ),
     ),
 )
 
-BOARD: Final = Dashboard(
+DASHBOARD: Final = Dashboard(
     "workers",
     "Parcel workers",
     "Scans in, states of parcels out.",
@@ -304,4 +309,4 @@ BOARD: Final = Dashboard(
 )
 
 if __name__ == "__main__":
-    BOARD.write()
+    DASHBOARD.write()

@@ -19,12 +19,12 @@ from structlog.typing import FilteringBoundLogger
 from streams.domain import double_containment
 from streams.domain.promises import ANOMALIES
 from streams.observe import metric_catalogue
-from streams.observe.instruments import Histogram, counter, counters, gauge, gauges
+from streams.observe.instruments import WeightedHistogram, counter, gauge, labelled_counter, labelled_gauge
 from streams.telemetry import worker_events as told
 
-NO_PLACE = "none"
-PARCELS: Final = "parcels"
-CONTAINERS: Final = "containers"
+NO_SITE = "none"
+PARCEL_PROCESSOR: Final = "parcels"
+CONTAINER_PROCESSOR: Final = "containers"
 # Lines about containers in two at once, between two lines of steady running.
 _IN_TWO_LINES: Final = 50
 
@@ -53,48 +53,48 @@ class WorkerMetrics:
         ProcessCollector(registry=registry)
         self._log: FilteringBoundLogger = log or structlog.get_logger()
         self._lock = threading.Lock()
-        self._scans = counters(metric_catalogue.SCANS, registry, site=(*sites, NO_PLACE))
+        self._scans = labelled_counter(metric_catalogue.SCANS, registry, site=(*sites, NO_SITE))
         self._records = counter(metric_catalogue.RECORDS, registry)
         self._duplicates = counter(metric_catalogue.DUPLICATES, registry)
-        self._dead_letters = counters(metric_catalogue.DEAD_LETTERS, registry)
+        self._dead_letters = labelled_counter(metric_catalogue.DEAD_LETTERS, registry)
         self._states = counter(metric_catalogue.STATES, registry)
         self._milestones = counter(metric_catalogue.MILESTONES, registry)
-        self._alerts = counters(metric_catalogue.ALERTS, registry, about=(*promises, *ANOMALIES))
-        self._clocks = gauges(metric_catalogue.CLOCKS, registry, promise=promises)
-        self._retired = counter(metric_catalogue.RETIRED, registry)
-        self._scan_to_state = Histogram(metric_catalogue.SCAN_TO_STATE, registry)
+        self._alerts = labelled_counter(metric_catalogue.ALERTS, registry, about=(*promises, *ANOMALIES))
+        self._clocks = labelled_gauge(metric_catalogue.CLOCKS, registry, promise=promises)
+        self._retired = counter(metric_catalogue.RETIRED_PARCELS, registry)
+        self._scan_to_state = WeightedHistogram(metric_catalogue.SCAN_TO_STATE, registry)
         self._lag_records = gauge(metric_catalogue.LAG_RECORDS, registry)
         self._lag_seconds = gauge(metric_catalogue.LAG_SECONDS, registry)
-        self._batch_seconds = Histogram(metric_catalogue.BATCH_SECONDS, registry)
-        self._transaction_seconds = Histogram(metric_catalogue.TRANSACTION_SECONDS, registry)
-        self._phase_seconds = counters(metric_catalogue.PHASE_SECONDS, registry)
-        self._container_events = counters(metric_catalogue.CONTAINER_EVENTS, registry, site=(*sites, NO_PLACE))
-        self._inferred = counters(metric_catalogue.INFERRED, registry)
-        self._event_to_scan = Histogram(metric_catalogue.EVENT_TO_SCAN, registry)
+        self._batch_seconds = WeightedHistogram(metric_catalogue.BATCH_SECONDS, registry)
+        self._transaction_seconds = WeightedHistogram(metric_catalogue.TRANSACTION_SECONDS, registry)
+        self._phase_seconds = labelled_counter(metric_catalogue.PHASE_SECONDS, registry)
+        self._container_events = labelled_counter(metric_catalogue.CONTAINER_EVENTS, registry, site=(*sites, NO_SITE))
+        self._inferred = labelled_counter(metric_catalogue.INFERRED_RECORDS, registry)
+        self._event_to_scan = WeightedHistogram(metric_catalogue.EVENT_TO_SCAN, registry)
         self._containers_known = gauge(metric_catalogue.CONTAINERS, registry)
-        self._fan_outs = gauge(metric_catalogue.FAN_OUTS, registry)
+        self._fan_outs = gauge(metric_catalogue.PENDING_FAN_OUTS, registry)
         self._container_lag = gauge(metric_catalogue.CONTAINER_LAG_SECONDS, registry)
-        self._containers_retired = counter(metric_catalogue.CONTAINERS_RETIRED, registry)
-        self._in_two = counters(metric_catalogue.IN_TWO, registry)
+        self._containers_retired = counter(metric_catalogue.RETIRED_CONTAINERS, registry)
+        self._in_two = labelled_counter(metric_catalogue.DOUBLE_CONTAINMENTS, registry)
         # Partition -> containers known, and fan-outs that are not at their end.
         self._containers_of: dict[int, tuple[int, int]] = {}
         self._last_batch = gauge(metric_catalogue.LAST_BATCH, registry)
-        self._in_hub = gauges(metric_catalogue.IN_HUB_PARCELS, registry)
+        self._in_hub = labelled_gauge(metric_catalogue.IN_HUB_PARCELS, registry)
         self._hub_time = gauge(metric_catalogue.HUB_TIME, registry)
         self._partitions = gauge(metric_catalogue.PARTITIONS, registry)
-        self._rebalances = counters(metric_catalogue.REBALANCES, registry)
-        self._memberships_lost = counters(metric_catalogue.MEMBERSHIPS_LOST, registry)
-        self._restore_seconds = Histogram(metric_catalogue.RESTORE_SECONDS, registry)
+        self._rebalances = labelled_counter(metric_catalogue.REBALANCES, registry)
+        self._memberships_lost = labelled_counter(metric_catalogue.MEMBERSHIPS_LOST, registry)
+        self._restore_seconds = WeightedHistogram(metric_catalogue.RESTORE_SECONDS, registry)
         self._restored_parcels = counter(metric_catalogue.RESTORED_PARCELS, registry)
-        self._refences = counters(metric_catalogue.REFENCES, registry)
+        self._refences = labelled_counter(metric_catalogue.TRANSACTION_RECOVERIES, registry)
         self._broker_away = gauge(metric_catalogue.BROKER_AWAY, registry)
         self._ticks_stopped = gauge(metric_catalogue.TICKS_STOPPED, registry)
-        gauge(metric_catalogue.BUILD, registry).labels(*versions()).set(1)
+        gauge(metric_catalogue.BUILD_INFO, registry).labels(*build_versions()).set(1)
 
         self._started = self._stopped = self._away = False
         # Stage -> partition -> is its table restored?
-        self._holds: dict[str, dict[int, bool]] = {PARCELS: {}, CONTAINERS: {}}
-        self._held = self._holds[PARCELS]
+        self._holds: dict[str, dict[int, bool]] = {PARCEL_PROCESSOR: {}, CONTAINER_PROCESSOR: {}}
+        self._held = self._holds[PARCEL_PROCESSOR]
         self._stages_of: dict[int, dict[str, int]] = {}
         self._clocks_of: dict[int, dict[str, int]] = {}
         self._hub_ms = 0
@@ -104,7 +104,7 @@ class WorkerMetrics:
         self._in_two_since = 0
         self._lag_of: dict[int, int] = {}
 
-    def not_ready(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why this worker does not process its partitions now; None when it does."""
         with self._lock:
             if not self._started:
@@ -116,13 +116,13 @@ class WorkerMetrics:
             restoring = sorted({p for held in self._holds.values() for p, restored in held.items() if not restored})
             return f"restoring {_list(restoring)}" if restoring else None
 
-    def __call__(self, happening: told.Happening) -> None:
+    def __call__(self, happening: told.WorkerEvent) -> None:
         """Count it and say it."""
         with self._lock:
             match happening:
-                case told.BatchCommitted():
+                case told.ParcelBatchCommitted():
                     self._batch(happening)
-                case told.ContainersCommitted():
+                case told.ContainerBatchCommitted():
                     self._containers(happening)
                 case told.WorkerStarted():
                     self._start(happening)
@@ -132,16 +132,16 @@ class WorkerMetrics:
                     self._assigned(happening)
                 case told.PartitionsRevoked():
                     self._revoked(happening)
-                case told.MembershipLost():
+                case told.GroupMembershipLost():
                     self._memberships_lost[happening.reason].inc()
                     self._log.warning("parcels.worker.rejoining", reason=happening.reason, error=happening.error)
                 case told.PartitionRestored():
                     self._restored(happening)
-                case told.TransactionRefenced():
+                case told.TransactionRecovered():
                     self._refenced(happening)
-                case told.BrokerAway():
+                case told.BrokerUnavailable():
                     self._went_away(happening)
-                case told.BrokerBack():
+                case told.BrokerRecovered():
                     self._came_back(happening)
                 case told.TicksStopped():
                     self._ticks_stopped.set(1)
@@ -150,17 +150,17 @@ class WorkerMetrics:
                         partitions=_list(happening.partitions),
                         seconds=happening.seconds,
                     )
-                case told.TicksBack():
+                case told.TicksResumed():
                     self._ticks_stopped.set(0)
                     self._log.info("parcels.worker.ticks_back", seconds=happening.seconds)
-                case told.StillRunning():
+                case told.WorkerProgress():
                     self._running(happening)
                 case _:
                     assert_never(happening)
 
-    def _batch(self, batch: told.BatchCommitted) -> None:
+    def _batch(self, batch: told.ParcelBatchCommitted) -> None:
         for (site, kind, direction), number in batch.scans.items():
-            self._scans[site or NO_PLACE, kind, direction].inc(number)
+            self._scans[site or NO_SITE, kind, direction].inc(number)
         self._records.inc(batch.records)
         self._duplicates.inc(batch.duplicates)
         self._states.inc(batch.states)
@@ -187,21 +187,21 @@ class WorkerMetrics:
         self._duplicates_since += batch.duplicates
         self._letters(batch)
 
-    def _containers(self, batch: told.ContainersCommitted) -> None:
+    def _containers(self, batch: told.ContainerBatchCommitted) -> None:
         for (site, kind), number in batch.events.items():
-            self._container_events[site or NO_PLACE, kind].inc(number)
+            self._container_events[site or NO_SITE, kind].inc(number)
         for kind, number in batch.told.items():
             self._inferred[kind].inc(number)
         self._event_to_scan.observe(batch.event_to_scan)
         self._containers_retired.inc(batch.retired)
-        if batch.partition in self._holds[CONTAINERS]:
+        if batch.partition in self._holds[CONTAINER_PROCESSOR]:
             self._container_lag.labels(batch.partition).set(batch.lag_seconds)
             self._know_containers(batch.partition, (batch.containers, batch.pending))
         for each in batch.in_two:
             self._one_in_two(each)
         self._letters(batch)
 
-    def _one_in_two(self, found: double_containment.InTwo) -> None:
+    def _one_in_two(self, found: double_containment.DoubleContainment) -> None:
         self._in_two["withdrawn" if found.withdrawn else "found"].inc()
         self._in_two_since += 1
         if self._in_two_since > _IN_TWO_LINES:
@@ -227,7 +227,7 @@ class WorkerMetrics:
         self._containers_known.set(known)
         self._fan_outs.set(pending)
 
-    def _letters(self, batch: told.BatchCommitted | told.ContainersCommitted) -> None:
+    def _letters(self, batch: told.ParcelBatchCommitted | told.ContainerBatchCommitted) -> None:
         for reason, number in batch.dead_letters.items():
             self._dead_letters[reason].inc(number)
             if not self._letters_since[reason]:
@@ -306,7 +306,7 @@ class WorkerMetrics:
             position=happening.position,
         )
 
-    def _refenced(self, happening: told.TransactionRefenced) -> None:
+    def _refenced(self, happening: told.TransactionRecovered) -> None:
         self._refences[happening.outcome].inc()
         self._log.warning(
             "parcels.worker.refenced",
@@ -316,17 +316,17 @@ class WorkerMetrics:
             error=happening.error,
         )
 
-    def _went_away(self, happening: told.BrokerAway) -> None:
+    def _went_away(self, happening: told.BrokerUnavailable) -> None:
         self._away = True
         self._broker_away.set(1)
         self._log.warning("parcels.worker.broker_away", error=happening.error)
 
-    def _came_back(self, happening: told.BrokerBack) -> None:
+    def _came_back(self, happening: told.BrokerRecovered) -> None:
         self._away = False
         self._broker_away.set(0)
         self._log.info("parcels.worker.broker_back", seconds=happening.seconds)
 
-    def _running(self, happening: told.StillRunning) -> None:
+    def _running(self, happening: told.WorkerProgress) -> None:
         self._log.info(
             "parcels.worker.running",
             partitions=_list(happening.partitions),
@@ -359,7 +359,7 @@ def _list(partitions: Collection[int]) -> str:
     return ",".join(map(str, partitions))
 
 
-def versions() -> tuple[str, str, str]:
+def build_versions() -> tuple[str, str, str]:
     """Of this package, of Python, of the Kafka client."""
 
     def installed(package: str) -> str:

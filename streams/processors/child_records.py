@@ -10,32 +10,32 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from streams.domain.containers import Container, Event
-from streams.processors.container_codecs import Member, Read, key_of
+from streams.domain.containers import Container, ContainerEvent
+from streams.processors.container_codecs import ChildRecord, ContainerLogRecord, child_key_suffix
 
 
 @dataclass(slots=True)
-class Ahead:
+class PendingChildRecords:
     """The children of an event that is not taken yet."""
 
     payload: bytes | None
-    read: Read
-    members: list[Member]
-    written: int = 0
+    read: ContainerLogRecord
+    members: list[ChildRecord]
+    written_count: int = 0
 
-    def next(self, most: int) -> list[Member]:
+    def next(self, most: int) -> list[ChildRecord]:
         """The next of them to be written, `most` at most."""
-        first, self.written = self.written, min(self.written + most, len(self.members))
-        return self.members[first : self.written]
+        first, self.written_count = self.written_count, min(self.written_count + most, len(self.members))
+        return self.members[first : self.written_count]
 
     @property
     def left(self) -> int:
         """How many are still to be written."""
-        return len(self.members) - self.written
+        return len(self.members) - self.written_count
 
 
 @dataclass(slots=True)
-class Retiring:
+class PendingTombstones:
     """Keys of container.state that get a tombstone, by container, in the order in which they get it."""
 
     _keys: dict[str, Iterator[bytes]] = field(default_factory=dict)
@@ -62,35 +62,35 @@ class Retiring:
         return gone
 
 
-def members_of(container: Container, events: Iterable[Event]) -> list[Member]:
+def child_records_of(container: Container, events: Iterable[ContainerEvent]) -> list[ChildRecord]:
     """The children that these events of a container name, as they are kept once it has the events."""
     rows = []
-    listings = list(dict.fromkeys([*container.listings(), *events]))
+    listings = list(dict.fromkeys([*container.aggregation_events(), *events]))
     for which in (True, False):
         named = set[bytes]().union(*(event.children(containers=which) for event in events))
         marks = dict.fromkeys(sorted(named), b"")
         for event in listings:
             for child in marks.keys() & set(event.children(containers=which)):
                 marks[child] += event.identity
-        rows += [Member(child, which, each) for child, each in marks.items()]
+        rows += [ChildRecord(child, which, each) for child, each in marks.items()]
     return rows
 
 
-def keys_of(container: Container) -> Iterator[bytes]:
+def container_state_keys(container: Container) -> Iterator[bytes]:
     """The keys of all that is kept of a container, its own first."""
     own = container.container_id.encode()
     yield own
     for which, among in zip((True, False), container.members(), strict=True):
         for child in among:
-            yield own + b"\0" + key_of(child, is_container=which)
+            yield own + b"\0" + child_key_suffix(child, is_container=which)
 
 
-def name_children(container: Container, members: Iterable[Member]) -> None:
+def assign_children(container: Container, members: Iterable[ChildRecord]) -> None:
     """Give the events of a container the children that name them."""
     named: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
     for child, which, marks in members:
         for at in range(0, len(marks), 16):
             named.setdefault(marks[at : at + 16], ([], []))[0 if which else 1].append(child)
     for identity, (containers, parcels) in named.items():
-        if container.knows(identity):
+        if container.has_event(identity):
             container.name(identity, containers, parcels)

@@ -12,26 +12,26 @@ from typing import Any, Final, NamedTuple
 import fastavro
 import numpy as np
 
-from streams.domain.containers import Container, Event, identity_of, pack
+from streams.domain.containers import Container, ContainerEvent, identity_of, pack_ids
 from streams.domain.kinds import KINDS
 from streams.domain.limits import (
-    CONTAINER_ID_BYTES,
-    CONTAINER_RECORD_BYTES,
-    CONTAINERS_DEEP,
     EARLIEST_MS,
-    EVENT_ID_BYTES,
     LATEST_MS,
-    PARCEL_ID_BYTES,
-    UTC_OFFSET_MINUTES,
-    WORD_BYTES,
+    MAX_CONTAINER_ID_BYTES,
+    MAX_CONTAINER_RECORD_BYTES,
+    MAX_EVENT_ID_BYTES,
+    MAX_NESTING_DEPTH,
+    MAX_PARCEL_ID_BYTES,
+    MAX_TEXT_BYTES,
+    MAX_UTC_OFFSET_MINUTES,
 )
-from streams.domain.reject_reasons import Reason
+from streams.domain.reject_reasons import RejectReason
 from streams.formats.record_block import RecordBlock
-from streams.formats.record_decoder import Decoder as PlainDecoder
+from streams.formats.record_decoder import RecordDecoder as PlainDecoder
 from streams.formats.record_decoder import without_logical_types
 from streams.formats.schemas import load_schemas
-from streams.kernel.avro.decoder import Columns, Decoder
-from streams.kernel.avro.encoder import Encoder
+from streams.kernel.avro.decoder import ColumnDecoder, DecodedColumns
+from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import Layout
 
 _EVENT: Final = 0
@@ -46,16 +46,16 @@ _STATE_BYTES: Final = 16 << 20
 _SLICE_BYTES: Final = 1 << 20
 
 
-class Read(NamedTuple):
+class ContainerLogRecord(NamedTuple):
     """One record of hub.containers: an event of a container, a Tick, or why it is neither."""
 
     container_id: str = ""
-    event: Event | None = None
+    event: ContainerEvent | None = None
     hub_time: int | None = None
-    reason: Reason = Reason.OK
+    reason: RejectReason = RejectReason.OK
 
 
-class Member(NamedTuple):
+class ChildRecord(NamedTuple):
     """What is kept of a child: is it a container, and the identities of the events that name it, one by one."""
 
     child: bytes
@@ -65,15 +65,15 @@ class Member(NamedTuple):
     @property
     def key(self) -> bytes:
         """What stands behind the container_id and a NUL byte; the same id may be that of a parcel and a container."""
-        return key_of(self.child, is_container=self.is_container)
+        return child_key_suffix(self.child, is_container=self.is_container)
 
 
-def key_of(child: bytes, *, is_container: bool) -> bytes:
+def child_key_suffix(child: bytes, *, is_container: bool) -> bytes:
     """What a child's key in container.state ends with."""
     return child + b"\0" if is_container else child
 
 
-class ContainerEvents:
+class ContainerEventDecoder:
     """Decoder of hub.containers."""
 
     def __init__(self) -> None:
@@ -81,31 +81,37 @@ class ContainerEvents:
         names = ("ContainerEvent", "Tick")
         readers = [schemas.current(name) for name in names]
         layout = Layout.of(*readers)
-        writers = {number: (schema, names.index(name)) for number, (name, schema) in schemas.writers(*names).items()}
-        self._decoder = Decoder(layout, readers, writers, limit=CONTAINER_RECORD_BYTES)
+        writers = {
+            number: (schema, names.index(name)) for number, (name, schema) in schemas.writer_schemas(*names).items()
+        }
+        self._decoder = ColumnDecoder(layout, readers, writers, limit=MAX_CONTAINER_RECORD_BYTES)
         self._columns = {column.path: place for place, column in enumerate(layout.frames[0].columns)}
         self._frames = {name: layout.frame(f"{name}[]") for name in ("parcels", "containers", "path")}
 
-    def read(self, payloads: Sequence[bytes | None]) -> Iterator[Read]:
+    def read(self, payloads: Sequence[bytes | None]) -> Iterator[ContainerLogRecord]:
         """The records of a batch, in their order; decoded as they are asked for."""
         for first, end in _slices(payloads):
             yield from self._read(payloads[first:end])
 
-    def _read(self, payloads: Sequence[bytes | None]) -> Iterator[Read]:
+    def _read(self, payloads: Sequence[bytes | None]) -> Iterator[ContainerLogRecord]:
         columns = self._decoder.decode(payloads)
         text = columns.buffer.tobytes()
         values, lengths = (part.T.tolist() for part in (columns.frames[0].values, columns.frames[0].lengths))
         for row, (status, record) in enumerate(zip(columns.status.tolist(), columns.record.tolist(), strict=True)):
             if status:
-                yield Read(reason=Reason(status))
+                yield ContainerLogRecord(reason=RejectReason(status))
             elif record == _EVENT:
                 yield self._event(columns, text, values[row], lengths[row])
             else:
                 hub_time = values[row][self._columns["hub_time"]]
                 good = EARLIEST_MS <= hub_time < LATEST_MS
-                yield Read(hub_time=hub_time) if good else Read(reason=Reason.OUT_OF_BOUNDS)
+                yield (
+                    ContainerLogRecord(hub_time=hub_time)
+                    if good
+                    else ContainerLogRecord(reason=RejectReason.OUT_OF_BOUNDS)
+                )
 
-    def _event(self, columns: Columns, text: bytes, values: list[int], lengths: list[int]) -> Read:
+    def _event(self, columns: DecodedColumns, text: bytes, values: list[int], lengths: list[int]) -> ContainerLogRecord:
         at = self._columns
 
         def word(name: str) -> str | None:
@@ -135,16 +141,16 @@ class ContainerEvents:
         containers, parcels, path = words("containers"), words("parcels"), words("path")
         reason = _trouble(container_id, said, containers, parcels, path)
         if reason:
-            return Read(container_id, reason=reason)
-        event = Event(
+            return ContainerLogRecord(container_id, reason=reason)
+        event = ContainerEvent(
             identity=identity_of(said["event_id"], said["kind"], said["event_time"]),
             path=tuple(each.decode() for each in path),
-            containers=pack(containers),
-            parcels=pack(parcels),
+            containers=pack_ids(containers),
+            parcels=pack_ids(parcels),
             lists=bool(containers or parcels),
             **said,
         )
-        return Read(container_id, event)
+        return ContainerLogRecord(container_id, event)
 
 
 def _slices(payloads: Sequence[bytes | None]) -> Iterator[tuple[int, int]]:
@@ -162,31 +168,31 @@ def _slices(payloads: Sequence[bytes | None]) -> Iterator[tuple[int, int]]:
 
 def _trouble(
     container_id: str, said: dict[str, Any], containers: list[bytes], parcels: list[bytes], path: list[bytes]
-) -> Reason:
+) -> RejectReason:
     """Why an event cannot be used; OK when it can."""
     own, parent, kind = container_id.encode(), said["parent_id"], said["kind"]
     around = [own] if parent is None else [own, parent.encode()]
-    if _bad([*around, *containers, *path], CONTAINER_ID_BYTES):
-        return Reason.BAD_CONTAINER
-    if _bad(parcels, PARCEL_ID_BYTES):
-        return Reason.BAD_PARCEL_ID
+    if _bad([*around, *containers, *path], MAX_CONTAINER_ID_BYTES):
+        return RejectReason.BAD_CONTAINER
+    if _bad(parcels, MAX_PARCEL_ID_BYTES):
+        return RejectReason.BAD_PARCEL_ID
     texts = (said[name] for name in ("site", "station", "lane", "reason"))
     ids = (said[name] for name in ("event_id", "voids", "inferred_from"))
     if (
-        any(text is not None and len(text.encode()) > WORD_BYTES for text in texts)
-        or any(text is not None and not 0 < len(text.encode()) <= EVENT_ID_BYTES for text in ids)
-        or abs(said["utc_offset_minutes"]) > UTC_OFFSET_MINUTES
+        any(text is not None and len(text.encode()) > MAX_TEXT_BYTES for text in texts)
+        or any(text is not None and not 0 < len(text.encode()) <= MAX_EVENT_ID_BYTES for text in ids)
+        or abs(said["utc_offset_minutes"]) > MAX_UTC_OFFSET_MINUTES
         or not all(EARLIEST_MS <= said[name] < LATEST_MS for name in ("event_time", "record_time"))
     ):
-        return Reason.OUT_OF_BOUNDS
+        return RejectReason.OUT_OF_BOUNDS
     if (kind == "VOID") != (said["voids"] is not None):
-        return Reason.BAD_VOID
+        return RejectReason.BAD_VOID
     lists = bool(containers or parcels)
     if (lists and (kind not in _LISTING or parent is not None)) or (kind == "PACKED" and not lists and parent is None):
-        return Reason.BAD_CONTAINER
+        return RejectReason.BAD_CONTAINER
     if own in containers or own in path or parent == container_id:
-        return Reason.CYCLE
-    return Reason.TOO_DEEP if len(path) > CONTAINERS_DEEP else Reason.OK
+        return RejectReason.CYCLE
+    return RejectReason.TOO_DEEP if len(path) > MAX_NESTING_DEPTH else RejectReason.OK
 
 
 def _bad(ids: list[bytes], most: int) -> bool:
@@ -197,7 +203,7 @@ def _bad(ids: list[bytes], most: int) -> bool:
     return min(sizes) == 0 or max(sizes) > most or len(joined.translate(None, _CONTROL)) < len(joined)
 
 
-class ContainerStates:
+class ContainerStateCodec:
     """The record of a container, both ways; one at a time, as there are few beside what they fan out to."""
 
     def __init__(self) -> None:
@@ -206,7 +212,7 @@ class ContainerStates:
         self._schema = fastavro.parse_schema(without_logical_types(schemas.current("ContainerState")))
         self._decoder = PlainDecoder("ContainerState")
 
-    def encoded(self, container: Container) -> bytes:
+    def encode(self, container: Container) -> bytes:
         """The value of its record."""
         body = io.BytesIO(self._head)
         body.seek(len(self._head))
@@ -234,23 +240,23 @@ class ContainerStates:
         for entry in state["events"]:
             said = {name: entry[name] for name in _ENTRY} | {"path": tuple(entry["path"])}
             identity = identity_of(entry["event_id"], entry["kind"], entry["event_time"])
-            container.enter(Event(identity=identity, lists=entry["children"] > 0, **said))
+            container.enter(ContainerEvent(identity=identity, lists=entry["children"] > 0, **said))
         return container
 
 
-class Memberships:
+class ChildRecordCodec:
     """Encoder of the records of children, many at a time, and decoder for the way back."""
 
     def __init__(self) -> None:
         schemas = load_schemas()
         schema = schemas.current("Membership")
-        self._encoder = Encoder(schema, schemas.id("Membership"), sources={"marks[]": 1})
+        self._encoder = ColumnEncoder(schema, schemas.id("Membership"), sources={"marks[]": 1})
         self._place = self._encoder.layout.column
-        writers = {number: (text, 0) for number, (_, text) in schemas.writers("Membership").items()}
+        writers = {number: (text, 0) for number, (_, text) in schemas.writer_schemas("Membership").items()}
         self._layout = Layout.of(schema)
-        self._decoder = Decoder(self._layout, [schema], writers, limit=_STATE_BYTES)
+        self._decoder = ColumnDecoder(self._layout, [schema], writers, limit=_STATE_BYTES)
 
-    def encoded(self, container_id: bytes, children: Sequence[Member]) -> RecordBlock:
+    def encode(self, container_id: bytes, children: Sequence[ChildRecord]) -> RecordBlock:
         """Records of children of a container."""
         count = len(children)
         keys = [container_id + b"\0" + child.key for child in children]
@@ -273,7 +279,7 @@ class Memberships:
 
     def decoded(
         self, values: Sequence[bytes], unreadable: Callable[[str], Exception]
-    ) -> Iterator[tuple[bytes, Member]]:
+    ) -> Iterator[tuple[bytes, ChildRecord]]:
         """Of each record the container_id, and the child.
 
         Args:
@@ -282,7 +288,7 @@ class Memberships:
         """
         columns = self._decoder.decode(values)
         if bad := columns.status[columns.status > 0].tolist():
-            raise unreadable(Reason(bad[0]).name)
+            raise unreadable(RejectReason(bad[0]).name)
         text = columns.buffer.tobytes()
         own, sizes = columns.frames[0].values, columns.frames[0].lengths
         items = columns.frames[1].values[0].tolist()
@@ -294,22 +300,25 @@ class Memberships:
             own[which].tolist(), own[marks].tolist(), sizes[marks].tolist(), strict=True,
         ):  # fmt: skip
             identities = b"".join(text[place : place + 16] for place in items[first : first + count])
-            yield text[at : at + size], Member(text[at_child : at_child + size_child], bool(is_container), identities)
+            yield (
+                text[at : at + size],
+                ChildRecord(text[at_child : at_child + size_child], bool(is_container), identities),
+            )
 
 
 @cache
-def container_events() -> ContainerEvents:
+def container_event_decoder() -> ContainerEventDecoder:
     """The one decoder of hub.containers."""
-    return ContainerEvents()
+    return ContainerEventDecoder()
 
 
 @cache
-def container_states() -> ContainerStates:
+def container_state_codec() -> ContainerStateCodec:
     """The one codec of the records of containers."""
-    return ContainerStates()
+    return ContainerStateCodec()
 
 
 @cache
-def memberships() -> Memberships:
+def child_record_codec() -> ChildRecordCodec:
     """The one codec of the records of children."""
-    return Memberships()
+    return ChildRecordCodec()

@@ -12,24 +12,36 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from streams.domain.containers import Container, Event, Full
-from streams.domain.double_containment import Claims, InTwo
-from streams.domain.reject_reasons import Reason
+from streams.domain.containers import Container, ContainerEvent, ContainerLimitExceeded
+from streams.domain.double_containment import DoubleContainment, DoubleContainmentTracker
+from streams.domain.reject_reasons import RejectReason
 from streams.errors import StreamsError
-from streams.formats.position import LeftToDo, Position
+from streams.formats.position import PartitionPosition, PendingFanOut
 from streams.formats.record_block import RecordBlock
-from streams.formats.record_decoder import Undecodable
-from streams.formats.tick import tick_value
-from streams.formats.topics import CONTAINER_STATE, SCANS, partition_of
-from streams.processors.child_records import Ahead, Retiring, keys_of, members_of, name_children
-from streams.processors.container_codecs import Member, Read, container_events, container_states, memberships
-from streams.processors.fan_out_queue import PORTION, FanOuts
-from streams.processors.fan_out_records import Inferred, outputs_of
-from streams.processors.processor import Made, Output
-from streams.processors.rate_limiter import PATIENCE_SECONDS, Pace
+from streams.formats.record_decoder import DecodingError
+from streams.formats.tick import encode_tick
+from streams.formats.topics import CONTAINER_STATE_TOPIC, SCANS_TOPIC, partition_of
+from streams.processors.child_records import (
+    PendingChildRecords,
+    PendingTombstones,
+    assign_children,
+    child_records_of,
+    container_state_keys,
+)
+from streams.processors.container_codecs import (
+    ChildRecord,
+    ContainerLogRecord,
+    child_record_codec,
+    container_event_decoder,
+    container_state_codec,
+)
+from streams.processors.fan_out_queue import FAN_OUT_CHUNK_SIZE, FanOutQueue
+from streams.processors.fan_out_records import ContainerFanOutChunk, encode_fan_out
+from streams.processors.processor import OutputBlock, ProcessorOutput
+from streams.processors.rate_limiter import MAX_THROTTLE_SECONDS, RateLimiter
 
 # Records of a transaction at most, beside a Tick a partition; a PORTION of them is for what is left of fan-outs.
-LARGEST_TRANSACTION: Final = 20_000
+MAX_TRANSACTION_RECORDS: Final = 20_000
 # And while so few records wait: what others append to hub.scans behind an open transaction is visible when it ends.
 _PROMPT_TRANSACTION: Final = 5_000
 _FEW: Final = 256
@@ -42,7 +54,7 @@ _RETIRES_AT_A_TIME: Final = 200
 
 
 @dataclass(slots=True)
-class Figures:
+class ContainerBatchStats:
     """The figures of one batch of one partition."""
 
     # (site, kind) -> distinct events that somebody really made.
@@ -57,10 +69,10 @@ class Figures:
     containers: int = 0
     retired: int = 0
     # Containers found to be in two at once.
-    in_two: list[InTwo] = field(default_factory=list)
+    in_two: list[DoubleContainment] = field(default_factory=list)
 
 
-class ContainerStage:
+class ContainerProcessor:
     """The containers of one partition, and what a batch of their records makes of them.
 
     >>> stage = ContainerStage(partition=0, partitions=1)
@@ -68,7 +80,7 @@ class ContainerStage:
     [(0, <Reason.BAD_FRAMING: 2>)]
     """
 
-    def __init__(self, partition: int, partitions: int, pace: Pace | None = None) -> None:
+    def __init__(self, partition: int, partitions: int, pace: RateLimiter | None = None) -> None:
         """`pace`: at which children are told while little else waits; None is as fast as it can."""
         self.partition = partition
         self.partitions = partitions
@@ -77,18 +89,18 @@ class ContainerStage:
         self.containers: dict[str, Container] = {}
         # Of these, in the same order, those that nothing was ever put into.
         self._empty: dict[str, None] = {}
-        self._left = FanOuts()
+        self._left = FanOutQueue()
         self._pace = pace
         # Since when there is something left, by the clock of the pace; None while there is not.
         self._left_since: float | None = None
-        self._claims = Claims()
-        self._ahead: Ahead | None = None
-        self._retiring = Retiring()
+        self._claims = DoubleContainmentTracker()
+        self._ahead: PendingChildRecords | None = None
+        self._retiring = PendingTombstones()
         # Partitions of hub.scans that got something since the last Tick.
         self._unticked = set[int]()
         self._step = 0
         # While restoring: container -> end of the key -> child.
-        self._members: dict[bytes, dict[bytes, Member]] = {}
+        self._members: dict[bytes, dict[bytes, ChildRecord]] = {}
 
     @property
     def pending(self) -> bool:
@@ -99,19 +111,19 @@ class ContainerStage:
     def due(self) -> bool:
         """Is some of it to be written now?"""
         pace = self._pace_now()
-        return bool(self._ahead or self._retiring) or (bool(self._left) and (pace is None or pace.is_open))
+        return bool(self._ahead or self._retiring) or (bool(self._left) and (pace is None or pace.can_acquire))
 
-    def _pace_now(self) -> Pace | None:
+    def _pace_now(self) -> RateLimiter | None:
         """The pace to keep; None when what is left waits for too long already."""
         pace, since = self._pace, self._left_since
-        return None if pace is None or (since is not None and pace.clock() - since > PATIENCE_SECONDS) else pace
+        return None if pace is None or (since is not None and pace.clock() - since > MAX_THROTTLE_SECONDS) else pace
 
-    def position(self, next_offset: int) -> Position:
+    def position(self, next_offset: int) -> PartitionPosition:
         """The position after the last batch."""
-        left = tuple(LeftToDo.of(name, step) for name, step in self._left)
-        return Position(next_offset, self.hub_time, step=self._step, left=left)
+        left = tuple(PendingFanOut.of(name, step) for name, step in self._left)
+        return PartitionPosition(next_offset, self.hub_time, step=self._step, left=left)
 
-    def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> Made:
+    def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> ProcessorOutput:
         """Fold as much of a batch as a transaction has room for, in the order given, and encode what follows.
 
         Args:
@@ -119,20 +131,20 @@ class ContainerStage:
             outputs: False folds only, and encodes nothing.
         """
         started = time.perf_counter()
-        figures = Figures()
-        refused: list[tuple[int, Reason]] = []
+        figures = ContainerBatchStats()
+        refused: list[tuple[int, RejectReason]] = []
         self._step += 1
         taken = 0
-        touched: dict[str, list[Event]] = {}
+        touched: dict[str, list[ContainerEvent]] = {}
         few = len(payloads) < _FEW
-        room = (_PROMPT_TRANSACTION if few else LARGEST_TRANSACTION) - PORTION
-        part: list[Member] = []
-        whole = LARGEST_TRANSACTION - PORTION
+        room = (_PROMPT_TRANSACTION if few else MAX_TRANSACTION_RECORDS) - FAN_OUT_CHUNK_SIZE
+        part: list[ChildRecord] = []
+        whole = MAX_TRANSACTION_RECORDS - FAN_OUT_CHUNK_SIZE
         ahead_of = ""
         for place, read in enumerate(self._read(payloads)):
             size = 1 if read.event is None else 1 + read.event.named
             waits = (taken and size > room) or read.container_id in self._retiring
-            if waits or room <= self._left.claimed:
+            if waits or room <= self._left.reserved_records:
                 break
             if size > whole and (part := self._write_ahead(payloads[place], read, whole)):
                 room, ahead_of = 0, read.container_id
@@ -144,11 +156,11 @@ class ContainerStage:
                 figures.retired += self._on_tick(read.hub_time, touched)
             elif read.event is None:
                 refused.append((place, read.reason))
-            elif (reason := self._take(read.container_id, read.event, touched, figures)) != Reason.OK:
+            elif (reason := self._take(read.container_id, read.event, touched, figures)) != RejectReason.OK:
                 refused.append((place, reason))
         for name in touched:
             self._left.add(name, self.containers[name].settle())
-            self._claims.note(self.containers[name])
+            self._claims.track(self.containers[name])
         if self.hub_time is not None:
             figures.in_two = self._claims.told(self.containers, self.hub_time, room)
             room -= len(figures.in_two)
@@ -158,90 +170,92 @@ class ContainerStage:
         room -= len(gone)
         folded = time.perf_counter()
         least = _NOT_PACED if payloads else 0
-        inferred = self._tell(max(room, 0) + PORTION, self._pace_now() if few and outputs else None, least)
+        inferred = self._tell(max(room, 0) + FAN_OUT_CHUNK_SIZE, self._pace_now() if few and outputs else None, least)
         for name in {*touched, *(each.container_id for each in inferred)}:
             if name not in self._left:
                 self.containers[name].rest()
-        blocks: list[Output] = []
+        blocks: list[OutputBlock] = []
         if outputs:
-            states = [memberships().encoded(ahead_of.encode(), part), *self._states(touched, gone)]
-            blocks = [(CONTAINER_STATE, self.partition, block) for block in states if len(block)]
-            blocks += outputs_of(inferred, self.partitions)
+            states = [child_record_codec().encode(ahead_of.encode(), part), *self._states(touched, gone)]
+            blocks = [(CONTAINER_STATE_TOPIC, self.partition, block) for block in states if len(block)]
+            blocks += encode_fan_out(inferred, self.partitions)
             blocks += self._ticks(blocks)
         for _, portion in inferred:
             figures.told["VOID" if portion.void_time is not None else portion.event.kind] += len(portion.children)
         figures.pending, figures.containers = len(self._left), len(self.containers)
         seconds = {"fold": folded - started, "encode": time.perf_counter() - folded}
-        return Made(taken, blocks, refused, seconds, figures)
+        return ProcessorOutput(taken, blocks, refused, seconds, figures)
 
-    def _tell(self, most: int, pace: Pace | None, least: int) -> list[Inferred]:
+    def _tell(self, most: int, pace: RateLimiter | None, least: int) -> list[ContainerFanOutChunk]:
         """What is told now: `most` records at most, and at this pace, but `least` whatever the pace is."""
         allowed = most if pace is None else pace.take(most, least)
-        inferred = list(self._left.portions(self.containers, allowed))
+        inferred = list(self._left.next_chunks(self.containers, allowed))
         if pace is not None:
-            pace.give_back(allowed - sum(len(portion.children) for _, portion in inferred))
+            pace.return_unused(allowed - sum(len(portion.children) for _, portion in inferred))
         if not self._left:
             self._left_since = None
         elif self._left_since is None and self._pace is not None:
             self._left_since = self._pace.clock()
         return inferred
 
-    def _ticks(self, blocks: Sequence[Output]) -> list[Output]:
+    def _ticks(self, blocks: Sequence[OutputBlock]) -> list[OutputBlock]:
         """After what was inferred a Tick of the time: what follows from it is told, even if no other Tick comes."""
-        self._unticked.update(partition for topic, partition, _ in blocks if topic == SCANS)
+        self._unticked.update(partition for topic, partition, _ in blocks if topic == SCANS_TOPIC)
         if self.hub_time is None or self._left:
             return []
-        block = RecordBlock.of([(b"", tick_value(self.hub_time, "container-stage"))])
+        block = RecordBlock.of([(b"", encode_tick(self.hub_time, "container-stage"))])
         partitions, self._unticked = sorted(self._unticked), set()
-        return [(SCANS, partition, block) for partition in partitions]
+        return [(SCANS_TOPIC, partition, block) for partition in partitions]
 
     # Folding
 
-    def _read(self, payloads: Sequence[bytes | None]) -> Iterator[Read]:
-        reads = container_events()
+    def _read(self, payloads: Sequence[bytes | None]) -> Iterator[ContainerLogRecord]:
+        reads = container_event_decoder()
         if self._ahead is None or not payloads or payloads[0] != self._ahead.payload:
             return reads.read(payloads)
         return chain([self._ahead.read], reads.read(payloads[1:]))
 
-    def _write_ahead(self, payload: bytes | None, read: Read, most: int) -> list[Member]:
+    def _write_ahead(self, payload: bytes | None, read: ContainerLogRecord, most: int) -> list[ChildRecord]:
         """The next children of an event that names more than a transaction holds; none when it can be taken."""
         if self._ahead is None or self._ahead.read is not read:
-            self._ahead = Ahead(payload, read, self._members_of_new(read))
+            self._ahead = PendingChildRecords(payload, read, self._members_of_new(read))
         part = self._ahead.next(most)
         if not part:
             self._ahead = None
         return part
 
-    def _members_of_new(self, read: Read) -> list[Member]:
+    def _members_of_new(self, read: ContainerLogRecord) -> list[ChildRecord]:
         event, container = read.event, self.containers.get(read.container_id) or Container(read.container_id)
-        if event is None or container.knows(event.identity) or self._is_astray(read.container_id):
+        if event is None or container.has_event(event.identity) or self._is_astray(read.container_id):
             return []
         try:
-            container.check_room(event)
-        except Full:
+            container.check_limits(event)
+        except ContainerLimitExceeded:
             return []
-        return members_of(container, [event])
+        return child_records_of(container, [event])
 
     def _is_astray(self, name: str) -> bool:
         return partition_of(name.encode(), self.partitions) != self.partition
 
-    def _take(self, name: str, event: Event, touched: dict[str, list[Event]], figures: Figures) -> Reason:
+    def _take(
+        self, name: str, event: ContainerEvent, touched: dict[str, list[ContainerEvent]], figures: ContainerBatchStats
+    ) -> RejectReason:
         if self._is_astray(name):
-            return Reason.WRONG_PARTITION
+            return RejectReason.WRONG_PARTITION
         container = self.containers.get(name) or Container(name)
-        if container.knows(event.identity):
+        if container.has_event(event.identity):
             figures.duplicates += event.inferred_from is None
-            return Reason.OK
+            return RejectReason.OK
         try:
             steps = container.take(event)
-        except Full:
-            return Reason.CONTAINER_FULL
+        except ContainerLimitExceeded:
+            return RejectReason.CONTAINER_FULL
         # Before the first Tick nobody knows the time but the events.
         container.touched = max(container.touched, event.event_time) if self.hub_time is None else self.hub_time
         self.containers.pop(name, None)
         self.containers[name] = container
         self._empty.pop(name, None)
-        if not any(container.listings()):
+        if not any(container.aggregation_events()):
             self._empty[name] = None
         touched.setdefault(name, []).append(event)
         self._left.add(name, steps)
@@ -249,7 +263,7 @@ class ContainerStage:
             figures.events[event.site, event.kind] += 1
         else:
             figures.inferred_events += 1
-        return Reason.OK
+        return RejectReason.OK
 
     def _on_tick(self, hub_time: int, touched: Collection[str]) -> int:
         """Take over the time; returns how many containers retire."""
@@ -262,7 +276,7 @@ class ContainerStage:
         for among, after in ((self._empty, _EMPTY_RETIRES_MS), (self.containers, _RETIRES_MS)):
             for name in self._due(among, hub_time - after, touched):
                 self._empty.pop(name, None)
-                self._retiring.add(name, keys_of(self.containers.pop(name)))
+                self._retiring.add(name, container_state_keys(self.containers.pop(name)))
                 retired += 1
         return retired
 
@@ -282,21 +296,25 @@ class ContainerStage:
             for container in self.containers.values():
                 container.touched = min(container.touched, self.hub_time)
         self.containers = dict(sorted(self.containers.items(), key=lambda item: item[1].touched))
-        self._empty = {name: None for name, container in self.containers.items() if not any(container.listings())}
+        self._empty = {
+            name: None for name, container in self.containers.items() if not any(container.aggregation_events())
+        }
 
     # Encoding
 
-    def _states(self, touched: dict[str, list[Event]], gone: list[bytes]) -> Iterator[RecordBlock]:
+    def _states(self, touched: dict[str, list[ContainerEvent]], gone: list[bytes]) -> Iterator[RecordBlock]:
         yield RecordBlock.of([(key, b"") for key in gone])
         for name, events in touched.items():
             container = self.containers.get(name)
             # Those that name more are written ahead.
-            few = [event for event in events if event.lists and event.named < LARGEST_TRANSACTION - PORTION]
+            few = [
+                event for event in events if event.lists and event.named < MAX_TRANSACTION_RECORDS - FAN_OUT_CHUNK_SIZE
+            ]
             if container is not None and few:
-                yield memberships().encoded(name.encode(), members_of(container, few))
-        states = container_states()
+                yield child_record_codec().encode(name.encode(), child_records_of(container, few))
+        states = container_state_codec()
         known = (self.containers[name] for name in touched if name in self.containers)
-        yield RecordBlock.of([(container.container_id.encode(), states.encoded(container)) for container in known])
+        yield RecordBlock.of([(container.container_id.encode(), states.encode(container)) for container in known])
 
     # Restoring
 
@@ -319,18 +337,18 @@ class ContainerStage:
                 self.containers.pop(name.decode(), None)
             else:
                 try:
-                    self.containers[name.decode()] = container_states().decoded(value)
-                except Undecodable as error:
+                    self.containers[name.decode()] = container_state_codec().decoded(value)
+                except DecodingError as error:
                     raise self._unreadable(str(error)) from error
-        for key, (name, member) in zip(keys, memberships().decoded(children, self._unreadable), strict=True):
+        for key, (name, member) in zip(keys, child_record_codec().decoded(children, self._unreadable), strict=True):
             self._members.setdefault(name, {})[key] = member
 
-    def restored(self, position: Position | None) -> None:
+    def restored(self, position: PartitionPosition | None) -> None:
         """All records were taken: put them together, and take over what the position tells."""
         for name, members in self._members.items():
             container = self.containers.get(name.decode())
             if container is not None:
-                name_children(container, members.values())
+                assign_children(container, members.values())
             else:
                 # It was retiring, or the first event of it was being written.
                 self._retiring.add(name.decode(), [name + b"\0" + key for key in members])
@@ -339,7 +357,7 @@ class ContainerStage:
             self.hub_time, self._step = position.hub_time, position.step
         self._in_time()
         for container in self.containers.values():
-            self._claims.note(container)
+            self._claims.track(container)
         if position is not None:
             for left in position.left:
                 self._left.add(left.container_id, [left.step(self.containers[left.container_id])])

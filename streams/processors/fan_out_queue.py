@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from streams.domain.containers import Container, FanOut
-from streams.processors.fan_out_records import Inferred
+from streams.processors.fan_out_records import ContainerFanOutChunk
 
 # Of one container's children so many are told before others have their turn.
-PORTION: Final = 1_000
+FAN_OUT_CHUNK_SIZE: Final = 1_000
 # Of a transaction so many records are for what takes longer, however much is new.
 _FOR_LONG_ONES: Final = 2_000
 # A step that has nothing to write costs as much as these.
@@ -21,7 +21,7 @@ _STEP: Final = 20
 _TYPICAL: Final = 60
 
 
-class FanOuts:
+class FanOutQueue:
     """Steps of many containers; those of one container go on in their order."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class FanOuts:
         return sum(map(len, (*self._new.values(), *self._long.values())))
 
     @property
-    def claimed(self) -> int:
+    def reserved_records(self) -> int:
         """How many records of the next transaction are spoken for already, about."""
         return _TYPICAL * len(self._new) + (_FOR_LONG_ONES if self._long else 0)
 
@@ -56,7 +56,7 @@ class FanOuts:
             queue = self._long if container_id in self._long else self._new
             queue.setdefault(container_id, deque()).extend(steps)
 
-    def portions(self, containers: Mapping[str, Container], room: int) -> Iterator[Inferred]:
+    def next_chunks(self, containers: Mapping[str, Container], room: int) -> Iterator[ContainerFanOutChunk]:
         """What is told now, for so many children in all."""
         spared = min(room // 2, _FOR_LONG_ONES) if self._long else 0
         room -= spared
@@ -64,9 +64,9 @@ class FanOuts:
             while queue and room > 0:
                 name = next(iter(queue))
                 steps = queue.pop(name)
-                portion, done = containers[name].portion(steps[0], min(PORTION, room))
+                portion, done = containers[name].portion(steps[0], min(FAN_OUT_CHUNK_SIZE, room))
                 if portion is not None:
-                    yield Inferred(name, portion)
+                    yield ContainerFanOutChunk(name, portion)
                 room -= _STEP if portion is None else len(portion.children)
                 if done:
                     steps.popleft()

@@ -8,13 +8,13 @@ from functools import cache
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from streams.formats.schemas import load_schemas
-from streams.kernel.alert_columns import AlertColumns, ClockColumns, StandingColumns, WatchColumns
-from streams.kernel.avro.decoder import Decoder
-from streams.kernel.avro.encoder import Encoder
+from streams.kernel.alert_columns import ActiveAlertColumns, AlertColumns, ClockColumns, MonitoringColumns
+from streams.kernel.avro.decoder import ColumnDecoder
+from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import Layout
 from streams.kernel.fold import ScanColumns
-from streams.kernel.restore import AlertParts, EntryParts, StateParts
-from streams.kernel.state_columns import FROM_IDENTITIES, EntryColumns, KindColumns, MilestoneColumns, StateColumns
+from streams.kernel.restore import ActiveAlertReaderColumns, ScanEntryReaderColumns, StateReaderColumns
+from streams.kernel.state_columns import IDENTITY_SOURCE, KindColumns, MilestoneColumns, ScanEntryColumns, StateColumns
 
 # A state may be larger than any record that a scanner sends (streams/formats/topics.py: max.message.bytes).
 _STATE_BYTES: Final = 16 << 20
@@ -30,7 +30,7 @@ def _numbers(
     return kind(*(layout.column(path + (renamed or {}).get(field, field)) for field in fields))
 
 
-class Scans:
+class ScanDecoder:
     """Decoder of hub.scans: shared by all partitions, as it keeps nothing between batches."""
 
     def __init__(self) -> None:
@@ -38,84 +38,90 @@ class Scans:
         names = ("Scan", "Advice", "Tick")
         # A handful of fields say nothing of the state: they are checked and skipped.
         self.layout = Layout.of(*(schemas.current(name) for name in names), only=ScanColumns._fields)
-        writers = {number: (schema, names.index(name)) for number, (name, schema) in schemas.writers(*names).items()}
-        self.decoder = Decoder(self.layout, [schemas.current(name) for name in names], writers)
+        writers = {
+            number: (schema, names.index(name)) for number, (name, schema) in schemas.writer_schemas(*names).items()
+        }
+        self.decoder = ColumnDecoder(self.layout, [schemas.current(name) for name in names], writers)
         self.columns = _numbers(ScanColumns, self.layout)
 
 
-class States:
+class ParcelStateCodec:
     """Encoder of parcel.state, and decoder for the way back."""
 
     def __init__(self) -> None:
         schemas = load_schemas()
         schema = schemas.current("ParcelState")
-        self.encoder = Encoder(
+        self.encoder = ColumnEncoder(
             schema,
             schemas.id("ParcelState"),
             raw=("plan", "scans[].at", "scans[].plan"),
-            sources={"scans[].identity": FROM_IDENTITIES, "alerts[].alert_id": FROM_IDENTITIES},
+            sources={"scans[].identity": IDENTITY_SOURCE, "alerts[].alert_id": IDENTITY_SOURCE},
         )
         layout = self.encoder.layout
         self.root = _numbers(StateColumns, layout)
         self.kinds = _numbers(KindColumns, layout, "kinds[].", {"scans": "count"})
-        self.entries = _numbers(EntryColumns, layout, "scans[].")
+        self.entries = _numbers(ScanEntryColumns, layout, "scans[].")
         self.kinds_frame = layout.frame("kinds[]")
-        self.entries_frame = layout.frame("scans[]")
-        self.watched = _numbers(WatchColumns, layout)
+        self.scan_entries_frame = layout.frame("scans[]")
+        self.watched = _numbers(MonitoringColumns, layout)
         self.clocks = _numbers(ClockColumns, layout, "clocks[].")
         self.clocks_frame = layout.frame("clocks[]")
-        self.standing = _numbers(StandingColumns, layout, "alerts[].")
-        self.standing_frame = layout.frame("alerts[]")
+        self.standing = _numbers(ActiveAlertColumns, layout, "alerts[].")
+        self.active_alerts_frame = layout.frame("alerts[]")
         self.widths = [len(frame.columns) for frame in layout.frames]
-        reader = Layout.of(schema, only=StateParts._fields)
-        writers = {number: (text, 0) for number, (_, text) in schemas.writers("ParcelState").items()}
-        self.decoder = Decoder(reader, [schema], writers, limit=_STATE_BYTES)
-        self.root_parts = _numbers(StateParts, reader)
-        nested = {name: name.replace("_", ".", 1) for name in EntryParts._fields if name.startswith(("at_", "plan_"))}
-        self.entry_parts = _numbers(EntryParts, reader, "scans[].", nested)
-        self.restored_frame = reader.frame("scans[]")
-        self.alert_parts = _numbers(AlertParts, reader, "alerts[].")
-        self.restored_alerts_frame = reader.frame("alerts[]")
+        reader = Layout.of(schema, only=StateReaderColumns._fields)
+        writers = {number: (text, 0) for number, (_, text) in schemas.writer_schemas("ParcelState").items()}
+        self.decoder = ColumnDecoder(reader, [schema], writers, limit=_STATE_BYTES)
+        self.root_reader_columns = _numbers(StateReaderColumns, reader)
+        nested = {
+            name: name.replace("_", ".", 1)
+            for name in ScanEntryReaderColumns._fields
+            if name.startswith(("at_", "plan_"))
+        }
+        self.scan_entry_reader_columns = _numbers(ScanEntryReaderColumns, reader, "scans[].", nested)
+        self.scan_entries_reader_frame = reader.frame("scans[]")
+        self.active_alert_reader_columns = _numbers(ActiveAlertReaderColumns, reader, "alerts[].")
+        self.active_alerts_reader_frame = reader.frame("alerts[]")
 
 
-class Milestones:
+class MilestoneEncoder:
     """Encoder of parcel.milestones."""
 
     def __init__(self) -> None:
         schemas = load_schemas()
-        self.encoder = Encoder(
+        self.encoder = ColumnEncoder(
             schemas.current("Milestone"),
             schemas.id("Milestone"),
-            sources={"milestone_id": FROM_IDENTITIES, "evidence": FROM_IDENTITIES},
+            sources={"milestone_id": IDENTITY_SOURCE, "evidence": IDENTITY_SOURCE},
         )
         self.columns = _numbers(MilestoneColumns, self.encoder.layout)
         self.width = len(self.encoder.layout.frames[0].columns)
 
 
-class Alerts:
+class AlertEncoder:
     """Encoder of parcel.alerts."""
 
     def __init__(self) -> None:
         schemas = load_schemas()
         paths = ("alert_id", "withdraws", "evidence[]")
-        self.encoder = Encoder(
-            schemas.current("Alert"), schemas.id("Alert"), sources=dict.fromkeys(paths, FROM_IDENTITIES)
+        self.encoder = ColumnEncoder(
+            schemas.current("Alert"), schemas.id("Alert"), sources=dict.fromkeys(paths, IDENTITY_SOURCE)
         )
         self.columns = _numbers(AlertColumns, self.encoder.layout)
         self.widths = [len(frame.columns) for frame in self.encoder.layout.frames]
 
 
-class Deltas:
+class ThroughputDeltaEncoder:
     """Encoder of hub.throughput."""
 
     def __init__(self) -> None:
         schemas = load_schemas()
-        self.encoder = Encoder(schemas.current("ThroughputDelta"), schemas.id("ThroughputDelta"))
-        self.columns = _numbers(DeltaColumns, self.encoder.layout, renamed={"scans": "count"})
+        self.encoder = ColumnEncoder(schemas.current("ThroughputDelta"), schemas.id("ThroughputDelta"))
+        self.columns = _numbers(ThroughputDeltaColumns, self.encoder.layout, renamed={"scans": "count"})
         self.width = len(self.encoder.layout.frames[0].columns)
 
 
-class DeltaColumns(NamedTuple):
+class ThroughputDeltaColumns(NamedTuple):
     """Numbers of the columns of ThroughputDelta."""
 
     site: int
@@ -127,30 +133,30 @@ class DeltaColumns(NamedTuple):
 
 
 @cache
-def scans() -> Scans:
+def scan_decoder() -> ScanDecoder:
     """The one decoder of hub.scans."""
-    return Scans()
+    return ScanDecoder()
 
 
 @cache
-def states() -> States:
+def parcel_state_codec() -> ParcelStateCodec:
     """The one encoder and decoder of parcel.state."""
-    return States()
+    return ParcelStateCodec()
 
 
 @cache
-def milestones() -> Milestones:
+def milestone_encoder() -> MilestoneEncoder:
     """The one encoder of parcel.milestones."""
-    return Milestones()
+    return MilestoneEncoder()
 
 
 @cache
-def alerts() -> Alerts:
+def alert_encoder() -> AlertEncoder:
     """The one encoder of parcel.alerts."""
-    return Alerts()
+    return AlertEncoder()
 
 
 @cache
-def deltas() -> Deltas:
+def throughput_delta_encoder() -> ThroughputDeltaEncoder:
     """The one encoder of hub.throughput."""
-    return Deltas()
+    return ThroughputDeltaEncoder()

@@ -12,55 +12,60 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.kinds import DIRECTIONS, IN_HUB, KINDS
-from streams.domain.limits import RECORDS_PER_PARCEL
-from streams.domain.parcel import blank
-from streams.domain.promise_arrays import rules_of
-from streams.domain.promise_clocks import ALERT_TYPES, blank_found, blank_story
+from streams.domain.kinds import DIRECTIONS, IN_HUB_STAGES, KINDS
+from streams.domain.limits import MAX_RECORDS_PER_PARCEL
+from streams.domain.parcel import new_parcel_facts
+from streams.domain.promise_arrays import build_promise_rules
+from streams.domain.promise_clocks import ALERT_TYPES, new_findings, new_journey_facts
 from streams.domain.promises import ANOMALIES, Promises
-from streams.domain.reject_reasons import Reason
+from streams.domain.reject_reasons import RejectReason
 from streams.errors import StreamsError
 from streams.formats.record_block import RecordBlock
-from streams.kernel.alert_columns import IDENTITIES_PER_ALERT, count_told, emit_alerts, emit_watched
-from streams.kernel.avro.decoder import Columns
-from streams.kernel.batch_changes import (
-    ALERTS,
-    DUPLICATES,
-    LEFT,
-    MILESTONES,
-    SCANS,
-    TOUCHED,
-    Folded,
-    blank_folded,
-    with_room,
+from streams.kernel.alert_columns import (
+    IDENTITIES_PER_ALERT,
+    count_active_alerts,
+    fill_alert_columns,
+    fill_monitoring_columns,
 )
-from streams.kernel.compact import sweep
-from streams.kernel.fold import DELTAS_PER_RECORD, Batch, fold
-from streams.kernel.insert import blank_change
-from streams.kernel.insert_inferred import MOST_MILESTONES, blank_firsts
-from streams.kernel.interned_records import SITE, text_in
-from streams.kernel.parcel_table import CHUNK, ParcelTable
-from streams.kernel.prefetch import look_at_rows
-from streams.kernel.restore import restore_rows, retire_rows
+from streams.kernel.avro.decoder import DecodedColumns
+from streams.kernel.batch_changes import (
+    ALERT_COUNT,
+    DUPLICATE_COUNT,
+    MILESTONE_COUNT,
+    RETIREMENT_COUNT,
+    SCAN_COUNT,
+    UPDATED_COUNT,
+    BatchChanges,
+    allocate_batch_changes,
+    grow_batch_changes,
+)
+from streams.kernel.compact import compact_table
+from streams.kernel.fold import MAX_DELTAS_PER_RECORD, DecodedBatch, fold
+from streams.kernel.insert import allocate_insert_effect
+from streams.kernel.insert_inferred import MAX_MILESTONES_PER_RECORD, allocate_first_records
+from streams.kernel.interned_records import LOCATION_SITE, location_text
+from streams.kernel.parcel_table import SLOTS_PER_CHUNK, ParcelTable
+from streams.kernel.prefetch import prefetch_rows
+from streams.kernel.restore import apply_tombstones, restore_states
 from streams.kernel.state_columns import (
     IDENTITY_BYTES,
-    Frame,
-    blank_frame,
+    FrameArrays,
+    allocate_frame,
     copy_keys,
     count_records,
-    emit_milestones,
-    emit_states,
+    fill_milestone_columns,
+    fill_state_columns,
 )
-from streams.kernel.tick_alerts import ALERTS_PER_SUBJECT
+from streams.kernel.tick_alerts import MAX_ALERTS_PER_SUBJECT
 from streams.processors import parcel_codecs
-from streams.processors.throughput_deltas import Throughput
+from streams.processors.throughput_deltas import ThroughputDeltaAggregator
 
 # Bytes that an encoded Where or Plan needs beside its texts, and an identity or a time that became a word.
 _WORD_OVERHEAD: Final = 64
 _SNAPSHOT_ROWS: Final = 20_000
 # When an eighth of the rows, and so many, are those of parcels that retired, the table is swept.
 _SWEEP_SHARE: Final = 8
-SWEEP_ROWS = 4096
+COMPACT_MIN_ROWS = 4096
 # As many as fit, with their columns, into a core's cache: a third faster than a whole batch at once.
 _STATES_AT_A_TIME: Final = 500
 _MILESTONES_AT_A_TIME: Final = 2_000
@@ -72,7 +77,7 @@ def _no_records() -> RecordBlock:
 
 
 @dataclass(slots=True)
-class Outputs:
+class ParcelProcessorOutput:
     """What one batch of one partition makes: plain bytes, and the figures of the batch."""
 
     # Tombstones of the parcels that retired: before the states, among which there may be new ones with their numbers.
@@ -82,7 +87,7 @@ class Outputs:
     alerts: RecordBlock = field(default_factory=_no_records)
     throughput: RecordBlock = field(default_factory=_no_records)
     # Place in the batch and reason of each record that could not be used.
-    refused: list[tuple[int, Reason]] = field(default_factory=list)
+    refused: list[tuple[int, RejectReason]] = field(default_factory=list)
     scans: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     # (type, promise or anomaly) -> alerts.
     told: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -94,7 +99,7 @@ class Outputs:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-class ParcelStage:
+class ParcelProcessor:
     """The parcels of one partition, and what a batch of its records makes of them.
 
     >>> stage = ParcelStage(partition=0, partitions=1)
@@ -109,17 +114,19 @@ class ParcelStage:
         self.promises = promises or Promises.default()
         # What alerts are about, in the order of `Arrays.subjects`.
         self._subjects = (*(promise.name for promise in self.promises.promises), *ANOMALIES)
-        self._rules = rules_of(self.promises)
+        self._rules = build_promise_rules(self.promises)
         self.table = ParcelTable(self._subjects)
         self._batches = 0
-        self._change, self._firsts = blank_change(), blank_firsts()
-        self._facts, self._times = blank()
-        self._story, self._found = blank_story(), blank_found()
+        self._change, self._firsts = allocate_insert_effect(), allocate_first_records()
+        self._facts, self._times = new_parcel_facts()
+        self._story, self._found = new_journey_facts(), new_findings()
         # Word of a place -> its site.
         self._sites: dict[int, str] = {}
-        self._throughput = Throughput()
+        self._throughput = ThroughputDeltaAggregator()
 
-    def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True, states: bool = True) -> Outputs:
+    def run(
+        self, payloads: Sequence[bytes | None], *, outputs: bool = True, states: bool = True
+    ) -> ParcelProcessorOutput:
         """Decode and fold a batch, in the order given, and encode what follows from it.
 
         Args:
@@ -128,13 +135,13 @@ class ParcelStage:
             states: False leaves the states out, for who wants them once at the end (`snapshot`).
         """
         started = time.perf_counter()
-        columns = parcel_codecs.scans().decoder.decode(payloads)
+        columns = parcel_codecs.scan_decoder().decoder.decode(payloads)
         decoded = time.perf_counter()
         # What was refused leaves nothing behind, so it needs no room, however large it was.
         refused = sum(len(payloads[i] or b"") for i in np.flatnonzero(columns.status).tolist())
         out = self._fold(columns, _text_room(len(columns.buffer) - refused, columns.rows))
         folded = time.perf_counter()
-        result = Outputs()
+        result = ParcelProcessorOutput()
         if outputs and states:
             result.states = self._encode_states(self._states_to_tell(out))
         if outputs:
@@ -143,10 +150,10 @@ class ParcelStage:
             result.alerts = self._encode_alerts(out)
             result.throughput = self._throughput.encode(self.table.arrays, out)
         encoded = time.perf_counter()
-        result.refused = [(int(i), Reason(int(columns.status[i]))) for i in np.flatnonzero(columns.status)]
+        result.refused = [(int(i), RejectReason(int(columns.status[i]))) for i in np.flatnonzero(columns.status)]
         result.scans = self._tally(out)
         result.told = self._told(out)
-        result.duplicates = int(out.counts[DUPLICATES])
+        result.duplicates = int(out.counts[DUPLICATE_COUNT])
         result.hub_time = self.table.hub_time
         result.clocks = dict(zip(self._subjects, self.table.arrays.running.tolist(), strict=False))
         result.parcels_by_stage = self.parcels_by_stage()
@@ -156,7 +163,7 @@ class ParcelStage:
     def parcels_by_stage(self) -> dict[str, int]:
         """How many parcels are at each stage in the hub, as last published."""
         stages = self.table.arrays.stages
-        return {name: int(stages[number]) for number, name in enumerate(KINDS) if (IN_HUB >> number) & 1}
+        return {name: int(stages[number]) for number, name in enumerate(KINDS) if (IN_HUB_STAGES >> number) & 1}
 
     def snapshot(self) -> Iterator[RecordBlock]:
         """The states of all parcels, as `run` writes them."""
@@ -170,58 +177,58 @@ class ParcelStage:
         Raises:
             StreamsError: one of them cannot be read; nobody but the worker writes there, so nothing is guessed.
         """
-        tools = parcel_codecs.states()
+        tools = parcel_codecs.parcel_state_codec()
         columns = tools.decoder.decode(states)
         bad = np.flatnonzero(columns.status)
         if len(bad):
-            reason = Reason(int(columns.status[bad[0]])).name
+            reason = RejectReason(int(columns.status[bad[0]])).name
             message = f"parcel.state [{self.partition}] holds {len(bad)} records that cannot be read ({reason})"
             raise StreamsError(message)
         root, entries, alerts = (
-            columns.frames[frame] for frame in (0, tools.restored_frame, tools.restored_alerts_frame)
+            columns.frames[frame] for frame in (0, tools.scan_entries_reader_frame, tools.active_alerts_reader_frame)
         )
         rows = len(states)
-        chunks = entries.rows // CHUNK + rows
+        chunks = entries.rows // SLOTS_PER_CHUNK + rows
         words = entries.rows + alerts.rows + rows
         self.table.reserve(rows, entries.rows + alerts.rows, chunks, _text_room(len(columns.buffer), words))
-        self.table.reserve_told(alerts.rows)
-        restore_rows(
+        self.table.reserve_alerts(alerts.rows)
+        restore_states(
             self.table.arrays,
             columns.buffer,
             columns.status,
-            Frame(root.values, root.lengths),
-            tools.root_parts,
-            Frame(entries.values, entries.lengths),
-            tools.entry_parts,
-            Frame(alerts.values, alerts.lengths),
-            tools.alert_parts,
+            FrameArrays(root.values, root.lengths),
+            tools.root_reader_columns,
+            FrameArrays(entries.values, entries.lengths),
+            tools.scan_entry_reader_columns,
+            FrameArrays(alerts.values, alerts.lengths),
+            tools.active_alert_reader_columns,
         )
 
-    def restore_retired(self, keys: Sequence[bytes]) -> None:
+    def restore_tombstones(self, keys: Sequence[bytes]) -> None:
         """Take tombstones of parcel.state into the table: these parcels are not known any more."""
         block = RecordBlock.of([(key, b"") for key in keys])
         self.table.reserve(len(block), 0, 0, len(block.key_bytes))
-        retire_rows(self.table.arrays, block.key_bytes, block.key_ends)
+        apply_tombstones(self.table.arrays, block.key_bytes, block.key_ends)
 
     def restore_hub_time(self, hub_time: int | None) -> None:
         """Take over the largest Tick that the position record tells of."""
         self.table.set_hub_time(hub_time)
 
-    def _fold(self, columns: Columns, text_room: int) -> Folded:
+    def _fold(self, columns: DecodedColumns, text_room: int) -> BatchChanges:
         records = columns.rows
         root = columns.frames[0]
-        batch = Batch(columns.buffer, root.values, root.lengths, columns.record, columns.status)
-        if self.table.retired * _SWEEP_SHARE > self.table.rows and self.table.retired >= SWEEP_ROWS:
+        batch = DecodedBatch(columns.buffer, root.values, root.lengths, columns.record, columns.status)
+        if self.table.retired * _SWEEP_SHARE > self.table.rows and self.table.retired >= COMPACT_MIN_ROWS:
             self._sweep()
         self.table.reserve(records, records, records, text_room)
-        out = blank_folded(records, len(self.table.arrays.rows))
+        out = allocate_batch_changes(records, len(self.table.arrays.rows))
         self._batches += 1
         done = 0
         while done < records:
             done = fold(
                 self.table.arrays,
                 batch,
-                parcel_codecs.scans().columns,
+                parcel_codecs.scan_decoder().columns,
                 self._rules,
                 self.partition,
                 self.partitions,
@@ -235,29 +242,29 @@ class ParcelStage:
             )
             if done < records:
                 # A Tick may say more than there are records, an advice may count all scans of its parcel anew.
-                self.table.reserve_told(max(1024, ALERTS_PER_SUBJECT * len(self._subjects)))
-                out = with_room(
+                self.table.reserve_alerts(max(1024, MAX_ALERTS_PER_SUBJECT * len(self._subjects)))
+                out = grow_batch_changes(
                     out,
-                    ALERTS_PER_SUBJECT * len(self._subjects),
-                    DELTAS_PER_RECORD * (RECORDS_PER_PARCEL + 2),
-                    MOST_MILESTONES,
+                    MAX_ALERTS_PER_SUBJECT * len(self._subjects),
+                    MAX_DELTAS_PER_RECORD * (MAX_RECORDS_PER_PARCEL + 2),
+                    MAX_MILESTONES_PER_RECORD,
                 )
         return out
 
     def _sweep(self) -> None:
-        sweep(self.table)
+        compact_table(self.table)
         # Words have other numbers now.
         self._sites.clear()
-        self._throughput.forget_words()
+        self._throughput.invalidate_interned_records()
 
-    def _tombstones(self, out: Folded) -> RecordBlock:
-        count = int(out.counts[LEFT])
+    def _tombstones(self, out: BatchChanges) -> RecordBlock:
+        count = int(out.counts[RETIREMENT_COUNT])
         keys, ends = self._keys(out.retired, count)
         return RecordBlock(keys, ends, np.zeros(0, np.uint8), np.zeros(count + 1, np.int64))
 
-    def _states_to_tell(self, out: Folded) -> NDArray[np.int32]:
-        touched = out.touched[: out.counts[TOUCHED]]
-        if out.counts[LEFT]:
+    def _states_to_tell(self, out: BatchChanges) -> NDArray[np.int32]:
+        touched = out.touched[: out.counts[UPDATED_COUNT]]
+        if out.counts[RETIREMENT_COUNT]:
             # Without those that retired; one that came back since is there twice.
             touched = touched[self.table.arrays.rows["records"][touched] > 0]
             touched = touched[np.sort(np.unique(touched, return_index=True)[1])]
@@ -273,20 +280,20 @@ class ParcelStage:
 
     def _encode_rows(self, rows: NDArray[np.int32]) -> RecordBlock:
         count = len(rows)
-        tools = parcel_codecs.states()
+        tools = parcel_codecs.parcel_state_codec()
         table = self.table.arrays
-        look_at_rows(table, rows, count)
-        records, told = count_records(table, rows, count), count_told(table, rows, count)
-        frames = [blank_frame(tools.widths[0], count)] * len(tools.widths)
+        prefetch_rows(table, rows, count)
+        records, told = count_records(table, rows, count), count_active_alerts(table, rows, count)
+        frames = [allocate_frame(tools.widths[0], count)] * len(tools.widths)
         for frame, room in (
             (tools.kinds_frame, count * len(KINDS)),
-            (tools.entries_frame, records),
+            (tools.scan_entries_frame, records),
             (tools.clocks_frame, count * len(self.promises.promises)),
-            (tools.standing_frame, told),
+            (tools.active_alerts_frame, told),
         ):
-            frames[frame] = blank_frame(tools.widths[frame], room)
+            frames[frame] = allocate_frame(tools.widths[frame], room)
         identities = np.empty((records + told) * IDENTITY_BYTES, np.uint8)
-        emit_states(
+        fill_state_columns(
             table,
             rows,
             count,
@@ -294,13 +301,13 @@ class ParcelStage:
             tools.root,
             frames[tools.kinds_frame],
             tools.kinds,
-            frames[tools.entries_frame],
+            frames[tools.scan_entries_frame],
             tools.entries,
             identities,
             self._facts,
             self._times,
         )
-        emit_watched(
+        fill_monitoring_columns(
             table,
             self._rules,
             rows,
@@ -310,7 +317,7 @@ class ParcelStage:
             tools.watched,
             frames[tools.clocks_frame],
             tools.clocks,
-            frames[tools.standing_frame],
+            frames[tools.active_alerts_frame],
             tools.standing,
             identities,
             self._story,
@@ -318,8 +325,8 @@ class ParcelStage:
         )
         return RecordBlock(*self._keys(rows, count), *tools.encoder.encode(count, frames, (table.heap, identities)))
 
-    def _encode_milestones(self, out: Folded) -> RecordBlock:
-        count = int(out.counts[MILESTONES])
+    def _encode_milestones(self, out: BatchChanges) -> RecordBlock:
+        count = int(out.counts[MILESTONE_COUNT])
         return RecordBlock.joined(
             [
                 self._encode_some(
@@ -329,19 +336,19 @@ class ParcelStage:
             ]
         )
 
-    def _encode_some(self, out: Folded) -> RecordBlock:
-        tools = parcel_codecs.milestones()
+    def _encode_some(self, out: BatchChanges) -> RecordBlock:
+        tools = parcel_codecs.milestone_encoder()
         count = len(out.milestones)
-        frame = blank_frame(tools.width, count)
+        frame = allocate_frame(tools.width, count)
         identities = np.empty(count * 2 * IDENTITY_BYTES, np.uint8)
-        emit_milestones(self.table.arrays, out, count, frame, tools.columns, identities)
+        fill_milestone_columns(self.table.arrays, out, count, frame, tools.columns, identities)
         return RecordBlock(
             *self._keys(np.ascontiguousarray(out.milestones["row"]), count),
             *tools.encoder.encode(count, [frame], (self.table.arrays.heap, identities)),
         )
 
-    def _encode_alerts(self, out: Folded) -> RecordBlock:
-        count = int(out.counts[ALERTS])
+    def _encode_alerts(self, out: BatchChanges) -> RecordBlock:
+        count = int(out.counts[ALERT_COUNT])
         return RecordBlock.joined(
             [
                 self._encode_some_alerts(out._replace(alerts=out.alerts[first : min(first + _ALERTS_AT_A_TIME, count)]))
@@ -349,19 +356,19 @@ class ParcelStage:
             ]
         )
 
-    def _encode_some_alerts(self, out: Folded) -> RecordBlock:
+    def _encode_some_alerts(self, out: BatchChanges) -> RecordBlock:
         count = len(out.alerts)
-        tools = parcel_codecs.alerts()
-        frame, evidence = blank_frame(tools.widths[0], count), blank_frame(tools.widths[1], 2 * count)
+        tools = parcel_codecs.alert_encoder()
+        frame, evidence = allocate_frame(tools.widths[0], count), allocate_frame(tools.widths[1], 2 * count)
         identities = np.empty(count * IDENTITIES_PER_ALERT * IDENTITY_BYTES, np.uint8)
-        emit_alerts(self.table.arrays, out, count, frame, tools.columns, evidence, identities)
+        fill_alert_columns(self.table.arrays, out, count, frame, tools.columns, evidence, identities)
         return RecordBlock(
             *self._keys(np.ascontiguousarray(out.alerts["row"]), count),
             *tools.encoder.encode(count, [frame, evidence], (self.table.arrays.heap, identities)),
         )
 
-    def _told(self, out: Folded) -> dict[tuple[str, str], int]:
-        alerts = out.alerts[: out.counts[ALERTS]]
+    def _told(self, out: BatchChanges) -> dict[tuple[str, str], int]:
+        alerts = out.alerts[: out.counts[ALERT_COUNT]]
         counted = Counter(zip(alerts["type"].tolist(), alerts["subject"].tolist(), strict=True))
         return {(ALERT_TYPES[kind], self._subjects[subject]): number for (kind, subject), number in counted.items()}
 
@@ -373,12 +380,12 @@ class ParcelStage:
         copy_keys(table, rows, count, keys, offsets)
         return keys, offsets
 
-    def _tally(self, out: Folded) -> dict[tuple[str, str, str], int]:
-        count = int(out.counts[SCANS])
+    def _tally(self, out: BatchChanges) -> dict[tuple[str, str, str], int]:
+        count = int(out.counts[SCAN_COUNT])
         code = (
-            out.scan_at[:count].astype(np.int64) << 16
-            | out.scan_kind[:count].astype(np.int64) << 8
-            | out.scan_direction[:count]
+            out.scan_locations[:count].astype(np.int64) << 16
+            | out.scan_kinds[:count].astype(np.int64) << 8
+            | out.scan_directions[:count]
         )
         tally: dict[tuple[str, str, str], int] = {}
         for value, number in zip(*(part.tolist() for part in np.unique(code, return_counts=True)), strict=True):
@@ -389,7 +396,7 @@ class ParcelStage:
     def _site(self, where: int) -> str:
         site = self._sites.get(where)
         if site is None:
-            at, size = text_in(self.table.arrays, where, SITE)
+            at, size = location_text(self.table.arrays, where, LOCATION_SITE)
             site = self._sites[where] = self.table.arrays.heap[at : at + size].tobytes().decode()
         return site
 

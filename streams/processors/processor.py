@@ -7,33 +7,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from streams.domain.reject_reasons import Reason
-from streams.formats.position import Position
+from streams.domain.reject_reasons import RejectReason
+from streams.formats.position import PartitionPosition
 from streams.formats.record_block import RecordBlock
-from streams.telemetry.worker_events import Happening
+from streams.telemetry.worker_events import WorkerEvent
 
-Name = Literal["parcels", "containers"]
+ProcessorName = Literal["parcels", "containers"]
 # Topic (without the prefix), partition, records.
-Output = tuple[str, int, RecordBlock]
+OutputBlock = tuple[str, int, RecordBlock]
 
 
 @dataclass(slots=True)
-class Made:
+class ProcessorOutput:
     """What one batch of one partition makes: plain bytes, and the figures of the batch."""
 
     # Records of the batch that were folded; those after them must come again.
     taken: int
     # In the order in which they are sent.
-    blocks: list[Output]
+    blocks: list[OutputBlock]
     # Place in the batch and reason of each record that could not be used.
-    refused: list[tuple[int, Reason]]
+    refused: list[tuple[int, RejectReason]]
     seconds: dict[str, float]
     # Whatever else the stage has to tell of the batch once it is committed.
     figures: Any = None
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
+class CommitSummary:
     """What every stage's task knows of a batch that is in the log."""
 
     partition: int
@@ -43,12 +43,12 @@ class Committed:
     # phase -> seconds.
     seconds: Mapping[str, float]
     # (seconds from append to commit, number of records that this sample stands for).
-    waited: Sequence[tuple[float, int]]
+    latency_samples: Sequence[tuple[float, int]]
     lag_records: int
     lag_seconds: float
 
 
-class Stage(Protocol):
+class Processor(Protocol):
     """A stage of one partition, without a broker."""
 
     @property
@@ -63,31 +63,31 @@ class Stage(Protocol):
     def due(self) -> bool:
         """Is some of that to be written now?"""
 
-    def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> Made:
+    def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> ProcessorOutput:
         """Fold a batch, or as much of it as a transaction has room for, and encode what follows."""
 
-    def position(self, next_offset: int) -> Position:
+    def position(self, next_offset: int) -> PartitionPosition:
         """The position after the last batch, of which the input ends before `next_offset`."""
 
     def restore(self, records: Mapping[bytes, bytes | None]) -> None:
         """Take the newest records of some keys of the topic of states, in the order of the topic."""
 
-    def restored(self, position: Position | None) -> None:
+    def restored(self, position: PartitionPosition | None) -> None:
         """All of them were taken."""
 
-    def tell_restored(self, partition: int, records: int, seconds: float, position: int) -> Happening:
+    def make_restored_event(self, partition: int, records: int, seconds: float, position: int) -> WorkerEvent:
         """What is said when it is ready to fold."""
 
-    def tell_committed(self, made: Made, committed: Committed) -> Happening:
+    def make_committed_event(self, made: ProcessorOutput, committed: CommitSummary) -> WorkerEvent:
         """What is said when a batch is in the log."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProcessorSpec:
     """One of the stages."""
 
     # As on the command line.
-    name: Name
+    name: ProcessorName
     input: str
     states: str
     # What else it writes: topics in the partition of its own number, and logs in any partition.
@@ -97,7 +97,7 @@ class Kind:
     group: str
     # Of the transactional ids: a partition's number follows.
     writer: str
-    make: Callable[[int, int], Stage] = field(repr=False)
-    largest_batch: int
+    create_processor: Callable[[int, int], Processor] = field(repr=False)
+    max_batch_records: int
     # With more records waiting the partition is paused until its writer gets on.
-    largest_backlog: int
+    max_backlog_records: int

@@ -14,10 +14,10 @@ _RATE: Final = 20_000
 # What a transaction costs is worth it for so many, and more are not saved up.
 _AT_ONCE: Final = 1_000
 # Whoever waits for longer than this is behind, and goes on as fast as it can.
-PATIENCE_SECONDS: Final = 1.0
+MAX_THROTTLE_SECONDS: Final = 1.0
 
 
-class Pace:
+class RateLimiter:
     """An allowance of records, shared by threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,7 +28,7 @@ class Pace:
         self._at = clock()
 
     @property
-    def is_open(self) -> bool:
+    def can_acquire(self) -> bool:
         """Is enough allowed for a transaction?"""
         with self._lock:
             return self._now() >= _AT_ONCE
@@ -44,7 +44,7 @@ class Pace:
             self._allowed = max(self._allowed - granted, -_AT_ONCE)
             return granted
 
-    def give_back(self, records: int) -> None:
+    def return_unused(self, records: int) -> None:
         """So many of those taken were not written."""
         with self._lock:
             self._allowed += records

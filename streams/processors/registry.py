@@ -4,51 +4,64 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
 from streams.domain.promises import Promises
-from streams.formats.position import Position
-from streams.formats.topics import ALERTS, CONTAINER_STATE, CONTAINERS, MILESTONES, SCANS, STATE, THROUGHPUT
-from streams.processors.container_processor import ContainerStage
-from streams.processors.parcel_processor import ParcelStage
-from streams.processors.processor import Committed, Kind, Made, Name
-from streams.processors.rate_limiter import Pace
-from streams.telemetry.worker_events import BatchCommitted, ContainersCommitted, Happening, PartitionRestored
+from streams.formats.position import PartitionPosition
+from streams.formats.topics import (
+    ALERTS_TOPIC,
+    CONTAINER_STATE_TOPIC,
+    CONTAINERS_TOPIC,
+    MILESTONES_TOPIC,
+    PARCEL_STATE_TOPIC,
+    SCANS_TOPIC,
+    THROUGHPUT_TOPIC,
+)
+from streams.processors.container_processor import ContainerProcessor
+from streams.processors.parcel_processor import ParcelProcessor
+from streams.processors.processor import CommitSummary, ProcessorName, ProcessorOutput, ProcessorSpec
+from streams.processors.rate_limiter import RateLimiter
+from streams.telemetry.worker_events import (
+    ContainerBatchCommitted,
+    ParcelBatchCommitted,
+    PartitionRestored,
+    WorkerEvent,
+)
 
-NAMES: Final[tuple[Name, ...]] = get_args(Name)
+PROCESSOR_NAMES: Final[tuple[ProcessorName, ...]] = get_args(ProcessorName)
 # Consumer groups: one a stage, so that the partitions of each are spread over its workers by themselves.
-GROUP: Final = "parcels.parcel-stage"
+PARCELS_GROUP: Final = "parcels.parcel-stage"
 CONTAINERS_GROUP: Final = "parcels.container-stage"
 
 
-def stage_kind(name: Name, promises: Promises) -> Kind:
+def processor_spec(name: ProcessorName, promises: Promises) -> ProcessorSpec:
     """The stage of that name; `promises`: what is watched about parcels."""
     if name == "containers":
-        pace = Pace()
-        return Kind(
+        pace = RateLimiter()
+        return ProcessorSpec(
             name="containers",
-            input=CONTAINERS,
-            states=CONTAINER_STATE,
+            input=CONTAINERS_TOPIC,
+            states=CONTAINER_STATE_TOPIC,
             outputs=(),
-            logs=(SCANS, CONTAINERS),
+            logs=(SCANS_TOPIC, CONTAINERS_TOPIC),
             group=CONTAINERS_GROUP,
             writer="parcels.container-stage",
-            make=lambda partition, partitions: Containers(partition, partitions, pace),
-            largest_batch=512,
-            largest_backlog=2_000,
+            create_processor=lambda partition, partitions: ContainerProcessorAdapter(partition, partitions, pace),
+            max_batch_records=512,
+            max_backlog_records=2_000,
         )
-    return Kind(
+    return ProcessorSpec(
         name="parcels",
-        input=SCANS,
-        states=STATE,
-        outputs=(MILESTONES, ALERTS, THROUGHPUT),
+        input=SCANS_TOPIC,
+        states=PARCEL_STATE_TOPIC,
+        outputs=(MILESTONES_TOPIC, ALERTS_TOPIC, THROUGHPUT_TOPIC),
         logs=(),
-        group=GROUP,
+        group=PARCELS_GROUP,
         writer="parcels.parcel-stage",
-        make=lambda partition, partitions: Parcels(partition, partitions, promises),
-        largest_batch=50_000,
-        largest_backlog=200_000,
+        create_processor=lambda partition, partitions: ParcelProcessorAdapter(partition, partitions, promises),
+        max_batch_records=50_000,
+        max_backlog_records=200_000,
     )
 
 
-class Parcels:
+class ParcelProcessorAdapter:
     """Scans in, the state of every parcel out."""
 
     pending: Final = False
@@ -56,7 +69,7 @@ class Parcels:
 
     def __init__(self, partition: int, partitions: int, promises: Promises) -> None:
         self._partition = partition
-        self._stage = ParcelStage(partition, partitions, promises)
+        self._stage = ParcelProcessor(partition, partitions, promises)
         self._digest = promises.digest()
 
     @property
@@ -64,38 +77,38 @@ class Parcels:
         """Largest Tick folded."""
         return self._stage.table.hub_time
 
-    def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> Made:
+    def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> ProcessorOutput:
         """Fold a batch, all of it."""
         out = self._stage.run(payloads, outputs=outputs)
         blocks = [
             (topic, self._partition, block)
             for topic, block in (
-                (STATE, out.retired),
-                (STATE, out.states),
-                (MILESTONES, out.milestones),
-                (ALERTS, out.alerts),
-                (THROUGHPUT, out.throughput),
+                (PARCEL_STATE_TOPIC, out.retired),
+                (PARCEL_STATE_TOPIC, out.states),
+                (MILESTONES_TOPIC, out.milestones),
+                (ALERTS_TOPIC, out.alerts),
+                (THROUGHPUT_TOPIC, out.throughput),
             )
         ]
-        return Made(len(payloads), blocks, out.refused, out.seconds, out)
+        return ProcessorOutput(len(payloads), blocks, out.refused, out.seconds, out)
 
-    def position(self, next_offset: int) -> Position:
+    def position(self, next_offset: int) -> PartitionPosition:
         """The position after the last batch."""
-        return Position(next_offset, self.hub_time, self._digest)
+        return PartitionPosition(next_offset, self.hub_time, self._digest)
 
     def restore(self, records: Mapping[bytes, bytes | None]) -> None:
         """Take states and tombstones into the table."""
         if retired := [key for key, value in records.items() if value is None]:
-            self._stage.restore_retired(retired)
+            self._stage.restore_tombstones(retired)
         if states := [value for value in records.values() if value is not None]:
             self._stage.restore(states)
 
-    def restored(self, position: Position | None) -> None:
+    def restored(self, position: PartitionPosition | None) -> None:
         """Take over the hub's time."""
         if position is not None:
             self._stage.restore_hub_time(position.hub_time)
 
-    def tell_restored(self, partition: int, records: int, seconds: float, position: int) -> Happening:
+    def make_restored_event(self, partition: int, records: int, seconds: float, position: int) -> WorkerEvent:
         """The table is back."""
         return PartitionRestored(
             partition=partition,
@@ -106,10 +119,10 @@ class Parcels:
             parcels_by_stage=self._stage.parcels_by_stage(),
         )
 
-    def tell_committed(self, made: Made, committed: Committed) -> Happening:
+    def make_committed_event(self, made: ProcessorOutput, committed: CommitSummary) -> WorkerEvent:
         """A batch of scans is in the log."""
         out: Any = made.figures
-        return BatchCommitted(
+        return ParcelBatchCommitted(
             partition=committed.partition,
             records=committed.records,
             scans=out.scans,
@@ -118,7 +131,7 @@ class Parcels:
             states=len(out.states),
             milestones=len(out.milestones),
             seconds=committed.seconds,
-            scan_to_state=committed.waited,
+            scan_to_state=committed.latency_samples,
             lag_records=committed.lag_records,
             lag_seconds=committed.lag_seconds,
             parcels_by_stage=out.parcels_by_stage,
@@ -129,17 +142,17 @@ class Parcels:
         )
 
 
-class Containers(ContainerStage):
+class ContainerProcessorAdapter(ContainerProcessor):
     """Container events in, what follows for everything inside out."""
 
-    def tell_restored(self, partition: int, records: int, seconds: float, position: int) -> Happening:
+    def make_restored_event(self, partition: int, records: int, seconds: float, position: int) -> WorkerEvent:
         """The containers are back."""
         return PartitionRestored(partition, len(self.containers), records, seconds, position, stage="containers")
 
-    def tell_committed(self, made: Made, committed: Committed) -> Happening:
+    def make_committed_event(self, made: ProcessorOutput, committed: CommitSummary) -> WorkerEvent:
         """A batch of events is in the log, and a part of what follows."""
         out: Any = made.figures
-        return ContainersCommitted(
+        return ContainerBatchCommitted(
             partition=committed.partition,
             records=committed.records,
             events=out.events,
@@ -151,7 +164,7 @@ class Containers(ContainerStage):
             containers=out.containers,
             retired=out.retired,
             seconds=committed.seconds,
-            event_to_scan=committed.waited,
+            event_to_scan=committed.latency_samples,
             lag_records=committed.lag_records,
             lag_seconds=committed.lag_seconds,
             in_two=out.in_two,

@@ -25,9 +25,9 @@ from typing import Any, Final
 
 from streams.domain.promises import Promises
 from streams.errors import BadRecord
-from streams.formats.record_decoder import Decoder
-from streams.formats.record_parser import Reader
-from streams.processors.parcel_processor import ParcelStage
+from streams.formats.record_decoder import RecordDecoder
+from streams.formats.record_parser import RecordParser
+from streams.processors.parcel_processor import ParcelProcessor
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES: Final = frozenset({"event_time", "previous_time", "hub_time", "since", "deadline", "stopped"})
@@ -72,25 +72,27 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class DriverOutput:
     """What one record led to."""
 
     milestones: list[Milestone]
     alerts: list[Alert]
 
 
-class Bench:
+class ParcelTestDriver:
     """Parcels of one partition, on a work bench."""
 
     def __init__(self, promises: Promises | None = None) -> None:
         """`promises`: what is watched (`streams.config.load_promises` reads a file); None for the default ones."""
-        self._stage = ParcelStage(partition=0, partitions=1, promises=promises)
-        self._reader = Reader()
+        self._stage = ParcelProcessor(partition=0, partitions=1, promises=promises)
+        self._reader = RecordParser()
         self._numbers = count(1)
         self._states: dict[bytes, bytes] = {}
-        self._milestone, self._alert, self._state = (Decoder(name) for name in ("Milestone", "Alert", "ParcelState"))
+        self._milestone, self._alert, self._state = (
+            RecordDecoder(name) for name in ("Milestone", "Alert", "ParcelState")
+        )
 
-    def scan(self, parcel_id: str, kind: str, *, at: str | int, **more: Any) -> Said:
+    def scan(self, parcel_id: str, kind: str, *, at: str | int, **more: Any) -> DriverOutput:
         """A scan.
 
         Args:
@@ -106,13 +108,13 @@ class Bench:
         scan = {"event_id": f"scan-{next(self._numbers)}", "site": "LGG", "station": "BENCH", **more}
         return self._take({"type": "scan", "parcel_id": parcel_id, "kind": kind, "event_time": at, **scan})
 
-    def advice(self, parcel_id: str, *, at: str | int, **more: Any) -> Said:
+    def advice(self, parcel_id: str, *, at: str | int, **more: Any) -> DriverOutput:
         """An advice, of an import from CN to BE where `more` says nothing else; raises as `scan` does."""
         plan = {"direction": "IMPORT", "service": "STANDARD", "origin": "CN", "destination": "BE", **more}
         advice = {"event_id": f"advice-{next(self._numbers)}", "parcel_id": parcel_id, "event_time": at, **plan}
         return self._take({"type": "advice", **advice})
 
-    def tick(self, at: str | int) -> Said:
+    def tick(self, at: str | int) -> DriverOutput:
         """The hub's time: what is due by then is told; raises as `scan` does."""
         return self._take({"type": "tick", "hub_time": at})
 
@@ -121,13 +123,13 @@ class Bench:
         value = self._states.get(parcel_id.encode())
         return self._state(value) if value else None
 
-    def _take(self, record: Mapping[str, Any]) -> Said:
+    def _take(self, record: Mapping[str, Any]) -> DriverOutput:
         made = self._stage.run([self._reader(record).value])
         for _, reason in made.refused:
             raise BadRecord(reason.name, f"the fold refuses it: {reason.name}")
         self._states.update(made.retired)
         self._states.update(made.states)
-        return Said(
+        return DriverOutput(
             [Milestone(**_pleasant(self._milestone(value))) for _, value in made.milestones],
             [Alert(**_pleasant(self._alert(value))) for _, value in made.alerts],
         )

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from streams.domain.limits import EARLIEST_MS
 from streams.formats.record_block import RecordBlock
-from streams.kernel.batch_changes import DELTAS, DIRECTION_SHIFT, KIND_SHIFT, MINUTE_SHIFT, Folded
-from streams.kernel.interned_records import SITE, STATION, text_in
-from streams.kernel.parcel_table import Arrays
-from streams.kernel.state_columns import Frame, blank_frame
-from streams.processors.parcel_codecs import deltas
+from streams.kernel.batch_changes import DELTA_COUNT, DIRECTION_SHIFT, KIND_SHIFT, MINUTE_SHIFT, BatchChanges
+from streams.kernel.interned_records import LOCATION_SITE, LOCATION_STATION, location_text
+from streams.kernel.parcel_table import TableArrays
+from streams.kernel.state_columns import FrameArrays, allocate_frame
+from streams.processors.parcel_codecs import throughput_delta_encoder
 
 _MINUTE_MS: Final = 60_000
 _FIRST_MINUTE: Final = EARLIEST_MS // _MINUTE_MS
@@ -24,7 +24,7 @@ _KINDS: Final = 31
 _DIRECTIONS: Final = 3
 
 
-class Throughput:
+class ThroughputDeltaAggregator:
     """Encodes the deltas of one batch after the other."""
 
     def __init__(self) -> None:
@@ -36,16 +36,16 @@ class Throughput:
         self._begins = np.zeros(1, np.int64)
         self._site_sizes = np.zeros(0, np.int64)
 
-    def forget_words(self) -> None:
+    def invalidate_interned_records(self) -> None:
         """The table's words have other numbers now."""
         self._place_of.clear()
 
-    def encode(self, a: Arrays, out: Folded) -> RecordBlock:
+    def encode(self, a: TableArrays, out: BatchChanges) -> RecordBlock:
         """The records of a batch."""
-        count = int(out.counts[DELTAS])
-        words, which = np.unique(out.delta_at[:count], return_inverse=True)
+        count = int(out.counts[DELTA_COUNT])
+        words, which = np.unique(out.delta_locations[:count], return_inverse=True)
         place = self._places(a, words)[which]
-        code = out.delta_code[:count]
+        code = out.delta_codes[:count]
         minute = (code >> MINUTE_SHIFT) - _FIRST_MINUTE
         rest = (code & ((1 << MINUTE_SHIFT) - 1)) >> DIRECTION_SHIFT
         groups, group_of = np.unique(
@@ -54,13 +54,14 @@ class Throughput:
         sums = np.bincount(group_of, 1 - 2 * (code & 1), len(groups)).astype(np.int64)
         return self._block(groups[sums != 0], sums[sums != 0])
 
-    def _places(self, a: Arrays, words: NDArray[np.int32]) -> NDArray[np.int64]:
+    def _places(self, a: TableArrays, words: NDArray[np.int32]) -> NDArray[np.int64]:
         new: list[bytes] = []
         for word in words.tolist():
             if word in self._place_of:
                 continue
             site, station = (
-                a.heap[at : at + size].tobytes() for at, size in (text_in(a, word, SITE), text_in(a, word, STATION))
+                a.heap[at : at + size].tobytes()
+                for at, size in (location_text(a, word, LOCATION_SITE), location_text(a, word, LOCATION_STATION))
             )
             # A length in front, as a site may hold a slash.
             number = self._numbers.setdefault(len(site).to_bytes(2, "big") + site + station, len(self._numbers))
@@ -76,11 +77,11 @@ class Throughput:
         return np.array([self._place_of[word] for word in words.tolist()], np.int64)
 
     def _block(self, groups: NDArray[np.int64], sums: NDArray[np.int64]) -> RecordBlock:
-        tools, count = deltas(), len(groups)
+        tools, count = throughput_delta_encoder(), len(groups)
         place = groups >> _PLACE_SHIFT
         rest = groups & ((1 << _PLACE_SHIFT) - 1)
         begin, size = self._begins[place], np.diff(self._begins)[place]
-        frame = blank_frame(tools.width, count)
+        frame = allocate_frame(tools.width, count)
         columns = tools.columns
         _texts(frame, columns.site, begin, self._site_sizes[place])
         station = begin + self._site_sizes[place] + 1
@@ -96,6 +97,6 @@ class Throughput:
         return RecordBlock(self._text[source], ends, *tools.encoder.encode(count, [frame], (self._text,)))
 
 
-def _texts(frame: Frame, column: int, at: NDArray[np.int64], size: NDArray[np.int64]) -> None:
+def _texts(frame: FrameArrays, column: int, at: NDArray[np.int64], size: NDArray[np.int64]) -> None:
     frame.values[column] = at
     frame.lengths[column] = size

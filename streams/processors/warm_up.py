@@ -11,9 +11,9 @@ from typing import Any
 import fastavro
 
 from streams.formats.schemas import load_schemas
-from streams.kernel.compact import sweep
-from streams.processors.container_processor import ContainerStage
-from streams.processors.parcel_processor import ParcelStage
+from streams.kernel.compact import compact_table
+from streams.processors.container_processor import ContainerProcessor
+from streams.processors.parcel_processor import ParcelProcessor
 
 _SCAN = {"event_id": "warm", "parcel_id": "WARM", "kind": "UNLOADED", "event_time": 0, "record_time": 0}
 _PLACE = {"site": "LGG", "station": "UNL-01"}
@@ -31,14 +31,14 @@ _ADVICE = {
 }
 
 
-def warm() -> float:
+def warm_up() -> float:
     """Run one record of each type through every compiled function of the stages.
 
     Returns:
         Seconds that it took: well below one when everything was on disk.
     """
     started = time.monotonic()
-    stage = ParcelStage(partition=0, partitions=1)
+    stage = ParcelProcessor(partition=0, partitions=1)
     made = stage.run(
         [
             _record("Scan", {**_SCAN, **_PLACE}),
@@ -49,15 +49,15 @@ def warm() -> float:
         ]
     )
     assert made.told
-    restored = ParcelStage(partition=0, partitions=1)
+    restored = ParcelProcessor(partition=0, partitions=1)
     restored.restore([value for _, value in made.states])
-    restored.restore_retired([b"WARM"])
+    restored.restore_tombstones([b"WARM"])
     # Everything retires in the end, and what is left of it is swept away.
     assert stage.run([_record("Tick", {"hub_time": 1_000 * _DAY_MS})]).retired
-    sweep(stage.table)
+    compact_table(stage.table)
     bag = {**_SCAN, **_PLACE, "container_id": "WARM", "kind": "PACKED", "parcels": ["WARM"], "containers": ["BAG"]}
     del bag["parcel_id"]
-    containers = ContainerStage(partition=0, partitions=1)
+    containers = ContainerProcessor(partition=0, partitions=1)
     packed = containers.run([_record("ContainerEvent", bag)])
     containers.restore({key: value for _, _, block in packed.blocks[:2] for key, value in block})
     containers.restored(None)
@@ -74,4 +74,4 @@ def _record(name: str, fields: dict[str, Any]) -> bytes:
 
 
 if __name__ == "__main__":
-    print(f"compiled code is on disk ({warm():.1f} s)")  # noqa: T201 - its only output
+    print(f"compiled code is on disk ({warm_up():.1f} s)")  # noqa: T201 - its only output

@@ -12,7 +12,7 @@ Ints = NDArray[np.int64]
 _NOTHING: Final = np.zeros(0, np.int64)
 
 
-class Lists:
+class ChildLists:
     """Lists of numbers, by key: above 0 of parcels, below 0 of containers; 0 is the empty one."""
 
     def __init__(self) -> None:

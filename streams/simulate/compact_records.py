@@ -15,7 +15,7 @@ MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
-ROW: Final = np.dtype(
+RECORD_DTYPE: Final = np.dtype(
     [
         ("time", np.int64),  # when it really happened, ms since 1970
         ("arrival", np.int64),  # when it was accepted (record_time)
@@ -47,28 +47,28 @@ ROW: Final = np.dtype(
         ("type", np.int8),  # RecordType
     ]
 )
-NONE: Final = -1
-_BYTES: Final = np.dtype((np.void, ROW.itemsize))
-Rows = NDArray[np.void]
+NOT_SET: Final = -1
+_BYTES: Final = np.dtype((np.void, RECORD_DTYPE.itemsize))
+CompactRecords = NDArray[np.void]
 
 
-def chosen(rows: Rows, which: NDArray[np.bool_]) -> Rows:
+def select(rows: CompactRecords, which: NDArray[np.bool_]) -> CompactRecords:
     """A copy of those rows."""
     return rows.take(np.flatnonzero(which))
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
+def concat(parts: Sequence[CompactRecords]) -> CompactRecords:
     """All rows of `parts`, one after the other; as plain bytes, which copies several times faster."""
-    return np.concatenate([part.view(_BYTES) for part in parts]).view(ROW)
+    return np.concatenate([part.view(_BYTES) for part in parts]).view(RECORD_DTYPE)
 
 
-class Shelf:
+class TimeOrderedBuffer:
     """Records that wait for their time, kept by the hour, so that only one hour at a time is sorted."""
 
     def __init__(self) -> None:
-        self._hours: dict[int, list[Rows]] = {}
+        self._hours: dict[int, list[CompactRecords]] = {}
 
-    def put(self, rows: Rows, times: NDArray[np.int64]) -> None:
+    def put(self, rows: CompactRecords, times: NDArray[np.int64]) -> None:
         """Keep `rows` until their `times` come."""
         if not len(rows):
             return
@@ -78,7 +78,7 @@ class Shelf:
         for part, hour in zip(np.split(rows, starts[1:]), hours[starts].tolist(), strict=True):
             self._hours.setdefault(hour, []).append(part)
 
-    def take(self, before: int) -> Iterator[Rows]:
+    def take(self, before: int) -> Iterator[CompactRecords]:
         """Everything of the hours that end by `before` (ms), hour after hour; within an hour as it was put."""
         for hour in sorted(hour for hour in self._hours if (hour + 1) * HOUR <= before):
-            yield joined(self._hours.pop(hour))
+            yield concat(self._hours.pop(hour))

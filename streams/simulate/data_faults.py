@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from streams.domain.kinds import LOST, VOID
 from streams.domain.record_columns import RecordType
 from streams.errors import Misconfigured
-from streams.simulate.compact_records import HOUR, MINUTE, NONE, SECOND, Rows, chosen, joined
-from streams.simulate.malformed_records import CASES, CONTAINER_CASES
+from streams.simulate.compact_records import HOUR, MINUTE, NOT_SET, SECOND, CompactRecords, concat, select
+from streams.simulate.malformed_records import MALFORMED_CONTAINER_EVENT_CASES, MALFORMED_SCAN_CASES
 from streams.simulate.names import DEVICES_PER_STATION
 
 
 @dataclass(frozen=True, slots=True)
-class Dirt:
+class DataFaults:
     """Shares, from 0 to 1, of all scans where nothing else is said."""
 
     duplicates: float = 0.01  # sent once more within a minute, to the byte
@@ -58,7 +58,7 @@ class Dirt:
             raise Misconfigured(message)
 
     @classmethod
-    def none(cls) -> "Dirt":
+    def none(cls) -> "DataFaults":
         """Nothing goes wrong: no dirt at all."""
         return cls(**dict.fromkeys((field.name for field in fields(cls)), 0.0))
 
@@ -70,96 +70,98 @@ _REPLACED: Final = 0.6
 _OVERTAKES: Final = 0.2
 
 
-def miss(rows: Rows, dirt: Dirt, chance: Generator) -> Rows:
+def drop_missed(rows: CompactRecords, dirt: DataFaults, rng: Generator) -> CompactRecords:
     """Leave out scans that were never made, of parcels and of containers; advices are not scans."""
-    kept = (chance.random(len(rows)) >= dirt.missed) | (rows["type"] == RecordType.ADVICE) | (rows["kind"] == LOST)
-    return chosen(rows, kept)
+    kept = (rng.random(len(rows)) >= dirt.missed) | (rows["type"] == RecordType.ADVICE) | (rows["kind"] == LOST)
+    return select(rows, kept)
 
 
-def add_voids(rows: Rows, dirt: Dirt, chance: Generator, serial: int, reasons: NDArray[np.int16]) -> tuple[Rows, Rows]:
+def add_voids(
+    rows: CompactRecords, dirt: DataFaults, rng: Generator, serial: int, reasons: NDArray[np.int16]
+) -> tuple[CompactRecords, CompactRecords]:
     """VOIDs for some of `rows`, and the right scans instead of them.
 
     serial: the first that is free. reasons: one for each of `rows`, if it is declared wrong.
 
     Returns the new rows, and which of `rows` (their serials) are overtaken by their VOID.
     """
-    wrong = np.flatnonzero(chance.random(len(rows)) < dirt.voids)
+    wrong = np.flatnonzero(rng.random(len(rows)) < dirt.voids)
     targets = rows.take(wrong)
     voids = targets.copy()
     of_container = targets["type"] == RecordType.CONTAINER
     voids["type"], voids["kind"] = np.where(of_container, RecordType.CONTAINER, RecordType.SCAN), VOID
     voids["other"] = targets["serial"]
-    voids["time"] += lognormal(chance, len(targets), 6 * MINUTE, 1.0)
+    voids["time"] += lognormal(rng, len(targets), 6 * MINUTE, 1.0)
     voids["reason"] = reasons[wrong]
     voids["lane"], voids["weight"] = -1, 0
     voids["container"][~of_container], voids["parcel"][of_container] = 0, 0
-    voids["serial"] = np.where(
-        chance.random(len(targets)) < _SAME_ID, targets["serial"], serial + np.arange(len(targets))
-    )
+    voids["serial"] = np.where(rng.random(len(targets)) < _SAME_ID, targets["serial"], serial + np.arange(len(targets)))
     # An advice is always replaced: the shipper corrects it.
-    replaced = (chance.random(len(targets)) < _REPLACED) | (targets["type"] == RecordType.ADVICE)
-    right = chosen(targets, replaced)
+    replaced = (rng.random(len(targets)) < _REPLACED) | (targets["type"] == RecordType.ADVICE)
+    right = select(targets, replaced)
     right["serial"] = serial + len(targets) + np.arange(len(right))
-    right["time"] += lognormal(chance, len(right), 4 * MINUTE, 0.8)
-    overtaken = chosen(targets, chance.random(len(targets)) < _OVERTAKES)
-    return joined([voids, right]), overtaken["serial"]
+    right["time"] += lognormal(rng, len(right), 4 * MINUTE, 0.8)
+    overtaken = select(targets, rng.random(len(targets)) < _OVERTAKES)
+    return concat([voids, right]), overtaken["serial"]
 
 
-def wrong_clocks(
-    rows: Rows, handheld: NDArray[np.bool_], skews: NDArray[np.int64], dirt: Dirt, chance: Generator
+def set_clock_skew(
+    rows: CompactRecords, handheld: NDArray[np.bool_], skews: NDArray[np.int64], dirt: DataFaults, rng: Generator
 ) -> None:
     """Set by how much each scan's clock was wrong. `handheld`: by station; `skews`: ms by device."""
     scans = rows["type"] != RecordType.ADVICE
-    own = scans & (rows["other"] == NONE) & handheld[rows["station"]] & (rows["device"] >= 0)
+    own = scans & (rows["other"] == NOT_SET) & handheld[rows["station"]] & (rows["device"] >= 0)
     rows["skew"] = np.where(own, skews[rows["device"]], 0)
-    wrong = scans & (chance.random(len(rows)) < dirt.wrong_clock)
-    hour = np.where(chance.random(len(rows)) < 0.5, HOUR, -HOUR)
+    wrong = scans & (rng.random(len(rows)) < dirt.wrong_clock)
+    hour = np.where(rng.random(len(rows)) < 0.5, HOUR, -HOUR)
     rows["skew"] += np.where(wrong, hour, 0).astype(np.int32)
 
 
-def device_skews(stations: int, dirt: Dirt, chance: Generator) -> NDArray[np.int64]:
+def device_skews(stations: int, dirt: DataFaults, rng: Generator) -> NDArray[np.int64]:
     """By how many ms the clock of each device is wrong."""
-    return (chance.uniform(-1, 1, stations * DEVICES_PER_STATION) * dirt.clock_seconds * SECOND).astype(np.int64)
+    return (rng.uniform(-1, 1, stations * DEVICES_PER_STATION) * dirt.clock_seconds * SECOND).astype(np.int64)
 
 
-def arrive(rows: Rows, overtaken: Rows, dirt: Dirt, chance: Generator) -> None:
+def set_record_time(rows: CompactRecords, overtaken: CompactRecords, dirt: DataFaults, rng: Generator) -> None:
     """Set when each record is accepted into the log: soon after it happened, or after the time set so far."""
-    drawn = chance.random(len(rows))
-    prompt = np.minimum(lognormal(chance, len(rows), 250, 0.8), 2 * SECOND)
-    late = _between(chance, len(rows), MINUTE, 4 * HOUR)
-    very_late = _between(chance, len(rows), HOUR, 48 * HOUR)
+    drawn = rng.random(len(rows))
+    prompt = np.minimum(lognormal(rng, len(rows), 250, 0.8), 2 * SECOND)
+    late = _between(rng, len(rows), MINUTE, 4 * HOUR)
+    very_late = _between(rng, len(rows), HOUR, 48 * HOUR)
     is_late = (drawn < dirt.late) | np.isin(rows["serial"], overtaken) & (rows["kind"] != VOID)
     is_very_late = ~is_late & (drawn < dirt.late + dirt.very_late)
     told = np.where(rows["arrival"] != 0, np.maximum(rows["arrival"], rows["time"]), rows["time"])
     rows["arrival"] = told + np.where(is_late, late, np.where(is_very_late, very_late, prompt))
 
 
-def repeat(rows: Rows, dirt: Dirt, chance: Generator) -> Rows:
+def make_duplicates(rows: CompactRecords, dirt: DataFaults, rng: Generator) -> CompactRecords:
     """Exact copies of some of `rows`, which enter the log after them; what is inferred is sent once."""
-    rows = chosen(rows, rows["via"] == 0)
-    once = chosen(rows, chance.random(len(rows)) < dirt.duplicates)
-    once["again"] = 1 + np.minimum(lognormal(chance, len(once), 5 * SECOND, 1.2), MINUTE)
-    seen = np.flatnonzero(chance.random(len(rows)) < dirt.bursts)
-    burst = rows.take(np.repeat(seen, chance.integers(3, 31, len(seen))))
-    burst["again"] = chance.integers(1, 2 * SECOND, len(burst))
-    return joined([once, burst])
+    rows = select(rows, rows["via"] == 0)
+    once = select(rows, rng.random(len(rows)) < dirt.duplicates)
+    once["again"] = 1 + np.minimum(lognormal(rng, len(once), 5 * SECOND, 1.2), MINUTE)
+    seen = np.flatnonzero(rng.random(len(rows)) < dirt.bursts)
+    burst = rows.take(np.repeat(seen, rng.integers(3, 31, len(seen))))
+    burst["again"] = rng.integers(1, 2 * SECOND, len(burst))
+    return concat([once, burst])
 
 
-def breakages(rows: Rows, dirt: Dirt, chance: Generator, serial: int) -> Rows:
+def make_malformed(rows: CompactRecords, dirt: DataFaults, rng: Generator, serial: int) -> CompactRecords:
     """Values that nobody can use, sent in the place of good ones."""
-    broken = chosen(rows, (rows["via"] == 0) & (chance.random(len(rows)) < dirt.broken))
+    broken = select(rows, (rows["via"] == 0) & (rng.random(len(rows)) < dirt.broken))
     of_container = broken["type"] == RecordType.CONTAINER
     broken["type"] = np.where(of_container, RecordType.RAW_CONTAINER, RecordType.RAW)
-    broken["other"] = chance.integers(0, np.where(of_container, len(CONTAINER_CASES), len(CASES)))
+    broken["other"] = rng.integers(
+        0, np.where(of_container, len(MALFORMED_CONTAINER_EVENT_CASES), len(MALFORMED_SCAN_CASES))
+    )
     broken["parcel"][of_container] = 0
     broken["serial"] = serial + np.arange(len(broken))
     broken["again"] = 1
     return broken
 
 
-def lognormal(chance: Generator, size: int, median_ms: float, sigma: float) -> NDArray[np.int64]:
+def lognormal(rng: Generator, size: int, median_ms: float, sigma: float) -> NDArray[np.int64]:
     """Durations in ms with a heavy tail, as those of air cargo have."""
-    return (median_ms * np.exp(sigma * chance.standard_normal(size))).astype(np.int64)
+    return (median_ms * np.exp(sigma * rng.standard_normal(size))).astype(np.int64)
 
 
 def _between(chance: Generator, size: int, low: float, high: float) -> NDArray[np.int64]:

@@ -14,25 +14,34 @@ import numpy as np
 from streams.domain.containment import EMPTIED
 from streams.domain.hub import Hub, StationKind
 from streams.domain.record_columns import RecordColumns, RecordType
-from streams.domain.reject_reasons import Reason
+from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
 from streams.simulate import data_faults as dirts
-from streams.simulate.compact_records import DAY, HOUR, ROW, SECOND, Rows, Shelf, chosen, joined
-from streams.simulate.data_faults import Dirt
-from streams.simulate.inferred_scans import inferred
-from streams.simulate.malformed_records import CASES, CONTAINER_CASES
-from streams.simulate.manifest import ADVICE_LEAD, VOID_REASONS, Convoy, Desk, Manifest
+from streams.simulate.compact_records import (
+    DAY,
+    HOUR,
+    RECORD_DTYPE,
+    SECOND,
+    CompactRecords,
+    TimeOrderedBuffer,
+    concat,
+    select,
+)
+from streams.simulate.data_faults import DataFaults
+from streams.simulate.inferred_scans import infer_scans
+from streams.simulate.malformed_records import MALFORMED_CONTAINER_EVENT_CASES, MALFORMED_SCAN_CASES
+from streams.simulate.manifest import ADVICE_LEAD, VOID_REASONS, ArrivalWave, Manifest, SimulationContext
 from streams.simulate.names import DEVICES_PER_STATION, Ints, Names
-from streams.simulate.parcel_journeys import CUSTOMS_LEAD, Story
+from streams.simulate.parcel_journeys import CUSTOMS_LEAD, ParcelJourneys
 
 _BATCH: Final = 32_768  # records handed on at a time
-_CONVOY: Final = 20_000  # parcels told at a time, unless one vehicle brings more
+_MAX_WAVE_PARCELS: Final = 20_000  # parcels told at a time, unless one vehicle brings more
 # Stations where scans are made with handhelds, whose clocks nobody sets.
 _HANDHELD: Final = frozenset(
     {StationKind.UNLOAD, StationKind.UNPACK, StationKind.PACK, StationKind.LOAD, StationKind.DELIVERY}
 )
 # What sees all records of some parcels at once, in no particular order and without repeats.
-Witness = Callable[[RecordColumns], None]
+ParcelRecordSink = Callable[[RecordColumns], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ class Scenario:
     start_ms: int = 1_772_323_200_000  # 2026-03-01T00:00Z
     after_hours: float = 48.0
     tick_seconds: float = 60.0
-    dirt: Dirt = field(default_factory=Dirt)
+    dirt: DataFaults = field(default_factory=DataFaults)
     hub: Hub = field(default_factory=Hub.default)
     # Instead of the events of containers, the scans of parcels that follow from them.
     expanded: bool = False
@@ -77,13 +86,13 @@ class Scenario:
         return self.start_ms + self.days * DAY + int(self.after_hours * HOUR)
 
     @property
-    def settled_ms(self) -> int:
+    def last_tick_ms(self) -> int:
         """The last tick: once it has come after everything that was inferred, everything is known and told."""
         return self.start_ms + (self.end_ms - 1 - self.start_ms) // self.tick_ms * self.tick_ms
 
 
 @dataclass(slots=True)
-class Counts:
+class LogCounts:
     """What entered the log so far."""
 
     records: int = 0  # distinct scans, voids and advices of parcels
@@ -98,22 +107,22 @@ class Counts:
 class Simulation:
     """A hub's log: iterate once over `batches()`."""
 
-    def __init__(self, scenario: Scenario, witness: Witness | None = None) -> None:
-        self.scenario, self.counts = scenario, Counts()
-        self._witness = witness
+    def __init__(self, scenario: Scenario, sink: ParcelRecordSink | None = None) -> None:
+        self.scenario, self.counts = scenario, LogCounts()
+        self._witness = sink
         self._chance = np.random.Generator(np.random.PCG64(scenario.seed))
         self._names = Names(scenario.hub, scenario.seed, scenario.start_ms, scenario.end_ms + DAY)
         # What happens to records on their way into the log; of its own, so that the days are the same in either form.
         self._log_chance = np.random.Generator(np.random.PCG64([scenario.seed, 1]))
         self._broken = 0
-        self._desk = Desk(scenario.hub, self._names, scenario.dirt, self._chance, scenario.start_ms)
+        self._desk = SimulationContext(scenario.hub, self._names, scenario.dirt, self._chance, scenario.start_ms)
         self._emptied = self._names.words(EMPTIED)
         stations = self._names.stations
         handheld = [station.kind in _HANDHELD for _, station in stations]
         self._handheld = np.array(handheld + [False] * len(self._names.partners))
         self._skews = dirts.device_skews(len(stations), scenario.dirt, self._chance)
         self._scans_of_device = np.zeros(len(stations) * DEVICES_PER_STATION, np.int64)
-        self._happens, self._arrives = Shelf(), Shelf()
+        self._by_event_time, self._by_log_time = TimeOrderedBuffer(), TimeOrderedBuffer()
         self._next_tick = scenario.start_ms
 
     def batches(self) -> Iterator[RecordColumns]:
@@ -130,35 +139,37 @@ class Simulation:
             self._count(part)
             yield self._columns(part)
 
-    def _columns(self, rows: Rows) -> RecordColumns:
+    def _columns(self, rows: CompactRecords) -> RecordColumns:
         return self._names.columns(rows, self._desk.lists)
 
-    def _hours(self) -> Iterator[Rows]:
+    def _hours(self) -> Iterator[CompactRecords]:
         """What enters the log, hour by hour, in order."""
         scenario = self.scenario
-        waiting: dict[int, tuple[Manifest, Rows]] = {}
+        waiting: dict[int, tuple[Manifest, CompactRecords]] = {}
         for time, number, convoy in self._schedule():
             yield from self._until(max(time, scenario.start_ms))
             if convoy is not None:
                 manifest = self._desk.manifest(convoy)
-                waiting[number] = manifest, self._enter(manifest.advices, time)
+                waiting[number] = manifest, self._schedule_records(manifest.advices, time)
                 continue
             manifest, advices = waiting.pop(number)
-            told = self._enter(dirts.miss(Story(self._desk, manifest).tell(), scenario.dirt, self._chance), time)
+            told = self._schedule_records(
+                dirts.drop_missed(ParcelJourneys(self._desk, manifest).tell(), scenario.dirt, self._chance), time
+            )
             if self._witness is not None:
-                seen = joined([advices, told])
-                self._witness(self._columns(chosen(seen, seen["arrival"] < scenario.end_ms)))
+                seen = concat([advices, told])
+                self._witness(self._columns(select(seen, seen["arrival"] < scenario.end_ms)))
         yield from self._until(scenario.end_ms + 400 * DAY)
 
-    def _schedule(self) -> list[tuple[int, int, Convoy | None]]:
+    def _schedule(self) -> list[tuple[int, int, ArrivalWave | None]]:
         """(time, number, convoy): the convoy when its advices begin, and None when its scans do."""
-        events: list[tuple[int, int, Convoy | None]] = []
-        for number, convoy in enumerate(self._convoys()):
+        events: list[tuple[int, int, ArrivalWave | None]] = []
+        for number, convoy in enumerate(self._arrival_waves()):
             events.append((convoy.starts - ADVICE_LEAD, number, convoy))
             events.append((convoy.starts - CUSTOMS_LEAD, number, None))
         return sorted(events, key=lambda event: (event[0], event[1]))
 
-    def _convoys(self) -> Iterator[Convoy]:
+    def _arrival_waves(self) -> Iterator[ArrivalWave]:
         scenario, chance, plan = self.scenario, self._chance, self.scenario.hub.plan
         first = vehicles = 0
         for day in range(scenario.days):
@@ -176,58 +187,58 @@ class Simulation:
                 vehicle = np.repeat(vehicles + np.arange(len(comes), dtype=np.int64), load)
                 arrives = np.repeat(comes, load).astype(np.int64)
                 vehicles += len(comes)
-                for part in _parts(arrives, vehicle):
-                    yield Convoy(by_air, first + part.start, vehicle[part], arrives[part])
+                for part in _split_waves(arrives, vehicle):
+                    yield ArrivalWave(by_air, first + part.start, vehicle[part], arrives[part])
                 first += size
 
-    def _enter(self, rows: Rows, now: int) -> Rows:
+    def _schedule_records(self, rows: CompactRecords, now: int) -> CompactRecords:
         """Send `rows` on their way into the log, with the VOIDs that follow them.
 
         Returns:
             All records of their parcels, those that are inferred among them.
         """
         desk, dirt, chance = self._desk, self.scenario.dirt, self._chance
-        more, overtaken = dirts.add_voids(rows, dirt, chance, desk.serial, desk.reasons(VOID_REASONS, len(rows)))
-        desk.serial += 2 * len(more)
-        entered = joined([rows, more])
-        dirts.wrong_clocks(entered, self._handheld, self._skews, dirt, chance)
-        dirts.arrive(entered, overtaken, dirt, chance)
+        more, overtaken = dirts.add_voids(rows, dirt, chance, desk.next_serial, desk.reasons(VOID_REASONS, len(rows)))
+        desk.next_serial += 2 * len(more)
+        entered = concat([rows, more])
+        dirts.set_clock_skew(entered, self._handheld, self._skews, dirt, chance)
+        dirts.set_record_time(entered, overtaken, dirt, chance)
         of_container = entered["type"] == RecordType.CONTAINER
         if not of_container.any():
             self._send(entered, now)
             return entered
-        own, events = chosen(entered, ~of_container), chosen(entered, of_container)
+        own, events = select(entered, ~of_container), select(entered, of_container)
         desk.lists.keep(events["parcel"], events["arrival"])
         # What comes after the end of the log nobody knows.
-        known = chosen(events, events["arrival"] < self.scenario.end_ms)
+        known = select(events, events["arrival"] < self.scenario.end_ms)
         if self._witness is not None or self.scenario.expanded:
-            follows = inferred(known, desk.lists, self._names.site_of_station, self._emptied)
+            follows = infer_scans(known, desk.lists, self._names.site_of_station, self._emptied)
         else:
             follows = known[:0]
-        self._send(joined([own, follows if self.scenario.expanded else events]), now)
-        return joined([own, follows])
+        self._send(concat([own, follows if self.scenario.expanded else events]), now)
+        return concat([own, follows])
 
-    def _send(self, rows: Rows, now: int) -> None:
+    def _send(self, rows: CompactRecords, now: int) -> None:
         # What happened long before it was told here, as a manifest says, is in nobody's way.
-        self._happens.put(rows, np.maximum(rows["time"], max(now, self.scenario.start_ms)))
+        self._by_event_time.put(rows, np.maximum(rows["time"], max(now, self.scenario.start_ms)))
 
-    def _until(self, time: int) -> Iterator[Rows]:
+    def _until(self, time: int) -> Iterator[CompactRecords]:
         """Everything that enters the log in the hours that end by `time`."""
-        for rows in self._happens.take(time):
+        for rows in self._by_event_time.take(time):
             done = rows.take(np.argsort(rows["time"], kind="stable"))
             self._number_devices(done)
-            repeats = dirts.repeat(done, self.scenario.dirt, self._log_chance)
-            broken = dirts.breakages(done, self.scenario.dirt, self._log_chance, self._broken)
+            repeats = dirts.make_duplicates(done, self.scenario.dirt, self._log_chance)
+            broken = dirts.make_malformed(done, self.scenario.dirt, self._log_chance, self._broken)
             self._broken += len(broken)
             for part in (done, repeats, broken):
-                self._arrives.put(part, _log_times(part))
-        for rows in self._arrives.take(time):
-            rows = chosen(rows, _log_times(rows) < self.scenario.end_ms)
+                self._by_log_time.put(part, _log_times(part))
+        for rows in self._by_log_time.take(time):
+            rows = select(rows, _log_times(rows) < self.scenario.end_ms)
             if len(rows):
                 yield rows.take(np.lexsort((rows["again"], _log_times(rows))))
         self._desk.lists.forget(time)
 
-    def _number_devices(self, rows: Rows) -> None:
+    def _number_devices(self, rows: CompactRecords) -> None:
         """Give each scan the running number of its device; `rows` are in the order in which they happened."""
         order = np.argsort(rows["device"], kind="stable")
         order = order[np.searchsorted(rows["device"][order], 0) :]
@@ -238,33 +249,33 @@ class Simulation:
         rows["seq"][order] = self._scans_of_device[device] + rank + 1
         self._scans_of_device[device[new]] += counts
 
-    def _with_ticks(self, rows: Rows) -> Rows:
+    def _with_ticks(self, rows: CompactRecords) -> CompactRecords:
         """The same with the clock's ticks between them: a tick comes before what enters the log at its instant."""
         times = _log_times(rows)
         ticks = self._ticks(int(times[-1]))
-        both = joined([ticks, rows])
+        both = concat([ticks, rows])
         return both.take(np.argsort(np.concatenate([ticks["arrival"], times]), kind="stable"))
 
-    def _ticks(self, until: int) -> Rows:
+    def _ticks(self, until: int) -> CompactRecords:
         """The next ones."""
         step = self.scenario.tick_ms
         due = np.arange(self._next_tick, until + 1, step, dtype=np.int64)
         self._next_tick += len(due) * step
-        ticks = np.zeros(len(due), ROW)
+        ticks = np.zeros(len(due), RECORD_DTYPE)
         ticks["type"], ticks["time"], ticks["arrival"] = RecordType.TICK, due, due
         ticks["lane"] = ticks["reason"] = ticks["device"] = -1
         return ticks
 
-    def _count(self, rows: Rows) -> None:
+    def _count(self, rows: CompactRecords) -> None:
         types = rows["type"]
         broken = np.isin(types, (RecordType.RAW, RecordType.RAW_CONTAINER))
         for type_, cases, letters in (
-            (RecordType.RAW, CASES, self.counts.dead_letters),
-            (RecordType.RAW_CONTAINER, CONTAINER_CASES, self.counts.container_dead_letters),
+            (RecordType.RAW, MALFORMED_SCAN_CASES, self.counts.dead_letters),
+            (RecordType.RAW_CONTAINER, MALFORMED_CONTAINER_EVENT_CASES, self.counts.container_dead_letters),
         ):
             for case, count in enumerate(np.bincount(rows["other"][types == type_]).tolist()):
                 if count:
-                    letters[Reason(cases[case][0]).name] += count
+                    letters[RejectReason(cases[case][0]).name] += count
         ticks = int((types == RecordType.TICK).sum())
         repeats = int(((rows["again"] > 0) & ~broken).sum())
         self.counts.ticks += ticks
@@ -275,12 +286,12 @@ class Simulation:
         self.counts.records += len(rows) - ticks - repeats - containers - int(broken.sum())
 
 
-def _log_times(rows: Rows) -> Ints:
+def _log_times(rows: CompactRecords) -> Ints:
     times: Ints = rows["arrival"] + rows["again"]
     return times
 
 
-def _parts(arrives: Ints, vehicle: Ints) -> Iterator[slice]:
+def _split_waves(arrives: Ints, vehicle: Ints) -> Iterator[slice]:
     """Convoys: whole vehicles of the same hour, as many as keep a convoy small."""
     if not len(arrives):
         return
@@ -288,7 +299,7 @@ def _parts(arrives: Ints, vehicle: Ints) -> Iterator[slice]:
     ends = [*new[1:].tolist(), len(arrives)]
     begin, previous = 0, 0
     for start, end in zip(new.tolist(), ends, strict=True):
-        if start > begin and (arrives[start] // HOUR != arrives[begin] // HOUR or end - begin > _CONVOY):
+        if start > begin and (arrives[start] // HOUR != arrives[begin] // HOUR or end - begin > _MAX_WAVE_PARCELS):
             yield slice(begin, previous)
             begin = start
         previous = end

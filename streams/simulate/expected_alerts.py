@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.domain.promises import Promises
-from streams.domain.reference.alerts import Teller
-from streams.domain.reference.promise_clocks import Record, look
+from streams.domain.reference.alerts import ReferenceAlertEvaluator
+from streams.domain.reference.promise_clocks import ParcelRecord, evaluate
 
 
 @dataclass(frozen=True, slots=True)
-class Ticks:
+class TickSchedule:
     """The ticks of a log: one every `step` ms from `first` on, the last one before `end`."""
 
     first: int
@@ -33,15 +33,15 @@ class Ticks:
 
 
 @dataclass(slots=True)
-class Watched:
+class ExpectedAlerts:
     """What happened to one parcel."""
 
     # As parcel.alerts has them, in the order in which they are told.
     alerts: list[dict[str, Any]] = field(default_factory=list)
     # Its distinct records at the end; none when it retired.
-    known: list[Record] = field(default_factory=list)
+    known: list[ParcelRecord] = field(default_factory=list)
     # What was known each time that it retired.
-    past: list[list[Record]] = field(default_factory=list)
+    retired_records: list[list[ParcelRecord]] = field(default_factory=list)
     # Did it leave parcel.state, if only for a while?
     retired: bool = False
     clocks: list[dict[str, Any]] = field(default_factory=list)
@@ -50,13 +50,13 @@ class Watched:
     standing: dict[str, str] = field(default_factory=dict)
 
 
-def watch(
+def derive_alerts(
     parcel_id: str,
-    arrived: Sequence[tuple[int, Record]],
-    ticks: Ticks,
+    log_records: Sequence[tuple[int, ParcelRecord]],
+    ticks: TickSchedule,
     promises: Promises,
     hashed: Callable[[bytes], bytes],
-) -> Watched:
+) -> ExpectedAlerts:
     """Follow a parcel through the log.
 
     Args:
@@ -66,26 +66,26 @@ def watch(
         ticks, promises: what fires, and when.
         hashed: 128-bit MurmurHash3, as the ids of alerts are made.
     """
-    teller, made = Teller(parcel_id, promises, hashed), Watched()
+    teller, made = ReferenceAlertEvaluator(parcel_id, promises, hashed), ExpectedAlerts()
     place = 0
     due: int | None = None
     while True:
-        instants = [*(time for time, _ in arrived[place : place + 1]), *([] if due is None else [due])]
+        instants = [*(time for time, _ in log_records[place : place + 1]), *([] if due is None else [due])]
         tick = min((tick for tick in map(ticks.after, instants) if tick is not None), default=None)
         if tick is None:
             break
-        while place < len(arrived) and arrived[place][0] < tick:
-            made.known.append(arrived[place][1])
+        while place < len(log_records) and log_records[place][0] < tick:
+            made.known.append(log_records[place][1])
             place += 1
         said, looked = teller.tick(made.known, tick)
         made.alerts += said
         due = looked.next
-        if looked.retires is not None and tick > looked.retires:
-            made.past.append(made.known)
+        if looked.retirement_time is not None and tick > looked.retirement_time:
+            made.retired_records.append(made.known)
             made.known, made.retired, due = [], True, None
-    made.known += [record for _, record in arrived[place:]]
+    made.known += [record for _, record in log_records[place:]]
     if made.known:
-        looked = look(promises, made.known, ticks.last)
+        looked = evaluate(promises, made.known, ticks.last)
         made.journeys = looked.journeys
         made.clocks = [
             {

@@ -4,22 +4,22 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
-from streams.domain.reference.promise_clocks import Record, in_order, live_of
+from streams.domain.reference.promise_clocks import ParcelRecord, effective_records, sort_records
 
 _MINUTE_MS: Final = 60_000
-Place = tuple[str, str, str, str]
+ThroughputKey = tuple[str, str, str, str]
 
 
-class Counted:
+class ExpectedThroughput:
     """Scans of one parcel after the other."""
 
     def __init__(self) -> None:
         # (site, station, kind, direction) -> minute since 1970 -> scans.
-        self._scans: dict[Place, Counter[int]] = {}
+        self._scans: dict[ThroughputKey, Counter[int]] = {}
 
-    def add(self, known: Iterable[Record]) -> None:
+    def add(self, known: Iterable[ParcelRecord]) -> None:
         """The distinct records of a parcel at the end of the log, or when it retired: with these its past is over."""
-        counted = live_of(in_order(known))
+        counted = effective_records(sort_records(known))
         advices = [record for record in counted if record.plan is not None]
         direction = str(advices[-1].plan["direction"]) if advices and advices[-1].plan else "UNKNOWN"
         for record in counted:
@@ -27,7 +27,7 @@ class Counted:
                 place = (record.site, record.station, record.kind, direction)
                 self._scans.setdefault(place, Counter())[record.time // _MINUTE_MS] += 1
 
-    def nested(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """{site: {station: {kind: {direction: {minute: scans}}}}}, for the truth file."""
         sites: dict[str, Any] = {}
         for (site, station, kind, direction), minutes in sorted(self._scans.items()):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from streams.domain.kinds import ARRIVED, CUSTOMS_RELEASED, PACKED, SORTED, VOID
-from streams.domain.limits import CONTAINER_RECORD_BYTES, CONTAINERS_DEEP
-from streams.domain.reject_reasons import Reason
+from streams.domain.limits import MAX_CONTAINER_RECORD_BYTES, MAX_NESTING_DEPTH
+from streams.domain.reject_reasons import RejectReason
 
 _SCAN_ID: Final = 1
 _EVENT_ID: Final = 11
@@ -41,22 +41,22 @@ def _texts(values: Iterable[str]) -> bytes:
     return _number(len(items)) + b"".join(items) + b"\0"
 
 
-class _Draft:
+class _RecordTemplate:
     """The fields of a good record, each as its Avro bytes, to be spoilt one way or another."""
 
     def __init__(self, schema_id: int, serial: int, fields: dict[str, bytes]) -> None:
-        self.chance = random.Random(serial)
+        self.rng = random.Random(serial)
         self.schema_id = schema_id
         self.fields = fields
 
     @classmethod
-    def of_scan(cls, serial: int, parcel_id: str, event_time: int) -> "_Draft":
+    def scan(cls, serial: int, parcel_id: str, event_time: int) -> "_RecordTemplate":
         """A scan of a parcel."""
         fields = {
             "event_id": _text(f"broken-{serial}"),
             "parcel_id": _text(parcel_id),
             "kind": _number(SORTED),
-            **_told(event_time),
+            **_time_and_location_fields(event_time),
             "container_id": b"\0",
             "voids": b"\0",
             "inferred_from": b"\0",
@@ -67,13 +67,13 @@ class _Draft:
         return cls(_SCAN_ID, serial, fields)
 
     @classmethod
-    def of_event(cls, serial: int, container_id: str, event_time: int) -> "_Draft":
+    def container_event(cls, serial: int, container_id: str, event_time: int) -> "_RecordTemplate":
         """A scan of a container."""
         fields = {
             "event_id": _text(f"broken-{serial}"),
             "container_id": _text(container_id),
             "kind": _number(ARRIVED),
-            **_told(event_time),
+            **_time_and_location_fields(event_time),
             "parcels": b"\0",
             "containers": b"\0",
             "parent_id": b"\0",
@@ -93,25 +93,25 @@ class _Draft:
         schema_id = self.schema_id if schema_id is None else schema_id
         return b"\0" + schema_id.to_bytes(4, "big") + b"".join(fields[name] for name in kept)
 
-    def noise(self) -> bytes:
+    def random_bytes(self) -> bytes:
         """Random bytes that do not begin like a value of this log."""
-        return bytes([self.chance.randrange(1, 256)]) + self.chance.randbytes(self.chance.randrange(5, 200))
+        return bytes([self.rng.randrange(1, 256)]) + self.rng.randbytes(self.rng.randrange(5, 200))
 
     def unknown(self) -> bytes:
         """Written with a schema that nobody knows."""
-        return self.framed(schema_id=self.chance.randrange(1_000_000, 1 << 31))
+        return self.framed(schema_id=self.rng.randrange(1_000_000, 1 << 31))
 
     def packing(self, parcels: bytes = b"\0", containers: bytes = b"\0") -> bytes:
         """Something put into the container."""
         return self.framed(kind=_number(PACKED), parcels=parcels, containers=containers)
 
-    def huge(self) -> bytes:
+    def oversized_packed(self) -> bytes:
         """A manifest that is longer than a record may be."""
         size = len("LP000000000000")
-        return self.packing(parcels=_texts(f"LP{n:0{size - 2}d}" for n in range(CONTAINER_RECORD_BYTES // size)))
+        return self.packing(parcels=_texts(f"LP{n:0{size - 2}d}" for n in range(MAX_CONTAINER_RECORD_BYTES // size)))
 
 
-def _told(event_time: int) -> dict[str, bytes]:
+def _time_and_location_fields(event_time: int) -> dict[str, bytes]:
     return {
         "event_time": _number(event_time),
         "utc_offset_minutes": _number(60),
@@ -123,54 +123,54 @@ def _told(event_time: int) -> dict[str, bytes]:
     }
 
 
-CASES: Final[tuple[tuple[Reason, Callable[[_Draft], bytes | None]], ...]] = (
-    (Reason.BAD_FRAMING, _Draft.noise),
-    (Reason.BAD_FRAMING, lambda draft: draft.framed()[:3]),
-    (Reason.NO_VALUE, lambda _: None),
-    (Reason.UNKNOWN_SCHEMA, _Draft.unknown),
-    (Reason.TRUNCATED, lambda draft: draft.framed(until="kind")),
-    (Reason.TRUNCATED, lambda draft: draft.framed(until="record_time")),
-    (Reason.TRUNCATED, lambda draft: draft.framed(until="weight_g")),
-    (Reason.BAD_NUMBER, lambda draft: draft.framed(event_time=b"\xff" * 10 + b"\x01")),
-    (Reason.BAD_LENGTH, lambda draft: draft.framed(station=_number(-5))),
-    (Reason.BAD_CHOICE, lambda draft: draft.framed(kind=_number(99))),
-    (Reason.BAD_CHOICE, lambda draft: draft.framed(lane=_number(7))),
-    (Reason.BAD_TEXT, lambda draft: draft.framed(site=_text(b"\xc3\x28"))),
-    (Reason.TRAILING_BYTES, lambda draft: draft.framed() + b"\0\0"),
-    (Reason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text(""))),
-    (Reason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text("LP\x0700001"))),
-    (Reason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text("9" * 400))),
-    (Reason.OUT_OF_BOUNDS, lambda draft: draft.framed(event_time=_number(_YEAR_1))),
-    (Reason.OUT_OF_BOUNDS, lambda draft: draft.framed(event_time=_number(_YEAR_9999))),
-    (Reason.OUT_OF_BOUNDS, lambda draft: draft.framed(utc_offset_minutes=_number(6_000))),
-    (Reason.BAD_VOID, lambda draft: draft.framed(kind=_number(VOID))),
-    (Reason.BAD_VOID, lambda draft: draft.framed(kind=_number(CUSTOMS_RELEASED), voids=_number(1) + _text("x"))),
+MALFORMED_SCAN_CASES: Final[tuple[tuple[RejectReason, Callable[[_RecordTemplate], bytes | None]], ...]] = (
+    (RejectReason.BAD_FRAMING, _RecordTemplate.random_bytes),
+    (RejectReason.BAD_FRAMING, lambda draft: draft.framed()[:3]),
+    (RejectReason.NO_VALUE, lambda _: None),
+    (RejectReason.UNKNOWN_SCHEMA, _RecordTemplate.unknown),
+    (RejectReason.TRUNCATED, lambda draft: draft.framed(until="kind")),
+    (RejectReason.TRUNCATED, lambda draft: draft.framed(until="record_time")),
+    (RejectReason.TRUNCATED, lambda draft: draft.framed(until="weight_g")),
+    (RejectReason.BAD_NUMBER, lambda draft: draft.framed(event_time=b"\xff" * 10 + b"\x01")),
+    (RejectReason.BAD_LENGTH, lambda draft: draft.framed(station=_number(-5))),
+    (RejectReason.BAD_CHOICE, lambda draft: draft.framed(kind=_number(99))),
+    (RejectReason.BAD_CHOICE, lambda draft: draft.framed(lane=_number(7))),
+    (RejectReason.BAD_TEXT, lambda draft: draft.framed(site=_text(b"\xc3\x28"))),
+    (RejectReason.TRAILING_BYTES, lambda draft: draft.framed() + b"\0\0"),
+    (RejectReason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text(""))),
+    (RejectReason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text("LP\x0700001"))),
+    (RejectReason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text("9" * 400))),
+    (RejectReason.OUT_OF_BOUNDS, lambda draft: draft.framed(event_time=_number(_YEAR_1))),
+    (RejectReason.OUT_OF_BOUNDS, lambda draft: draft.framed(event_time=_number(_YEAR_9999))),
+    (RejectReason.OUT_OF_BOUNDS, lambda draft: draft.framed(utc_offset_minutes=_number(6_000))),
+    (RejectReason.BAD_VOID, lambda draft: draft.framed(kind=_number(VOID))),
+    (RejectReason.BAD_VOID, lambda draft: draft.framed(kind=_number(CUSTOMS_RELEASED), voids=_number(1) + _text("x"))),
 )
 
 
-CONTAINER_CASES: Final[tuple[tuple[Reason, Callable[[_Draft], bytes | None]], ...]] = (
-    (Reason.BAD_FRAMING, _Draft.noise),
-    (Reason.BAD_FRAMING, lambda draft: draft.framed()[:3]),
-    (Reason.NO_VALUE, lambda _: None),
-    (Reason.UNKNOWN_SCHEMA, _Draft.unknown),
-    (Reason.TRUNCATED, lambda draft: draft.framed(until="parcels")),
-    (Reason.BAD_LENGTH, lambda draft: draft.packing(parcels=_number(1_000_000) + _text("LP"))),
-    (Reason.TOO_LARGE, _Draft.huge),
-    (Reason.TRAILING_BYTES, lambda draft: draft.framed() + b"\0\0"),
+MALFORMED_CONTAINER_EVENT_CASES: Final[tuple[tuple[RejectReason, Callable[[_RecordTemplate], bytes | None]], ...]] = (
+    (RejectReason.BAD_FRAMING, _RecordTemplate.random_bytes),
+    (RejectReason.BAD_FRAMING, lambda draft: draft.framed()[:3]),
+    (RejectReason.NO_VALUE, lambda _: None),
+    (RejectReason.UNKNOWN_SCHEMA, _RecordTemplate.unknown),
+    (RejectReason.TRUNCATED, lambda draft: draft.framed(until="parcels")),
+    (RejectReason.BAD_LENGTH, lambda draft: draft.packing(parcels=_number(1_000_000) + _text("LP"))),
+    (RejectReason.TOO_LARGE, _RecordTemplate.oversized_packed),
+    (RejectReason.TRAILING_BYTES, lambda draft: draft.framed() + b"\0\0"),
     # A packing of nothing.
-    (Reason.BAD_CONTAINER, _Draft.packing),
+    (RejectReason.BAD_CONTAINER, _RecordTemplate.packing),
     # Inside itself, directly and by the way on which it came.
-    (Reason.CYCLE, lambda draft: draft.packing(containers=b"\x02" + draft.fields["container_id"] + b"\0")),
-    (Reason.CYCLE, lambda draft: draft.framed(path=b"\x02" + draft.fields["container_id"] + b"\0")),
-    (Reason.TOO_DEEP, lambda draft: draft.framed(path=_texts(f"DEEP{n}" for n in range(CONTAINERS_DEEP + 1)))),
+    (RejectReason.CYCLE, lambda draft: draft.packing(containers=b"\x02" + draft.fields["container_id"] + b"\0")),
+    (RejectReason.CYCLE, lambda draft: draft.framed(path=b"\x02" + draft.fields["container_id"] + b"\0")),
+    (RejectReason.TOO_DEEP, lambda draft: draft.framed(path=_texts(f"DEEP{n}" for n in range(MAX_NESTING_DEPTH + 1)))),
 )
 
 
-def broken_value(case: int, serial: int, parcel_id: str, event_time: int) -> bytes | None:
+def malformed_scan(case: int, serial: int, parcel_id: str, event_time: int) -> bytes | None:
     """The value of case number `case`; the same for the same `serial`."""
-    return CASES[case][1](_Draft.of_scan(serial, parcel_id, event_time))
+    return MALFORMED_SCAN_CASES[case][1](_RecordTemplate.scan(serial, parcel_id, event_time))
 
 
-def broken_event(case: int, serial: int, container_id: str, event_time: int) -> bytes | None:
+def malformed_container_event(case: int, serial: int, container_id: str, event_time: int) -> bytes | None:
     """The same of an event of a container, case number `case` of CONTAINER_CASES."""
-    return CONTAINER_CASES[case][1](_Draft.of_event(serial, container_id, event_time))
+    return MALFORMED_CONTAINER_EVENT_CASES[case][1](_RecordTemplate.container_event(serial, container_id, event_time))

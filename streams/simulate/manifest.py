@@ -11,59 +11,59 @@ from numpy.typing import NDArray
 from streams.domain import kinds
 from streams.domain.hub import Hub, LaneMode
 from streams.domain.record_columns import RecordType
-from streams.simulate.child_lists import Lists
-from streams.simulate.compact_records import HOUR, MINUTE, NONE, ROW, Rows, chosen
-from streams.simulate.data_faults import Dirt, lognormal
+from streams.simulate.child_lists import ChildLists
+from streams.simulate.compact_records import HOUR, MINUTE, NOT_SET, RECORD_DTYPE, CompactRecords, select
+from streams.simulate.data_faults import DataFaults, lognormal
 from streams.simulate.names import Ints, Names
 
 # The earliest advice of a parcel before its vehicle comes.
 ADVICE_LEAD: Final = 20 * HOUR
-NO_READS: Final = ("LABEL_DAMAGED", "LABEL_MISSING", "NO_CODE")
-CHUTE_FULL: Final = ("CHUTE_FULL",)
-MIS_SORTED: Final = ("MIS_SORTED",)
-HOLDS: Final = ("DOCUMENTS_MISSING", "VALUE_IN_DOUBT", "PHYSICAL_CHECK", "PROHIBITED_GOODS")
-REFUSALS: Final = ("PROHIBITED_GOODS", "COUNTERFEIT")
+NO_READ_REASONS: Final = ("LABEL_DAMAGED", "LABEL_MISSING", "NO_CODE")
+CHUTE_FULL_REASONS: Final = ("CHUTE_FULL",)
+MIS_SORT_REASONS: Final = ("MIS_SORTED",)
+HOLD_REASONS: Final = ("DOCUMENTS_MISSING", "VALUE_IN_DOUBT", "PHYSICAL_CHECK", "PROHIBITED_GOODS")
+REFUSAL_REASONS: Final = ("PROHIBITED_GOODS", "COUNTERFEIT")
 VOID_REASONS: Final = ("did_not_occur", "incorrect_data")
 
 
 @dataclass(frozen=True, slots=True)
-class Convoy:
+class ArrivalWave:
     """The parcels of vehicles that arrive within an hour; every array has a row a parcel, in the vehicles' order."""
 
     by_air: bool
     first: int  # number of the first parcel
     vehicle: Ints  # number of its vehicle
-    arrives: Ints  # when that comes, ms
+    arrival_times: Ints  # when that comes, ms
 
     @property
     def starts(self) -> int:
         """When the first vehicle comes."""
-        return int(self.arrives.min())
+        return int(self.arrival_times.min())
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What is known of a convoy before it comes."""
 
-    convoy: Convoy
+    wave: ArrivalWave
     parcel: Ints
     direction: NDArray[np.int8]
     lane: NDArray[np.int64]  # index of Hub.lanes
     origin: NDArray[np.int64]  # index of a word
-    advices: Rows
+    advices: CompactRecords
 
 
-class Desk:
+class SimulationContext:
     """What all convoys of one simulated log share: words, lanes, chance, and `serial`, the next free record number."""
 
-    def __init__(self, hub: Hub, words: Names, dirt: Dirt, chance: Generator, begin_ms: int) -> None:
-        self.begin_ms = begin_ms
-        self.hub, self.names, self.dirt, self.chance = hub, words, dirt, chance
-        self.serial = 1
+    def __init__(self, hub: Hub, words: Names, dirt: DataFaults, rng: Generator, start_ms: int) -> None:
+        self.start_ms = start_ms
+        self.hub, self.names, self.dirt, self.rng = hub, words, dirt, rng
+        self.next_serial = 1
         # What the events of containers name, and how many containers of each sort there are so far.
-        self.lists = Lists()
+        self.lists = ChildLists()
         self._containers: Counter[int] = Counter()
-        self.lane_words = np.array([words.words(lane.code) for lane in hub.lanes], np.int64)
+        self.lane_string_ids = np.array([words.words(lane.code) for lane in hub.lanes], np.int64)
         self.by_road = np.array([lane.mode is LaneMode.ROAD for lane in hub.lanes])
         shares = np.array([lane.share for lane in hub.lanes])
         self._lane_chances = {
@@ -74,20 +74,27 @@ class Desk:
         self._air_directions = directions * [0, 1, 0, 1]
         self.export_share = float(directions[kinds.EXPORT] / directions.sum())
         self._reasons: dict[tuple[str, ...], NDArray[np.int16]] = {}
-        for group in (NO_READS, CHUTE_FULL, MIS_SORTED, HOLDS, REFUSALS, VOID_REASONS):
+        for group in (
+            NO_READ_REASONS,
+            CHUTE_FULL_REASONS,
+            MIS_SORT_REASONS,
+            HOLD_REASONS,
+            REFUSAL_REASONS,
+            VOID_REASONS,
+        ):
             self._reasons[group] = np.array([words.words(word) for word in group], np.int16)
 
     def reasons(self, group: tuple[str, ...], size: int) -> NDArray[np.int16]:
         """A reason of a group for each of `size` records, as words."""
-        return self.chance.choice(self._reasons[group], size)
+        return self.rng.choice(self._reasons[group], size)
 
-    def manifest(self, convoy: Convoy) -> Manifest:
+    def manifest(self, wave: ArrivalWave) -> Manifest:
         """The parcels of a convoy, and the advices of nearly all of them."""
-        chance, plan, size = self.chance, self.hub.plan, len(convoy.vehicle)
+        chance, plan, size = self.rng, self.hub.plan, len(wave.vehicle)
         word = self.names.words
-        number = convoy.first + np.arange(size, dtype=np.int64)
+        number = wave.first + np.arange(size, dtype=np.int64)
         destinations = [np.array([word(code) for code in lane.destinations]) for lane in self.hub.lanes]
-        if convoy.by_air:
+        if wave.by_air:
             direction = chance.choice(4, size, p=self._air_directions / self._air_directions.sum())
             road = (direction == kinds.IMPORT) | (chance.random(size) < 0.4)  # of the transit parcels
             countries = np.array([word(code) for code in plan.air_origins])
@@ -99,22 +106,22 @@ class Desk:
             countries = np.array([word(site.country) for site in self.hub.sites])
             weights = np.full(len(countries), 1 / len(countries))
         # What comes in one vehicle comes from one country.
-        _, of_vehicle = np.unique(convoy.vehicle, return_inverse=True)
+        _, of_vehicle = np.unique(wave.vehicle, return_inverse=True)
         origin = chance.choice(countries, int(of_vehicle[-1]) + 1, p=weights)[of_vehicle]
         lane = np.where(road, self._draw_lanes(size, road=True), self._draw_lanes(size, road=False))
-        advices = np.zeros(size, ROW)
+        advices = np.zeros(size, RECORD_DTYPE)
         advices["type"], advices["kind"] = RecordType.ADVICE, kinds.ADVISED
         advices["device"] = advices["reason"] = -1
         advices["parcel"] = np.where(direction == kinds.EXPORT, -1 - number, number)
         lead = np.minimum(lognormal(chance, size, 8 * HOUR, 0.5), ADVICE_LEAD)
         # Whoever sends a file of advices gives them all the same instant or nearly; before the log there is no log.
-        advices["time"] = np.maximum(convoy.arrives - lead, self.begin_ms + chance.integers(0, 5 * MINUTE, size))
-        advices["time"] = np.minimum(advices["time"], convoy.arrives)
+        advices["time"] = np.maximum(wave.arrival_times - lead, self.start_ms + chance.integers(0, 5 * MINUTE, size))
+        advices["time"] = np.minimum(advices["time"], wave.arrival_times)
         service = chance.choice(len(plan.services), size, p=_shares([service.share for service in plan.services]))
         hours = np.array([-1 if service.promise_hours is None else service.promise_hours for service in plan.services])
-        promised = convoy.arrives + (hours[service] * HOUR).astype(np.int64)
-        advices["other"] = np.where(hours[service] < 0, NONE, promised)
-        advices["lane"] = self.lane_words[lane]
+        promised = wave.arrival_times + (hours[service] * HOUR).astype(np.int64)
+        advices["other"] = np.where(hours[service] < 0, NOT_SET, promised)
+        advices["lane"] = self.lane_string_ids[lane]
         advices["service"] = np.array([word(service.code) for service in plan.services])[service]
         advices["origin"] = origin
         for index, countries in enumerate(destinations):
@@ -123,12 +130,10 @@ class Desk:
         owners = np.array([word(f"own-{owner:04d}") for owner in range(1, plan.owners + 1)])
         advices["owner"] = chance.choice(owners, size)
         advices["direction"] = direction
-        advices["serial"] = self.serials(size)
+        advices["serial"] = self.allocate_serials(size)
         told = chance.random(size) >= self.dirt.unadvised
         parcels = advices["parcel"].copy()
-        return Manifest(
-            convoy, parcels, direction.astype(np.int8), lane, origin.astype(np.int64), chosen(advices, told)
-        )
+        return Manifest(wave, parcels, direction.astype(np.int8), lane, origin.astype(np.int64), select(advices, told))
 
     def numbers(self, sort: int, size: int) -> Ints:
         """Numbers for `size` new containers of a sort (names.ULD, BAG, TRUCK)."""
@@ -137,12 +142,12 @@ class Desk:
         return first + np.arange(size, dtype=np.int64)
 
     def _draw_lanes(self, size: int, *, road: bool) -> Ints:
-        return self.chance.choice(len(self.hub.lanes), size, p=self._lane_chances[road])
+        return self.rng.choice(len(self.hub.lanes), size, p=self._lane_chances[road])
 
-    def serials(self, size: int) -> Ints:
+    def allocate_serials(self, size: int) -> Ints:
         """Free numbers for `size` records."""
-        first = self.serial
-        self.serial += size
+        first = self.next_serial
+        self.next_serial += size
         return first + np.arange(size, dtype=np.int64)
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.domain.hub import Hub, Site, Station, StationKind
-from streams.domain.inferred_ids import ID_BYTES, put_inferred_ids
+from streams.domain.inferred_ids import INFERRED_ID_BYTES, write_inferred_ids
 from streams.domain.kinds import VOID
 from streams.domain.record_columns import Column, RecordColumns, RecordType
-from streams.simulate.child_lists import Lists
-from streams.simulate.compact_records import HOUR, NONE, Rows
-from streams.simulate.malformed_records import broken_event, broken_value
+from streams.simulate.child_lists import ChildLists
+from streams.simulate.compact_records import HOUR, NOT_SET, CompactRecords
+from streams.simulate.malformed_records import malformed_container_event, malformed_scan
 
 DEVICES_PER_STATION: Final = 4
 ULD, BAG, TRUCK = 1, 2, 3
@@ -40,7 +40,7 @@ _PAIRS = np.frombuffer("".join(f"{number:02d}" for number in range(100)).encode(
 Ints = NDArray[np.int64]
 
 
-def mix(numbers: NDArray[np.int64] | NDArray[np.uint64] | int, salt: int) -> NDArray[np.uint64]:
+def splitmix64(numbers: NDArray[np.int64] | NDArray[np.uint64] | int, salt: int) -> NDArray[np.uint64]:
     """SplitMix64's finaliser: for one salt, different numbers give different results, and they look random."""
     z = np.atleast_1d(np.asarray(numbers)).astype(np.uint64) + np.uint64(salt & (1 << 64) - 1)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -48,12 +48,12 @@ def mix(numbers: NDArray[np.int64] | NDArray[np.uint64] | int, salt: int) -> NDA
     return z ^ (z >> np.uint64(31))
 
 
-def container(sort: int, prefix: int | Ints, number: Ints) -> Ints:
+def container_code(sort: int, prefix: int | Ints, number: Ints) -> Ints:
     """The number of a container: what it is (ULD, BAG, TRUCK), the index of its prefix, its own number."""
     return np.int64(sort << 56) | np.asarray(prefix, np.int64) << 40 | number
 
 
-class Words:
+class StringTable:
     """Distinct texts, one after the other in a buffer."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Names:
     """All the texts of one simulated log."""
 
     def __init__(self, hub: Hub, seed: int, first_ms: int, last_ms: int) -> None:
-        self.words = Words()
+        self.words = StringTable()
         self.stations: list[tuple[Site, Station]] = [(site, station) for site in hub.sites for station in site.stations]
         # Behind them the places at which partners pack what they send: one a country, with their clocks in UTC.
         self.partners = list(dict.fromkeys([*hub.plan.air_origins, *(site.country for site in hub.sites)]))
@@ -92,17 +92,17 @@ class Names:
             np.int64,
         )
         self._clock = self.words("simulator")
-        self._salts = [int(mix(seed, salt)[0]) for salt in (1, 2)]
-        self._first_parcel = int(mix(seed, 3)[0]) % 10**14
-        self._first_container = int(mix(seed, 6)[0]) % 10**7
-        self._s10_letter = ord("A") + int(mix(seed, 4)[0]) % 26
+        self._salts = [int(splitmix64(seed, salt)[0]) for salt in (1, 2)]
+        self._first_parcel = int(splitmix64(seed, 3)[0]) % 10**14
+        self._first_container = int(splitmix64(seed, 6)[0]) % 10**7
+        self._s10_letter = ord("A") + int(splitmix64(seed, 4)[0]) % 26
         self._bag_prefixes: list[bytes] = [b""]
         self._country = hub.hall.country
         self._year = datetime.fromtimestamp(first_ms / 1000, UTC).year % 10
         self._first_hour = first_ms // HOUR
         self._offsets = self._local_offsets(last_ms // HOUR)
 
-    def pick(self, site: Site, kind: StationKind) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    def stations_of_kind(self, site: Site, kind: StationKind) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
         """Indexes of the stations of a kind at a site, and the upper bounds of their shares of the work."""
         found = [n for n, (where, station) in enumerate(self.stations) if where is site and station.kind is kind]
         capacity = np.array([self.stations[n][1].capacity_per_hour for n in found], np.float64)
@@ -112,14 +112,14 @@ class Names:
         """Index of the place at which a partner in this country packs."""
         return len(self.stations) + self.partners.index(country)
 
-    def bag_prefix(self, origin: str, destination: str) -> int:
+    def bag_prefix_index(self, origin: str, destination: str) -> int:
         """Index of the beginning of an S9 receptacle id: two offices of exchange, category A, subclass CN."""
         prefix = f"{origin}{_OFFICE}{destination}{_OFFICE}ACN".encode()
         if prefix not in self._bag_prefixes:
             self._bag_prefixes.append(prefix)
         return self._bag_prefixes.index(prefix)
 
-    def columns(self, rows: Rows, lists: Lists) -> RecordColumns:
+    def columns(self, rows: CompactRecords, lists: ChildLists) -> RecordColumns:
         """The records as columns with texts, in the order of `rows`; `lists`: what events of containers name."""
         words, word_at, word_length = self.words.table()
         buffers, base = [words], len(words)
@@ -159,7 +159,7 @@ class Names:
         device = device_at, np.where(rows["device"] < 0, np.int32(0), device_length)
         # A VOID names another event, and so does what is inferred: they are few, or not there at all.
         event_at, event_length = add(self._event_ids(rows["serial"])), np.full(len(rows), _EVENT_ID, np.int32)
-        names_other = ((types == RecordType.SCAN) | (types == RecordType.CONTAINER)) & (other != NONE)
+        names_other = ((types == RecordType.SCAN) | (types == RecordType.CONTAINER)) & (other != NOT_SET)
         other_at = event_at.copy()
         other_at[names_other] = add(self._event_ids(other[names_other]))
         voids = other_at, np.where(names_other & (kind == VOID), np.int32(_EVENT_ID), np.int32(-1))
@@ -195,7 +195,7 @@ class Names:
             "destination": word(rows["destination"]),
             "planned_lane": word(rows["lane"]),
             "owner": word(rows["owner"]),
-            "promised_at": number(other, other != NONE),
+            "promised_at": number(other, other != NOT_SET),
             "hub_time": number(rows["time"]),
             "clock": word(np.full(len(rows), self._clock)),
         }
@@ -215,7 +215,7 @@ class Names:
         for n in np.flatnonzero(np.isin(types, (RecordType.RAW, RecordType.RAW_CONTAINER))).tolist():
             at, size = int(keys[0][n]), int(keys[1][n])
             key = joined[at : at + size].tobytes().decode()
-            make = broken_event if of_container[n] else broken_value
+            make = malformed_container_event if of_container[n] else malformed_scan
             raw.append(make(int(other[n]), int(rows["serial"][n]), key, int(event_time[n])))
         return RecordColumns(
             types.astype(np.uint8), rows["arrival"] + rows["again"], joined, keys, columns, lists_of, raw
@@ -234,20 +234,20 @@ class Names:
         texts = np.concatenate(buffers)
 
         def ids(texts: NDArray[np.uint8], cause: Column, child: Column) -> NDArray[np.uint8]:
-            made = np.empty(len(child[0]) * ID_BYTES, np.uint8)
+            made = np.empty(len(child[0]) * INFERRED_ID_BYTES, np.uint8)
             none = np.zeros(len(child[0]), np.int64), np.zeros(len(child[0]), np.int32)
-            put_inferred_ids(texts, *cause, *none, texts, *child, np.empty(_ID_ROOM, np.uint8), made)
-            return made.reshape(-1, ID_BYTES)
+            write_inferred_ids(texts, *cause, *none, texts, *child, np.empty(_ID_ROOM, np.uint8), made)
+            return made.reshape(-1, INFERRED_ID_BYTES)
 
         at, length = causes[0].copy(), causes[1].copy()
         which = np.flatnonzero(nested)
         of_container = ids(texts, _of(causes, which), _of(containers, which))
-        at[which] = len(texts) + np.arange(len(which)) * ID_BYTES
-        length[which] = ID_BYTES
+        at[which] = len(texts) + np.arange(len(which)) * INFERRED_ID_BYTES
+        length[which] = INFERRED_ID_BYTES
         texts = np.concatenate([texts, of_container.reshape(-1)])
-        return add(ids(texts, (at, length), parcels)), ID_BYTES
+        return add(ids(texts, (at, length), parcels)), INFERRED_ID_BYTES
 
-    def _members(self, rows: Rows, lists: Lists) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
+    def _members(self, rows: CompactRecords, lists: ChildLists) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
         """How many parcels and how many containers each record names; the numbers of all of them."""
         keys = np.where(rows["type"] == RecordType.CONTAINER, rows["parcel"], 0)
         counts, members = [], []
@@ -266,7 +266,7 @@ class Names:
         return np.where(parcels < 0, np.int32(13), np.int32(_PARCEL))
 
     def _event_ids(self, numbers: Ints) -> NDArray[np.uint8]:
-        halves = np.stack([mix(numbers, salt) for salt in self._salts], axis=1)
+        halves = np.stack([splitmix64(numbers, salt) for salt in self._salts], axis=1)
         return _HEX[halves.view(np.uint8)].view(np.uint8).reshape(-1, _EVENT_ID)
 
     def _parcels(self, parcels: Ints) -> NDArray[np.uint8]:
@@ -305,7 +305,7 @@ class Names:
             if not bags.any():
                 continue
             # UPU S9: year, despatch and receptacle number, last and registered flags, weight in 100 g.
-            weight = (mix(number, 5) % np.uint64(180)).astype(np.int64) + 20
+            weight = (splitmix64(number, 5) % np.uint64(180)).astype(np.int64) + 20
             parts: Sequence[tuple[bytes, Ints | None, int]] = [
                 (prefix + str(self._year).encode(), number, 7),
                 (b"00", weight, 4),

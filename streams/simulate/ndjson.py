@@ -33,7 +33,7 @@ _NUMBERS: Final = frozenset({"utc_offset_minutes", "device_seq", "weight_g"})
 _WORDS: Final = {"kind": KINDS, "direction": DIRECTIONS}
 
 
-def lines(columns: RecordColumns) -> Iterator[str]:
+def ndjson_lines(columns: RecordColumns) -> Iterator[str]:
     """Each record as one line, without the line's end; optional fields that are null or empty are left out."""
     text = columns.text.tobytes()
     listed = {field: (at.tolist(), size.tolist()) for field, (at, size) in columns.columns.items()}
@@ -58,7 +58,7 @@ def lines(columns: RecordColumns) -> Iterator[str]:
             if field in _WORDS:
                 record[field] = _WORDS[field][number]
             elif field in _TIMES:
-                record[field] = iso(number)
+                record[field] = format_iso8601(number)
             elif field in _NUMBERS:
                 record[field] = number
             elif length:
@@ -74,7 +74,7 @@ def _texts(text: bytes, column: Column) -> Iterator[str]:
         yield text[at : at + size].decode()
 
 
-def iso(time_ms: int) -> str:
+def format_iso8601(time_ms: int) -> str:
     """ISO 8601 with milliseconds, UTC."""
     moment = (_EPOCH + timedelta(milliseconds=time_ms)).isoformat(timespec="milliseconds")
     return moment.removesuffix("+00:00") + "Z"

@@ -22,15 +22,15 @@ from typing import Any, Final, NamedTuple, Self
 import mmh3
 import numpy as np
 
-from streams.domain.containment import LOOSE, Told, judge
+from streams.domain.containment import UNCONTAINED, ContainmentRecord, evaluate_containment
 from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.domain.promises import Promises
 from streams.domain.record_columns import RecordColumns, RecordType
-from streams.domain.reference.promise_clocks import Record
+from streams.domain.reference.promise_clocks import ParcelRecord
 from streams.errors import Misconfigured
-from streams.simulate.day import Counts, Scenario
-from streams.simulate.expected_alerts import Ticks, watch
-from streams.simulate.expected_throughput import Counted
+from streams.simulate.day import LogCounts, Scenario
+from streams.simulate.expected_alerts import TickSchedule, derive_alerts
+from streams.simulate.expected_throughput import ExpectedThroughput
 
 FORMAT: Final = "parcel-streams truth 3"
 
@@ -46,7 +46,7 @@ _NO_PLACE: Final = _CUSTOMS | {"OTHER", "ADVISED", "LOST", "VOID"}
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
-class Said(NamedTuple):
+class TruthRecord(NamedTuple):
     """One distinct record of a parcel; times in ms since 1970."""
 
     event_id: str
@@ -69,9 +69,9 @@ class Said(NamedTuple):
         name = self.event_id.encode()
         return _hash(name + b"\0" + struct.pack(">q", self.event_time) if self.kind == "VOID" else name)
 
-    def record(self) -> Record:
+    def record(self) -> ParcelRecord:
         """The same for `streams/domain/reference/promise_clocks.py`."""
-        return Record(
+        return ParcelRecord(
             self.identity(),
             self.kind,
             self.event_time,
@@ -87,7 +87,7 @@ class Said(NamedTuple):
         )
 
 
-def state_of(records: Iterable[Said]) -> dict[str, Any]:
+def expected_state(records: Iterable[TruthRecord]) -> dict[str, Any]:
     """What the state of the parcel with these records, all distinct, must be: fields as in ParcelState.
 
     Three say it shorter: `kinds` is {kind: [first, last, count]}, `entries` is the SHA-256 of all records in their
@@ -139,7 +139,7 @@ def state_of(records: Iterable[Said]) -> dict[str, Any]:
         if kind not in _NO_PLACE:
             state["site"], state["station"] = said.site, said.station
         after = inside[identity]
-        if kind in LOOSE or (said.container_id is None and before is not None and after is None):
+        if kind in UNCONTAINED or (said.container_id is None and before is not None and after is None):
             state["container_id"] = None
         elif said.container_id is not None:
             state["container_id"] = said.container_id
@@ -153,7 +153,7 @@ def state_of(records: Iterable[Said]) -> dict[str, Any]:
     return state
 
 
-def _entry(identity: bytes, said: Said, *, voided: bool) -> bytes:
+def _entry(identity: bytes, said: TruthRecord, *, voided: bool) -> bytes:
     where = None if said.plan is not None else [said.site, said.station, said.lane, said.reason]
     voids = None if said.voids is None else _hash(said.voids.encode()).hex()
     entry = (
@@ -163,17 +163,17 @@ def _entry(identity: bytes, said: Said, *, voided: bool) -> bytes:
     return json.dumps(entry, sort_keys=True).encode()
 
 
-def _containers(named: Sequence[tuple[bytes, Said]]) -> tuple[set[bytes], dict[bytes, str | None]]:
+def _containers(named: Sequence[tuple[bytes, TruthRecord]]) -> tuple[set[bytes], dict[bytes, str | None]]:
     """Identities of the records that do not count; and of each scan that is no VOID, what the parcel is in after it."""
     voided = {_hash(said.voids.encode()) for _, said in named if said.kind == "VOID" and said.voids is not None}
     scans = [(identity, said) for identity, said in named if said.kind != "VOID" and said.plan is None]
-    judged = judge(
+    judged = evaluate_containment(
         [
-            Told(said.kind, said.site, said.container_id, said.inferred, identity in voided, said.reason)
+            ContainmentRecord(said.kind, said.site, said.container_id, said.inferred, identity in voided, said.reason)
             for identity, said in scans
         ]
     )
-    aside = {identity for (identity, _), is_aside in zip(scans, judged.aside, strict=True) if is_aside}
+    aside = {identity for (identity, _), is_aside in zip(scans, judged.superseded, strict=True) if is_aside}
     return voided | aside, {identity: held for (identity, _), held in zip(scans, judged.inside, strict=True)}
 
 
@@ -200,10 +200,10 @@ class TruthFile:
         self._path, self._part, self._seed = path, path.with_name(path.name + ".part"), scenario.seed
         self._promises = promises or Promises.default()
         # Of two logs nobody knows in which order they will be read: their truth is what stands when all has been.
-        self._settled = None if scenario.expanded else scenario.settled_ms
+        self._settled = None if scenario.expanded else scenario.last_tick_ms
         end = scenario.end_ms if self._settled is None else self._settled + 1
-        self._ticks = Ticks(scenario.start_ms, scenario.tick_ms, end)
-        self._counted = Counted()
+        self._ticks = TickSchedule(scenario.start_ms, scenario.tick_ms, end)
+        self._counted = ExpectedThroughput()
         self._complete = False
 
     def __enter__(self) -> Self:
@@ -235,8 +235,8 @@ class TruthFile:
 
     def __call__(self, columns: RecordColumns) -> None:
         """Take in all records of some parcels."""
-        parcels: dict[str, list[tuple[int, Said]]] = {}
-        for time, (parcel_id, said) in zip(_log_times(columns), records(columns), strict=True):
+        parcels: dict[str, list[tuple[int, TruthRecord]]] = {}
+        for time, (parcel_id, said) in zip(_log_times(columns), truth_records(columns), strict=True):
             parcels.setdefault(parcel_id, []).append((time, said))
         for parcel_id, arrived in parcels.items():
             self._file.write(
@@ -244,41 +244,41 @@ class TruthFile:
             )
             self._separator = ",\n"
 
-    def _parcel(self, parcel_id: str, arrived: list[tuple[int, Said]]) -> dict[str, Any]:
+    def _parcel(self, parcel_id: str, arrived: list[tuple[int, TruthRecord]]) -> dict[str, Any]:
         arrived.sort(key=itemgetter(0))
         said_by = {said.identity(): said for _, said in arrived}
-        watched = watch(
+        watched = derive_alerts(
             parcel_id, [(time, said.record()) for time, said in arrived], self._ticks, self._promises, _hash
         )
-        for known in (*watched.past, watched.known):
+        for known in (*watched.retired_records, watched.known):
             self._counted.add(known)
         told = [[alert["type"], alert["about"], alert["hub_time"], alert["alert_id"].hex()] for alert in watched.alerts]
         parcel: dict[str, Any] = {"told": told}
         if watched.retired:
             parcel["retired"] = True
         if watched.known:
-            state = state_of(said_by[record.identity] for record in watched.known)
+            state = expected_state(said_by[record.identity] for record in watched.known)
             stood = {"journeys": watched.journeys, "clocks": watched.clocks, "standing": watched.standing}
             parcel = {**state, **stood, **parcel}
         if self._settled is not None:
-            return _settled(parcel)
+            return _order_independent(parcel)
         parcel.pop("live", None)
         return parcel
 
-    def complete(self, counts: Counts) -> None:
+    def complete(self, counts: LogCounts) -> None:
         """Add what the whole log holds; afterwards the file stays."""
         rest = {
             "records": counts.records,
             "duplicates": counts.duplicates,
             "dead_letters": dict(sorted(counts.dead_letters.items())),
             "container_dead_letters": dict(sorted(counts.container_dead_letters.items())),
-            "throughput": self._counted.nested(),
+            "throughput": self._counted.to_dict(),
         }
         self._file.write("\n},\n" + json.dumps(rest).removeprefix("{") + "\n")
         self._complete = True
 
 
-def _settled(parcel: dict[str, Any]) -> dict[str, Any]:
+def _order_independent(parcel: dict[str, Any]) -> dict[str, Any]:
     """What of it does not depend on the order in which two logs are read."""
     kept = {name: value for name, value in parcel.items() if name not in ("told", "version", "entries")}
     stopped = {clock["promise"] for clock in parcel.get("clocks", ()) if clock["stopped"] is not None}
@@ -295,11 +295,11 @@ def _settled(parcel: dict[str, Any]) -> dict[str, Any]:
 def _log_times(columns: RecordColumns) -> list[int]:
     """When each scan and advice entered the log."""
     kept = (columns.types == RecordType.SCAN) | (columns.types == RecordType.ADVICE)
-    times: list[int] = columns.log_times[kept].tolist()
+    times: list[int] = columns.append_times[kept].tolist()
     return times
 
 
-def records(columns: RecordColumns) -> Iterable[tuple[str, Said]]:
+def truth_records(columns: RecordColumns) -> Iterable[tuple[str, TruthRecord]]:
     """Every scan and advice of `columns`, with its parcel_id."""
     # The simulator writes ASCII only, so that positions in its bytes are positions in this.
     text = columns.text.tobytes().decode("ascii")
@@ -328,11 +328,14 @@ def records(columns: RecordColumns) -> Iterable[tuple[str, Said]]:
         if parcel_id is None or event_id is None:
             continue
         if type_ == RecordType.SCAN:
-            told = Said(event_id, KINDS[kind], time, *scan)
+            told = TruthRecord(event_id, KINDS[kind], time, *scan)
             yield parcel_id, told._replace(inferred=length >= 0, utc_offset_minutes=offset)
         elif type_ == RecordType.ADVICE:
             named = {"direction": DIRECTIONS[direction], **dict(zip(plan_fields, plan, strict=True))}
-            yield parcel_id, Said(event_id, "ADVISED", time, plan=named, promised_at=None if promise < 0 else promise)
+            yield (
+                parcel_id,
+                TruthRecord(event_id, "ADVISED", time, plan=named, promised_at=None if promise < 0 else promise),
+            )
 
 
 def _hash(said: bytes) -> bytes:

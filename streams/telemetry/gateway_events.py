@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 # Why a request, or a record of one, was turned away.
-DENIALS: Final = (
+DENIAL_REASONS: Final = (
     "no_credentials",
     "unknown_device",
     "revoked",
@@ -19,9 +19,9 @@ DENIALS: Final = (
     "out_of_scope",
     "rate",
 )
-ROUTES: Final = ("scans", "capture", "events", "look")
+ROUTE_LABELS: Final = ("scans", "capture", "events", "look")
 # A conflict is a record whose id is known with other content: refused as well.
-RESULTS: Final = ("accepted", "duplicate", "conflict", "refused")
+RECORD_RESULTS: Final = ("accepted", "duplicate", "conflict", "refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +54,21 @@ class SpoolStopped:
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolWorks:
+class SpoolRecovered:
     """The spool can be written again."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class KafkaAway:
+class KafkaUnavailable:
     """Records stay in the spool: Kafka does not take them."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
-class KafkaBack:
+class KafkaRecovered:
     """Kafka takes records again."""
 
     seconds: float
@@ -79,7 +79,7 @@ class GatewayState:
     """How things stand, once a second."""
 
     waiting_bytes: int
-    sent_records: int
+    forwarded_records: int
     groups: int
     frames: int
     sync_seconds: float
@@ -102,15 +102,15 @@ class GatewayStopped:
     waiting_bytes: int
 
 
-Happening = (
+GatewayEvent = (
     RequestAnswered
     | RequestDenied
     | SpoolStopped
-    | SpoolWorks
-    | KafkaAway
-    | KafkaBack
+    | SpoolRecovered
+    | KafkaUnavailable
+    | KafkaRecovered
     | GatewayState
     | GatewayStarted
     | GatewayStopped
 )
-Watcher = Callable[[Happening], None]
+GatewayEventListener = Callable[[GatewayEvent], None]

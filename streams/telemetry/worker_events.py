@@ -1,16 +1,16 @@
 """What happens in a worker, as plain records: each is both a metric and a log line (see streams/observe).
 
-The worker hands each of them to a `Watcher`; it knows neither Prometheus nor the logger.
+The worker hands each of them to a `EventListener`; it knows neither Prometheus nor the logger.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from streams.domain.double_containment import InTwo
+from streams.domain.double_containment import DoubleContainment
 
 
 @dataclass(frozen=True, slots=True)
-class BatchCommitted:
+class ParcelBatchCommitted:
     """A batch of one partition is in the log: everything of it is visible. Told after the commit, so once a batch."""
 
     partition: int
@@ -42,7 +42,7 @@ class BatchCommitted:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainersCommitted:
+class ContainerBatchCommitted:
     """A batch of one partition of the container stage is in the log. Told after the commit, so once a batch."""
 
     partition: int
@@ -68,7 +68,7 @@ class ContainersCommitted:
     lag_records: int
     lag_seconds: float
     # Containers found to be in two at once, or not to be so after all.
-    in_two: Sequence[InTwo] = ()
+    in_two: Sequence[DoubleContainment] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class PartitionsRevoked:
 
 
 @dataclass(frozen=True, slots=True)
-class MembershipLost:
+class GroupMembershipLost:
     """The worker's place in the group is gone, and it asks for a new one.
 
     `reason`: "fenced", somebody came under its name (it may be itself, after it stood still for longer than its
@@ -134,7 +134,7 @@ class PartitionRestored:
 
 
 @dataclass(frozen=True, slots=True)
-class TransactionRefenced:
+class TransactionRecovered:
     """A transaction's outcome was unknown and is known now: "committed", "sent_again" or "restored"."""
 
     partition: int
@@ -144,14 +144,14 @@ class TransactionRefenced:
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerAway:
+class BrokerUnavailable:
     """No broker answers. Told once until one answers again."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerBack:
+class BrokerRecovered:
     """A broker answers again."""
 
     seconds: float
@@ -166,14 +166,14 @@ class TicksStopped:
 
 
 @dataclass(frozen=True, slots=True)
-class TicksBack:
+class TicksResumed:
     """Ticks come into every partition again."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class StillRunning:
+class WorkerProgress:
     """Told once a minute in steady running: what the worker did since the last time."""
 
     records: int
@@ -181,20 +181,20 @@ class StillRunning:
     partitions: tuple[int, ...] = field(default=())
 
 
-Happening = (
-    BatchCommitted
-    | ContainersCommitted
+WorkerEvent = (
+    ParcelBatchCommitted
+    | ContainerBatchCommitted
     | WorkerStarted
     | WorkerStopped
     | PartitionsAssigned
     | PartitionsRevoked
-    | MembershipLost
+    | GroupMembershipLost
     | PartitionRestored
-    | TransactionRefenced
-    | BrokerAway
-    | BrokerBack
+    | TransactionRecovered
+    | BrokerUnavailable
+    | BrokerRecovered
     | TicksStopped
-    | TicksBack
-    | StillRunning
+    | TicksResumed
+    | WorkerProgress
 )
-Watcher = Callable[[Happening], None]
+EventListener = Callable[[WorkerEvent], None]

@@ -10,8 +10,8 @@ from typing import Final
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient, ConsumerGroupDescription
 
-from streams.kafka.clients import admin
-from streams.kafka.settings import Settings
+from streams.kafka.clients import new_admin_client
+from streams.kafka.settings import KafkaSettings
 
 _EVERY_SECONDS: Final = 0.5
 _ANSWER_SECONDS: Final = 5.0
@@ -19,10 +19,10 @@ _ANSWER_SECONDS: Final = 5.0
 _SETTLED_SECONDS: Final = 3.0
 
 
-class Spare:
+class AssignmentProbe:
     """Asks twice a second, without waiting; one client, made when it is first needed."""
 
-    def __init__(self, settings: Settings, group: str) -> None:
+    def __init__(self, settings: KafkaSettings, group: str) -> None:
         """`group`: with its prefix."""
         self._settings = settings
         self._group = group
@@ -36,7 +36,7 @@ class Spare:
         """What is being asked is of no interest any more: the member holds something."""
         self._asked = self._since = None
 
-    def answer(self, member: Consumer, now: float) -> bool | None:
+    def poll(self, member: Consumer, now: float) -> bool | None:
         """Is this one a member of the group, which has had nothing for it for a while? None: nothing new.
 
         A group that cannot be asked just now has not said so. `now` is time.monotonic().
@@ -51,7 +51,7 @@ class Spare:
         if self._asked is None and now - self._asked_at > _EVERY_SECONDS:
             self._asked_at = now
             if self._client is None:
-                self._client = admin(self._settings)
+                self._client = new_admin_client(self._settings)
             found = self._client.describe_consumer_groups([self._group], request_timeout=_ANSWER_SECONDS)
             self._asked = found[self._group]
         return None

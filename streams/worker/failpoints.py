@@ -8,7 +8,7 @@ import signal
 import threading
 from typing import Final, Literal, get_args
 
-Point = Literal[
+FailpointName = Literal[
     "after_fence",
     "while_restoring",
     "after_restore",
@@ -19,14 +19,14 @@ Point = Literal[
     "after_commit",
     "before_close",
 ]
-POINTS: Final[tuple[str, ...]] = get_args(Point)
+FAILPOINT_NAMES: Final[tuple[str, ...]] = get_args(FailpointName)
 
 _lock = threading.Lock()
 _name, _, _count = os.environ.get("PARCELS_CRASH_AT", "").partition(":")
 _left = int(_count or 1)
 
 
-def crash_point(name: Point) -> None:
+def hit_failpoint(name: FailpointName) -> None:
     """End this process here if the environment asks for it."""
     global _left  # noqa: PLW0603 - one countdown a process
     if name != _name:

@@ -41,12 +41,12 @@ class Rejoin:
     # "unknown": the group has forgotten this member. "unanswered": it has not answered for long.
     reason: str
     # Whether this is news, or the same answer as a second ago.
-    news: bool
+    is_new: bool
     # Not before so long.
     wait_seconds: float
 
 
-class Membership:
+class GroupMembership:
     """What the group said of this worker's place in it."""
 
     def __init__(self, name: str | None) -> None:
@@ -59,11 +59,11 @@ class Membership:
         self._unanswered = False
 
     @property
-    def has_place(self) -> bool:
+    def is_joined(self) -> bool:
         """Whether the group has answered: with nothing to do, where there are more workers than partitions."""
         return self._asked_at is None
 
-    def asks(self, now: float) -> None:
+    def start_join(self, now: float) -> None:
         """The group is asked for a place from now on (time.monotonic())."""
         self._asked_at = now
 
@@ -72,14 +72,14 @@ class Membership:
         self._held_since = self._asked_at = None
         self._unanswered = False
 
-    def waits_for_long(self, now: float) -> bool:
+    def is_join_overdue(self, now: float) -> bool:
         """Whether the group should have answered by now (time.monotonic())."""
         return self._asked_at is not None and now - self._asked_at > _JOIN_SECONDS
 
-    def unanswered(self) -> Rejoin:
+    def on_join_timeout(self) -> Rejoin:
         """What to do when the group does not answer."""
         news, self._unanswered = not self._unanswered, True
-        return Rejoin("unanswered", news=news, wait_seconds=0.0)
+        return Rejoin("unanswered", is_new=news, wait_seconds=0.0)
 
     def lost(self, error: KafkaError, now: float) -> Rejoin:
         """What to do about a consumer that this error (a fatal one) broke; `now` is time.monotonic().
@@ -87,7 +87,7 @@ class Membership:
         Raises:
             WorkerDead: joining again would not help.
         """
-        reason = reason_of(error)
+        reason = membership_loss_reason(error)
         if reason is None:
             raise WorkerDead(f"the consumer is broken: {error.str()}")
         if reason == "held":
@@ -98,7 +98,7 @@ class Membership:
                 f"this worker lost its place in the group twice within {_FIGHT_SECONDS:g} s ({error.str()}): another "
                 f'one runs under the same name, "{self._name or ""}"; give each worker an --instance of its own'
             )
-        return Rejoin(reason, news=True, wait_seconds=0.0)
+        return Rejoin(reason, is_new=True, wait_seconds=0.0)
 
     def _wait(self, now: float) -> Rejoin:
         news = self._held_since is None
@@ -108,10 +108,10 @@ class Membership:
                 f'the group has kept the name "{self._name or ""}" for another worker for {_LONGEST_SESSION_SECONDS:g} '
                 "s, longer than any session: it runs; give each worker an --instance of its own"
             )
-        return Rejoin("held", news=news, wait_seconds=_ASK_AGAIN_SECONDS)
+        return Rejoin("held", is_new=news, wait_seconds=_ASK_AGAIN_SECONDS)
 
 
-def reason_of(error: KafkaError) -> str | None:
+def membership_loss_reason(error: KafkaError) -> str | None:
     """Why the place in the group is gone; None when the error says something else."""
     if error.code() in _GONE:
         return _GONE[error.code()]

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
-from streams.telemetry.worker_events import TicksBack, TicksStopped
+from streams.telemetry.worker_events import TicksResumed, TicksStopped
 
 # Clocks tick every second; a worker that is behind still folds some ticks within this.
 _TICKLESS_SECONDS: Final = 15.0
 
 
-class HubTimes:
+class TickMonitor:
     """How far the Ticks of each partition have come, and since when they are there."""
 
     def __init__(self) -> None:
@@ -20,16 +20,18 @@ class HubTimes:
         self._still: dict[int, int] = {}
         self._still_since = 0.0
 
-    def look(self, now: float, times: Mapping[int, int | None], *, could_hear: bool) -> TicksStopped | TicksBack | None:
+    def look(
+        self, now: float, times: Mapping[int, int | None], *, can_receive: bool
+    ) -> TicksStopped | TicksResumed | None:
         """What is new about them; asked in every turn of the loop.
 
         Args:
             now: time.monotonic().
             times: hub time of each partition held, ms since 1970; None before its first Tick, and while restoring.
-            could_hear: whether a Tick would have been heard by now. Not while the broker is away, nor when the process
+            can_receive: whether a Tick would have been heard by now. Not while the broker is away, nor when the process
                 itself has just stood still.
         """
-        if not could_hear:
+        if not can_receive:
             self._times.clear()
             return None
         self._times = {
@@ -49,5 +51,5 @@ class HubTimes:
             self._still_since = now - _TICKLESS_SECONDS
             return TicksStopped(tuple(sorted(still)), _TICKLESS_SECONDS)
         if told and not still:
-            return TicksBack(now - self._still_since)
+            return TicksResumed(now - self._still_since)
         return None

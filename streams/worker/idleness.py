@@ -3,7 +3,7 @@
 import time
 
 
-class Idleness:
+class IdleTimer:
     """For how long nothing came although something could have come."""
 
     def __init__(self) -> None:
@@ -14,12 +14,12 @@ class Idleness:
         """Something came at this time.monotonic()."""
         self._heard = now
 
-    def lasts(self, now: float, *, could_hear: bool) -> float:
+    def idle_seconds(self, now: float, *, can_receive: bool) -> float:
         """Seconds until now without anything; asked in every turn of the loop.
 
-        `could_hear`: whether this worker would have been given something by now, if there were something. Not after it
+        `can_receive`: whether this worker would have been given something by now, if there were something. Not after it
         stood still: its place in the group may be gone, which the client tells a moment after it has gone on.
         """
-        if not could_hear:
+        if not can_receive:
             self._heard = now
         return now - self._heard

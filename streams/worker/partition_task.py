@@ -17,24 +17,30 @@ import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Message
 from numpy.typing import NDArray
 
-from streams.domain.reject_reasons import Reason
+from streams.domain.reject_reasons import RejectReason
 from streams.errors import PartitionLost, Retry
-from streams.formats.position import Position
-from streams.kafka.background import Threads, in_background
+from streams.formats.position import PartitionPosition
+from streams.kafka.background import DaemonThreadPool, run_in_background
 from streams.kafka.clients import Header
 from streams.kafka.dead_letters import dead_letter_headers
-from streams.kafka.settings import Settings
-from streams.processors.processor import Committed, Kind, Made, Stage
-from streams.telemetry.worker_events import Watcher
-from streams.worker.failpoints import crash_point
-from streams.worker.partition_writer import Claim, DeadLetter, Moved, PartitionWriter, Prepared
-from streams.worker.restore import Restored, restore
+from streams.kafka.settings import KafkaSettings
+from streams.processors.processor import CommitSummary, Processor, ProcessorOutput, ProcessorSpec
+from streams.telemetry.worker_events import EventListener
+from streams.worker.failpoints import hit_failpoint
+from streams.worker.partition_writer import (
+    DeadLetterRecord,
+    PartitionLease,
+    PartitionWriter,
+    PositionConflict,
+    TransactionBatch,
+)
+from streams.worker.restore import RestoreResult, restore
 
 # A Tick at which a million parcels become due keeps a fold busy for a while; longer than this, it hangs.
 _FOLD_SECONDS: Final = 240.0
 # All partitions' folds, as many at a time as there are cores. The threads stay, and with them the memory that each of
 # them has from the C library: one a batch would clear fresh pages for every batch.
-_FOLDS: Final = Threads(os.cpu_count() or 1, "fold")
+_FOLDS: Final = DaemonThreadPool(os.cpu_count() or 1, "fold")
 _RETRY_SECONDS: Final = 1.0
 # Of a batch's records this many tell how long they took to the commit.
 _LATENCY_SAMPLES: Final = 256
@@ -42,7 +48,7 @@ _NO_OFFSETS: Final = np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
-class Run:
+class MessageBatch:
     """Consecutive messages of the partition, offsets ascending."""
 
     messages: list[Message]
@@ -50,23 +56,23 @@ class Run:
 
 
 @dataclass(slots=True)
-class _Folded:
+class _InFlightBatch:
     """A batch between the fold and the commit."""
 
-    prepared: Prepared
-    made: Made
+    transaction: TransactionBatch
+    output: ProcessorOutput
     records: int
     # Kafka timestamps (ms) of some of its records, and how many records each stands for.
-    sampled_ms: list[int]
-    stride: int
+    sample_timestamps_ms: list[int]
+    sample_stride: int
     # Of its newest record; None when it had none.
-    newest_ms: int | None
+    newest_timestamp_ms: int | None
     # What the stage had no room for, to be folded again.
-    put_back: Run | None
+    remainder: MessageBatch | None
 
 
 @dataclass(slots=True)
-class Tally:
+class ProcessingTotals:
     """What a worker did so far, for its last words: all partitions of a stage together."""
 
     records: int = 0
@@ -87,15 +93,15 @@ class PartitionTask:
 
     def __init__(
         self,
-        settings: Settings,
-        kind: Kind,
+        settings: KafkaSettings,
+        kind: ProcessorSpec,
         partition: int,
         partitions: int,
         *,
         turns: Callable[[], int],
-        watcher: Watcher,
-        tally: Tally,
-        dry: bool,
+        listener: EventListener,
+        tally: ProcessingTotals,
+        no_output: bool,
     ) -> None:
         """`kind`: of the stage. `dry`: fold from the beginning of the log and write nothing."""
         self.partition = partition
@@ -107,46 +113,46 @@ class PartitionTask:
         self.kind = kind
         self.topic = settings.prefix + kind.input
         self._partitions = partitions
-        self._watcher = watcher
+        self._watcher = listener
         self._tally = tally
-        self._dry = dry
-        self._claim = Claim(turns)
-        self._writer = PartitionWriter(settings, kind, partition, partitions, self._claim, watcher)
-        self._restoring: Future[Restored] | None = None
+        self._dry = no_output
+        self._claim = PartitionLease(turns)
+        self._writer = PartitionWriter(settings, kind, partition, partitions, self._claim, listener)
+        self._restoring: Future[RestoreResult] | None = None
         self._retry_at = 0.0
-        self._stage = kind.make(partition, partitions)
-        self._recorded: Position | None = None
+        self._stage = kind.create_processor(partition, partitions)
+        self._recorded: PartitionPosition | None = None
         # Every record below this is folded already.
         self._next = 0
-        self._backlog: list[Run] = []
+        self._backlog: list[MessageBatch] = []
         self._waiting = 0
-        self._folding: Future[_Folded] | None = None
+        self._folding: Future[_InFlightBatch] | None = None
         self._folding_since = 0.0
-        self._folded: _Folded | None = None
+        self._folded: _InFlightBatch | None = None
         self._writing: Future[dict[str, float]] | None = None
-        self._written: _Folded | None = None
+        self._written: _InFlightBatch | None = None
         # Set by the worker: offset after the newest record in the input partition, as far as its consumer knows.
-        self.log_end = 0
+        self.log_end_offset = 0
         # And where the consumer last found nothing more to fetch.
-        self.seen_end = -1
+        self.eof_offset = -1
 
     @property
     def busy(self) -> bool:
         """Is anything of this partition folded, waiting or on its way?"""
-        return bool(not self.ready or self._waiting or self._folded or self.under_way or self._stage.pending)
+        return bool(not self.ready or self._waiting or self._folded or self.in_flight or self._stage.pending)
 
     @property
     def at_end(self) -> bool:
         """Has everything of the input partition been taken, as far as the broker has said?"""
-        return self.ready and self.seen_end >= self._next
+        return self.ready and self.eof_offset >= self._next
 
     @property
-    def waiting(self) -> int:
+    def backlog_records(self) -> int:
         """Records that wait to be folded."""
         return self._waiting
 
     @property
-    def under_way(self) -> list[Future[Any]]:
+    def in_flight(self) -> list[Future[Any]]:
         """The fold and the transaction that run beside the loop."""
         return [future for future in (self._folding, self._writing) if future is not None]
 
@@ -156,16 +162,16 @@ class PartitionTask:
         return self._stage.hub_time if self.ready else None
 
     @property
-    def overfull(self) -> bool:
+    def should_pause(self) -> bool:
         """Should no more be fetched for this partition until it gets on?"""
-        return not self.ready or self.seek_to is not None or self._waiting > self.kind.largest_backlog
+        return not self.ready or self.seek_to is not None or self._waiting > self.kind.max_backlog_records
 
     @property
     def position(self) -> int | None:
         """Offset at which the committed part ends; None while nothing is committed or known."""
         return None if self._recorded is None else self._recorded.next_offset
 
-    def silent_seconds(self) -> float:
+    def seconds_since_heartbeat(self) -> float:
         """For how long the thread that works for this partition gave no sign of life; 0 when there is none."""
         now = time.monotonic()
         at_work = self._writing is not None or self._restoring is not None
@@ -191,7 +197,7 @@ class PartitionTask:
         if not messages:
             return
         self._next = int(offsets[-1]) + 1
-        self._backlog.append(Run(messages, offsets))
+        self._backlog.append(MessageBatch(messages, offsets))
         self._waiting += len(messages)
 
     def step(self) -> None:
@@ -207,7 +213,7 @@ class PartitionTask:
             self._folded = None
         if self._folding is None and self._folded is None:
             due = self._stage.due
-            whole = due or self._waiting >= self.kind.largest_batch
+            whole = due or self._waiting >= self.kind.max_batch_records
             if (self._waiting or due) and (self._writing is None or whole):
                 self._start_fold()
 
@@ -229,7 +235,7 @@ class PartitionTask:
         if self._restoring is None:
             if time.monotonic() >= self._retry_at:
                 self._writer.beat = time.monotonic()
-                self._restoring = in_background(
+                self._restoring = run_in_background(
                     restore,
                     self._settings,
                     self.kind,
@@ -255,7 +261,7 @@ class PartitionTask:
         self._next = self.position or 0
         self.ready = True
         self.seek_to = OFFSET_BEGINNING if self.position is None else self.position
-        self._watcher(self._stage.tell_restored(self.partition, restored.records, restored.seconds, self._next))
+        self._watcher(self._stage.make_restored_event(self.partition, restored.records, restored.seconds, self._next))
 
     def _start_over(self) -> None:
         """Forget everything but the claim: another worker folded on."""
@@ -271,7 +277,7 @@ class PartitionTask:
         self._folding_since = time.monotonic()
         if self._tally.first is None:
             self._tally.first = self._folding_since
-        start = self._recorded if self._written is None else self._written.prepared.end
+        start = self._recorded if self._written is None else self._written.transaction.end
         self._folding = _FOLDS.submit(self._fold, self._stage, messages, offsets, start)
 
     def _finish_fold(self) -> None:
@@ -279,18 +285,18 @@ class PartitionTask:
             return
         done, self._folding = self._folding, None
         folded = done.result()
-        if folded.put_back:
+        if folded.remainder:
             # What the stage had no room for.
-            self._backlog.insert(0, folded.put_back)
-            self._waiting += len(folded.put_back.messages)
+            self._backlog.insert(0, folded.remainder)
+            self._waiting += len(folded.remainder.messages)
         # A stage that was due has nothing to write when another partition was quicker.
-        start, end = folded.prepared.start, folded.prepared.end
-        if folded.records or folded.made.blocks or start is None or start.left != end.left:
+        start, end = folded.transaction.start, folded.transaction.end
+        if folded.records or folded.output.blocks or start is None or start.left != end.left:
             self._folded = folded
 
     def _fold(
-        self, stage: Stage, messages: list[Message], offsets: NDArray[np.int64], start: Position | None
-    ) -> _Folded:
+        self, stage: Processor, messages: list[Message], offsets: NDArray[np.int64], start: PartitionPosition | None
+    ) -> _InFlightBatch:
         """Fold messages of these offsets, which come after `start`. In a thread that has the stage to itself."""
         started = time.perf_counter()
         # 1. Decode; 2. fold in offset order; 3. encode. Unreadable records become dead letters, the others go on.
@@ -298,12 +304,12 @@ class PartitionTask:
         taken = time.perf_counter()
         made = stage.run(payloads, outputs=not self._dry)
         made.seconds["take"] = taken - started
-        put_back = Run(messages[made.taken :], offsets[made.taken :]) if made.taken < len(messages) else None
+        put_back = MessageBatch(messages[made.taken :], offsets[made.taken :]) if made.taken < len(messages) else None
         messages = messages[: made.taken]
-        crash_point("after_fold")
+        hit_failpoint("after_fold")
         # Where nothing came, and a stage went on with what it had, the input is where it was.
         before = 0 if start is None else start.next_offset
-        prepared = Prepared(
+        prepared = TransactionBatch(
             start=start,
             end=stage.position(int(offsets[len(messages) - 1]) + 1 if messages else before),
             blocks=made.blocks,
@@ -311,7 +317,7 @@ class PartitionTask:
         )
         stride = max(1, len(messages) // _LATENCY_SAMPLES)
         sampled = [message.timestamp() for message in messages[::stride]]
-        return _Folded(
+        return _InFlightBatch(
             prepared,
             made,
             len(messages),
@@ -325,18 +331,18 @@ class PartitionTask:
         """The next messages to fold, and their offsets."""
         messages: list[Message] = []
         offsets = [_NO_OFFSETS]
-        most = self.kind.largest_batch
+        most = self.kind.max_batch_records
         while self._backlog and len(messages) < most:
             run = self._backlog.pop(0)
             room = most - len(messages)
             messages += run.messages[:room]
             offsets.append(run.offsets[:room])
             if len(run.messages) > room:
-                self._backlog.insert(0, Run(run.messages[room:], run.offsets[room:]))
+                self._backlog.insert(0, MessageBatch(run.messages[room:], run.offsets[room:]))
         self._waiting -= len(messages)
         return messages, np.concatenate(offsets)
 
-    def _dead_letter(self, message: Message, reason: Reason) -> DeadLetter:
+    def _dead_letter(self, message: Message, reason: RejectReason) -> DeadLetterRecord:
         own = cast("list[Header] | None", message.headers())
         offset = cast(int, message.offset())
         headers = dead_letter_headers(self.topic, self.partition, offset, reason, own)
@@ -344,51 +350,51 @@ class PartitionTask:
 
     # Writing
 
-    def _start_write(self, folded: _Folded) -> None:
+    def _start_write(self, folded: _InFlightBatch) -> None:
         self._written = folded
         if self._dry:
             self._tell(folded, {})
             self._written = None
-            self._recorded = folded.prepared.end
+            self._recorded = folded.transaction.end
             return
         # 4. Outputs and, last, the position, in one transaction.
         self._writer.beat = time.monotonic()
-        self._writing = in_background(self._writer.write, folded.prepared)
+        self._writing = run_in_background(self._writer.write, folded.transaction)
 
     def _finish_write(self) -> None:
         if self._writing is None or not self._writing.done():
             return
         done, self._writing = self._writing, None
-        folded, self._written = cast(_Folded, self._written), None
+        folded, self._written = cast(_InFlightBatch, self._written), None
         try:
             seconds = done.result()
         except PartitionLost:
             return
-        except Moved:
+        except PositionConflict:
             self._start_over()
             return
-        self._recorded = folded.prepared.end
+        self._recorded = folded.transaction.end
         # 5. The figures, after the commit, so that a batch that was sent twice counts once.
         self._tell(folded, seconds)
 
-    def _tell(self, folded: _Folded, seconds: dict[str, float]) -> None:
+    def _tell(self, folded: _InFlightBatch, seconds: dict[str, float]) -> None:
         now = time.time()
-        spent = {**folded.made.seconds, **seconds}
+        spent = {**folded.output.seconds, **seconds}
         self._tally.add(folded.records, spent)
         dead_letters: dict[str, int] = {}
-        for _, reason in folded.made.refused:
+        for _, reason in folded.output.refused:
             dead_letters[reason.name] = dead_letters.get(reason.name, 0) + 1
         # The ends of transactions have offsets too, and nothing to fold: where the consumer saw the end, it is the end.
-        reached = self.seen_end if self.at_end and not self._waiting else folded.prepared.end.next_offset
-        unread = max(0, self.log_end - reached)
-        newest = folded.newest_ms
-        committed = Committed(
+        reached = self.eof_offset if self.at_end and not self._waiting else folded.transaction.end.next_offset
+        unread = max(0, self.log_end_offset - reached)
+        newest = folded.newest_timestamp_ms
+        committed = CommitSummary(
             partition=self.partition,
             records=folded.records,
             dead_letters=dead_letters,
             seconds=spent,
-            waited=[(max(0.0, now - ms / 1000), folded.stride) for ms in folded.sampled_ms],
+            latency_samples=[(max(0.0, now - ms / 1000), folded.sample_stride) for ms in folded.sample_timestamps_ms],
             lag_records=unread,
             lag_seconds=max(0.0, now - newest / 1000) if unread and newest is not None else 0.0,
         )
-        self._watcher(self._stage.tell_committed(folded.made, committed))
+        self._watcher(self._stage.make_committed_event(folded.output, committed))

@@ -15,18 +15,18 @@ import numpy as np
 from confluent_kafka import KafkaException
 
 from streams.errors import PartitionLost, Refence, Retry, StreamsError
-from streams.formats.position import Position
+from streams.formats.position import PartitionPosition
 from streams.formats.record_block import RecordBlock
-from streams.formats.tick import tick_value
-from streams.formats.topics import DEAD_LETTERS, POSITION_KEY
-from streams.kafka.background import in_background
+from streams.formats.tick import encode_tick
+from streams.formats.topics import DEAD_LETTERS_TOPIC, POSITION_KEY
+from streams.kafka.background import run_in_background
 from streams.kafka.clients import Header
-from streams.kafka.hanging_transactions import Unended
-from streams.kafka.settings import Settings
+from streams.kafka.hanging_transactions import HangingTransactions
+from streams.kafka.settings import KafkaSettings
 from streams.kafka.transactional_producer import TransactionalProducer
-from streams.processors.processor import Kind, Output
-from streams.telemetry.worker_events import TransactionRefenced, Watcher
-from streams.worker.failpoints import crash_point
+from streams.processors.processor import OutputBlock, ProcessorSpec
+from streams.telemetry.worker_events import EventListener, TransactionRecovered
+from streams.worker.failpoints import hit_failpoint
 from streams.worker.position_reader import read_position
 
 _COMMIT_SECONDS: Final = 10.0
@@ -47,19 +47,19 @@ _QUEUE_RECORDS: Final = 500_000
 _PART_BYTES: Final = 8 << 20
 _PART_RECORDS: Final = 100_000
 
-DeadLetter = tuple[bytes | None, bytes | None, list[Header]]
+DeadLetterRecord = tuple[bytes | None, bytes | None, list[Header]]
 
 
 @dataclass(slots=True)
-class Prepared:
+class TransactionBatch:
     """What one transaction writes: bytes, kept until they are in, because an unknown outcome sends the same again."""
 
     # Position before the batch; None when nothing was ever folded.
-    start: Position | None
-    end: Position
+    start: PartitionPosition | None
+    end: PartitionPosition
     # In the order in which they are sent.
-    blocks: list[Output]
-    dead_letters: list[DeadLetter]
+    blocks: list[OutputBlock]
+    dead_letters: list[DeadLetterRecord]
 
     @property
     def bytes(self) -> int:
@@ -67,11 +67,11 @@ class Prepared:
         return sum(_bytes_of(block, 0, len(block)) for _, _, block in self.blocks)
 
 
-class Moved(StreamsError):
+class PositionConflict(StreamsError):
     """Somebody else folded on from the batch's start: the table is out of date and must be restored."""
 
 
-class Claim:
+class PartitionLease:
     """A worker's claim on a partition, from assignment to loss. Shared by the loop and the partition's threads."""
 
     def __init__(self, turns: Callable[[], int]) -> None:
@@ -109,16 +109,24 @@ class PartitionWriter:
     """Writes the batches of one partition of a stage, each in one transaction. Used by one thread at a time."""
 
     def __init__(
-        self, settings: Settings, kind: Kind, partition: int, partitions: int, claim: Claim, watcher: Watcher
+        self,
+        settings: KafkaSettings,
+        kind: ProcessorSpec,
+        partition: int,
+        partitions: int,
+        claim: PartitionLease,
+        listener: EventListener,
     ) -> None:
         self._settings = settings
         self._kind = kind
         self._partition = partition
         self._claim = claim
-        self._watcher = watcher
+        self._watcher = listener
         self._producer: TransactionalProducer | None = None
         places = [(topic, partition) for topic in kind.outputs]
-        self._unended = Unended(settings, places + [(log, p) for log in kind.logs for p in range(partitions)])
+        self._unended = HangingTransactions(
+            settings, places + [(log, p) for log in kind.logs for p in range(partitions)]
+        )
         # Of the producer that there is, or is next.
         self._timeout_ms = _TRANSACTION_TIMEOUT_MS
         # Last sign of life of the thread that writes (time.monotonic); a call that hangs leaves it behind.
@@ -146,11 +154,11 @@ class PartitionWriter:
                     self.retire()
                 self._claim.wait(_PAUSE_SECONDS)
             else:
-                crash_point("after_fence")
-                self._unended.look_soon()
+                hit_failpoint("after_fence")
+                self._unended.check_now()
                 return
 
-    def write(self, batch: Prepared) -> dict[str, float]:
+    def write(self, batch: TransactionBatch) -> dict[str, float]:
         """Write a batch, exactly once, whatever happens on the way.
 
         Returns:
@@ -172,9 +180,9 @@ class PartitionWriter:
         gone, self._producer = self._producer, None
         if gone is not None:
             # It waits for a call that another thread may be in, and for librdkafka's own threads.
-            in_background(gone.close)
+            run_in_background(gone.close)
 
-    def _transact(self, batch: Prepared) -> dict[str, float]:
+    def _transact(self, batch: TransactionBatch) -> dict[str, float]:
         started = self.beat = time.monotonic()
         if self._producer is None:
             message = "the producer was given up"
@@ -186,7 +194,7 @@ class PartitionWriter:
         try:
             ends = self._ends(batch.end.hub_time)
             self._producer.begin_transaction()
-            crash_point("after_begin")
+            hit_failpoint("after_begin")
             self._produce(self._producer, batch)
             for topic, partition, value in ends:
                 self._producer.produce(self._settings.prefix + topic, partition, None, value, [])
@@ -194,26 +202,26 @@ class PartitionWriter:
                 # What a commit may take is not meant for all this.
                 self._drain(self._producer)
             sent = self.beat = time.monotonic()
-            crash_point("before_commit")
+            hit_failpoint("before_commit")
             self._producer.commit_transaction(_COMMIT_SECONDS)
         except KafkaException as error:
             raise Refence(error.args[0].str()) from error
-        crash_point("after_commit")
+        hit_failpoint("after_commit")
         self.beat = time.monotonic()
         return {"send": sent - started, "commit": self.beat - sent}
 
-    def _produce(self, to: TransactionalProducer, batch: Prepared) -> None:
+    def _produce(self, to: TransactionalProducer, batch: TransactionBatch) -> None:
         prefix = self._settings.prefix
         queued = (0, 0)
         for topic, partition, block in batch.blocks:
-            for first, end in parts_of(block):
+            for first, end in split_block(block):
                 queued = self._make_room(to, queued, _bytes_of(block, first, end), end - first)
                 to.produce_block(prefix + topic, partition, block, first, end)
-            crash_point("while_producing")
+            hit_failpoint("while_producing")
         for key, value, headers in batch.dead_letters:
             queued = self._make_room(to, queued, len(key or b"") + len(value or b""), 1)
-            to.produce(prefix + DEAD_LETTERS, self._partition, key, value, headers)
-        to.produce(prefix + self._kind.states, self._partition, POSITION_KEY, batch.end.encoded(), [])
+            to.produce(prefix + DEAD_LETTERS_TOPIC, self._partition, key, value, headers)
+        to.produce(prefix + self._kind.states, self._partition, POSITION_KEY, batch.end.encode(), [])
 
     def _ends(self, hub_time: int | None) -> list[tuple[str, int, bytes | None]]:
         """Records that say nothing new, for partitions where earlier transactions of ours were left without an end.
@@ -223,7 +231,11 @@ class PartitionWriter:
         if self._kind.logs and hub_time is None:
             return []
         return [
-            (topic, partition, tick_value(cast(int, hub_time), self._kind.writer) if topic in self._kind.logs else None)
+            (
+                topic,
+                partition,
+                encode_tick(cast(int, hub_time), self._kind.writer) if topic in self._kind.logs else None,
+            )
             for topic, partition in self._unended.found()
         ]
 
@@ -241,7 +253,7 @@ class PartitionWriter:
             self.beat = time.monotonic()
             self._claim.wait(0)
 
-    def _settle(self, batch: Prepared, error: str) -> bool:
+    def _settle(self, batch: TransactionBatch, error: str) -> bool:
         """Find out whether a batch of unknown outcome is in.
 
         Raises:
@@ -260,14 +272,14 @@ class PartitionWriter:
                 continue
             start, found, end = (place and place.place for place in (batch.start, position, batch.end))
             outcome = "committed" if found == end else "sent_again" if found == start else "restored"
-            self._watcher(TransactionRefenced(self._partition, outcome, error, self._kind.name))
+            self._watcher(TransactionRecovered(self._partition, outcome, error, self._kind.name))
             if outcome != "restored":
                 return outcome == "committed"
             message = f"{self._kind.states} [{self._partition}] is at {found}, not at {start} or {end}"
-            raise Moved(message)
+            raise PositionConflict(message)
 
 
-def parts_of(block: RecordBlock) -> Iterator[tuple[int, int]]:
+def split_block(block: RecordBlock) -> Iterator[tuple[int, int]]:
     """Runs of a block's records, first and end, of at most _PART_BYTES and _PART_RECORDS each, or of one record."""
     first = 0
     size = block.value_ends + block.key_ends
@@ -278,7 +290,7 @@ def parts_of(block: RecordBlock) -> Iterator[tuple[int, int]]:
         first = end
 
 
-def _timeout_of(batch: Prepared) -> int:
+def _timeout_of(batch: TransactionBatch) -> int:
     more = max(0, batch.bytes - _ORDINARY_BYTES) // _BYTES_PER_MS
     return min(_TRANSACTION_TIMEOUT_MS + more, _LONGEST_TIMEOUT_MS)
 

@@ -6,18 +6,23 @@ from typing import Final, cast
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from streams.errors import Retry
-from streams.formats.position import Position
-from streams.formats.topics import POSITION_KEY, STATE
-from streams.kafka.clients import PARTITION_END, bounds, consumer
-from streams.kafka.settings import Settings
+from streams.formats.position import PartitionPosition
+from streams.formats.topics import PARCEL_STATE_TOPIC, POSITION_KEY
+from streams.kafka.clients import PARTITION_EOF, new_consumer, watermark_offsets
+from streams.kafka.settings import KafkaSettings
 
 # How many records before the end are looked at first; the position is the last record of a batch.
 _FIRST_LOOK: Final = 64
 
 
 def read_position(
-    settings: Settings, partition: int, seconds: float = 20, *, fenced: bool = True, states: str = STATE
-) -> Position | None:
+    settings: KafkaSettings,
+    partition: int,
+    seconds: float = 20,
+    *,
+    fenced: bool = True,
+    states: str = PARCEL_STATE_TOPIC,
+) -> PartitionPosition | None:
     """The last position of a partition; None when nothing was ever folded.
 
     Args:
@@ -25,7 +30,7 @@ def read_position(
         partition: of the topic of states.
         seconds: how long to try.
         fenced: whether the caller has fenced the partition's transactional id: only then is there no open transaction
-            before the end, and what a broker's crash left without an end counts (see `without_end`). An onlooker, who
+            before the end, and what a broker's crash left without an end counts (see `read_past_last_stable_offset`). An onlooker, who
             has not, sees what is committed.
         states: the topic of states, without the prefix.
 
@@ -34,12 +39,14 @@ def read_position(
     """
     deadline = time.monotonic() + seconds
     topic = settings.prefix + states
-    reader = consumer(settings, "position", enable_partition_eof=True, fetch_wait_max_ms=20)
+    reader = new_consumer(settings, "position", enable_partition_eof=True, fetch_wait_max_ms=20)
     try:
-        low, high = bounds(reader, TopicPartition(topic, partition), deadline)
-        for message in reversed(without_end(settings, partition, high, deadline, states) if fenced else []):
+        low, high = watermark_offsets(reader, TopicPartition(topic, partition), deadline)
+        for message in reversed(
+            read_past_last_stable_offset(settings, partition, high, deadline, states) if fenced else []
+        ):
             if message.key() == POSITION_KEY:
-                return Position.decoded(cast(bytes, message.value()))
+                return PartitionPosition.decoded(cast(bytes, message.value()))
         look = _FIRST_LOOK
         while low < high:
             start = max(low, high - look)
@@ -52,7 +59,9 @@ def read_position(
     return None
 
 
-def without_end(settings: Settings, partition: int, end: int, deadline: float, states: str = STATE) -> list[Message]:
+def read_past_last_stable_offset(
+    settings: KafkaSettings, partition: int, end: int, deadline: float, states: str = PARCEL_STATE_TOPIC
+) -> list[Message]:
     """Records of a topic of states beyond `end`, the end of what is committed, when the partition has just been fenced.
 
     No transaction can be open then. But a single broker that is killed between deciding that a transaction is committed
@@ -65,12 +74,12 @@ def without_end(settings: Settings, partition: int, end: int, deadline: float, s
         Retry: they could not be read in time.
     """
     topic = settings.prefix + states
-    reader = consumer(
+    reader = new_consumer(
         settings, "position", isolation_level="read_uncommitted", enable_partition_eof=True, fetch_wait_max_ms=20
     )
     found: list[Message] = []
     try:
-        high = bounds(reader, TopicPartition(topic, partition), deadline)[1]
+        high = watermark_offsets(reader, TopicPartition(topic, partition), deadline)[1]
         if high <= end:
             return found
         reader.assign([TopicPartition(topic, partition, end)])
@@ -79,7 +88,7 @@ def without_end(settings: Settings, partition: int, end: int, deadline: float, s
                 error = message.error()
                 if error is None:
                     found.append(message)
-                elif error.code() == PARTITION_END and cast(int, message.offset()) >= high:
+                elif error.code() == PARTITION_EOF and cast(int, message.offset()) >= high:
                     return found
     finally:
         reader.close()
@@ -87,8 +96,8 @@ def without_end(settings: Settings, partition: int, end: int, deadline: float, s
     raise Retry(text)
 
 
-def _last_position(reader: Consumer, start: TopicPartition, high: int, deadline: float) -> Position | None:
-    found: Position | None = None
+def _last_position(reader: Consumer, start: TopicPartition, high: int, deadline: float) -> PartitionPosition | None:
+    found: PartitionPosition | None = None
     reader.assign([start if start.offset > 0 else TopicPartition(start.topic, start.partition, OFFSET_BEGINNING)])
     while time.monotonic() < deadline:
         first = reader.poll(0.1)
@@ -98,8 +107,8 @@ def _last_position(reader: Consumer, start: TopicPartition, high: int, deadline:
             error = message.error()
             if error is None:
                 if message.key() == POSITION_KEY:
-                    found = Position.decoded(cast(bytes, message.value()))
-            elif error.code() == PARTITION_END and cast(int, message.offset()) >= high:
+                    found = PartitionPosition.decoded(cast(bytes, message.value()))
+            elif error.code() == PARTITION_EOF and cast(int, message.offset()) >= high:
                 return found
     text = f"the end of {start.topic} [{start.partition}] was not reached in time"
     raise Retry(text)

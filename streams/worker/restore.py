@@ -7,32 +7,37 @@ from typing import Final, cast
 from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
 from streams.errors import Retry
-from streams.formats.position import Position
+from streams.formats.position import PartitionPosition
 from streams.formats.topics import POSITION_KEY
-from streams.kafka.clients import PARTITION_END, bounds, consumer
-from streams.kafka.settings import Settings
-from streams.processors.processor import Kind, Stage
-from streams.worker.failpoints import crash_point
-from streams.worker.partition_writer import Claim, PartitionWriter
-from streams.worker.position_reader import without_end
+from streams.kafka.clients import PARTITION_EOF, new_consumer, watermark_offsets
+from streams.kafka.settings import KafkaSettings
+from streams.processors.processor import Processor, ProcessorSpec
+from streams.worker.failpoints import hit_failpoint
+from streams.worker.partition_writer import PartitionLease, PartitionWriter
+from streams.worker.position_reader import read_past_last_stable_offset
 
 _RECORDS_AT_A_TIME: Final = 20_000
 _SILENCE_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoreResult:
     """A partition that is ready to fold on."""
 
-    stage: Stage
-    position: Position | None
+    stage: Processor
+    position: PartitionPosition | None
     records: int
     seconds: float
 
 
 def restore(
-    settings: Settings, kind: Kind, partition: int, partitions: int, claim: Claim, writer: PartitionWriter
-) -> Restored:
+    settings: KafkaSettings,
+    kind: ProcessorSpec,
+    partition: int,
+    partitions: int,
+    claim: PartitionLease,
+    writer: PartitionWriter,
+) -> RestoreResult:
     """Fence the partition and read its states and position.
 
     Raises:
@@ -42,11 +47,11 @@ def restore(
     """
     started = time.monotonic()
     writer.fence()
-    stage = kind.make(partition, partitions)
-    position: Position | None = None
+    stage = kind.create_processor(partition, partitions)
+    position: PartitionPosition | None = None
     records = 0
     topic = settings.prefix + kind.states
-    reader = consumer(
+    reader = new_consumer(
         settings,
         "restore",
         enable_partition_eof=True,
@@ -56,7 +61,7 @@ def restore(
         check_crcs=False,
     )
     try:
-        end = bounds(reader, TopicPartition(topic, partition), started + _SILENCE_SECONDS)[1]
+        end = watermark_offsets(reader, TopicPartition(topic, partition), started + _SILENCE_SECONDS)[1]
         reader.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
         heard = time.monotonic()
         at_end = end == 0
@@ -75,16 +80,16 @@ def restore(
             found = _take(stage, [message for message in messages if message.error() is None])
             position = found or position
             records += len(messages)
-            crash_point("while_restoring")
+            hit_failpoint("while_restoring")
         writer.beat = time.monotonic()
-        last = without_end(settings, partition, end, time.monotonic() + _SILENCE_SECONDS, kind.states)
+        last = read_past_last_stable_offset(settings, partition, end, time.monotonic() + _SILENCE_SECONDS, kind.states)
         position = _take(stage, last) or position
         records += len(last)
     finally:
         reader.close()
     stage.restored(position)
-    crash_point("after_restore")
-    return Restored(stage, position, records, time.monotonic() - started)
+    hit_failpoint("after_restore")
+    return RestoreResult(stage, position, records, time.monotonic() - started)
 
 
 def _reached(messages: list[Message], end: int) -> bool:
@@ -92,7 +97,7 @@ def _reached(messages: list[Message], end: int) -> bool:
         error = message.error()
         if error is None:
             continue
-        if error.code() != PARTITION_END:
+        if error.code() != PARTITION_EOF:
             text = f"restoring {message.topic()} [{message.partition()}]: {error.str()}"
             raise Retry(text)
         # An end that librdkafka knew from before may be older than the one that was asked for.
@@ -101,14 +106,14 @@ def _reached(messages: list[Message], end: int) -> bool:
     return False
 
 
-def _take(stage: Stage, messages: list[Message]) -> Position | None:
-    position: Position | None = None
+def _take(stage: Processor, messages: list[Message]) -> PartitionPosition | None:
+    position: PartitionPosition | None = None
     # Of each key the last word counts.
     newest: dict[bytes, bytes | None] = {}
     for message in messages:
         key = cast(bytes, message.key())
         if key == POSITION_KEY:
-            position = Position.decoded(cast(bytes, message.value()))
+            position = PartitionPosition.decoded(cast(bytes, message.value()))
         else:
             newest[key] = message.value()
     stage.restore(newest)

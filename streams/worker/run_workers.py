@@ -6,32 +6,32 @@ from typing import Final
 
 from streams.errors import StreamsError
 from streams.telemetry import worker_events as told
-from streams.telemetry.worker_events import Happening, Watcher
+from streams.telemetry.worker_events import EventListener, WorkerEvent
 from streams.worker.worker import Worker
 
 # What one of them says for all.
 _OF_THE_PROCESS: Final = (
     told.WorkerStarted,
     told.WorkerStopped,
-    told.BrokerAway,
-    told.BrokerBack,
+    told.BrokerUnavailable,
+    told.BrokerRecovered,
     told.TicksStopped,
-    told.TicksBack,
-    told.StillRunning,
+    told.TicksResumed,
+    told.WorkerProgress,
 )
 
 
-def beside(watcher: Watcher) -> Watcher:
+def suppress_process_events(listener: EventListener) -> EventListener:
     """A watcher for those workers of a process that are not the first: it is not told the same twice."""
 
-    def watch(happening: Happening) -> None:
+    def watch(happening: WorkerEvent) -> None:
         if not isinstance(happening, _OF_THE_PROCESS):
-            watcher(happening)
+            listener(happening)
 
     return watch
 
 
-def run_together(workers: Sequence[Worker]) -> None:
+def run_workers(workers: Sequence[Worker]) -> None:
     """Run them until one of them stops; then all do.
 
     Raises:
@@ -49,7 +49,7 @@ def run_together(workers: Sequence[Worker]) -> None:
                 other.stop("error" if errors else worker.why)
 
     for worker in workers:
-        worker.beside = [other for other in workers if other is not worker]
+        worker.sibling_workers = [other for other in workers if other is not worker]
     threads = [threading.Thread(target=run, args=(worker,), name=worker.kind.name) for worker in workers[1:]]
     for thread in threads:
         thread.start()

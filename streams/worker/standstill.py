@@ -7,14 +7,14 @@ from typing import Final
 _STOOD_STILL_SECONDS: Final = 1.0
 
 
-class Standstill:
+class PauseDetector:
     """Noticed by whoever looks often; a SIGSTOP, a paused machine, a laptop that was closed."""
 
     def __init__(self) -> None:
         """Looks for the first time."""
         self._looked = time.monotonic()
 
-    def noticed(self, now: float) -> bool:
+    def detect_pause(self, now: float) -> bool:
         """Whether it stood still since the last look; asked in every turn of the loop. `now` is time.monotonic()."""
         before, self._looked = self._looked, now
         return now - before > _STOOD_STILL_SECONDS

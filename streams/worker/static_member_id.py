@@ -16,7 +16,7 @@ from streams.errors import Misconfigured
 _SLOTS: Final = 64
 
 
-class Instance:
+class StaticMemberId:
     """The first free slot of this machine for a group, held until the process ends."""
 
     def __init__(self, group: str) -> None:

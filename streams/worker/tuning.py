@@ -10,11 +10,11 @@ _KEEP_BYTES: Final = 256 << 20
 _LARGEST_BYTES: Final = 32 << 20
 
 
-def tune() -> None:
+def tune_process() -> None:
     """Take the cycle collector out of the way, and keep the memory of a batch for the next one.
 
     A batch makes some hundred thousand objects that hold no cycles; the collector would visit each of them again and
-    again. `collect` is to be called now and then instead. And the C library would give the buffers of every batch back
+    again. `collect_garbage` is to be called now and then instead. And the C library would give the buffers of every batch back
     to the kernel, which clears every page before it hands it out again. Figures in docs/decisions/producer.md.
     """
     gc.collect()
@@ -27,6 +27,6 @@ def tune() -> None:
         library.mallopt(_TRIM, _KEEP_BYTES)
 
 
-def collect() -> None:
+def collect_garbage() -> None:
     """Free what is left of cycles; errors and their tracebacks hold some."""
     gc.collect()

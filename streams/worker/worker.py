@@ -15,34 +15,34 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streams.domain.promises import Promises
 from streams.errors import WorkerDead
-from streams.kafka.background import in_background
-from streams.kafka.clients import ALL_BROKERS_DOWN, OFFSET_GONE, PARTITION_END, consumer, is_fatal
-from streams.kafka.settings import Settings
-from streams.kafka.topic_admin import check
-from streams.processors.processor import Name
-from streams.processors.registry import stage_kind
+from streams.kafka.background import run_in_background
+from streams.kafka.clients import ALL_BROKERS_DOWN, AUTO_OFFSET_RESET, PARTITION_EOF, is_fatal, new_consumer
+from streams.kafka.settings import KafkaSettings
+from streams.kafka.topic_admin import check_topics
+from streams.processors.processor import ProcessorName
+from streams.processors.registry import processor_spec
 from streams.telemetry.worker_events import (
-    BrokerAway,
-    BrokerBack,
-    MembershipLost,
+    BrokerRecovered,
+    BrokerUnavailable,
+    EventListener,
+    GroupMembershipLost,
     PartitionsAssigned,
     PartitionsRevoked,
-    StillRunning,
-    Watcher,
+    WorkerProgress,
     WorkerStarted,
     WorkerStopped,
 )
-from streams.worker.assignment_probe import Spare
-from streams.worker.failpoints import crash_point
-from streams.worker.group_membership import Membership, Rejoin
-from streams.worker.hub_times import HubTimes
-from streams.worker.idleness import Idleness
-from streams.worker.partition_task import PartitionTask, Tally
-from streams.worker.standstill import Standstill
-from streams.worker.tuning import collect
+from streams.worker.assignment_probe import AssignmentProbe
+from streams.worker.failpoints import hit_failpoint
+from streams.worker.group_membership import GroupMembership, Rejoin
+from streams.worker.hub_times import TickMonitor
+from streams.worker.idleness import IdleTimer
+from streams.worker.partition_task import PartitionTask, ProcessingTotals
+from streams.worker.standstill import PauseDetector
+from streams.worker.tuning import collect_garbage
 from streams.worker.watchdog import Watchdog
 
-Protocol = Literal["classic", "consumer"]
+GroupProtocol = Literal["classic", "consumer"]
 
 _AT_A_TIME: Final = 20_000
 # Records that may wait, of all partitions together, before no more are asked for.
@@ -59,16 +59,16 @@ _SESSION_MS: Final = 6_000
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class WorkerOptions:
     """How a worker runs."""
 
     # Name of this worker among the group's static members; it keeps its partitions over a restart within the session.
     instance: str | None = None
-    protocol: Protocol = "classic"
+    protocol: GroupProtocol = "classic"
     # Stop when nothing arrived for so many seconds and everything is committed; None runs until a signal.
-    until_idle: float | None = None
+    until_idle_seconds: float | None = None
     # Fold from the beginning of the log and write nothing: a measure of the fold, not of the pipeline.
-    dry: bool = False
+    no_output: bool = False
     # What is watched about parcels.
     promises: Promises = field(default_factory=Promises.default)
 
@@ -76,23 +76,25 @@ class Options:
 class Worker:
     """Records of a stage's log in, what follows from them out. `run` returns when it was told to stop."""
 
-    def __init__(self, settings: Settings, options: Options, watcher: Watcher, stage: Name = "parcels") -> None:
+    def __init__(
+        self, settings: KafkaSettings, options: WorkerOptions, listener: EventListener, stage: ProcessorName = "parcels"
+    ) -> None:
         """Checks the set-up of the cluster.
 
         Raises:
             Misconfigured: topics are missing or do not fit together.
             StreamsError: no broker answers.
         """
-        self.tally = Tally()
-        self.kind = stage_kind(stage, options.promises)
+        self.tally = ProcessingTotals()
+        self.kind = processor_spec(stage, options.promises)
         # Workers of other stages in this process: none is idle before all are, for one gives the other something to do.
-        self.beside: list[Worker] = []
+        self.sibling_workers: list[Worker] = []
         self.idle = False
         self._settings = settings
         self._options = options
-        self._watcher = watcher
+        self._watcher = listener
         self._topic = settings.prefix + self.kind.input
-        self._partitions = check(settings)
+        self._partitions = check_topics(settings)
         self._tasks: dict[int, PartitionTask] = {}
         self._turns = 0
         self._stop: str | None = None
@@ -102,16 +104,16 @@ class Worker:
         self._looked = 0.0
         # The error that broke the consumer.
         self._fatal: KafkaError | None = None
-        self._membership = Membership(options.instance)
+        self._membership = GroupMembership(options.instance)
         # A measure of the fold runs beside the worker, not instead of it.
-        self._group = self.kind.group + (".dry" if options.dry else "")
-        self._spare = Spare(settings, settings.prefix + self._group)
-        self._idleness = Idleness()
+        self._group = self.kind.group + (".dry" if options.no_output else "")
+        self._spare = AssignmentProbe(settings, settings.prefix + self._group)
+        self._idleness = IdleTimer()
         self._told = time.monotonic()
         self._told_records = 0
         self._offsets_at = time.monotonic()
-        self._hub_times = HubTimes()
-        self._standstill = Standstill()
+        self._hub_times = TickMonitor()
+        self._standstill = PauseDetector()
         self._made = 0
         self._watchdog: Watchdog
         self._consumer = self._new_consumer()
@@ -161,13 +163,13 @@ class Worker:
         self._regularly()
 
     def _alive(self) -> None:
-        if max((task.silent_seconds() for task in self._tasks.values()), default=0.0) < _SILENT_SECONDS:
+        if max((task.seconds_since_heartbeat() for task in self._tasks.values()), default=0.0) < _SILENT_SECONDS:
             self._watchdog.beat()
 
     def _poll(self) -> list[Message]:
         tasks = self._tasks.values()
-        under_way = [future for task in tasks for future in task.under_way]
-        waiting = sum(task.waiting for task in tasks)
+        under_way = [future for task in tasks for future in task.in_flight]
+        waiting = sum(task.backlog_records for task in tasks)
         if waiting > _ENOUGH and under_way:
             # Enough to do: only serve the group, and wait for what is under way instead of for messages.
             wait_for(under_way, timeout=0.002, return_when=FIRST_COMPLETED)
@@ -194,11 +196,11 @@ class Worker:
                 self._see_end(task)
 
     def _on_message_error(self, error: KafkaError, message: Message) -> None:
-        if error.code() == PARTITION_END:
+        if error.code() == PARTITION_EOF:
             task = self._tasks.get(cast(int, message.partition()))
             if task is not None and task.ready and task.seek_to is None:
-                task.seen_end = cast(int, message.offset())
-        elif error.code() == OFFSET_GONE:
+                task.eof_offset = cast(int, message.offset())
+        elif error.code() == AUTO_OFFSET_RESET:
             text = (
                 f"{self._topic} [{message.partition()}] does not hold the offset at which to go on ({error.str()}): "
                 "records that were not folded yet are gone, or the topic is another one than before"
@@ -209,14 +211,14 @@ class Worker:
 
     def _hold(self, task: PartitionTask) -> None:
         """Pause what cannot be taken, resume what can: by name, because a pause survives loss and reassignment."""
-        if task.overfull == task.paused:
+        if task.should_pause == task.paused:
             return
         partition = [TopicPartition(self._topic, task.partition)]
         try:
-            (self._consumer.pause if task.overfull else self._consumer.resume)(partition)
+            (self._consumer.pause if task.should_pause else self._consumer.resume)(partition)
         except KafkaException:
             return  # not assigned at this moment; the next turn tries again
-        task.paused = task.overfull
+        task.paused = task.should_pause
 
     def _seek(self, task: PartitionTask) -> None:
         if task.seek_to is None:
@@ -229,10 +231,10 @@ class Worker:
 
     def _regularly(self) -> None:
         now = time.monotonic()
-        stood_still = self._standstill.noticed(now)
+        stood_still = self._standstill.detect_pause(now)
         if self._fatal is not None:
             self._rejoin(self._membership.lost(self._fatal, now), self._fatal.str())
-        if self._membership.waits_for_long(now):
+        if self._membership.is_join_overdue(now):
             self._ask_again(now)
         if self._doubt is not None:
             self._look_for_broker(now)
@@ -241,22 +243,22 @@ class Worker:
             self._tell_offsets()
         if now - self._told > _MINUTE:
             records = self.tally.records - self._told_records
-            self._watcher(StillRunning(records, now - self._told, tuple(sorted(self._tasks))))
+            self._watcher(WorkerProgress(records, now - self._told, tuple(sorted(self._tasks))))
             self._told, self._told_records = now, self.tally.records
-            collect()
+            collect_garbage()
         # Not while the broker is away or stands still. That it is away is told already.
-        could_hear = not stood_still and self._doubt is None
-        self._look_for_ticks(now, could_hear=could_hear)
-        if self._options.until_idle is not None:
-            self._look_whether_idle(now, self._options.until_idle, could_hear=could_hear)
+        can_receive = not stood_still and self._doubt is None
+        self._look_for_ticks(now, can_receive=can_receive)
+        if self._options.until_idle_seconds is not None:
+            self._look_whether_idle(now, self._options.until_idle_seconds, can_receive=can_receive)
 
-    def _look_whether_idle(self, now: float, until_idle: float, *, could_hear: bool) -> None:
+    def _look_whether_idle(self, now: float, until_idle: float, *, can_receive: bool) -> None:
         self._look_whether_spare(now)
         # Nor while restoring or writing, nor before the group has answered.
         done = all(task.at_end and not task.busy for task in self._tasks.values())
-        could_hear = could_hear and done and self._membership.has_place
-        self.idle = self._idleness.lasts(now, could_hear=could_hear) > until_idle
-        if self.idle and all(other.idle for other in self.beside):
+        can_receive = can_receive and done and self._membership.is_joined
+        self.idle = self._idleness.idle_seconds(now, can_receive=can_receive) > until_idle
+        if self.idle and all(other.idle for other in self.sibling_workers):
             self.stop("idle")
 
     def _look_whether_spare(self, now: float) -> None:
@@ -266,22 +268,22 @@ class Worker:
         if self._tasks:
             self._spare.forget()
             return
-        spare = self._spare.answer(self._consumer, now)
+        spare = self._spare.poll(self._consumer, now)
         if spare is True:
             self._membership.joined()
         elif spare is False:
-            self._membership.asks(now)
+            self._membership.start_join(now)
 
-    def _look_for_ticks(self, now: float, *, could_hear: bool) -> None:
+    def _look_for_ticks(self, now: float, *, can_receive: bool) -> None:
         times = {number: task.hub_time for number, task in self._tasks.items()}
-        if (news := self._hub_times.look(now, times, could_hear=could_hear)) is not None:
+        if (news := self._hub_times.look(now, times, can_receive=can_receive)) is not None:
             self._watcher(news)
 
     def _see_end(self, task: PartitionTask) -> None:
         """Where the input partition ended when it was last fetched from: for the lag."""
         try:
             partition = TopicPartition(self._topic, task.partition)
-            task.log_end = self._consumer.get_watermark_offsets(partition, cached=True)[1]
+            task.log_end_offset = self._consumer.get_watermark_offsets(partition, cached=True)[1]
         except KafkaException:
             return
 
@@ -290,7 +292,7 @@ class Worker:
         offsets = [
             TopicPartition(self._topic, task.partition, task.position)
             for task in self._tasks.values()
-            if task.position is not None and not self._options.dry
+            if task.position is not None and not self._options.no_output
         ]
         if offsets:
             try:
@@ -318,11 +320,11 @@ class Worker:
         except KafkaException:
             if self._away_since is None:
                 self._away_since = now
-                self._watcher(BrokerAway(cast(str, self._doubt)))
+                self._watcher(BrokerUnavailable(cast(str, self._doubt)))
             return
         self._doubt = None
         if self._away_since is not None:
-            self._watcher(BrokerBack(now - self._away_since))
+            self._watcher(BrokerRecovered(now - self._away_since))
             self._away_since = None
 
     # The group
@@ -330,7 +332,7 @@ class Worker:
     def _new_consumer(self) -> Consumer:
         options = self._options
         extra: dict[str, object] = {}
-        if options.instance is not None and not options.dry:
+        if options.instance is not None and not options.no_output:
             extra["group_instance_id"] = options.instance
         if options.protocol == "classic":
             extra |= {
@@ -342,7 +344,7 @@ class Worker:
             extra["group_protocol"] = "consumer"
         self._made += 1
         made = self._made
-        return consumer(
+        return new_consumer(
             self._settings,
             self._group,
             # What is left of a consumer before says nothing of this one.
@@ -357,7 +359,7 @@ class Worker:
         )
 
     def _subscribe(self) -> None:
-        self._membership.asks(time.monotonic())
+        self._membership.start_join(time.monotonic())
         self._consumer.subscribe(
             [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -371,14 +373,14 @@ class Worker:
         to other questions, while a client beside it did; so it is not asked whether the broker is there. Under the new
         protocol it asks the group all the time.
         """
-        self._membership.asks(now)
+        self._membership.start_join(now)
         if self._options.protocol == "classic" and self._doubt is None:
-            self._rejoin(self._membership.unanswered(), "no answer to a join")
+            self._rejoin(self._membership.on_join_timeout(), "no answer to a join")
 
     def _rejoin(self, again: Rejoin, why: str) -> None:
         """The place in the group is gone: what it gave is given up, and a new consumer asks for a new one."""
-        if again.news:
-            self._watcher(MembershipLost(again.reason, why))
+        if again.is_new:
+            self._watcher(GroupMembershipLost(again.reason, why))
         gone, tasks = self._consumer, list(self._tasks.values())
         self._drop(gone, [TopicPartition(self._topic, task.partition) for task in tasks], lost=True)
         time.sleep(again.wait_seconds)
@@ -386,7 +388,7 @@ class Worker:
         self._fatal = None
         self._offsets_at = time.monotonic() + _REJOIN_SECONDS
         self._subscribe()
-        in_background(gone.close)
+        run_in_background(gone.close)
 
     def _on_assign(self, source: Consumer, partitions: list[TopicPartition]) -> None:
         if source is not self._consumer:
@@ -403,9 +405,9 @@ class Worker:
                 number,
                 self._partitions,
                 turns=lambda: self._turns,
-                watcher=self._watcher,
+                listener=self._watcher,
                 tally=self.tally,
-                dry=self._options.dry,
+                no_output=self._options.no_output,
             )
         # From the beginning, explicitly: what comes before the seek is then older than the position, never newer.
         assigned = [TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in numbers]
@@ -436,19 +438,19 @@ class Worker:
                 task.finish(deadline)
         # Without a partition, that nothing comes says nothing until the group has answered again.
         if not self._tasks:
-            self._membership.asks(time.monotonic())
+            self._membership.start_join(time.monotonic())
         with contextlib.suppress(KafkaException):  # a broken consumer has let go of them already
             source.incremental_unassign(partitions)
         if numbers:
             self._watcher(PartitionsRevoked(numbers, lost, self.kind.name))
 
     def _close(self) -> None:
-        crash_point("before_close")
+        hit_failpoint("before_close")
         deadline = time.monotonic() + _FINISH_SECONDS
         for task in self._tasks.values():
             task.finish(deadline)
         self._tell_offsets()
         self._tasks.clear()
         # It takes leave of its group, which may last while no broker answers; its partitions are let go already.
-        closing = in_background(self._consumer.close)
+        closing = run_in_background(self._consumer.close)
         wait_for([closing], timeout=_LEAVE_SECONDS)

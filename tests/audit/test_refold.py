@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from streams.audit.refold import Digest, Refold
-from streams.audit.verify import Evidence, compare_states
-from streams.formats.record_files import InFile
-from streams.formats.record_parser import Line
-from streams.formats.topics import ALERTS, STATE, partition_of
+from streams.audit.refold import RecordSetDigest, Refold
+from streams.audit.verify import ParcelRecordIndex, compare_states
+from streams.formats.record_files import RecordFile
+from streams.formats.record_parser import ProducerRecord
+from streams.formats.topics import ALERTS_TOPIC, PARCEL_STATE_TOPIC, partition_of
 from tests.conftest import run_cli
 
 
@@ -23,19 +23,19 @@ def day(tmp_path_factory):
 
 def lines(day):
     with day.open("rb") as stream:
-        yield from (line for line in InFile(stream, "day") if isinstance(line, Line))
+        yield from (line for line in RecordFile(stream, "day") if isinstance(line, ProducerRecord))
 
 
 def digest_of(folds):
     """Digest of all states and alerts, ids of all milestones, over several folds."""
-    digest, milestones = Digest(), []
+    digest, milestones = RecordSetDigest(), []
     for refold, values in folds:
         for made in refold.fold(values):
             for key, value in made.alerts:
-                digest.add(ALERTS, key, value)
+                digest.add(ALERTS_TOPIC, key, value)
             milestones += [value[5:21] for _, value in made.milestones]
         for key, value in refold.states():
-            digest.add(STATE, key, value)
+            digest.add(PARCEL_STATE_TOPIC, key, value)
     return digest.hexdigest(), sorted(milestones)
 
 
@@ -118,4 +118,4 @@ def test_what_follows_from_containers_is_folded_too(tmp_path):
     for state in found:
         for entry in state["scans"]:
             entry["identity"] = bytes.fromhex(entry["identity"])
-    assert compare_states(wanted["parcels"], found, Evidence()) == []
+    assert compare_states(wanted["parcels"], found, ParcelRecordIndex()) == []

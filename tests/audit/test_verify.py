@@ -7,16 +7,16 @@ from hashlib import sha256
 import pytest
 
 from streams.audit.verify import (
-    Evidence,
-    Report,
-    States,
+    ParcelRecordIndex,
+    StateVerifier,
+    VerificationReport,
     compare_dead_letters,
     compare_states,
-    identity,
     load_truth,
+    record_hash,
 )
-from streams.audit.verify_milestones import Milestones, milestone_id
-from streams.domain.reject_reasons import Reason
+from streams.audit.verify_milestones import MilestoneVerifier, expected_milestone_id
+from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
 from streams.formats.topics import POSITION_KEY, partition_of
 from streams.kafka.dead_letters import DeadLetter
@@ -29,7 +29,7 @@ TEN = NINE + 3_600_000
 
 def entry(event_id, kind, event_time, **others):
     return {
-        "identity": identity(event_id.encode()),
+        "identity": record_hash(event_id.encode()),
         "kind": kind,
         "event_time": event_time,
         "utc_offset_minutes": 60,
@@ -74,12 +74,12 @@ def milestone(parcel_id, version, kind, stage, event_id, event_time, previous_ti
         "stage": stage,
         "event_time": event_time,
         "previous_time": previous_time,
-        "evidence": identity(event_id.encode()),
+        "evidence": record_hash(event_id.encode()),
         "site": "" if kind == "LOST" else "LGG",
         "station": "" if kind == "LOST" else "DOCK-1",
         "direction": "UNKNOWN",
     }
-    return said | {"milestone_id": milestone_id(said)}
+    return said | {"milestone_id": expected_milestone_id(said)}
 
 
 def digest(scans):
@@ -116,7 +116,7 @@ class Log:
             milestone("P2", 2, "LOST", "UNLOADED", "v", NINE),
             milestone("P2", 3, "REACHED", "UNLOADED", "d", TEN),
         ]
-        self.letters = [letter(0, 0, Reason.TRUNCATED, 11), letter(1, 0, Reason.TRUNCATED, 3)]
+        self.letters = [letter(0, 0, RejectReason.TRUNCATED, 11), letter(1, 0, RejectReason.TRUNCATED, 3)]
         self.extra_states = []
         shown = ("version", "stage", "stage_time", "customs", "held", "site", "station", "plan", "damaged", "no_reads")
         self.truth = {
@@ -127,9 +127,9 @@ class Log:
         }
         self.reasons = {"TRUNCATED": 2}
 
-    def verify(self) -> Report:
-        report, evidence = Report(), Evidence()
-        states = States(PARTITIONS)
+    def verify(self) -> VerificationReport:
+        report, evidence = VerificationReport(), ParcelRecordIndex()
+        states = StateVerifier(PARTITIONS)
         written = [*self.older_states.values(), *self.states.values()]
         states.add(
             [
@@ -151,8 +151,8 @@ class Log:
         )
         evidence.retire(states.retired)
         report.differences = compare_states(self.truth, states.decoded(), evidence) + states.differences
-        report.parcels = len(states.newest)
-        milestones = Milestones(report, evidence)
+        report.parcels = len(states.latest)
+        milestones = MilestoneVerifier(report, evidence)
         milestones.add(
             (each["parcel_id"].encode(), framed("Milestone", each), partition_of(each["parcel_id"].encode(), 4), n)
             for n, each in enumerate(self.milestones)
@@ -335,11 +335,11 @@ class TestDeadLetters:
         assert found_in(log.verify()) == ["dead letters"]
 
     def test_one_of_another_reason(self, log):
-        log.letters[0] = letter(0, 0, Reason.BAD_TEXT, 11)
+        log.letters[0] = letter(0, 0, RejectReason.BAD_TEXT, 11)
         assert [each.what for each in log.verify().dead_letter_differences] == ["BAD_TEXT", "TRUNCATED"]
 
     def test_one_that_is_there_twice(self, log):
-        log.letters.append(letter(0, 1, Reason.TRUNCATED, 11))
+        log.letters.append(letter(0, 1, RejectReason.TRUNCATED, 11))
         log.reasons["TRUNCATED"] = 3
         assert found_in(log.verify()) == ["dead letters"]
 

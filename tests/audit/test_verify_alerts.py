@@ -4,9 +4,9 @@ from copy import deepcopy
 
 import pytest
 
-from streams.audit.verify import Report, identity
-from streams.audit.verify_alerts import Alerts
-from streams.domain.reference.alerts import said_by
+from streams.audit.verify import VerificationReport, record_hash
+from streams.audit.verify_alerts import AlertVerifier
+from streams.domain.reference.alerts import alert_hash_input
 from tests.formats.avro import framed
 
 NINE = 1_772_355_600_000
@@ -25,12 +25,12 @@ def alert(type_, hub_time, withdraws=None, **others):
         "limit": HOUR,
         "stopped": None,
         "withdraws": withdraws,
-        "evidence": [identity(b"a")],
+        "evidence": [record_hash(b"a")],
         "site": "LGG",
         "station": "",
         "direction": "IMPORT",
     } | others
-    return said | {"alert_id": identity(said_by(said))}
+    return said | {"alert_id": record_hash(alert_hash_input(said))}
 
 
 class Log:
@@ -44,8 +44,8 @@ class Log:
         self.truth = {"P1": {"told": told}}
 
     def verify(self):
-        report = Report()
-        alerts = Alerts(report)
+        report = VerificationReport()
+        alerts = AlertVerifier(report)
         alerts.add((each["parcel_id"].encode(), framed("Alert", each), 0, n) for n, each in enumerate(self.alerts))
         alerts.compare(self.truth)
         return report
@@ -64,7 +64,7 @@ def test_a_log_that_is_right(log):
 
 def test_an_alert_that_is_there_twice(log):
     log.alerts.append(deepcopy(log.alerts[2]))
-    assert [each.found for each in log.verify().doubled_alerts] == ["again"]
+    assert [each.found for each in log.verify().duplicate_alerts] == ["again"]
 
 
 def test_an_alert_that_is_not_there(log):
@@ -94,6 +94,6 @@ def test_a_hub_time_that_goes_back(log):
 
 @pytest.mark.parametrize("value", [None, b"", b"\0\0\0\0\x07", b"rubbish"])
 def test_what_is_no_alert(value):
-    report = Report()
-    Alerts(report).add([(b"P1", value, 0, 0)])
+    report = VerificationReport()
+    AlertVerifier(report).add([(b"P1", value, 0, 0)])
     assert len(report.wrong_alerts) == 1

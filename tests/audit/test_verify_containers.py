@@ -2,8 +2,8 @@
 
 import pytest
 
-from streams.audit.verify import Report
-from streams.audit.verify_containers import Containers, container_positions, inferred_id
+from streams.audit.verify import VerificationReport
+from streams.audit.verify_containers import ContainerVerifier, container_positions, expected_inferred_id
 from tests.formats.avro import framed
 
 AT = {"utc_offset_minutes": 60, "site": "LGG", "station": "DOCK-1", "lane": None, "reason": None, "device_id": ""}
@@ -26,7 +26,7 @@ class Logs:
     """A parcel in a bag in a ULD that arrives, as both logs tell it, and room for faults."""
 
     def __init__(self):
-        packed, arrived = (inferred_id(cause, "BAG") for cause in ("u", "a"))
+        packed, arrived = (expected_inferred_id(cause, "BAG") for cause in ("u", "a"))
         self.containers = [
             said("p", "BAG", "PACKED", NINE, parcels=["X"]),
             said("u", "ULD", "PACKED", NINE + 1, containers=["BAG"]),
@@ -35,14 +35,14 @@ class Logs:
             said(arrived, "BAG", "ARRIVED", NINE + 2, parent_id="ULD", inferred_from="a", path=["ULD"]),
         ]
         self.scans = [
-            scan(inferred_id("p", "X"), "X", "PACKED", NINE, "BAG", "p"),
-            scan(inferred_id(arrived, "X"), "X", "ARRIVED", NINE + 2, "BAG", "a"),
+            scan(expected_inferred_id("p", "X"), "X", "PACKED", NINE, "BAG", "p"),
+            scan(expected_inferred_id(arrived, "X"), "X", "ARRIVED", NINE + 2, "BAG", "a"),
         ]
         self.ticks = [(2, NINE + 9)]
 
-    def verify(self) -> Report:
-        report = Report()
-        containers = Containers(report)
+    def verify(self) -> VerificationReport:
+        report = VerificationReport()
+        containers = ContainerVerifier(report)
         containers.add_events(
             (each["container_id"].encode(), framed("ContainerEvent", each), 0, n)
             for n, each in enumerate(self.containers)
@@ -51,7 +51,7 @@ class Logs:
         scans = [(each["parcel_id"].encode(), framed("Scan", each), 0, n) for n, each in enumerate(self.scans)]
         containers.add_scans([*scans, *ticks])
         containers.compare()
-        report.unsettled = containers.unsettled(NINE + 9)
+        report.unsettled_partitions = containers.unsettled_partitions(NINE + 9)
         return report
 
 
@@ -67,7 +67,7 @@ def found_in(report):
 def test_logs_that_are_right_have_no_differences(logs):
     report = logs.verify()
     assert report.ok, report.sections()
-    assert (report.inferred, report.repeated_inferred, report.unsettled) == (4, 0, [])
+    assert (report.inferred, report.repeated_inferred_records, report.unsettled_partitions) == (4, 0, [])
 
 
 @pytest.mark.parametrize("missing", ["neither", "scan", "event"])
@@ -84,7 +84,7 @@ def test_what_is_a_parcel_and_a_container_must_have_heard_as_both(logs, missing)
         del logs.containers[3]
     report = logs.verify()
     assert [each.where for each in report.missing_inferred] == ([] if missing == "neither" else ["BAG"])
-    assert (report.wrong_inferred, report.repeated_inferred) == ([], 0)
+    assert (report.wrong_inferred, report.repeated_inferred_records) == ([], 0)
 
 
 @pytest.mark.parametrize("missing", range(2))
@@ -108,7 +108,7 @@ def test_a_scan_that_was_taken_back_and_should_not_be(logs):
 
 def test_one_that_was_taken_back_and_told_again_is_right(logs):
     wrong = logs.scans[1]["event_id"]
-    again = inferred_id(inferred_id("a", "BAG"), "X", 1)
+    again = expected_inferred_id(expected_inferred_id("a", "BAG"), "X", 1)
     logs.scans.append(scan(wrong, "X", "VOID", NINE + 3, None, None, voids=wrong))
     logs.scans.append(scan(again, "X", "ARRIVED", NINE + 2, "BAG", "a"))
     assert logs.verify().ok
@@ -120,13 +120,13 @@ def test_a_repeat_is_counted_and_does_no_harm(logs):
     logs.scans.append(logs.scans[0])
     report = logs.verify()
     assert report.ok
-    assert report.repeated_inferred == 1
+    assert report.repeated_inferred_records == 1
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"event_id": inferred_id("a", "X")},
+        {"event_id": expected_inferred_id("a", "X")},
         {"kind": "LOADED"},
         {"event_time": NINE + 5},
         {"site": "CDG"},
@@ -136,21 +136,21 @@ def test_a_repeat_is_counted_and_does_no_harm(logs):
     ],
 )
 def test_one_without_a_cause(logs, wrong):
-    logs.scans.append(logs.scans[1] | {"event_id": inferred_id("a", "Y")} | wrong)
+    logs.scans.append(logs.scans[1] | {"event_id": expected_inferred_id("a", "Y")} | wrong)
     assert found_in(logs.verify()) == {"inferred wrong": 1}
 
 
 def test_one_for_a_parcel_that_was_never_inside(logs):
-    logs.scans.append(scan(inferred_id("p", "Y"), "Y", "PACKED", NINE, "BAG", "p"))
+    logs.scans.append(scan(expected_inferred_id("p", "Y"), "Y", "PACKED", NINE, "BAG", "p"))
     (difference,) = logs.verify().wrong_inferred
     assert difference.expected == "a child of BAG"
 
 
 def test_a_tick_before_what_was_inferred_settles_nothing(logs):
     logs.ticks = [(1, NINE + 9)]
-    assert logs.verify().unsettled == [0]
+    assert logs.verify().unsettled_partitions == [0]
     logs.ticks = [(2, NINE + 8)]
-    assert logs.verify().unsettled == [0]
+    assert logs.verify().unsettled_partitions == [0]
 
 
 def test_positions_say_what_is_left_to_write():

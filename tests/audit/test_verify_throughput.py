@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from streams.audit.verify import Report
-from streams.audit.verify_throughput import Throughput
-from streams.domain.reference.promise_clocks import Record
-from streams.simulate.expected_throughput import Counted
+from streams.audit.verify import VerificationReport
+from streams.audit.verify_throughput import ThroughputVerifier
+from streams.domain.reference.promise_clocks import ParcelRecord
+from streams.simulate.expected_throughput import ExpectedThroughput
 from tests.formats.avro import framed
 
 NINE = 1_772_355_600_000
@@ -19,12 +19,12 @@ def delta(kind: str = "SORTED", count: int = 1, at: int = NINE, direction: str =
     return {"site": "LGG", "station": station, "kind": kind, "direction": direction, "minute": at, "count": count}
 
 
-def scan(number: int, kind: str = "SORTED", at: int = NINE, voids: bytes | None = None) -> Record:
-    return Record(bytes([number] * 16), kind, at, "LGG", "S1", voids=voids)
+def scan(number: int, kind: str = "SORTED", at: int = NINE, voids: bytes | None = None) -> ParcelRecord:
+    return ParcelRecord(bytes([number] * 16), kind, at, "LGG", "S1", voids=voids)
 
 
-def advice(number: int, direction: str, at: int = NINE) -> Record:
-    return Record(bytes([number] * 16), "ADVISED", at, plan={"direction": direction})
+def advice(number: int, direction: str, at: int = NINE) -> ParcelRecord:
+    return ParcelRecord(bytes([number] * 16), "ADVISED", at, plan={"direction": direction})
 
 
 # An import of which three scans count, two of them of one minute; a fourth was declared wrong.
@@ -34,21 +34,21 @@ PARCEL = [
     scan(3, at=NINE + 59_999),
     scan(4, "LOADED", NINE + MINUTE),
     scan(5, "DISPATCHED"),
-    Record(b"v" * 16, "VOID", NINE, voids=bytes([5] * 16)),
+    ParcelRecord(b"v" * 16, "VOID", NINE, voids=bytes([5] * 16)),
 ]
 RIGHT = [delta(), delta("DISPATCHED"), delta(), delta("LOADED", at=NINE + MINUTE), delta("DISPATCHED", -1)]
 
 
-def truth(*parcels: list[Record]) -> dict:
-    counted = Counted()
+def truth(*parcels: list[ParcelRecord]) -> dict:
+    counted = ExpectedThroughput()
     for parcel in parcels:
         counted.add(parcel)
-    return json.loads(json.dumps(counted.nested()))
+    return json.loads(json.dumps(counted.to_dict()))
 
 
-def verify(deltas: list[dict], expected: dict | None = None) -> Report:
-    report = Report()
-    throughput = Throughput(report)
+def verify(deltas: list[dict], expected: dict | None = None) -> VerificationReport:
+    report = VerificationReport()
+    throughput = ThroughputVerifier(report)
     throughput.add(
         (f"{each['site']}/{each['station']}".encode(), framed("ThroughputDelta", each), 0, offset)
         for offset, each in enumerate(deltas)
@@ -106,12 +106,12 @@ def test_without_an_advice_the_direction_is_unknown() -> None:
 
 @pytest.mark.parametrize("value", [None, b"", b"\0\0\0\0\x07", b"rubbish"])
 def test_what_is_no_delta(value: bytes | None) -> None:
-    report = Report()
-    Throughput(report).add([(b"LGG/S1", value, 0, 0)])
+    report = VerificationReport()
+    ThroughputVerifier(report).add([(b"LGG/S1", value, 0, 0)])
     assert len(report.throughput_differences) == 1
 
 
 def test_a_delta_under_another_key() -> None:
-    report = Report()
-    Throughput(report).add([(b"LGG/S2", framed("ThroughputDelta", delta()), 0, 0)])
+    report = VerificationReport()
+    ThroughputVerifier(report).add([(b"LGG/S2", framed("ThroughputDelta", delta()), 0, 0)])
     assert [each.what for each in report.throughput_differences] == ["key"]

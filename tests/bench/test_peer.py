@@ -10,7 +10,7 @@ from bench.common import Cluster
 from streams.domain.promises import Promises, Retirement
 from streams.formats import topics
 from streams.kafka import topic_admin
-from streams.kafka.clients import producer
+from streams.kafka.clients import new_producer
 from tests.conftest import unable
 from tests.kernel.records import framed
 from tests.kernel.test_tick_alerts import days
@@ -46,12 +46,12 @@ def test_both_programs_hold_the_same_states_and_tell_the_same_alerts(broker, set
     if shutil.which("mvn") is None or shutil.which("java") is None:
         unable("the peer is built with Maven")
     programs.KafkaStreams.build()
-    topic_admin.apply(settings, topic_admin.plan(settings))
-    sender, sent = producer(settings), 0
+    topic_admin.apply_topics(settings, topic_admin.plan_topics(settings))
+    sender, sent = new_producer(settings), 0
     for seed in range(HISTORIES):
         for partition in range(PARTITIONS):
             for key, value in history(seed, partition):
-                sender.produce(settings.prefix + topics.SCANS, value, key, partition=partition)
+                sender.produce(settings.prefix + topics.SCANS_TOPIC, value, key, partition=partition)
                 sent += 1
         sender.flush()
     monkeypatch.setattr(throughput, "PROGRAMS", (programs.Ours(promises=KEPT), programs.KafkaStreams()))

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from streams.formats.record_decoder import Decoder
-from streams.formats.topics import ALERTS, STATE, THROUGHPUT
+from streams.formats.record_decoder import RecordDecoder
+from streams.formats.topics import ALERTS_TOPIC, PARCEL_STATE_TOPIC, THROUGHPUT_TOPIC
 from streams.kafka.clients import read_to_end
 
 HASTY = """
@@ -32,12 +32,16 @@ def test_alerts_and_who_retires_are_those_of_the_truth(parcels, settings, promis
         parcels("run", "--until-idle", "2", "--promises", promises, check=True)
     verified = parcels("verify", truth, "--json")
     assert verified.returncode == 0, verified.stdout[-3000:]
-    alerts = list(read_to_end(settings, settings.prefix + ALERTS))
+    alerts = list(read_to_end(settings, settings.prefix + ALERTS_TOPIC))
     assert json.loads(verified.stdout)["alerts"]["count"] == len(alerts) > 100
-    tombstones = [record for record in read_to_end(settings, settings.prefix + STATE) if record.value() is None]
+    tombstones = [
+        record for record in read_to_end(settings, settings.prefix + PARCEL_STATE_TOPIC) if record.value() is None
+    ]
     assert len(tombstones) > 10
-    decode = Decoder("ThroughputDelta")
-    counted = sum(decode(record.value())["count"] for record in read_to_end(settings, settings.prefix + THROUGHPUT))
+    decode = RecordDecoder("ThroughputDelta")
+    counted = sum(
+        decode(record.value())["count"] for record in read_to_end(settings, settings.prefix + THROUGHPUT_TOPIC)
+    )
     assert counted > 1_000
 
     late = next(
@@ -59,14 +63,14 @@ def test_other_promises_repeat_nothing_of_those_that_stay(parcels, settings, pro
     parcels("topics", "apply", "--partitions", "1", check=True)
     parcels("simulate", "--expanded", "--parcels", "100", "--seed", "6", check=True)
     parcels("run", "--until-idle", "2", "--promises", promises, check=True)
-    before = len(list(read_to_end(settings, settings.prefix + ALERTS)))
+    before = len(list(read_to_end(settings, settings.prefix + ALERTS_TOPIC)))
     other = tmp_path / "other.yaml"
     other.write_text(HASTY.replace("name: sort", "name: sorting") + "anomalies: {no_reads: 1}\n")
     # One tick more: everything is looked at again.
     parcels("simulate", "--parcels", "1", "--start", "2026-04-01T00:00Z", "--after-hours", "0", check=True)
     parcels("run", "--until-idle", "2", "--promises", str(other), check=True)
-    decode = Decoder("Alert")
-    told = [decode(record.value()) for record in read_to_end(settings, settings.prefix + ALERTS)][before:]
+    decode = RecordDecoder("Alert")
+    told = [decode(record.value()) for record in read_to_end(settings, settings.prefix + ALERTS_TOPIC)][before:]
     doors = [alert for alert in told if alert["about"] == "door" and alert["hub_time"] > 0]
     breached = {(a["parcel_id"], a["since"]) for a in doors if a["type"] == "BREACHED"}
     assert len(breached) == sum(alert["type"] == "BREACHED" for alert in doors)

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.errors import Misconfigured
-from streams.kafka.local_broker import LocalBroker, free_port, jars_folder, new_cluster_id, wait_for_answer
+from streams.kafka.local_broker import LocalBroker, free_port, jars_folder, new_cluster_id, wait_until_reachable
 from tests.conftest import run_cli
 
 needs_jars = pytest.mark.skipif(
@@ -159,7 +159,7 @@ def test_a_broker_that_dies_while_starting_shows_its_log(node):
 
 @pytest.mark.smoke
 def test_the_broker_of_these_tests_answers(broker):
-    wait_for_answer(broker, seconds=10)
+    wait_until_reachable(broker, seconds=10)
 
 
 def with_java(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:

@@ -8,45 +8,45 @@ import numpy as np
 import pytest
 
 from streams.errors import Misconfigured, StreamsError
-from streams.formats.topics import CONTAINERS, SCANS, partition_of
+from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC, partition_of
 from streams.kafka import topic_admin
-from streams.kafka.bulk_producer import ColumnsEncoder, Encoded, Feed
+from streams.kafka.bulk_producer import BulkProducer, ProducerBatch, RecordColumnsEncoder
 from streams.kafka.clients import read_to_end
-from streams.kafka.settings import Settings
+from streams.kafka.settings import KafkaSettings
 from streams.simulate.day import Scenario, Simulation
 
 
 @pytest.fixture
 def log(settings):
-    topic_admin.apply(settings, topic_admin.plan(settings, 3))
-    return lambda topic=SCANS: list(read_to_end(settings, settings.prefix + topic))
+    topic_admin.apply_topics(settings, topic_admin.plan_topics(settings, 3))
+    return lambda topic=SCANS_TOPIC: list(read_to_end(settings, settings.prefix + topic))
 
 
-def numbered(count: int, everywhere=(), containers=()) -> Encoded:
+def numbered(count: int, everywhere=(), containers=()) -> ProducerBatch:
     keys = [None if n in everywhere else b"P%d" % (n % 7) for n in range(count)]
-    return Encoded(keys, [b"%d" % n for n in range(count)], everywhere, containers)
+    return ProducerBatch(keys, [b"%d" % n for n in range(count)], everywhere, containers)
 
 
 class TestTheFeed:
     def test_puts_a_simulated_hub_into_the_log_as_it_is(self, settings, log):
-        encoder, sent = ColumnsEncoder(), []
-        with Feed(settings) as feed:
+        encoder, sent = RecordColumnsEncoder(), []
+        with BulkProducer(settings) as feed:
             for columns in Simulation(Scenario(300, seed=9)).batches():
                 encoded = encoder.encode(columns)
                 feed.send(encoded)
                 ticks = set(encoded.everywhere)
                 for n, pair in enumerate(zip(encoded.keys, encoded.values, strict=True)):
                     sent += [pair] * (6 if n in ticks else 1)
-        found = [*log(), *log(CONTAINERS)]
+        found = [*log(), *log(CONTAINERS_TOPIC)]
         assert Counter((message.key(), message.value()) for message in found) == Counter(sent)
         assert feed.sent == len(found)
         for message in found:
             assert message.key() is None or message.partition() == partition_of(message.key(), 3)
 
     def test_puts_containers_and_ticks_into_their_own_log(self, settings, log):
-        with Feed(settings) as feed:
+        with BulkProducer(settings) as feed:
             feed.send(numbered(100, everywhere=[0, 50], containers=[7, 8, 60, 99]))
-        found = Counter(int(message.value()) for message in log(CONTAINERS))
+        found = Counter(int(message.value()) for message in log(CONTAINERS_TOPIC))
         assert found == {0: 3, 50: 3, 7: 1, 8: 1, 60: 1, 99: 1}
         assert Counter(int(message.value()) for message in log()) == {
             0: 3,
@@ -55,7 +55,7 @@ class TestTheFeed:
         }
 
     def test_keeps_the_order_within_a_partition_and_sends_ticks_to_each(self, settings, log):
-        with Feed(settings) as feed:
+        with BulkProducer(settings) as feed:
             feed.send(numbered(1_000, everywhere=[0, 500, 999]))
         by_partition = {n: [] for n in range(3)}
         for message in log():
@@ -65,7 +65,7 @@ class TestTheFeed:
             assert {0, 500, 999} <= set(values)
 
     def test_keeps_to_its_rate(self, settings, log):
-        with Feed(settings, rate=2_000) as feed:
+        with BulkProducer(settings, rate=2_000) as feed:
             feed.send(numbered(1_000))
             feed.send(numbered(1_000))
             seconds = feed.seconds
@@ -73,7 +73,7 @@ class TestTheFeed:
         assert len(log()) == 2_000
 
     def test_sends_each_record_when_it_is_due(self, settings, log):
-        with Feed(settings) as feed:
+        with BulkProducer(settings) as feed:
             feed.send(numbered(10), np.full(10, 0.3))
             assert feed.seconds >= 0.3
         assert len(log()) == 10
@@ -81,19 +81,22 @@ class TestTheFeed:
     @pytest.mark.usefixtures("log")
     def test_says_when_a_record_did_not_arrive(self, settings):
         def send_what_is_too_large():
-            with Feed(settings) as feed:
-                feed.send(Encoded([b"P1"], [os.urandom(17 << 20)]))
+            with BulkProducer(settings) as feed:
+                feed.send(ProducerBatch([b"P1"], [os.urandom(17 << 20)]))
 
         with pytest.raises(StreamsError, match=r"1 records did not arrive in .*hub\.scans"):
             send_what_is_too_large()
 
     def test_refuses_to_start_without_the_topic(self, settings):
-        with pytest.raises(Misconfigured, match="parcels topics apply"), Feed(settings):
+        with pytest.raises(Misconfigured, match="parcels topics apply"), BulkProducer(settings):
             pass
 
 
 def test_no_broker_is_said(tmp_path):
-    with pytest.raises(StreamsError, match="no answer from Kafka"), Feed(Settings(bootstrap="127.0.0.1:9")):
+    with (
+        pytest.raises(StreamsError, match="no answer from Kafka"),
+        BulkProducer(KafkaSettings(bootstrap="127.0.0.1:9")),
+    ):
         pass
 
 
@@ -102,7 +105,7 @@ class TestTheCommands:
         options = ("simulate", "--parcels", "200", "--seed", "7", "--json")
         direct = json.loads(parcels(*options, "--truth", str(tmp_path / "a.json"), check=True).stdout)
         whole = Counter((message.key(), message.value()) for message in log())
-        ticks = len(log(CONTAINERS))
+        ticks = len(log(CONTAINERS_TOPIC))
         out = tmp_path / "log.ndjson"
         parcels(*options, "--truth", str(tmp_path / "b.json"), "--out", str(out), check=True)
         loaded = json.loads(parcels("load", str(out), "--json", check=True).stdout)

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from streams.domain.reject_reasons import Reason
+from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
-from streams.formats.topics import DEAD_LETTERS, SCANS, partition_of
-from streams.kafka.clients import producer, read_to_end
+from streams.formats.topics import DEAD_LETTERS_TOPIC, SCANS_TOPIC, partition_of
+from streams.kafka.clients import new_producer, read_to_end
 from streams.kafka.dead_letters import (
     dead_letter_headers,
     purge,
@@ -15,7 +15,7 @@ from streams.kafka.dead_letters import (
     read_dead_letters,
     redrive,
 )
-from streams.kafka.topic_admin import apply, plan
+from streams.kafka.topic_admin import apply_topics, plan_topics
 from tests.formats.avro import framed, scan
 
 WHOLE = framed("Scan", scan("e1", "P1"))
@@ -23,25 +23,25 @@ WHOLE = framed("Scan", scan("e1", "P1"))
 
 @pytest.fixture
 def topics(settings):
-    apply(settings, plan(settings))
+    apply_topics(settings, plan_topics(settings))
     return settings
 
 
 def bury(settings, *letters):
     """Write dead letters as the worker does: (partition, reason, key, value, headers)."""
-    sender = producer(settings)
+    sender = new_producer(settings)
     for offset, (partition, reason, key, value, own) in enumerate(letters):
-        headers = dead_letter_headers(settings.prefix + SCANS, partition, offset, reason, own)
-        sender.produce(settings.prefix + DEAD_LETTERS, value, key, partition, headers=headers)
+        headers = dead_letter_headers(settings.prefix + SCANS_TOPIC, partition, offset, reason, own)
+        sender.produce(settings.prefix + DEAD_LETTERS_TOPIC, value, key, partition, headers=headers)
     assert sender.flush(10) == 0
 
 
 def test_they_are_listed_and_shown_as_they_were_buried(topics, parcels):
     bury(
         topics,
-        (1, Reason.TRUNCATED, b"P1", WHOLE[:-3], [("trace", b"1")]),
-        (1, Reason.TRUNCATED, b"P1", WHOLE[:20], []),
-        (2, Reason.NO_VALUE, b"P2", None, []),
+        (1, RejectReason.TRUNCATED, b"P1", WHOLE[:-3], [("trace", b"1")]),
+        (1, RejectReason.TRUNCATED, b"P1", WHOLE[:20], []),
+        (2, RejectReason.NO_VALUE, b"P2", None, []),
     )
     listed = parcels("dlq", "list", "--json")
     assert listed.returncode == 0, listed.stderr
@@ -73,11 +73,11 @@ def test_a_place_where_there_is_none(topics, parcels, place, code, words):
 def test_redrive_sends_key_value_and_headers_as_they_came(topics):
     bury(
         topics,
-        (3, Reason.UNKNOWN_SCHEMA, b"P1", b"\0\0\0\0\x09abc", [("trace", b"1"), ("empty", None)]),
-        (0, Reason.TRUNCATED, b"P2", b"left alone", []),
+        (3, RejectReason.UNKNOWN_SCHEMA, b"P1", b"\0\0\0\0\x09abc", [("trace", b"1"), ("empty", None)]),
+        (0, RejectReason.TRUNCATED, b"P2", b"left alone", []),
     )
     assert redrive(topics, {(3, 0)}) == []
-    (sent,) = read_to_end(topics, topics.prefix + SCANS)
+    (sent,) = read_to_end(topics, topics.prefix + SCANS_TOPIC)
     assert (sent.key(), sent.value()) == (b"P1", b"\0\0\0\0\x09abc")
     assert sent.headers() == [("trace", b"1"), ("empty", None)]
     assert sent.partition() == partition_of(b"P1", 4)
@@ -85,26 +85,30 @@ def test_redrive_sends_key_value_and_headers_as_they_came(topics):
 
 
 def test_a_record_from_a_wrong_partition_is_sent_to_the_right_one(topics):
-    bury(topics, (0, Reason.WRONG_PARTITION, b"another key", WHOLE, []), (0, Reason.WRONG_PARTITION, b"k", b"junk", []))
+    bury(
+        topics,
+        (0, RejectReason.WRONG_PARTITION, b"another key", WHOLE, []),
+        (0, RejectReason.WRONG_PARTITION, b"k", b"junk", []),
+    )
     assert redrive(topics, {(0, 0), (0, 1)}) == [(0, 1)], "nobody knows which parcel it is of"
-    (sent,) = read_to_end(topics, topics.prefix + SCANS)
+    (sent,) = read_to_end(topics, topics.prefix + SCANS_TOPIC)
     assert (sent.key(), sent.value(), sent.partition()) == (b"P1", WHOLE, partition_of(b"P1", 4))
 
 
 def test_the_command_line_asks_before_it_writes(topics, parcels):
-    bury(topics, *[(0, Reason.TRUNCATED, b"P1", WHOLE, [])] * 2)
+    bury(topics, *[(0, RejectReason.TRUNCATED, b"P1", WHOLE, [])] * 2)
     dry = parcels("dlq", "redrive", "--reason", "TRUNCATED", "--dry-run")
     assert (dry.returncode, dry.stdout) == (0, f"would send 2 records to {topics.prefix}hub.scans\n")
     asked = parcels("dlq", "redrive", "--reason", "TRUNCATED", stdin=-3)
     assert asked.returncode == 2
     assert "--yes" in asked.stderr
-    assert not list(read_to_end(topics, topics.prefix + SCANS))
+    assert not list(read_to_end(topics, topics.prefix + SCANS_TOPIC))
     sent = parcels("dlq", "redrive", "0:0", "0:7", "--yes", "--json")
     assert sent.returncode == 1, "0:7 is not there"
     assert "0:7" in sent.stderr
     names = [f"{topics.prefix}hub.scans"]
     assert json.loads(sent.stdout) == {"topics": names, "sent": ["0:0"], "left": [], "not_found": ["0:7"]}
-    assert len(list(read_to_end(topics, topics.prefix + SCANS))) == 1
+    assert len(list(read_to_end(topics, topics.prefix + SCANS_TOPIC))) == 1
     assert parcels("dlq", "redrive", "--yes").returncode == 2, "everything must be asked for by a reason"
     purged = parcels("dlq", "purge", "--until", "0:0", "--yes")
     assert (purged.returncode, purged.stdout) == (0, "deleted 1 dead letters\n")
@@ -112,7 +116,7 @@ def test_the_command_line_asks_before_it_writes(topics, parcels):
 
 
 def test_purge_keeps_what_came_later(topics):
-    bury(topics, *[(partition, Reason.TRUNCATED, b"k", b"v", []) for partition in (0, 0, 1)])
+    bury(topics, *[(partition, RejectReason.TRUNCATED, b"k", b"v", []) for partition in (0, 0, 1)])
     purge(topics, {0: 1})
     assert {letter.place for letter in read_dead_letters(topics)} == {(0, 1), (1, 0)}
     assert read_dead_letter(topics, (0, 0)) is None

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import httpx
 
-from streams.kafka.settings import Settings
+from streams.kafka.settings import KafkaSettings
 from tests.capture.epcis.documents import document
 from tests.conftest import Cli
 
 
 @contextmanager
-def gateway(settings: Settings, data: Path) -> Iterator[str]:
+def gateway(settings: KafkaSettings, data: Path) -> Iterator[str]:
     environment = os.environ | {
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap,
@@ -34,7 +34,7 @@ def gateway(settings: Settings, data: Path) -> Iterator[str]:
 
 
 def test_a_day_through_the_gateway_and_once_more_from_its_spool(
-    settings: Settings, parcels: Cli, tmp_path: Path
+    settings: KafkaSettings, parcels: Cli, tmp_path: Path
 ) -> None:
     parcels("topics", "apply", "--partitions", "2", check=True)
     truth, data = str(tmp_path / "truth.json"), tmp_path / "gateway"
@@ -67,7 +67,7 @@ def test_a_day_through_the_gateway_and_once_more_from_its_spool(
 
 
 def test_what_is_in_a_pallet_or_a_truck_goes_where_that_is_scanned(
-    settings: Settings, parcels: Cli, tmp_path: Path
+    settings: KafkaSettings, parcels: Cli, tmp_path: Path
 ) -> None:
     """A logistic unit is a parcel and holds some; it is scanned by its own number, or the ULD around it is."""
     place = {"eventTimeZoneOffset": "+00:00", "readPoint": {"id": "urn:parcels:place:LGG:S1"}}

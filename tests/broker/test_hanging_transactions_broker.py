@@ -9,16 +9,16 @@ import time
 
 import pytest
 
-from streams.formats.topics import MILESTONES, POSITION_KEY, STATE, partition_of
-from streams.kafka.clients import follow, newest_of, producer, read_to_end
-from streams.kafka.topic_admin import apply, plan
+from streams.formats.topics import MILESTONES_TOPIC, PARCEL_STATE_TOPIC, POSITION_KEY, partition_of
+from streams.kafka.clients import follow_topic, new_producer, read_newest_of_key, read_to_end
+from streams.kafka.topic_admin import apply_topics, plan_topics
 from tests.audit.test_verify import Log
 from tests.formats.avro import framed
 
 
 @pytest.fixture
 def topics(settings):
-    apply(settings, plan(settings))
+    apply_topics(settings, plan_topics(settings))
     return settings
 
 
@@ -26,21 +26,23 @@ def topics(settings):
 def written(topics):
     """The log of two parcels, in transactions, with one that was aborted."""
     log = Log()
-    sender = producer(topics, transactional_id=topics.prefix + "test")
+    sender = new_producer(topics, transactional_id=topics.prefix + "test")
     sender.init_transactions(10)
     sender.begin_transaction()
-    sender.produce(topics.prefix + STATE, framed("ParcelState", log.states["P1"] | {"version": 99}), b"P1", 0)
+    sender.produce(
+        topics.prefix + PARCEL_STATE_TOPIC, framed("ParcelState", log.states["P1"] | {"version": 99}), b"P1", 0
+    )
     sender.flush(10)
     sender.abort_transaction(10)
     sender.begin_transaction()
     for state in (*log.older_states.values(), *log.states.values()):
         key = state["parcel_id"].encode()
-        sender.produce(topics.prefix + STATE, framed("ParcelState", state), key, partition_of(key, 4))
+        sender.produce(topics.prefix + PARCEL_STATE_TOPIC, framed("ParcelState", state), key, partition_of(key, 4))
     for position in ({"next_offset": 0, "hub_time": None},):
-        sender.produce(topics.prefix + STATE, framed("Position", position), POSITION_KEY, 0)
+        sender.produce(topics.prefix + PARCEL_STATE_TOPIC, framed("Position", position), POSITION_KEY, 0)
     for milestone in log.milestones:
         key = milestone["parcel_id"].encode()
-        sender.produce(topics.prefix + MILESTONES, framed("Milestone", milestone), key, partition_of(key, 4))
+        sender.produce(topics.prefix + MILESTONES_TOPIC, framed("Milestone", milestone), key, partition_of(key, 4))
     sender.commit_transaction(10)
     return log
 
@@ -92,18 +94,20 @@ def test_a_parcel_that_nobody_knows(written, parcels):
 
 
 def test_the_newest_record_of_a_key_is_found_in_its_partition_only(written, topics):
-    assert newest_of(topics, topics.prefix + STATE, b"P1", (partition_of(b"P1", 4) + 1) % 4) is None
-    assert newest_of(topics, topics.prefix + STATE, b"P1", partition_of(b"P1", 4)).value() == framed(
-        "ParcelState", written.states["P1"]
+    assert (
+        read_newest_of_key(topics, topics.prefix + PARCEL_STATE_TOPIC, b"P1", (partition_of(b"P1", 4) + 1) % 4) is None
     )
+    assert read_newest_of_key(
+        topics, topics.prefix + PARCEL_STATE_TOPIC, b"P1", partition_of(b"P1", 4)
+    ).value() == framed("ParcelState", written.states["P1"])
 
 
 def test_follow_tells_what_was_and_what_comes(written, topics):
-    records = follow(topics, topics.prefix + MILESTONES, range(4), since_ms=0)
+    records = follow_topic(topics, topics.prefix + MILESTONES_TOPIC, range(4), since_ms=0)
     seen = [next(records).key() for _ in range(5)]
     assert sorted(seen) == [b"P1", b"P1", b"P2", b"P2", b"P2"]
-    sender = producer(topics)
-    sender.produce(topics.prefix + MILESTONES, framed("Milestone", written.milestones[0]), b"P1", 3)
+    sender = new_producer(topics)
+    sender.produce(topics.prefix + MILESTONES_TOPIC, framed("Milestone", written.milestones[0]), b"P1", 3)
     sender.flush(10)
     assert next(records).partition() == 3
     records.close()
@@ -146,5 +150,5 @@ def test_verify_finds_nothing_in_a_log_that_is_right_and_says_what_is_wrong(writ
 
 def test_a_reader_stops_at_the_end_of_a_topic_that_ends_in_markers(written, topics):
     begun = time.monotonic()
-    assert len(list(read_to_end(topics, topics.prefix + STATE))) == 4
+    assert len(list(read_to_end(topics, topics.prefix + PARCEL_STATE_TOPIC))) == 4
     assert time.monotonic() - begun < 20

@@ -7,15 +7,15 @@ import pytest
 
 from streams.domain.promises import Promises
 from streams.formats import topics
-from streams.formats.position import Position
+from streams.formats.position import PartitionPosition
 from streams.formats.record_block import RecordBlock
 from streams.kafka import topic_admin
 from streams.kafka.clients import read_to_end
-from streams.kafka.settings import Settings
-from streams.processors.registry import stage_kind
-from streams.telemetry.worker_events import Happening, TransactionRefenced
+from streams.kafka.settings import KafkaSettings
+from streams.processors.registry import processor_spec
+from streams.telemetry.worker_events import TransactionRecovered, WorkerEvent
 from streams.worker import partition_writer
-from streams.worker.partition_writer import Claim, PartitionWriter, Prepared
+from streams.worker.partition_writer import PartitionLease, PartitionWriter, TransactionBatch
 
 # librdkafka's queue takes a million.
 RECORDS = 1_100_000
@@ -23,11 +23,11 @@ VALUE_BYTES = 130
 
 
 @pytest.fixture
-def writer(settings: Settings):
-    topic_admin.apply(settings, topic_admin.plan(settings, 1))
-    happened: list[Happening] = []
-    kind = stage_kind("parcels", Promises.default())
-    writer = PartitionWriter(settings, kind, 0, 1, Claim(itertools.count().__next__), happened.append)
+def writer(settings: KafkaSettings):
+    topic_admin.apply_topics(settings, topic_admin.plan_topics(settings, 1))
+    happened: list[WorkerEvent] = []
+    kind = processor_spec("parcels", Promises.default())
+    writer = PartitionWriter(settings, kind, 0, 1, PartitionLease(itertools.count().__next__), happened.append)
     writer.fence()
     yield writer, happened
     writer.retire()
@@ -43,22 +43,24 @@ def block(records: int) -> RecordBlock:
     )
 
 
-def test_more_records_and_bytes_than_fit(writer, settings: Settings) -> None:
+def test_more_records_and_bytes_than_fit(writer, settings: KafkaSettings) -> None:
     write, happened = writer
-    write.write(Prepared(None, Position(1, None), [(topics.MILESTONES, 0, block(RECORDS))], []))
+    write.write(TransactionBatch(None, PartitionPosition(1, None), [(topics.MILESTONES_TOPIC, 0, block(RECORDS))], []))
     # It was given a producer whose transactions may last longer, before anything was sent.
-    assert [each.outcome for each in happened if isinstance(each, TransactionRefenced)] == ["sent_again"]
+    assert [each.outcome for each in happened if isinstance(each, TransactionRecovered)] == ["sent_again"]
     assert "needs a producer with more time" in happened[0].error
-    keys = {message.key() for message in read_to_end(settings, settings.prefix + topics.MILESTONES)}
+    keys = {message.key() for message in read_to_end(settings, settings.prefix + topics.MILESTONES_TOPIC)}
     assert len(keys) == RECORDS
-    assert sum(1 for _ in read_to_end(settings, settings.prefix + topics.STATE)) == 1
+    assert sum(1 for _ in read_to_end(settings, settings.prefix + topics.PARCEL_STATE_TOPIC)) == 1
 
 
-def test_the_next_batch_needs_nothing_more(writer, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_batch_needs_nothing_more(writer, settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_writer, "_ORDINARY_BYTES", 100_000)
     write, happened = writer
     for number in range(1, 4):
-        start = None if number == 1 else Position(number - 1, None)
-        write.write(Prepared(start, Position(number, None), [(topics.MILESTONES, 0, block(10_000))], []))
+        start = None if number == 1 else PartitionPosition(number - 1, None)
+        write.write(
+            TransactionBatch(start, PartitionPosition(number, None), [(topics.MILESTONES_TOPIC, 0, block(10_000))], [])
+        )
     assert len(happened) == 1
-    assert sum(1 for _ in read_to_end(settings, settings.prefix + topics.MILESTONES)) == 30_000
+    assert sum(1 for _ in read_to_end(settings, settings.prefix + topics.MILESTONES_TOPIC)) == 30_000

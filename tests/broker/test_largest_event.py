@@ -8,25 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from streams.domain.limits import CHILDREN_PER_CONTAINER
-from streams.formats.record_parser import Reader
-from streams.formats.topics import CONTAINERS, SCANS
-from streams.kafka.clients import consumer, producer, read_to_end
-from streams.kafka.settings import Settings
+from streams.domain.limits import MAX_CHILDREN_PER_CONTAINER
+from streams.formats.record_parser import RecordParser
+from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
+from streams.kafka.clients import new_consumer, new_producer, read_to_end
+from streams.kafka.settings import KafkaSettings
 from tests.processors.alone import START
 
-MANY = [f"P{n:05d}" for n in range(CHILDREN_PER_CONTAINER)]
+MANY = [f"P{n:05d}" for n in range(MAX_CHILDREN_PER_CONTAINER)]
 # Between 0.6 and 0.7 s on two cores which the broker, the worker and the reader share, with nothing else at work.
 PATIENCE_SECONDS = 3
 
 
 def line(container, kind, minute, **more):
     said = {"type": "container", "event_id": f"{container}/{kind}/{minute}", "container_id": container, "kind": kind}
-    return Reader()({**said, "event_time": START + minute * 60_000, "site": "LGG", "station": "X", **more})
+    return RecordParser()({**said, "event_time": START + minute * 60_000, "site": "LGG", "station": "X", **more})
 
 
 @pytest.fixture
-def worker(parcels, settings: Settings):
+def worker(parcels, settings: KafkaSettings):
     """One that has packed a bag already, so that everything is warm."""
     parcels("topics", "apply", "--partitions", "1", check=True)
     environment = os.environ | {
@@ -40,15 +40,15 @@ def worker(parcels, settings: Settings):
         process.terminate()
 
 
-def test_the_next_container_hears_soon(worker, settings: Settings) -> None:
-    to = producer(settings)
-    reader = consumer(settings, f"{settings.prefix}looking", **{"auto.offset.reset": "earliest"})
-    reader.subscribe([settings.prefix + SCANS])
+def test_the_next_container_hears_soon(worker, settings: KafkaSettings) -> None:
+    to = new_producer(settings)
+    reader = new_consumer(settings, f"{settings.prefix}looking", **{"auto.offset.reset": "earliest"})
+    reader.subscribe([settings.prefix + SCANS_TOPIC])
     seen: list[tuple[bytes, float]] = []
 
     def send(*lines):
         for each in lines:
-            to.produce(settings.prefix + CONTAINERS, each.value, each.key, partition=0)
+            to.produce(settings.prefix + CONTAINERS_TOPIC, each.value, each.key, partition=0)
         assert to.flush(30) == 0
 
     def until(enough, seconds):
@@ -70,5 +70,5 @@ def test_the_next_container_hears_soon(worker, settings: Settings) -> None:
     until(lambda: len([key for key, _ in seen if key.startswith(b"P")]) >= len(MANY), 60)
     print(f"all {len(MANY):,} after {time.monotonic() - sent:.2f} s")
     reader.close()
-    keys = [message.key() for message in read_to_end(settings, settings.prefix + SCANS) if message.key()]
+    keys = [message.key() for message in read_to_end(settings, settings.prefix + SCANS_TOPIC) if message.key()]
     assert sorted(keys) == sorted([b"Q", b"Q", *map(str.encode, MANY)])

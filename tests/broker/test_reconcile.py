@@ -4,12 +4,19 @@ import json
 
 import pytest
 
-from streams.formats.position import Position
+from streams.formats.position import PartitionPosition
 from streams.formats.record_block import RecordBlock
-from streams.formats.topics import ALERTS, MILESTONES, POSITION_KEY, SCANS, STATE, partition_of
-from streams.kafka.clients import producer, read_to_end
-from streams.kafka.topic_admin import apply, plan
-from streams.processors.parcel_processor import ParcelStage
+from streams.formats.topics import (
+    ALERTS_TOPIC,
+    MILESTONES_TOPIC,
+    PARCEL_STATE_TOPIC,
+    POSITION_KEY,
+    SCANS_TOPIC,
+    partition_of,
+)
+from streams.kafka.clients import new_producer, read_to_end
+from streams.kafka.topic_admin import apply_topics, plan_topics
+from streams.processors.parcel_processor import ParcelProcessor
 from tests.formats.avro import framed, scan
 
 HOUR = 3_600_000
@@ -29,24 +36,31 @@ def values_of(partition):
 @pytest.fixture
 def told(settings):
     """A log and what a worker makes of it, without one milestone and two alerts; returns those."""
-    apply(settings, plan(settings))
-    sender = producer(settings)
-    lost = {MILESTONES: [], ALERTS: []}
+    apply_topics(settings, plan_topics(settings))
+    sender = new_producer(settings)
+    lost = {MILESTONES_TOPIC: [], ALERTS_TOPIC: []}
     for partition in range(4):
         values = values_of(partition)
         for value in values:
-            sender.produce(settings.prefix + SCANS, value, partition=partition)
-        stage = ParcelStage(partition, 4)
+            sender.produce(settings.prefix + SCANS_TOPIC, value, partition=partition)
+        stage = ParcelProcessor(partition, 4)
         made = stage.run(values)
-        position = Position(len(values), stage.table.hub_time, stage.promises.digest())
-        dropped = {MILESTONES: {3} if partition == 1 else set(), ALERTS: {0, 2} if partition == 2 else set()}
-        for topic, block in ((STATE, made.states), (MILESTONES, made.milestones), (ALERTS, made.alerts)):
+        position = PartitionPosition(len(values), stage.table.hub_time, stage.promises.digest())
+        dropped = {
+            MILESTONES_TOPIC: {3} if partition == 1 else set(),
+            ALERTS_TOPIC: {0, 2} if partition == 2 else set(),
+        }
+        for topic, block in (
+            (PARCEL_STATE_TOPIC, made.states),
+            (MILESTONES_TOPIC, made.milestones),
+            (ALERTS_TOPIC, made.alerts),
+        ):
             for number, record in enumerate(block):
                 if number in dropped.get(topic, ()):
                     lost[topic].append(record)
                 else:
                     sender.produce(settings.prefix + topic, record[1], record[0], partition)
-        sender.produce(settings.prefix + STATE, position.encoded(), POSITION_KEY, partition)
+        sender.produce(settings.prefix + PARCEL_STATE_TOPIC, position.encode(), POSITION_KEY, partition)
     assert sender.flush(30) == 0
     assert [len(records) for records in lost.values()] == [1, 2]
     return lost
@@ -62,8 +76,8 @@ def test_what_is_missing_is_found_and_sent(told, settings, parcels):
     code, report = reconciled(parcels)
     assert (code, report["ok"], report["sent"]) == (1, False, 0)
     counts = {topic: (each["missing"], each["extra"], each["doubled"]) for topic, each in report["topics"].items()}
-    assert counts == {MILESTONES: (1, 0, 0), ALERTS: (2, 0, 0)}
-    assert report["topics"][MILESTONES]["expected"] == 2 * len(PARCELS)
+    assert counts == {MILESTONES_TOPIC: (1, 0, 0), ALERTS_TOPIC: (2, 0, 0)}
+    assert report["topics"][MILESTONES_TOPIC]["expected"] == 2 * len(PARCELS)
     code, report = reconciled(parcels, "--send")
     assert (code, report["ok"], report["sent"]) == (0, True, 3)
     code, report = reconciled(parcels)
@@ -75,16 +89,16 @@ def test_what_is_missing_is_found_and_sent(told, settings, parcels):
 
 def test_what_is_doubled_or_told_without_a_reason_is_found(told, settings, parcels):
     reconciled(parcels, "--send")
-    messages = list(read_to_end(settings, settings.prefix + ALERTS))
-    sender = producer(settings)
-    topic = settings.prefix + ALERTS
+    messages = list(read_to_end(settings, settings.prefix + ALERTS_TOPIC))
+    sender = new_producer(settings)
+    topic = settings.prefix + ALERTS_TOPIC
     sender.produce(topic, messages[0].value(), messages[0].key(), messages[0].partition())
     invented = RecordBlock.of([(messages[1].key(), messages[1].value()[:5] + bytes(16) + messages[1].value()[21:])])
     sender.produce(topic, invented[0][1], invented[0][0], messages[1].partition())
     assert sender.flush(30) == 0
     code, report = reconciled(parcels)
     assert code == 1
-    alerts = report["topics"][ALERTS]
+    alerts = report["topics"][ALERTS_TOPIC]
     assert (alerts["missing"], alerts["extra"], alerts["doubled"]) == (0, 1, 1)
     assert "1 extra, 1 doubled" in parcels("reconcile").stdout
 

@@ -9,13 +9,13 @@ import time
 import fastavro
 
 from streams.formats.schemas import load_schemas
-from streams.formats.topics import CONTAINERS, SCANS
+from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
 from streams.kafka.clients import read_to_end
-from streams.kafka.topic_admin import apply, plan
+from streams.kafka.topic_admin import apply_topics, plan_topics
 from tests.faults.harness import Chronicle, Crew, Installation, positions, wait_until
 
 
-def ticks(settings, topic=SCANS):
+def ticks(settings, topic=SCANS_TOPIC):
     tick = load_schemas().current("Tick")
     found = {}
     for message in read_to_end(settings, settings.prefix + topic):
@@ -26,7 +26,7 @@ def ticks(settings, topic=SCANS):
 
 
 def test_two_clocks_tick_into_every_partition_until_sigterm(settings):
-    apply(settings, plan(settings))
+    apply_topics(settings, plan_topics(settings))
     where = ["--bootstrap", settings.bootstrap, "--prefix", settings.prefix]
     begun = time.time()
     clocks = [
@@ -50,7 +50,7 @@ def test_two_clocks_tick_into_every_partition_until_sigterm(settings):
         errors = [process.communicate(timeout=30)[1] for process in clocks]
     assert [process.returncode for process in clocks] == [0, 0], errors
     assert all("parcels.clock.started" in text and "parcels.clock.stopped" in text for text in errors)
-    assert sorted(ticks(settings, CONTAINERS)) == [0, 1, 2, 3]
+    assert sorted(ticks(settings, CONTAINERS_TOPIC)) == [0, 1, 2, 3]
     found = ticks(settings)
     assert sorted(found) == [0, 1, 2, 3]
     for told in found.values():

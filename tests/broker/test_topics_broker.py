@@ -7,8 +7,8 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from streams.errors import Misconfigured
-from streams.formats.topics import CATALOGUE, DEAD_LETTERS, SCANS, STATE
-from streams.kafka.topic_admin import _configs, apply, check, plan
+from streams.formats.topics import DEAD_LETTERS_TOPIC, PARCEL_STATE_TOPIC, SCANS_TOPIC, TOPICS
+from streams.kafka.topic_admin import _configs, apply_topics, check_topics, plan_topics
 
 
 def create(settings, name, partitions, **config):
@@ -35,69 +35,69 @@ def actions(changes):
 
 
 def test_apply_creates_every_topic_and_doing_it_again_changes_nothing(settings):
-    changes = plan(settings)
+    changes = plan_topics(settings)
     assert actions(changes) == {"create"}
-    assert [change.topic for change in changes] == [settings.prefix + topic.name for topic in CATALOGUE]
-    apply(settings, changes)
-    assert check(settings) == 4
-    assert actions(plan(settings)) == {"none"}
-    apply(settings, changes)
-    assert actions(plan(settings)) == {"none"}
+    assert [change.topic for change in changes] == [settings.prefix + topic.name for topic in TOPICS]
+    apply_topics(settings, changes)
+    assert check_topics(settings) == 4
+    assert actions(plan_topics(settings)) == {"none"}
+    apply_topics(settings, changes)
+    assert actions(plan_topics(settings)) == {"none"}
 
 
 def test_the_number_of_partitions_is_chosen_once(settings):
-    apply(settings, plan(settings, partitions=3))
-    assert check(settings) == 3
-    assert {change.partitions for change in plan(settings)} == {3}
+    apply_topics(settings, plan_topics(settings, partitions=3))
+    assert check_topics(settings) == 3
+    assert {change.partitions for change in plan_topics(settings)} == {3}
     with pytest.raises(Misconfigured, match="has 3 partitions, not 6"):
-        plan(settings, partitions=6)
+        plan_topics(settings, partitions=6)
 
 
 def test_topics_that_are_missing_get_the_partitions_of_those_that_are_there(settings):
-    create(settings, SCANS, 5)
-    changes = plan(settings)
+    create(settings, SCANS_TOPIC, 5)
+    changes = plan_topics(settings)
     assert {change.partitions for change in changes} == {5}
-    apply(settings, changes)
-    assert check(settings) == 5
+    apply_topics(settings, changes)
+    assert check_topics(settings) == 5
 
 
 def test_a_configuration_that_differs_is_shown_and_set_right(settings):
-    apply(settings, plan(settings))
-    set_config(settings, SCANS, "retention.ms", "1000")
-    set_config(settings, SCANS, "segment.ms", "1000000")
-    (change,) = [change for change in plan(settings) if change.action != "none"]
-    assert (change.action, change.topic) == ("alter", settings.prefix + SCANS)
+    apply_topics(settings, plan_topics(settings))
+    set_config(settings, SCANS_TOPIC, "retention.ms", "1000")
+    set_config(settings, SCANS_TOPIC, "segment.ms", "1000000")
+    (change,) = [change for change in plan_topics(settings) if change.action != "none"]
+    assert (change.action, change.topic) == ("alter", settings.prefix + SCANS_TOPIC)
     assert change.config == {"retention.ms": ("1000", str(90 * 86_400_000))}, "segment.ms is the cluster's own affair"
-    apply(settings, [change])
-    assert actions(plan(settings)) == {"none"}
+    apply_topics(settings, [change])
+    assert actions(plan_topics(settings)) == {"none"}
 
 
 class TestAWorkerDoesNotStart:
     def test_without_topics(self, settings):
         with pytest.raises(Misconfigured, match=r'do not exist on .*: run "parcels topics apply"'):
-            check(settings)
+            check_topics(settings)
 
     def test_without_one_topic(self, settings):
-        for topic in CATALOGUE:
-            if topic.name != DEAD_LETTERS:
-                create(settings, topic.name, 2, **{"cleanup.policy": topic.cleanup})
+        for topic in TOPICS:
+            if topic.name != DEAD_LETTERS_TOPIC:
+                create(settings, topic.name, 2, **{"cleanup.policy": topic.cleanup_policy})
         with pytest.raises(Misconfigured, match=r"hub\.scans\.dlq does not exist"):
-            check(settings)
+            check_topics(settings)
 
     def test_with_mismatched_partitions(self, settings):
-        create(settings, SCANS, 4)
-        create(settings, STATE, 6, **{"cleanup.policy": "compact"})
-        for refused in (check, plan):
+        create(settings, SCANS_TOPIC, 4)
+        create(settings, PARCEL_STATE_TOPIC, 6, **{"cleanup.policy": "compact"})
+        for refused in (check_topics, plan_topics):
             with pytest.raises(Misconfigured, match=r"hub\.scans has 4 partitions but .*parcel\.state has 6"):
                 refused(settings)
 
     def test_with_a_state_topic_that_forgets(self, settings):
-        apply(settings, plan(settings))
-        set_config(settings, STATE, "cleanup.policy", "delete")
+        apply_topics(settings, plan_topics(settings))
+        set_config(settings, PARCEL_STATE_TOPIC, "cleanup.policy", "delete")
         with pytest.raises(Misconfigured, match="would lose states"):
-            check(settings)
-        apply(settings, plan(settings))
-        assert check(settings) == 4
+            check_topics(settings)
+        apply_topics(settings, plan_topics(settings))
+        assert check_topics(settings) == 4
 
 
 def test_the_command_line(settings, parcels):

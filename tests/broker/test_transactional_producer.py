@@ -8,19 +8,19 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.errors import Misconfigured
 from streams.formats.record_block import RecordBlock
-from streams.formats.topics import MILESTONES
+from streams.formats.topics import MILESTONES_TOPIC
 from streams.kafka.clients import read_to_end
-from streams.kafka.topic_admin import apply, plan
+from streams.kafka.topic_admin import apply_topics, plan_topics
 from streams.kafka.transactional_producer import TransactionalProducer
-from streams.worker.partition_writer import parts_of
+from streams.worker.partition_writer import split_block
 
 HEADERS = [("why", "text \u00e9"), ("raw", b"\0\1"), ("none", None), ("empty", b"")]
 
 
 @pytest.fixture
 def topic(settings):
-    apply(settings, plan(settings))
-    return settings.prefix + MILESTONES
+    apply_topics(settings, plan_topics(settings))
+    return settings.prefix + MILESTONES_TOPIC
 
 
 @pytest.fixture
@@ -111,5 +111,5 @@ def test_an_option_that_librdkafka_lacks_is_named(settings):
 
 def test_a_block_is_cut_by_its_bytes_and_a_large_record_stands_alone():
     block = RecordBlock.of([(b"k", b"x" * size) for size in (5 << 20, 2 << 20, 2 << 20, 9 << 20, 1, 1)])
-    assert list(parts_of(block)) == [(0, 2), (2, 3), (3, 4), (4, 6)]
-    assert list(parts_of(RecordBlock.of([]))) == []
+    assert list(split_block(block)) == [(0, 2), (2, 3), (3, 4), (4, 6)]
+    assert list(split_block(RecordBlock.of([]))) == []

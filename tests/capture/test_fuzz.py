@@ -15,21 +15,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.capture.auth.principal import Principal
-from streams.capture.epcis.documents import check_document, parse
-from streams.capture.epcis.event_hash import event_hash, namespaces
+from streams.capture.epcis.documents import check_document, parse_json
+from streams.capture.epcis.event_hash import context_namespaces, event_hash
 from streams.capture.epcis.mapping import map_event
 from streams.capture.intake import untrusted_avro
-from streams.capture.intake.dedup_cache import Contents, Known
-from streams.capture.intake.intake import Intake, TooManyError
-from streams.capture.spool.segment_files import Damage, encode_frame, identity, read_frames, segment_path
+from streams.capture.intake.dedup_cache import DedupCache, DedupEntryReader
+from streams.capture.intake.intake import Intake, TooManyRecordsError
+from streams.capture.spool.segment_files import SegmentDamage, encode_frame, identity_hash, read_frames, segment_path
 from streams.formats.schemas import load_schemas
-from streams.telemetry.gateway_events import RESULTS
+from streams.telemetry.gateway_events import RECORD_RESULTS
 from tests.capture.epcis.reference_events import EVENTS, PREFIXES
 from tests.capture.epcis.test_documents import BAG, GOOD, SCAN
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 hard = settings(max_examples=EXAMPLES, deadline=2_000, suppress_health_check=list(HealthCheck))
-CONTENTS = Contents()
+CONTENTS = DedupEntryReader()
 ANYBODY = Principal("", lambda _, __: True)
 
 
@@ -81,8 +81,8 @@ def spoilt(draw: st.DrawFn, good: list[bytes]) -> bytes:
 @hard
 def test_avro(content: bytes) -> None:
     try:
-        found = list(untrusted_avro.records(content, 1 << 16, 1_000))
-    except untrusted_avro.BadAvro:
+        found = list(untrusted_avro.read_records(content, 1 << 16, 1_000))
+    except untrusted_avro.InvalidAvroError:
         return
     assert all(isinstance(each, dict) and each["type"] in ("scan", "advice") for each in found)
 
@@ -91,14 +91,14 @@ def test_avro(content: bytes) -> None:
 @hard
 def test_records(content: bytes) -> None:
     for read in (lambda intake: intake.ndjson(content, ANYBODY), lambda intake: intake.avro(content, ANYBODY, 1 << 16)):
-        taken = asyncio.run(read(Intake(Known())))
+        taken = asyncio.run(read(Intake(DedupCache())))
         assert taken.accepted + taken.duplicates + taken.conflicts + taken.refused == len(taken.results)
-        assert {each["status"] for each in taken.results} <= set(RESULTS)
+        assert {each["status"] for each in taken.results} <= set(RECORD_RESULTS)
         assert len(taken.entries) == taken.accepted
         # What is remembered now is what is read back after a restart, and what a repeat brings again.
-        assert taken.remembered == {entry.identity: CONTENTS.of_entry(entry) for entry in taken.entries}
-        known = Known()
-        known.add(taken.remembered)
+        assert taken.dedup_entries == {entry.identity: CONTENTS.from_spool_entry(entry) for entry in taken.entries}
+        known = DedupCache()
+        known.add(taken.dedup_entries)
         again = asyncio.run(read(Intake(known)))
         assert (again.accepted, again.duplicates) == (0, taken.accepted + taken.duplicates)
         assert (again.conflicts, again.refused) == (taken.conflicts, taken.refused)
@@ -114,7 +114,7 @@ JSON = st.recursive(
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(("event_id", "parcel_id", "kind", "site", "event_time"), JSON)))
 @hard
 def test_records_of_anything(said: dict[str, Any]) -> None:
-    taken = asyncio.run(Intake(Known()).ndjson(json.dumps(said).encode(), ANYBODY))
+    taken = asyncio.run(Intake(DedupCache()).ndjson(json.dumps(said).encode(), ANYBODY))
     assert len(taken.results) == 1
 
 
@@ -122,7 +122,7 @@ def test_records_of_anything(said: dict[str, Any]) -> None:
 @hard
 def test_documents(content: bytes) -> None:
     try:
-        document = parse(content)
+        document = parse_json(content)
     except ValueError:
         return
     checked = check_document(document)
@@ -136,10 +136,10 @@ def test_documents(content: bytes) -> None:
 @hard
 def test_extensions_of_anything(event: dict[str, Any], name: str, value: Any) -> None:
     extended = {**event, f"urn:parcels:voc:{name}": value, "example:x": value}
-    assert event_hash(extended, namespaces(PREFIXES)).startswith("ni:///sha-256;")
-    mapped = [map_event({**each, **extended}, "urn:x:1", namespaces(PREFIXES), 0) for each in (BAG, SCAN)]
+    assert event_hash(extended, context_namespaces(PREFIXES)).startswith("ni:///sha-256;")
+    mapped = [map_event({**each, **extended}, "urn:x:1", context_namespaces(PREFIXES), 0) for each in (BAG, SCAN)]
     for kept in [record for each in mapped for record in (*each.scans, *each.containers)]:
-        assert asyncio.run(Intake(Known()).ndjson(json.dumps(kept).encode(), ANYBODY)).accepted == 1
+        assert asyncio.run(Intake(DedupCache()).ndjson(json.dumps(kept).encode(), ANYBODY)).accepted == 1
 
 
 @given(spoilt([encode_frame(1, []) + LINES, b"PSF1" * 20]) | st.binary(max_size=200))
@@ -147,16 +147,18 @@ def test_extensions_of_anything(event: dict[str, Any], name: str, value: Any) ->
 def test_segments(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.mktemp("spool")
     segment_path(folder, 1).write_bytes(content)
-    damage = Damage()
+    damage = SegmentDamage()
     frames = list(read_frames(folder, 1, damage=damage))
     assert damage.lost_bytes + damage.torn_bytes <= len(content)
     assert all(frame.end.offset <= len(content) for frame in frames)
 
 
 def test_identities_tell_parts_apart() -> None:
-    assert len({identity("ab", "c"), identity("a", "bc"), identity("abc"), identity("", "abc")}) == 4
+    assert (
+        len({identity_hash("ab", "c"), identity_hash("a", "bc"), identity_hash("abc"), identity_hash("", "abc")}) == 4
+    )
 
 
 def test_the_record_count_has_a_limit() -> None:
-    with pytest.raises(TooManyError):
-        asyncio.run(Intake(Known()).ndjson(b"{}\n" * 10_001, ANYBODY))
+    with pytest.raises(TooManyRecordsError):
+        asyncio.run(Intake(DedupCache()).ndjson(b"{}\n" * 10_001, ANYBODY))

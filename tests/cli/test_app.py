@@ -65,7 +65,7 @@ def test_a_command_that_does_not_exist_is_wrong_usage_with_a_proposal():
 
 def test_a_prefix_that_cannot_name_topics_is_refused():
     with pytest.raises(Misconfigured, match=r"prefix 'a b'|PARCELS_PREFIX 'a b'"):
-        options.settings(None, "a b")
+        options.load_settings(None, "a b")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_prefix_that_cannot_name_topics_is_refused():
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
 )
 def test_an_error_is_one_message_and_a_code(error, code, capsys):
-    with pytest.raises(SystemExit) as ended, options.errors_end_the_command():
+    with pytest.raises(SystemExit) as ended, options.exit_on_errors():
         raise error
     assert ended.value.code == code
     told = capsys.readouterr()
@@ -90,7 +90,7 @@ def test_an_error_is_one_message_and_a_code(error, code, capsys):
 
 
 def test_a_defect_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError), options.errors_end_the_command():
+    with pytest.raises(ZeroDivisionError), options.exit_on_errors():
         _ = 1 / 0
 
 

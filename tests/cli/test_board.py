@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from streams.cli.board import Board, is_ready, quantile, read_worker
-from streams.domain.reject_reasons import Reason
+from streams.cli.board import Board, histogram_quantile, is_ready, scrape_worker
+from streams.domain.reject_reasons import RejectReason
 from streams.errors import StreamsError
-from streams.observe.status_server import serve
+from streams.observe.status_server import start_status_server
 from streams.observe.worker_metrics import WorkerMetrics
 from streams.telemetry import worker_events as told
 
-BATCH = told.BatchCommitted(
+BATCH = told.ParcelBatchCommitted(
     partition=0,
     records=1000,
     scans={("LGG", "SORTED", "IMPORT"): 900, ("LGG", "DISPATCHED", "IMPORT"): 42},
@@ -55,7 +55,7 @@ def metrics() -> WorkerMetrics:
 
 @pytest.fixture
 def board(metrics: WorkerMetrics) -> Iterator[Board]:
-    with serve(metrics, 0) as serving:
+    with start_status_server(metrics, 0) as serving:
         yield Board(f"http://127.0.0.1:{serving.port}", "Parcel hub")
 
 
@@ -67,7 +67,7 @@ def drawn(board: Board, width: int = 120) -> str:
 
 def test_a_reading_has_the_figures_of_the_worker(metrics: WorkerMetrics, board: Board) -> None:
     metrics(BATCH)
-    reading = read_worker(board.url)
+    reading = scrape_worker(board.url)
     assert (reading.scans, reading.records, reading.duplicates) == (942, 1000, 17)
     assert reading.dead_letters == {"TRUNCATED": 3}
     assert reading.by_stage["SORTED"] == 321
@@ -80,7 +80,7 @@ def test_rate_and_latency_are_those_of_the_last_seconds(metrics: WorkerMetrics, 
     board.look()
     metrics(BATCH)
     board.look()
-    first, last = board.readings
+    first, last = board.snapshots
     assert board.rate() == pytest.approx(942 / (last.at - first.at))
     p50, p99 = board.latency()
     assert p50 is not None
@@ -98,7 +98,7 @@ def test_the_board_shows_them(metrics: WorkerMetrics, board: Board) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_board_fits_a_terminal_of_24_lines(metrics: WorkerMetrics, board: Board, width: int) -> None:
-    metrics(dataclasses.replace(BATCH, dead_letters={reason.name: 10_000 for reason in Reason}))
+    metrics(dataclasses.replace(BATCH, dead_letters={reason.name: 10_000 for reason in RejectReason}))
     board.look()
     lines = drawn(board, width=width).splitlines()
     assert max(map(len, lines)) <= width
@@ -142,7 +142,7 @@ def cumulative(values: list[float]) -> list[tuple[float, float]]:
     share=st.sampled_from([0.5, 0.9, 0.99, 1.0]),
 )
 def test_a_quantile_lies_in_the_bucket_of_the_true_one(before: list[float], new: list[float], share: float) -> None:
-    found = quantile(share, cumulative(before), cumulative(before + new))
+    found = histogram_quantile(share, cumulative(before), cumulative(before + new))
     true = sorted(new)[math.ceil(share * len(new)) - 1]
     low, high = next((low, high) for low, high in zip((0.0, *EDGES), EDGES, strict=False) if true <= high)
     assert found is not None
@@ -150,5 +150,5 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(before: list[float], new:
 
 
 def test_without_new_observations_there_is_no_quantile() -> None:
-    assert quantile(0.5, cumulative([0.2]), cumulative([0.2])) is None
-    assert quantile(0.5, (), ()) is None
+    assert histogram_quantile(0.5, cumulative([0.2]), cumulative([0.2])) is None
+    assert histogram_quantile(0.5, (), ()) is None

@@ -2,9 +2,9 @@
 
 import pytest
 
-from streams.cli.promise_explanation import explanation, lines
-from streams.domain.promises import Anomalies, Promises
-from streams.domain.reference.promise_clocks import Record
+from streams.cli.promise_explanation import explain_promises, explanation_lines
+from streams.domain.promises import AnomalyThresholds, Promises
+from streams.domain.reference.promise_clocks import ParcelRecord
 from tests.conftest import run_cli
 
 NINE = 1_772_355_600_000
@@ -26,7 +26,7 @@ DOOR = Promises.parse(
 
 
 def record(name, kind, hours, **others):
-    return Record(name.encode().ljust(16), kind, NINE + hours * HOUR, "LGG", "S-1", **others)
+    return ParcelRecord(name.encode().ljust(16), kind, NINE + hours * HOUR, "LGG", "S-1", **others)
 
 
 ADVICE = record("plan", "ADVISED", -9, plan={"direction": "IMPORT", "service": "STANDARD", "planned_lane": "N"})
@@ -36,7 +36,7 @@ RELEASED = record("released", "CUSTOMS_RELEASED", 30)
 
 
 def told(*records, hours=100, standing=(), promises=DOOR):
-    return "\n".join(lines(explanation(promises, records, NINE + hours * HOUR, standing)))
+    return "\n".join(explanation_lines(explain_promises(promises, records, NINE + hours * HOUR, standing)))
 
 
 class TestExplain:
@@ -110,7 +110,7 @@ class TestCheck:
         assert "sort: within 1h30m from the first UNLOADED to SORTED, at risk after 80%" in done.stdout
         assert "odd, missing: in a container that was emptied 2h ago, and not seen since" in done.stdout
         odd = [line.split(":")[0].removeprefix("odd, ") for line in done.stdout.splitlines() if line.startswith("odd")]
-        assert odd == list(Anomalies.model_fields)
+        assert odd == list(AnomalyThresholds.model_fields)
 
     @pytest.mark.parametrize(("text", "says"), [("promises: [{name: x}]", "promises[0].starts (x)"), ("[", "not YAML")])
     def test_says_what_is_wrong(self, tmp_path, text, says):

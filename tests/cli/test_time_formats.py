@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from streams.cli.time_formats import shown, since
+from streams.cli.time_formats import format_time, parse_time
 from streams.errors import Misconfigured
 
 
@@ -20,22 +20,22 @@ from streams.errors import Misconfigured
     ],
 )
 def test_a_time_is_shown_on_the_clock_of_its_place(time_ms, utc_offset_minutes, text):
-    assert shown(time_ms, utc_offset_minutes) == text
+    assert format_time(time_ms, utc_offset_minutes) == text
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("3d", 259_200)])
 def test_how_long_ago(text, seconds):
-    assert since(text) == pytest.approx((time.time() - seconds) * 1000, abs=5000)
+    assert parse_time(text) == pytest.approx((time.time() - seconds) * 1000, abs=5000)
 
 
 @pytest.mark.parametrize(
     "text", ["2026-03-01T04:00Z", "2026-03-01T04:00", "2026-03-01T05:00+01:00", "2026-03-01 04:00"]
 )
 def test_when(text):
-    assert since(text) == 1_772_337_600_000
+    assert parse_time(text) == 1_772_337_600_000
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "10", "-5m", "2026-13-01"])
 def test_what_is_neither_is_refused(text):
     with pytest.raises(Misconfigured, match="--since"):
-        since(text)
+        parse_time(text)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from streams.config import load_hub
-from streams.domain.hub import NEEDED, Hub, LaneMode
+from streams.domain.hub import REQUIRED_STATIONS, Hub, LaneMode
 from streams.errors import Misconfigured
 
 
@@ -25,7 +25,7 @@ class TestTheDefaultHub:
 
     def test_every_site_can_do_what_its_role_needs(self):
         for site in Hub.default().sites:
-            for kind in NEEDED[site.role]:
+            for kind in REQUIRED_STATIONS[site.role]:
                 assert site.stations_of(kind)
 
     def test_every_truck_goes_to_a_site(self):

@@ -102,7 +102,7 @@ def test_urn_and_link_of_an_sscc_are_the_same(prefix: int, number: int) -> None:
     digits = f"{number:017}"
     urn = f"urn:epc:id:sscc:{digits[1 : 1 + prefix]}.{digits[0]}{digits[1 + prefix :]}"
     link = f"https://id.gs1.org/00/{gs1.with_check_digit(digits)}"
-    assert gs1.canonical(urn) == gs1.canonical(link) == link
+    assert gs1.canonical_link(urn) == gs1.canonical_link(link) == link
     assert identify(urn).canonical == identify(link).canonical == identify(gs1.with_check_digit(digits)).canonical
 
 
@@ -145,7 +145,7 @@ def test_capitals_of_urns_and_links_are_understood_where_they_mean_nothing(value
     ],
 )
 def test_what_a_qualifier_says_may_look_like_a_key(link: str, canonical: str | None) -> None:
-    assert gs1.canonical(link) == canonical
+    assert gs1.canonical_link(link) == canonical
 
 
 @pytest.mark.parametrize("serial", ["ab(c", "a!b", "1*2", "x+y,z:", "A%2FB", "A%2Fb(1)"])
@@ -154,6 +154,6 @@ def test_urn_and_link_of_a_serial_are_the_same_however_it_is_written(serial: str
     coded = "".join(f"%{ord(each):02X}" if each in "!()*+,:" else each for each in serial)
     links = [f"https://example.com/a/01/10614141073464/21/{each}?x=1" for each in (serial, coded, coded.lower())]
     for uri in (f"urn:epc:id:sgtin:0614141.107346.{serial}", *links[:2]):
-        assert gs1.canonical(uri) == canonical
+        assert gs1.canonical_link(uri) == canonical
     if serial.islower():
-        assert gs1.canonical(links[2]) == canonical
+        assert gs1.canonical_link(links[2]) == canonical

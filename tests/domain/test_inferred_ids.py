@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.domain.inferred_ids import ID_BYTES, inferred_id, inferred_ids
+from streams.domain.inferred_ids import INFERRED_ID_BYTES, inferred_id, inferred_ids
 
 
 def expected(cause, child, generation):
@@ -27,6 +27,6 @@ def test_many_children_of_one_cause_have_the_ids_of_each():
     sizes = np.array([len(child) for child in children], np.int32)
     at = np.cumsum(sizes) - sizes
     made = inferred_ids(b"urn:uuid:1", text, at.astype(np.int64), sizes, 2).tobytes().decode()
-    assert [made[first : first + ID_BYTES] for first in range(0, len(made), ID_BYTES)] == [
+    assert [made[first : first + INFERRED_ID_BYTES] for first in range(0, len(made), INFERRED_ID_BYTES)] == [
         inferred_id("urn:uuid:1", child, 2) for child in children
     ]

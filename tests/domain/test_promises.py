@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.config import load_promises
-from streams.domain.promise_arrays import rules_of
-from streams.domain.promises import LARGEST_NUMBER, Promises, duration, milliseconds
+from streams.domain.promise_arrays import build_promise_rules
+from streams.domain.promises import MAX_PROMISES, Promises, format_duration, parse_duration
 from streams.errors import Misconfigured
 
 GOOD = {"name": "sort", "starts": ["UNLOADED"], "stops": ["SORTED"], "limit": "6h"}
@@ -76,7 +76,7 @@ class TestAWrongFile:
 
     @pytest.mark.parametrize(("share", "parts"), [(0.0001, 1), (0.9999, 9_999), (0.1 + 0.2, 3_000), (None, 0)])
     def test_a_share_that_can(self, share, parts):
-        assert rules_of(Promises.parse({"promises": [GOOD | {"at_risk": share}]})).risk.tolist() == [parts]
+        assert build_promise_rules(Promises.parse({"promises": [GOOD | {"at_risk": share}]})).risk.tolist() == [parts]
 
     def test_a_list_that_is_a_mapping_or_misspelt_or_holds_texts(self):
         for said, message in (
@@ -97,7 +97,7 @@ class TestAWrongFile:
 
     def test_too_many(self):
         with pytest.raises(Misconfigured, match="at most 16"):
-            Promises.parse({"promises": [GOOD | {"name": f"p{number}"} for number in range(LARGEST_NUMBER + 1)]})
+            Promises.parse({"promises": [GOOD | {"name": f"p{number}"} for number in range(MAX_PROMISES + 1)]})
 
     def test_the_file_is_named(self, tmp_path):
         for content, message in (
@@ -123,16 +123,16 @@ class TestAWrongFile:
 class TestDurations:
     @given(st.integers(1, 3660 * 86_400_000))
     def test_are_read_as_they_are_written(self, ms):
-        assert milliseconds(duration(ms)) == ms
+        assert parse_duration(format_duration(ms)) == ms
 
     def test_in_several_units(self):
-        assert milliseconds("1d12h30m5s7ms") == 131_405_007
+        assert parse_duration("1d12h30m5s7ms") == 131_405_007
 
 
 def test_rules_have_a_row_for_each_promise_and_the_words_of_its_lists():
     promises = Promises.parse({"promises": [GOOD | {"services": ["é", "X"], "lanes": ["N"]}, GOOD | {"name": "b"}]})
-    rules = rules_of(promises)
+    rules = build_promise_rules(promises)
     assert rules.services.tolist() == [[0, 2], [3, 3]]
     assert rules.lanes.tolist() == [[2, 3], [3, 3]]
     assert rules.text.tobytes() == "éXN\0".encode()
-    assert rules.text_at.tolist() == [0, 2, 3, 4]
+    assert rules.text_offsets.tolist() == [0, 2, 3, 4]

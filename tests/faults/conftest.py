@@ -7,13 +7,13 @@ import pytest
 
 from streams.errors import Misconfigured
 from streams.kafka.local_broker import free_port
-from streams.kafka.settings import Settings
+from streams.kafka.settings import KafkaSettings
 from tests.conftest import unable
 from tests.faults.harness import Broker, Chronicle, Installation
 
 
 @pytest.fixture
-def installation(settings: Settings, tmp_path: Path, request: pytest.FixtureRequest) -> Installation:
+def installation(settings: KafkaSettings, tmp_path: Path, request: pytest.FixtureRequest) -> Installation:
     """Topics of two partitions on the broker of all tests."""
     made = Installation(settings, tmp_path, Chronicle(request.module.SEED))
     made.create_topics(2)
@@ -29,7 +29,7 @@ def own_broker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple
     except Misconfigured as error:
         unable(f"no broker that can be stopped: {error}")
     try:
-        made = Installation(Settings(bootstrap=broker.bootstrap), tmp_path, chronicle)
+        made = Installation(KafkaSettings(bootstrap=broker.bootstrap), tmp_path, chronicle)
         made.create_topics(2)
         yield made, broker
     finally:

@@ -66,7 +66,9 @@ if __name__ == "__main__":
     unheard = "PARCELS_TEST_UNHEARD" in os.environ
     long = "PARCELS_TEST_LONG_FOLD" in os.environ
     with (
-        patch("streams.processors.registry.GROUP", os.environ.get("PARCELS_TEST_GROUP", registry.GROUP)),
+        patch(
+            "streams.processors.registry.PARCELS_GROUP", os.environ.get("PARCELS_TEST_GROUP", registry.PARCELS_GROUP)
+        ),
         patch("streams.worker.partition_writer.crash_point", HaltAt(os.environ.get("PARCELS_TEST_HALT_AT", ""))),
         patch("streams.worker.partition_task.crash_point", long_fold if long else partition_task.crash_point),
         patch("streams.worker.worker._HUNG_SECONDS", 2.0 if hangs else worker._HUNG_SECONDS),

@@ -22,11 +22,11 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from streams.formats import topics
-from streams.formats.record_decoder import Decoder
+from streams.formats.record_decoder import RecordDecoder
 from streams.kafka import topic_admin
-from streams.kafka.clients import consumer
+from streams.kafka.clients import new_consumer
 from streams.kafka.local_broker import LocalBroker
-from streams.kafka.settings import Settings
+from streams.kafka.settings import KafkaSettings
 from tests.faults.load_generator import Pump
 
 REPOSITORY = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ class Chronicle:
 class Installation:
     """Topics on a broker, and the command line that speaks to them."""
 
-    settings: Settings
+    settings: KafkaSettings
     folder: Path
     chronicle: Chronicle
     environment: dict[str, str] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Installation:
         }
 
     def create_topics(self, partitions: int = 4) -> None:
-        topic_admin.apply(self.settings, topic_admin.plan(self.settings, partitions))
+        topic_admin.apply_topics(self.settings, topic_admin.plan_topics(self.settings, partitions))
 
     def start(self, *args: str, name: str, module: str = "streams.cli", **environment: str) -> "Member":
         return Member([sys.executable, "-m", module, *args], self.folder / name, self.environment | environment)
@@ -280,20 +280,20 @@ class Crew:
         self._chronicle.tell("stop", ", ".join(running))
 
 
-def positions(settings: Settings) -> dict[int, int]:
+def positions(settings: KafkaSettings) -> dict[int, int]:
     """Partition of hub.scans -> offset up to which parcel.state says it is folded: read plainly, committed only."""
-    decode = Decoder("Position")
+    decode = RecordDecoder("Position")
     found: dict[int, int] = {}
     for partition, value in _newest(settings, topics.POSITION_KEY).items():
         found[partition] = decode(value)["next_offset"]
     return found
 
 
-def behind(settings: Settings) -> dict[int, int]:
+def behind(settings: KafkaSettings) -> dict[int, int]:
     """Partition -> records of hub.scans beyond the position, for partitions where there are some."""
-    known, name = positions(settings), settings.prefix + topics.SCANS
+    known, name = positions(settings), settings.prefix + topics.SCANS_TOPIC
     left = {}
-    for p, (low, high) in ends_of(settings, topics.SCANS).items():
+    for p, (low, high) in ends_of(settings, topics.SCANS_TOPIC).items():
         # The ends of transactions have offsets too.
         beyond = high - known.get(p, low)
         if beyond > 0:
@@ -301,9 +301,9 @@ def behind(settings: Settings) -> dict[int, int]:
     return {p: records for p, records in left.items() if records}
 
 
-def ends_of(settings: Settings, topic: str) -> dict[int, tuple[int, int]]:
+def ends_of(settings: KafkaSettings, topic: str) -> dict[int, tuple[int, int]]:
     """Partition -> first and next offset."""
-    reader = consumer(settings, "test")
+    reader = new_consumer(settings, "test")
     name = settings.prefix + topic
     try:
         partitions = reader.list_topics(name, timeout=20).topics[name].partitions
@@ -312,10 +312,10 @@ def ends_of(settings: Settings, topic: str) -> dict[int, tuple[int, int]]:
         reader.close()
 
 
-def _newest(settings: Settings, key: bytes) -> dict[int, bytes]:
-    name = settings.prefix + topics.STATE
+def _newest(settings: KafkaSettings, key: bytes) -> dict[int, bytes]:
+    name = settings.prefix + topics.PARCEL_STATE_TOPIC
     found: dict[int, bytes] = {}
-    for partition, (low, high) in ends_of(settings, topics.STATE).items():
+    for partition, (low, high) in ends_of(settings, topics.PARCEL_STATE_TOPIC).items():
         look = 256
         while low < high and partition not in found:
             start = max(low, high - look)
@@ -328,8 +328,8 @@ def _newest(settings: Settings, key: bytes) -> dict[int, bytes]:
     return found
 
 
-def _between(settings: Settings, name: str, partition: int, start: int, high: int) -> Iterator[Any]:
-    reader = consumer(settings, "test", enable_partition_eof=True)
+def _between(settings: KafkaSettings, name: str, partition: int, start: int, high: int) -> Iterator[Any]:
+    reader = new_consumer(settings, "test", enable_partition_eof=True)
     try:
         reader.assign([TopicPartition(name, partition, start or OFFSET_BEGINNING)])
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -383,13 +383,13 @@ class Broker:
         self._node.down()
 
 
-def compact_often(settings: Settings) -> None:
+def compact_often(settings: KafkaSettings) -> None:
     """Have the cleaner at work on parcel.state every few seconds."""
     client = AdminClient({"bootstrap.servers": settings.bootstrap})
     wanted = {"segment.ms": "2000", "min.cleanable.dirty.ratio": "0.001", "max.compaction.lag.ms": "1000"}
     resource = ConfigResource(
         ResourceType.TOPIC,
-        settings.prefix + topics.STATE,
+        settings.prefix + topics.PARCEL_STATE_TOPIC,
         incremental_configs=[
             ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()
         ],
@@ -398,9 +398,9 @@ def compact_often(settings: Settings) -> None:
         future.result(30)
 
 
-def held_below(settings: Settings, ends: dict[int, tuple[int, int]]) -> int:
+def held_below(settings: KafkaSettings, ends: dict[int, tuple[int, int]]) -> int:
     """How many records parcel.state still holds below these ends: fewer than before once it was compacted."""
-    name = settings.prefix + topics.STATE
+    name = settings.prefix + topics.PARCEL_STATE_TOPIC
     held = 0
     for partition, (low, high) in ends.items():
         if low < high:
@@ -408,12 +408,12 @@ def held_below(settings: Settings, ends: dict[int, tuple[int, int]]) -> int:
     return held
 
 
-def group_offsets(settings: Settings, group: str) -> dict[int, int]:
+def group_offsets(settings: KafkaSettings, group: str) -> dict[int, int]:
     """Offsets that a group committed."""
     reader = Consumer({"bootstrap.servers": settings.bootstrap, "group.id": settings.prefix + group})
-    name = settings.prefix + topics.SCANS
+    name = settings.prefix + topics.SCANS_TOPIC
     try:
-        wanted = [TopicPartition(name, partition) for partition in ends_of(settings, topics.SCANS)]
+        wanted = [TopicPartition(name, partition) for partition in ends_of(settings, topics.SCANS_TOPIC)]
         return {each.partition: each.offset for each in reader.committed(wanted, timeout=20) if each.offset >= 0}
     except KafkaException:
         return {}

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streams.kafka.bulk_producer import ColumnsEncoder, Encoded, Feed
-from streams.kafka.settings import Settings
+from streams.kafka.bulk_producer import BulkProducer, ProducerBatch, RecordColumnsEncoder
+from streams.kafka.settings import KafkaSettings
 from streams.simulate.day import Scenario, Simulation
 from streams.simulate.truth import TruthFile
 
@@ -28,7 +28,7 @@ class Day:
     def simulated(cls, parcels: int, truth: Path, seed: int, days: int = 1) -> Self:
         """With the simulator's ordinary dirt, and a tick an hour."""
         day = cls(truth)
-        encoder = ColumnsEncoder()
+        encoder = RecordColumnsEncoder()
         scenario = Scenario(parcels, seed, days=days, tick_seconds=3_600, expanded=True)
         with TruthFile(truth, scenario) as file:
             simulation = Simulation(scenario, file)
@@ -40,16 +40,16 @@ class Day:
             file.complete(simulation.counts)
         return day
 
-    def part(self, start: int, end: int) -> Encoded:
+    def part(self, start: int, end: int) -> ProducerBatch:
         """The records of these places."""
         ticks = [index - start for index in self.ticks if start <= index < end]
-        return Encoded(self.keys[start:end], self.values[start:end], ticks)
+        return ProducerBatch(self.keys[start:end], self.values[start:end], ticks)
 
 
 class Pump:
     """Sends a day, so many records a second while it is open; a context manager that ends with everything sent."""
 
-    def __init__(self, settings: Settings, day: Day, rate: float) -> None:
+    def __init__(self, settings: KafkaSettings, day: Day, rate: float) -> None:
         self._settings, self._day, self._rate = settings, day, rate
         self._open, self._hurry = threading.Event(), threading.Event()
         self._ended = threading.Event()
@@ -91,7 +91,7 @@ class Pump:
 
     def _send(self) -> None:
         try:
-            with Feed(self._settings) as feed:
+            with BulkProducer(self._settings) as feed:
                 while self.left and not self._ended.is_set():
                     self._open.wait()
                     portion = 20_000 if self._hurry.is_set() else max(1, round(self._rate * _PORTION_SECONDS))

@@ -11,11 +11,11 @@ import pytest
 from confluent_kafka import Message
 
 from streams.formats import topics
-from streams.formats.record_decoder import Decoder
+from streams.formats.record_decoder import RecordDecoder
 from streams.formats.schemas import load_schemas
 from streams.formats.topics import partition_of
-from streams.kafka.clients import producer, read_to_end
-from streams.kafka.settings import Settings
+from streams.kafka.clients import new_producer, read_to_end
+from streams.kafka.settings import KafkaSettings
 from tests.faults.harness import Chronicle, Installation, behind, ends_of
 
 PARTITIONS = 2
@@ -108,27 +108,29 @@ CASES: list[tuple[str, bytes | None, set[str]]] = [
 ]
 
 
-def records(settings: Settings, topic: str) -> Iterator[Message]:
+def records(settings: KafkaSettings, topic: str) -> Iterator[Message]:
     return read_to_end(settings, settings.prefix + topic)
 
 
 @pytest.fixture
-def letters(settings: Settings, tmp_path: Path) -> tuple[Installation, dict[bytes, tuple[str, bytes | None, set[str]]]]:
+def letters(
+    settings: KafkaSettings, tmp_path: Path
+) -> tuple[Installation, dict[bytes, tuple[str, bytes | None, set[str]]]]:
     """Every case among good scans, and what the worker made of them; case by the key that it was sent with."""
     installation = Installation(settings, tmp_path, Chronicle(7))
     installation.create_topics(PARTITIONS)
-    sender = producer(settings)
+    sender = new_producer(settings)
     sent = {}
     for number, (what, value, reasons) in enumerate(CASES):
         parcel = f"GOOD{number}"
-        sender.produce(settings.prefix + topics.SCANS, scan(parcel), parcel.encode())
+        sender.produce(settings.prefix + topics.SCANS_TOPIC, scan(parcel), parcel.encode())
         key = RIGHT_KEYS.get(what, f"case {number}").encode()
-        sender.produce(settings.prefix + topics.SCANS, value, key, headers=HEADERS)
+        sender.produce(settings.prefix + topics.SCANS_TOPIC, value, key, headers=HEADERS)
         sent[key] = what, value, reasons
-        sender.produce(settings.prefix + topics.SCANS, scan(parcel, "second"), parcel.encode())
+        sender.produce(settings.prefix + topics.SCANS_TOPIC, scan(parcel, "second"), parcel.encode())
         sender.poll(0)
     elsewhere = in_partition(0)
-    sender.produce(settings.prefix + topics.SCANS, scan(elsewhere), elsewhere.encode(), 1, headers=HEADERS)
+    sender.produce(settings.prefix + topics.SCANS_TOPIC, scan(elsewhere), elsewhere.encode(), 1, headers=HEADERS)
     sent[elsewhere.encode()] = "the key of another partition", scan(elsewhere), {"WRONG_PARTITION"}
     assert sender.flush(60) == 0
     done = installation.parcels("run", "--until-idle", "2")
@@ -137,10 +139,10 @@ def letters(settings: Settings, tmp_path: Path) -> tuple[Installation, dict[byte
     return installation, sent
 
 
-def test_every_kind_of_bad_input(settings: Settings, letters) -> None:
+def test_every_kind_of_bad_input(settings: KafkaSettings, letters) -> None:
     installation, sent = letters
     assert not behind(settings)
-    found = {message.key(): message for message in records(settings, topics.DEAD_LETTERS)}
+    found = {message.key(): message for message in records(settings, topics.DEAD_LETTERS_TOPIC)}
     assert found.keys() == sent.keys()
     for key, (what, value, reasons) in sent.items():
         letter = found[key]
@@ -149,22 +151,26 @@ def test_every_kind_of_bad_input(settings: Settings, letters) -> None:
         added = dict(letter.headers()[len(HEADERS) :])
         assert set(added) == {"parcels.reason", *(f"__connect.errors.{name}" for name in ADDED)}, what
         assert added["parcels.reason"].decode() in reasons, (what, added)
-        assert added["__connect.errors.topic"].decode() == settings.prefix + topics.SCANS
+        assert added["__connect.errors.topic"].decode() == settings.prefix + topics.SCANS_TOPIC
         assert int(added["__connect.errors.partition"]) == letter.partition()
         assert added["__connect.errors.exception.class.name"] == b"streams.errors.BadRecord"
         assert len(added["__connect.errors.exception.message"]) < 1_000
-    originals = {(m.partition(), m.offset()): m.key() for m in records(settings, topics.SCANS)}
+    originals = {(m.partition(), m.offset()): m.key() for m in records(settings, topics.SCANS_TOPIC)}
     for key, letter in found.items():
         offset = int(dict(letter.headers())["__connect.errors.offset"])
         assert originals[letter.partition(), offset] == key
 
-    decode = Decoder("ParcelState")
-    states = {m.key(): decode(m.value()) for m in records(settings, topics.STATE) if not m.key().startswith(b"\0")}
+    decode = RecordDecoder("ParcelState")
+    states = {
+        m.key(): decode(m.value())
+        for m in records(settings, topics.PARCEL_STATE_TOPIC)
+        if not m.key().startswith(b"\0")
+    }
     assert {key: state["version"] for key, state in states.items()} == {
         f"GOOD{number}".encode(): 2 for number in range(len(CASES))
     }
 
-    before = ends_of(settings, topics.DEAD_LETTERS)
+    before = ends_of(settings, topics.DEAD_LETTERS_TOPIC)
     again = installation.parcels("run", "--until-idle", "1", "--json")
     assert json.loads(again.stdout)["records"] == 0
-    assert ends_of(settings, topics.DEAD_LETTERS) == before
+    assert ends_of(settings, topics.DEAD_LETTERS_TOPIC) == before

@@ -8,10 +8,10 @@ import pytest
 
 from streams.domain.inferred_ids import inferred_id
 from streams.formats import topics
-from streams.formats.record_decoder import Decoder
-from streams.formats.record_parser import Reader
-from streams.kafka.clients import producer, read_to_end
-from streams.kafka.settings import Settings
+from streams.formats.record_decoder import RecordDecoder
+from streams.formats.record_parser import RecordParser
+from streams.kafka.clients import new_producer, read_to_end
+from streams.kafka.settings import KafkaSettings
 from tests.faults.harness import BATCH_POINTS, Chronicle, Crew, Installation, wait_until
 
 SEED = 20_261_122
@@ -51,15 +51,15 @@ class Uld:
         return ids
 
 
-def send(settings: Settings, events: list[dict[str, object]]) -> None:
-    reader, sender = Reader(), producer(settings)
+def send(settings: KafkaSettings, events: list[dict[str, object]]) -> None:
+    reader, sender = RecordParser(), new_producer(settings)
     for event in events:
         line = reader(event)
-        sender.produce(settings.prefix + topics.CONTAINERS, line.value, line.key)
+        sender.produce(settings.prefix + topics.CONTAINERS_TOPIC, line.value, line.key)
     assert sender.flush(30) == 0
 
 
-def killed_in_fan_outs(settings: Settings, folder: Path, kills: int) -> None:
+def killed_in_fan_outs(settings: KafkaSettings, folder: Path, kills: int) -> None:
     chronicle = Chronicle(SEED)
     installation = Installation(settings, folder, chronicle)
     installation.create_topics(2)
@@ -79,13 +79,13 @@ def killed_in_fan_outs(settings: Settings, folder: Path, kills: int) -> None:
         assert worker.code is None
         crew.stop()
     installation.fold_the_rest()
-    scans = Decoder("Scan")
+    scans = RecordDecoder("Scan")
     found = Counter(
-        scans(record.value())["event_id"] for record in read_to_end(settings, settings.prefix + topics.SCANS)
+        scans(record.value())["event_id"] for record in read_to_end(settings, settings.prefix + topics.SCANS_TOPIC)
     )
     assert found == Counter(event_id for uld in ulds for event_id in uld.scans())
-    state = Decoder("ParcelState")
-    states = {record.key(): record for record in read_to_end(settings, settings.prefix + topics.STATE)}
+    state = RecordDecoder("ParcelState")
+    states = {record.key(): record for record in read_to_end(settings, settings.prefix + topics.PARCEL_STATE_TOPIC)}
     for uld in ulds:
         for parcel in uld.loose:
             said = state(states[parcel.encode()].value())
@@ -96,15 +96,15 @@ def killed_in_fan_outs(settings: Settings, folder: Path, kills: int) -> None:
                 assert (said["stage"], said["container_id"], said["version"]) == ("LOADED", bag, 4)
 
 
-def count(settings: Settings) -> int:
-    return sum(1 for _ in read_to_end(settings, settings.prefix + topics.SCANS))
+def count(settings: KafkaSettings) -> int:
+    return sum(1 for _ in read_to_end(settings, settings.prefix + topics.SCANS_TOPIC))
 
 
-def test_a_few_kills(settings: Settings, tmp_path: Path) -> None:
+def test_a_few_kills(settings: KafkaSettings, tmp_path: Path) -> None:
     killed_in_fan_outs(settings, tmp_path, 4)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
-def test_twenty_kills(settings: Settings, tmp_path: Path) -> None:
+def test_twenty_kills(settings: KafkaSettings, tmp_path: Path) -> None:
     killed_in_fan_outs(settings, tmp_path, 20)

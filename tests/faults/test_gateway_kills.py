@@ -9,12 +9,12 @@ from typing import Any, Self
 
 import pytest
 
-from streams.capture.client import Client, Refused, Unreachable
+from streams.capture.client import CaptureClient, GatewayUnreachableError, RequestRejectedError
 from streams.formats import topics
-from streams.formats.record_decoder import Decoder
+from streams.formats.record_decoder import RecordDecoder
 from streams.kafka.clients import read_to_end
 from streams.kafka.local_broker import free_port
-from streams.kafka.settings import Settings
+from streams.kafka.settings import KafkaSettings
 from tests.faults.harness import Broker, Chronicle, Installation, Member, wait_until
 
 SEED = 20_260_306
@@ -41,7 +41,7 @@ class Load:
             each.join(60)
 
     def _run(self, number: int) -> None:
-        client = Client(self._address, patience_seconds=60, timeout_seconds=10)
+        client = CaptureClient(self._address, delivery_timeout_seconds=60, timeout_seconds=10)
         for batch in itertools.count():
             if self._stopping.is_set():
                 break
@@ -49,7 +49,7 @@ class Load:
             begun = time.monotonic()
             try:
                 said = client.scans(records)
-            except (Refused, Unreachable) as error:
+            except (RequestRejectedError, GatewayUnreachableError) as error:
                 self.errors.append(str(error))
                 return
             self.slowest = max(self.slowest, time.monotonic() - begun)
@@ -88,12 +88,12 @@ class Gateway:
         return self.member
 
 
-def arrived(settings: Settings) -> list[str]:
-    decoder = Decoder("Scan")
-    return [decoder(each.value())["event_id"] for each in read_to_end(settings, settings.prefix + topics.SCANS)]
+def arrived(settings: KafkaSettings) -> list[str]:
+    decoder = RecordDecoder("Scan")
+    return [decoder(each.value())["event_id"] for each in read_to_end(settings, settings.prefix + topics.SCANS_TOPIC)]
 
 
-def assert_all_arrived(settings: Settings, acknowledged: list[str]) -> None:
+def assert_all_arrived(settings: KafkaSettings, acknowledged: list[str]) -> None:
     deadline = time.monotonic() + 60
     while missing := set(acknowledged) - set(arrived(settings)):
         assert time.monotonic() < deadline, f"{len(missing)} of {len(acknowledged)} acknowledged records are missing"
@@ -101,7 +101,7 @@ def assert_all_arrived(settings: Settings, acknowledged: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kills", [pytest.param(4, id="4"), pytest.param(20, id="20", marks=pytest.mark.faults)])
-def test_a_gateway_killed_under_load_loses_nothing(settings: Settings, tmp_path: Path, kills: int) -> None:
+def test_a_gateway_killed_under_load_loses_nothing(settings: KafkaSettings, tmp_path: Path, kills: int) -> None:
     chance, made = random.Random(SEED), Installation(settings, tmp_path, Chronicle(SEED))
     made.create_topics()
     gateway = Gateway(made, tmp_path)

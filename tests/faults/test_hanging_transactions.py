@@ -17,15 +17,15 @@ from confluent_kafka import Producer
 from streams.domain.promises import Promises
 from streams.errors import Misconfigured
 from streams.formats import topics
-from streams.formats.position import Position
-from streams.formats.record_decoder import Decoder
+from streams.formats.position import PartitionPosition
+from streams.formats.record_decoder import RecordDecoder
 from streams.kafka import hanging_transactions, topic_admin
-from streams.kafka.clients import producer, read_to_end, read_without_end
+from streams.kafka.clients import new_producer, read_past_last_stable_offset, read_to_end
 from streams.kafka.local_broker import LocalBroker, free_port
-from streams.kafka.settings import Settings
-from streams.processors.processor import Kind, Name
-from streams.processors.registry import stage_kind
-from streams.worker.partition_writer import Claim, PartitionWriter, Prepared
+from streams.kafka.settings import KafkaSettings
+from streams.processors.processor import ProcessorName, ProcessorSpec
+from streams.processors.registry import processor_spec
+from streams.worker.partition_writer import PartitionLease, PartitionWriter, TransactionBatch
 from streams.worker.position_reader import read_position
 from tests.conftest import unable
 
@@ -47,23 +47,25 @@ def node(tmp_path: Path) -> Iterator[LocalBroker]:
 
 
 @pytest.fixture
-def settings(node: LocalBroker) -> Settings:
+def settings(node: LocalBroker) -> KafkaSettings:
     running = node.running()
     assert running is not None
-    made = Settings(bootstrap=running.bootstrap)
-    topic_admin.apply(made, topic_admin.plan(made, PARTITIONS))
+    made = KafkaSettings(bootstrap=running.bootstrap)
+    topic_admin.apply_topics(made, topic_admin.plan_topics(made, PARTITIONS))
     return made
 
 
-def leave_without_end(node: LocalBroker, settings: Settings, stage: Name, topic: str, partition: int) -> None:
+def leave_without_end(
+    node: LocalBroker, settings: KafkaSettings, stage: ProcessorName, topic: str, partition: int
+) -> None:
     """A transaction of the stage's writer of partition 0, complete for Kafka, without an end in this place."""
     log, kept = node.folder / "log", node.folder / "kept"
     folder = log / f"{topic}-{partition}"
-    kind = stage_kind(stage, Promises.default())
+    kind = processor_spec(stage, Promises.default())
     sender = fenced(settings, kind)
     sender.begin_transaction()
     sender.produce(topic, b"never read", b"LP1", partition)
-    sender.produce(kind.states, Position(1, HUB_TIME).encoded(), topics.POSITION_KEY, 0)
+    sender.produce(kind.states, PartitionPosition(1, HUB_TIME).encode(), topics.POSITION_KEY, 0)
     assert sender.flush(30) == 0
     shutil.copytree(folder, kept)
     sender.commit_transaction(30)
@@ -77,27 +79,27 @@ def leave_without_end(node: LocalBroker, settings: Settings, stage: Name, topic:
     node.up()
 
 
-def fenced(settings: Settings, kind: Kind) -> Producer:
-    sender = producer(settings, transactional_id=f"{kind.writer}.0")
+def fenced(settings: KafkaSettings, kind: ProcessorSpec) -> Producer:
+    sender = new_producer(settings, transactional_id=f"{kind.writer}.0")
     sender.init_transactions(30)
     return sender
 
 
-def held_up(settings: Settings, topic: str, partition: int) -> int:
+def held_up(settings: KafkaSettings, topic: str, partition: int) -> int:
     """How many records readers of committed ones do not get to."""
-    return sum(1 for _ in read_without_end(settings, topic, partitions=[partition]))
+    return sum(1 for _ in read_past_last_stable_offset(settings, topic, partitions=[partition]))
 
 
-def write_until_seen(settings: Settings, stage: Name, topic: str, partition: int) -> None:
+def write_until_seen(settings: KafkaSettings, stage: ProcessorName, topic: str, partition: int) -> None:
     """Transactions of another worker, with nothing but the position."""
-    kind = stage_kind(stage, Promises.default())
-    writer = PartitionWriter(settings, kind, 0, PARTITIONS, Claim(itertools.count().__next__), lambda _: None)
+    kind = processor_spec(stage, Promises.default())
+    writer = PartitionWriter(settings, kind, 0, PARTITIONS, PartitionLease(itertools.count().__next__), lambda _: None)
     try:
         writer.fence()
         position = read_position(settings, 0, states=kind.states)
         for step in range(20):
-            following = Position(1, HUB_TIME, step=step + 1)
-            writer.write(Prepared(position, following, [], []))
+            following = PartitionPosition(1, HUB_TIME, step=step + 1)
+            writer.write(TransactionBatch(position, following, [], []))
             position = following
             if not held_up(settings, topic, partition):
                 break
@@ -106,25 +108,25 @@ def write_until_seen(settings: Settings, stage: Name, topic: str, partition: int
         writer.retire()
 
 
-def test_a_log_flows_on(node: LocalBroker, settings: Settings) -> None:
-    leave_without_end(node, settings, "containers", topics.SCANS, 1)
-    plain = producer(settings)
-    plain.produce(topics.SCANS, b"of somebody else", b"LP2", 1)
+def test_a_log_flows_on(node: LocalBroker, settings: KafkaSettings) -> None:
+    leave_without_end(node, settings, "containers", topics.SCANS_TOPIC, 1)
+    plain = new_producer(settings)
+    plain.produce(topics.SCANS_TOPIC, b"of somebody else", b"LP2", 1)
     assert plain.flush(30) == 0
-    assert held_up(settings, topics.SCANS, 1) == 2
+    assert held_up(settings, topics.SCANS_TOPIC, 1) == 2
 
-    write_until_seen(settings, "containers", topics.SCANS, 1)
-    *waited, tick = read_to_end(settings, topics.SCANS, partitions=[1])
+    write_until_seen(settings, "containers", topics.SCANS_TOPIC, 1)
+    *waited, tick = read_to_end(settings, topics.SCANS_TOPIC, partitions=[1])
     assert [message.value() for message in waited] == [b"never read", b"of somebody else"]
     # Of a time that is known.
-    assert Decoder("Tick")(tick.value()) == {"hub_time": HUB_TIME, "clock": "parcels.container-stage"}
-    assert held_up(settings, topics.SCANS, 1) == 0
+    assert RecordDecoder("Tick")(tick.value()) == {"hub_time": HUB_TIME, "clock": "parcels.container-stage"}
+    assert held_up(settings, topics.SCANS_TOPIC, 1) == 0
     # Nothing was written where nothing was left.
-    assert not list(read_to_end(settings, topics.SCANS, partitions=[0]))
+    assert not list(read_to_end(settings, topics.SCANS_TOPIC, partitions=[0]))
 
 
-@pytest.mark.parametrize("topic", [topics.ALERTS, topics.MILESTONES])
-def test_what_was_told_is_seen(node: LocalBroker, settings: Settings, topic: str) -> None:
+@pytest.mark.parametrize("topic", [topics.ALERTS_TOPIC, topics.MILESTONES_TOPIC])
+def test_what_was_told_is_seen(node: LocalBroker, settings: KafkaSettings, topic: str) -> None:
     leave_without_end(node, settings, "parcels", topic, 0)
     assert held_up(settings, topic, 0) == 1
 
@@ -134,18 +136,18 @@ def test_what_was_told_is_seen(node: LocalBroker, settings: Settings, topic: str
     assert (end.key(), end.value()) == (None, None)
 
 
-def test_what_somebody_else_left_is_left_alone_after_one_try(settings: Settings) -> None:
-    stranger = producer(settings, transactional_id="stranger")
+def test_what_somebody_else_left_is_left_alone_after_one_try(settings: KafkaSettings) -> None:
+    stranger = new_producer(settings, transactional_id="stranger")
     stranger.init_transactions(30)
     stranger.begin_transaction()
-    stranger.produce(topics.SCANS, b"open", b"LP1", 1)
+    stranger.produce(topics.SCANS_TOPIC, b"open", b"LP1", 1)
     assert stranger.flush(30) == 0
-    looks = hanging_transactions.Unended(settings, [(topics.SCANS, 0), (topics.SCANS, 1)])
+    looks = hanging_transactions.HangingTransactions(settings, [(topics.SCANS_TOPIC, 0), (topics.SCANS_TOPIC, 1)])
     found = []
     for _ in range(4):
         looks._next_look = 0.0
         assert looks.found() == []
         concurrent.futures.wait([looks._looking], 30)
         found += looks.found()
-    assert found == [(topics.SCANS, 1)]
+    assert found == [(topics.SCANS_TOPIC, 1)]
     stranger.abort_transaction(30)

@@ -6,12 +6,12 @@ from typing import cast
 
 import pytest
 
-from streams.audit.refold import Digest, Refold
+from streams.audit.refold import RecordSetDigest, Refold
 from streams.formats import topics
 from streams.kafka.clients import read_to_end
 from streams.kafka.local_broker import free_port
-from streams.kafka.settings import Settings
-from streams.worker.failpoints import POINTS
+from streams.kafka.settings import KafkaSettings
+from streams.worker.failpoints import FAILPOINT_NAMES
 from tests.faults.harness import (
     BATCH_POINTS,
     SESSION_SECONDS,
@@ -33,7 +33,7 @@ SEED = 20_260_301
 def crash_everywhere(crew: Crew, name: str, pump: Pump) -> None:
     """One worker, killed once at every named point of its path, at a random pass."""
     random = crew.installation.chronicle.random
-    for point in (*BATCH_POINTS, *(point for point in POINTS if point not in BATCH_POINTS)):
+    for point in (*BATCH_POINTS, *(point for point in FAILPOINT_NAMES if point not in BATCH_POINTS)):
         crew.crash(name, point, random.randint(1, 5) if point in BATCH_POINTS else 1, pump=pump)
         pump.close()
 
@@ -53,7 +53,7 @@ def kill_at_random(crew: Crew, kills: int, pump: Pump) -> None:
 
 
 def test_a_dirty_week_with_kills_is_as_the_truth_says_and_folds_again_to_the_same_digest(
-    settings: Settings, tmp_path: Path
+    settings: KafkaSettings, tmp_path: Path
 ) -> None:
     chronicle = Chronicle(SEED)
     installation = Installation(settings, tmp_path, chronicle)
@@ -79,28 +79,28 @@ def test_a_dirty_week_with_kills_is_as_the_truth_says_and_folds_again_to_the_sam
         assert digest_of_fold(day.values, batch) == told, batch
 
 
-def digest_of_topics(settings: Settings) -> str:
+def digest_of_topics(settings: KafkaSettings) -> str:
     """Of the states and alerts that were told live."""
-    digest, states = Digest(), dict[bytes, bytes]()
-    for record in read_to_end(settings, settings.prefix + topics.STATE):
+    digest, states = RecordSetDigest(), dict[bytes, bytes]()
+    for record in read_to_end(settings, settings.prefix + topics.PARCEL_STATE_TOPIC):
         if record.key() != topics.POSITION_KEY:
             states[cast(bytes, record.key())] = record.value() or b""
     for key, value in states.items():
         if value:
-            digest.add(topics.STATE, key, value)
-    for record in read_to_end(settings, settings.prefix + topics.ALERTS):
-        digest.add(topics.ALERTS, cast(bytes, record.key()), cast(bytes, record.value()))
+            digest.add(topics.PARCEL_STATE_TOPIC, key, value)
+    for record in read_to_end(settings, settings.prefix + topics.ALERTS_TOPIC):
+        digest.add(topics.ALERTS_TOPIC, cast(bytes, record.key()), cast(bytes, record.value()))
     return digest.hexdigest()
 
 
 def digest_of_fold(values: list[bytes | None], batch: int) -> str:
     """Of the same log, as one partition, in batches of this size."""
-    digest, refold = Digest(), Refold(batch=batch)
+    digest, refold = RecordSetDigest(), Refold(batch=batch)
     for made in refold.fold(values):
         for key, value in made.alerts:
-            digest.add(topics.ALERTS, key, value)
+            digest.add(topics.ALERTS_TOPIC, key, value)
     for key, value in refold.states():
-        digest.add(topics.STATE, key, value)
+        digest.add(topics.PARCEL_STATE_TOPIC, key, value)
     return digest.hexdigest()
 
 
@@ -112,7 +112,9 @@ def test_a_long_run_with_every_fault(protocol: str, partitions: int, tmp_path: P
     chronicle = Chronicle(SEED + partitions)
     broker = Broker(tmp_path / "broker", free_port(), chronicle)
     try:
-        _long_run(Installation(Settings(bootstrap=broker.bootstrap), tmp_path, chronicle), broker, protocol, partitions)
+        _long_run(
+            Installation(KafkaSettings(bootstrap=broker.bootstrap), tmp_path, chronicle), broker, protocol, partitions
+        )
     finally:
         broker.close()
 
@@ -127,7 +129,7 @@ def _long_run(installation: Installation, broker: Broker, protocol: str, partiti
         crew.start("a")
         kill_at_random(crew, 5, pump)
         _freeze_alone(crew, "a", pump)
-        held_at = ends_of(settings, topics.STATE)
+        held_at = ends_of(settings, topics.PARCEL_STATE_TOPIC)
         held_before = held_below(settings, held_at)
 
         crew.start("b")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from streams.formats import topics
-from streams.kafka.clients import consumer
-from streams.kafka.settings import Settings
-from streams.processors.registry import GROUP
+from streams.kafka.clients import new_consumer
+from streams.kafka.settings import KafkaSettings
+from streams.processors.registry import PARCELS_GROUP
 from tests.faults.harness import (
     DEAD,
     SESSION_SECONDS,
@@ -47,17 +47,17 @@ def test_a_worker_that_was_fenced_by_nobody_who_lives_joins_again(installation: 
     assert_exact(installation.verify(day.truth))
 
 
-def _come_and_go(settings: Settings, name: str) -> None:
+def _come_and_go(settings: KafkaSettings, name: str) -> None:
     """A member of this name joins and is gone."""
     joined = threading.Event()
-    rival = consumer(
+    rival = new_consumer(
         settings,
-        GROUP,
+        PARCELS_GROUP,
         group_instance_id=name,
         partition_assignment_strategy="cooperative-sticky",
         session_timeout_ms=int(SESSION_SECONDS * 1000),
     )
-    rival.subscribe([settings.prefix + topics.SCANS], on_assign=lambda *_: joined.set())
+    rival.subscribe([settings.prefix + topics.SCANS_TOPIC], on_assign=lambda *_: joined.set())
     wait_until(lambda: rival.poll(0.05) or joined.is_set(), "the rival did not join")
     rival.close()
 

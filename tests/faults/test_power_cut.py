@@ -17,8 +17,8 @@ from typing import Self
 
 import pytest
 
-from streams.capture.spool.segment_files import Damage, Entry, encode_frame, identity
-from streams.capture.spool.spool import Disk, Spool, every_frame
+from streams.capture.spool.segment_files import SegmentDamage, SpoolEntry, encode_frame, identity_hash
+from streams.capture.spool.spool import Spool, SpoolDisk, read_all_frames
 from tests.conftest import unable
 
 SEED = 20_260_305
@@ -37,7 +37,7 @@ def mounted(image: Path, at: Path) -> Iterator[Path]:
         subprocess.run(["umount", at], check=True)
 
 
-class Cuttable(Disk):
+class Cuttable(SpoolDisk):
     """A disk that can be looked at between any two steps of the spool."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Writers:
         count = 0
         while not self._stopping.is_set():
             keys = [f"{number}-{count}-{each}".encode() for each in range(random.randint(1, 4))]
-            entries = [Entry(0, identity(key.decode()), key, os.urandom(60)) for key in keys]
+            entries = [SpoolEntry(0, identity_hash(key.decode()), key, os.urandom(60)) for key in keys]
             self._spool.append_and_wait(encode_frame(count, entries))
             self.acknowledged += keys
             count += 1
@@ -118,8 +118,8 @@ def cut_power(tmp_path: Path, cuts: int, disk: Cuttable) -> tuple[int, int, int]
             finally:
                 spool.close()
             with mounted(copy, tmp_path / "after") as after:
-                damage = Damage()
-                found = {e.key for frame in every_frame(after / folder.name, damage) for e in frame.entries}
+                damage = SegmentDamage()
+                found = {e.key for frame in read_all_frames(after / folder.name, damage) for e in frame.entries}
             checked += len(acknowledged)
             missing += sum(key not in found for key in acknowledged)
             lost += damage.lost_bytes

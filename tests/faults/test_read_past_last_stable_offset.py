@@ -9,17 +9,17 @@ import pytest
 from confluent_kafka import Producer
 
 from streams.domain.promises import Promises
-from streams.domain.reject_reasons import Reason
+from streams.domain.reject_reasons import RejectReason
 from streams.formats import topics
-from streams.formats.position import Position
+from streams.formats.position import PartitionPosition
 from streams.kafka import topic_admin
-from streams.kafka.clients import producer
+from streams.kafka.clients import new_producer
 from streams.kafka.dead_letters import dead_letter_headers, read_dead_letter, read_dead_letters
-from streams.kafka.settings import Settings
-from streams.processors.parcel_processor import ParcelStage
-from streams.processors.registry import stage_kind
+from streams.kafka.settings import KafkaSettings
+from streams.processors.parcel_processor import ParcelProcessor
+from streams.processors.registry import processor_spec
 from streams.processors.warm_up import _SCAN, _record
-from streams.worker.partition_writer import Claim, PartitionWriter
+from streams.worker.partition_writer import PartitionLease, PartitionWriter
 from streams.worker.position_reader import read_position
 from streams.worker.restore import restore
 
@@ -27,20 +27,22 @@ PLACE = {"site": "LGG", "station": "UNL-01"}
 
 
 @pytest.fixture
-def sender(settings: Settings) -> Producer:
-    topic_admin.apply(settings, topic_admin.plan(settings, 1))
-    made = producer(settings, transactional_id=f"{settings.prefix}test")
+def sender(settings: KafkaSettings) -> Producer:
+    topic_admin.apply_topics(settings, topic_admin.plan_topics(settings, 1))
+    made = new_producer(settings, transactional_id=f"{settings.prefix}test")
     made.init_transactions(30)
     return made
 
 
-def begin_batch(settings: Settings, sender: Producer, parcel_id: str, position: int) -> None:
+def begin_batch(settings: KafkaSettings, sender: Producer, parcel_id: str, position: int) -> None:
     """A transaction with a state and a position, not ended, but in the log."""
     scan = _record("Scan", {**_SCAN, **PLACE, "parcel_id": parcel_id})
-    (key, value), *_ = ParcelStage(partition=0, partitions=1).run([scan]).states
+    (key, value), *_ = ParcelProcessor(partition=0, partitions=1).run([scan]).states
     sender.begin_transaction()
-    sender.produce(settings.prefix + topics.STATE, value, key, 0)
-    sender.produce(settings.prefix + topics.STATE, Position(position, None).encoded(), topics.POSITION_KEY, 0)
+    sender.produce(settings.prefix + topics.PARCEL_STATE_TOPIC, value, key, 0)
+    sender.produce(
+        settings.prefix + topics.PARCEL_STATE_TOPIC, PartitionPosition(position, None).encode(), topics.POSITION_KEY, 0
+    )
     assert sender.flush(30) == 0
 
 
@@ -51,44 +53,44 @@ class Fenced(PartitionWriter):
         self.beat = time.monotonic()
 
 
-def parcels_restored(settings: Settings) -> tuple[int, int | None]:
-    claim = Claim(lambda: 0)
-    kind = stage_kind("parcels", Promises.default())
+def parcels_restored(settings: KafkaSettings) -> tuple[int, int | None]:
+    claim = PartitionLease(lambda: 0)
+    kind = processor_spec("parcels", Promises.default())
     restored = restore(settings, kind, 0, 1, claim, Fenced(settings, kind, 0, 1, claim, lambda _: None))
-    return restored.stage.tell_restored(0, 0, 0.0, 0).parcels, restored.position and restored.position.next_offset
+    return restored.stage.make_restored_event(0, 0, 0.0, 0).parcels, restored.position and restored.position.next_offset
 
 
-def test_they_count_until_they_are_aborted(settings: Settings, sender: Producer) -> None:
+def test_they_count_until_they_are_aborted(settings: KafkaSettings, sender: Producer) -> None:
     begin_batch(settings, sender, "LP1", 5)
-    assert read_position(settings, 0) == Position(5, None)
+    assert read_position(settings, 0) == PartitionPosition(5, None)
     assert parcels_restored(settings) == (1, 5)
     sender.commit_transaction(30)
-    assert read_position(settings, 0) == Position(5, None)
+    assert read_position(settings, 0) == PartitionPosition(5, None)
     assert parcels_restored(settings) == (1, 5)
 
     begin_batch(settings, sender, "LP2", 9)
-    assert read_position(settings, 0) == Position(9, None)
+    assert read_position(settings, 0) == PartitionPosition(9, None)
     assert parcels_restored(settings) == (2, 9)
 
     sender.abort_transaction(30)
-    assert read_position(settings, 0) == Position(5, None)
+    assert read_position(settings, 0) == PartitionPosition(5, None)
     assert parcels_restored(settings) == (1, 5)
 
 
-def begin_dead_letter(settings: Settings, sender: Producer, offset: int) -> None:
+def begin_dead_letter(settings: KafkaSettings, sender: Producer, offset: int) -> None:
     """A transaction with the dead letter of a record of hub.scans at `offset`, not ended, but in the log."""
-    source = settings.prefix + topics.SCANS
-    headers = dead_letter_headers(source, 0, offset, Reason.NO_VALUE, None)
+    source = settings.prefix + topics.SCANS_TOPIC
+    headers = dead_letter_headers(source, 0, offset, RejectReason.NO_VALUE, None)
     sender.begin_transaction()
-    sender.produce(settings.prefix + topics.DEAD_LETTERS, None, None, 0, headers=headers)
+    sender.produce(settings.prefix + topics.DEAD_LETTERS_TOPIC, None, None, 0, headers=headers)
     assert sender.flush(30) == 0
 
 
-def sources(settings: Settings) -> list[int | None]:
+def sources(settings: KafkaSettings) -> list[int | None]:
     return [letter.source and letter.source[2] for letter in read_dead_letters(settings)]
 
 
-def test_dead_letters_are_listed_once_until_they_are_aborted(settings: Settings, sender: Producer) -> None:
+def test_dead_letters_are_listed_once_until_they_are_aborted(settings: KafkaSettings, sender: Producer) -> None:
     begin_dead_letter(settings, sender, 5)
     assert sources(settings) == [5]
     (letter,) = read_dead_letters(settings, reasons=["NO_VALUE"])
@@ -104,8 +106,8 @@ def test_dead_letters_are_listed_once_until_they_are_aborted(settings: Settings,
 
     # The same one again, committed, but behind what has no end.
     begin_dead_letter(settings, sender, 9)
-    plain = producer(settings)
-    headers = dead_letter_headers(settings.prefix + topics.SCANS, 0, 9, Reason.NO_VALUE, None)
-    plain.produce(settings.prefix + topics.DEAD_LETTERS, None, None, 0, headers=headers)
+    plain = new_producer(settings)
+    headers = dead_letter_headers(settings.prefix + topics.SCANS_TOPIC, 0, 9, RejectReason.NO_VALUE, None)
+    plain.produce(settings.prefix + topics.DEAD_LETTERS_TOPIC, None, None, 0, headers=headers)
     assert plain.flush(30) == 0
     assert sources(settings) == [5, 9]

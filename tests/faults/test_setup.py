@@ -12,14 +12,14 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.formats import topics
-from streams.kafka.settings import Settings
+from streams.kafka.settings import KafkaSettings
 from tests.faults.harness import REPOSITORY, Chronicle, Installation
 
 REFUSED, UNREACHABLE = 2, 3
 
 
 @pytest.fixture
-def installation(settings: Settings, tmp_path: Path) -> Installation:
+def installation(settings: KafkaSettings, tmp_path: Path) -> Installation:
     return Installation(settings, tmp_path, Chronicle(0))
 
 
@@ -35,13 +35,13 @@ def complaint(done: "subprocess.CompletedProcess[str]", code: int) -> str:
 
 def test_no_topics(installation: Installation) -> None:
     said = complaint(installation.parcels("run", "--until-idle", "1"), REFUSED)
-    assert topics.SCANS in said and "topics apply" in said
+    assert topics.SCANS_TOPIC in said and "topics apply" in said
 
 
 def test_one_topic_missing(installation: Installation) -> None:
     installation.create_topics(2)
     client = AdminClient({"bootstrap.servers": installation.settings.bootstrap})
-    name = installation.settings.prefix + topics.MILESTONES
+    name = installation.settings.prefix + topics.MILESTONES_TOPIC
     client.delete_topics([name], operation_timeout=30)[name].result()
     said = complaint(installation.parcels("run", "--until-idle", "1"), REFUSED)
     assert name in said and "does not exist" in said and "topics apply" in said
@@ -50,7 +50,12 @@ def test_one_topic_missing(installation: Installation) -> None:
 def test_partitions_that_do_not_match(installation: Installation) -> None:
     client = AdminClient({"bootstrap.servers": installation.settings.bootstrap})
     prefix = installation.settings.prefix
-    counts = {topics.SCANS: 4, topics.STATE: 6, topics.MILESTONES: 4, topics.DEAD_LETTERS: 4}
+    counts = {
+        topics.SCANS_TOPIC: 4,
+        topics.PARCEL_STATE_TOPIC: 6,
+        topics.MILESTONES_TOPIC: 4,
+        topics.DEAD_LETTERS_TOPIC: 4,
+    }
     new = [NewTopic(prefix + name, count, 1, config={"cleanup.policy": "compact"}) for name, count in counts.items()]
     for future in client.create_topics(new, operation_timeout=30).values():
         future.result()
@@ -62,7 +67,7 @@ def test_partitions_that_do_not_match(installation: Installation) -> None:
 def test_a_state_topic_that_forgets(installation: Installation) -> None:
     installation.create_topics(1)
     client = AdminClient({"bootstrap.servers": installation.settings.bootstrap})
-    name = installation.settings.prefix + topics.STATE
+    name = installation.settings.prefix + topics.PARCEL_STATE_TOPIC
     client.delete_topics([name], operation_timeout=30)[name].result()
     installation.parcels("topics", "plan")
     new = NewTopic(name, 1, 1, config={"cleanup.policy": "delete"})

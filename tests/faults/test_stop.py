@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from streams.kafka.settings import Settings
-from streams.processors.registry import GROUP
+from streams.kafka.settings import KafkaSettings
+from streams.processors.registry import PARCELS_GROUP
 from streams.worker.watchdog import EXIT_CODE
 from tests.faults.harness import (
     Crew,
@@ -59,7 +59,7 @@ def test_sigterm_finishes_the_batch_and_leaves_the_group(
         # What it counted is what is in the log, and what the tools for lag are told.
         reached = positions(settings)
         assert json.loads(worker.out)["records"] == sum(reached.values())
-        assert group_offsets(settings, GROUP) == reached
+        assert group_offsets(settings, PARCELS_GROUP) == reached
         pump.finish()
         # A worker of another name need not wait until anybody's session ends.
         asked = time.monotonic()
@@ -138,8 +138,8 @@ def test_a_worker_without_partitions_ends_when_it_is_idle_while_those_that_have_
     assert_exact(installation.verify(day.truth))
 
 
-def _members(settings: Settings) -> int:
-    group = settings.prefix + GROUP
+def _members(settings: KafkaSettings) -> int:
+    group = settings.prefix + PARCELS_GROUP
     client = AdminClient({"bootstrap.servers": settings.bootstrap})
     return len(client.describe_consumer_groups([group])[group].result().members)
 

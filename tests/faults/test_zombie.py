@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from streams.kafka.settings import Settings
+from streams.kafka.settings import KafkaSettings
 from tests.faults.harness import (
     DEAD,
     Chronicle,
@@ -19,7 +19,7 @@ SEED = 20_260_302
 
 
 def test_a_worker_that_stood_still_amid_a_transaction_while_another_took_over(
-    settings: Settings, tmp_path: Path
+    settings: KafkaSettings, tmp_path: Path
 ) -> None:
     """It is continued when the other has folded on: it goes on with what the group gives it, or it ends by itself."""
     chronicle = Chronicle(SEED)
@@ -60,7 +60,7 @@ def test_a_worker_that_stood_still_amid_a_transaction_while_another_took_over(
     assert_exact(installation.verify(day.truth))
 
 
-def test_two_workers_that_both_believe_to_own_everything_do_no_harm(settings: Settings, tmp_path: Path) -> None:
+def test_two_workers_that_both_believe_to_own_everything_do_no_harm(settings: KafkaSettings, tmp_path: Path) -> None:
     """They fence each other again and again; each record is folded into the log by one of them, once."""
     chronicle = Chronicle(SEED)
     installation = Installation(settings, tmp_path, chronicle)

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain.kinds import KINDS
-from streams.formats.record_decoder import Decoder
-from streams.formats.record_files import LINE_BYTES, BadLine, InFile
-from streams.formats.record_parser import Line, Reader
+from streams.formats.record_decoder import RecordDecoder
+from streams.formats.record_files import MAX_LINE_BYTES, RecordFile, RejectedLine
+from streams.formats.record_parser import ProducerRecord, RecordParser
 from streams.formats.schemas import load_schemas
-from streams.kafka.bulk_producer import ColumnsEncoder
+from streams.kafka.bulk_producer import RecordColumnsEncoder
 from streams.simulate.day import Scenario, Simulation
-from streams.simulate.ndjson import lines
+from streams.simulate.ndjson import ndjson_lines
 
 DOCS = Path(__file__).parents[2] / "docs" / "files.md"
 NINE = 1_772_355_600_000
@@ -47,12 +47,12 @@ ADVICE = {
 
 def read(*said, name="in.ndjson"):
     text = b"".join(each if isinstance(each, bytes) else json.dumps(each).encode() + b"\n" for each in said)
-    return list(InFile(io.BytesIO(text), name))
+    return list(RecordFile(io.BytesIO(text), name))
 
 
 def message(said) -> str:
     (bad,) = read(said)
-    assert isinstance(bad, BadLine), bad
+    assert isinstance(bad, RejectedLine), bad
     return bad.message
 
 
@@ -60,8 +60,8 @@ def scan(**changes) -> dict:
     return {key: value for key, value in {**SCAN, **changes}.items() if value is not ...}
 
 
-def decoded(line: Line, schema: str = "Scan"):
-    return Decoder(schema)(line.value)
+def decoded(line: ProducerRecord, schema: str = "Scan"):
+    return RecordDecoder(schema)(line.value)
 
 
 @pytest.mark.parametrize(("compress", "command"), [(gzip.compress, "gzip -dc"), (lzma.compress, "xz -dc")])
@@ -133,7 +133,7 @@ class TestALine:
 
     def test_of_raw_bytes_is_sent_as_it_is(self):
         lines = read({"type": "raw", "key": "LP1", "value_base64": "AAE="}, {"type": "raw", "value_base64": None})
-        assert lines == [Line(b"LP1", b"\0\1"), Line(None, None)]
+        assert lines == [ProducerRecord(b"LP1", b"\0\1"), ProducerRecord(None, None)]
 
     @pytest.mark.parametrize(
         ("time", "offset"),
@@ -155,7 +155,7 @@ class TestALine:
     def test_blank_lines_and_a_byte_order_mark_do_no_harm(self):
         found = read(b"\xef\xbb\xbf" + json.dumps(SCAN).encode() + b"\r\n", b"\n", b"  \n", SCAN)
         assert len(found) == 2
-        assert all(isinstance(line, Line) for line in found)
+        assert all(isinstance(line, ProducerRecord) for line in found)
 
 
 class TestAWrongLine:
@@ -207,20 +207,20 @@ class TestAWrongLine:
         assert (str(found[3]).split(":")[:2], found[3].line) == (["in.ndjson", "5"], b'{"type": "tick"}')
 
     def test_without_an_end_is_kept_in_pieces(self):
-        endless = b"x" * (2 * LINE_BYTES + 10) + b"\n"
+        endless = b"x" * (2 * MAX_LINE_BYTES + 10) + b"\n"
         found = read(SCAN, endless, SCAN)
         bad = found[1:-1]
         assert b"".join(each.line for each in bad) == endless
         assert [each.where for each in bad] == ["in.ndjson:2", "", ""]
-        assert isinstance(found[-1], Line)
+        assert isinstance(found[-1], ProducerRecord)
 
 
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([json.dumps(SCAN).encode(), b"{}", b"null"]), max_size=8))
 def test_no_bytes_stop_the_reading_and_none_are_lost(chunks):
     text = b"\n".join(chunks)
-    found = list(InFile(io.BytesIO(text), "in"))
-    kept = b"".join(each.line for each in found if isinstance(each, BadLine))
-    sent = sum(isinstance(each, Line) for each in found)
+    found = list(RecordFile(io.BytesIO(text), "in"))
+    kept = b"".join(each.line for each in found if isinstance(each, RejectedLine))
+    sent = sum(isinstance(each, ProducerRecord) for each in found)
     # Neither Avro nor compressed.
     if not text.startswith((b"Obj\x01", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zX")):
         assert len(kept) + sent * len(json.dumps(SCAN)) <= len(text)
@@ -228,11 +228,11 @@ def test_no_bytes_stop_the_reading_and_none_are_lost(chunks):
 
 
 def test_a_simulated_file_gives_the_same_records_as_the_simulation_itself():
-    encoder, reader = ColumnsEncoder(), Reader()
+    encoder, reader = RecordColumnsEncoder(), RecordParser()
     for columns in Simulation(Scenario(200, seed=4)).batches():
         encoded = encoder.encode(columns)
-        text = "".join(line + "\n" for line in lines(columns)).encode()
-        found = list(InFile(io.BytesIO(text), "sim", reader))
+        text = "".join(line + "\n" for line in ndjson_lines(columns)).encode()
+        found = list(RecordFile(io.BytesIO(text), "sim", reader))
         assert [line.value for line in found] == list(encoded.values)
         assert [line.key for line in found] == list(encoded.keys)
         assert [at for at, line in enumerate(found) if line.everywhere] == list(encoded.everywhere)
@@ -256,14 +256,14 @@ class TestAnAvroContainer:
 
     @pytest.mark.parametrize("codec", ["null", "deflate"])
     def test_of_scans_is_read(self, codec):
-        found = list(InFile(io.BytesIO(container(self.records(), self.SCHEMA, codec)), "in.avro"))
+        found = list(RecordFile(io.BytesIO(container(self.records(), self.SCHEMA, codec)), "in.avro"))
         assert [decoded(line)["event_id"] for line in found] == [f"e{n}" for n in range(100)]
         assert decoded(found[7])["event_time"] == NINE + 7
 
     def test_of_a_union_is_read(self):
         schemas = [load_schemas().current(name) for name in ("Scan", "Tick")]
         records = [("parcels.hub.Scan", self.records(1)[0]), ("parcels.hub.Tick", {"hub_time": NINE, "clock": "x"})]
-        found = list(InFile(io.BytesIO(container(records, schemas)), "in.avro"))
+        found = list(RecordFile(io.BytesIO(container(records, schemas)), "in.avro"))
         assert [line.everywhere for line in found] == [False, True]
 
     def test_with_fewer_fields_and_times_in_microseconds_is_read(self):
@@ -272,31 +272,31 @@ class TestAnAvroContainer:
         schema = {"type": "record", "name": "Scan", "fields": [*fields, time]}
         record = {key: SCAN[key] for key in ("event_id", "parcel_id", "kind", "site", "station")}
         written = container([record | {"event_time": NINE * 1_000 + 999}], schema)
-        (line,) = InFile(io.BytesIO(written), "in.avro")
+        (line,) = RecordFile(io.BytesIO(written), "in.avro")
         assert decoded(line)["event_time"] == NINE
 
     def test_keeps_a_record_that_says_something_wrong_as_json_to_be_mended(self):
         records = self.records(3)
         records[1]["parcel_id"] = "a\x07"
-        found = list(InFile(io.BytesIO(container(records, self.SCHEMA)), "in.avro"))
+        found = list(RecordFile(io.BytesIO(container(records, self.SCHEMA)), "in.avro"))
         assert str(found[1]).startswith("in.avro: record 2: parcel_id is")
         mended = json.loads(found[1].line) | {"parcel_id": "LP1"}
-        assert isinstance(read(mended)[0], Line)
+        assert isinstance(read(mended)[0], ProducerRecord)
 
     def test_with_a_damaged_record_loses_no_more_than_its_block(self):
         written = bytearray(container(self.records(), self.SCHEMA, "null"))
         # The length of an event_id in the middle, now longer than the block.
         written[written.index(b"e50") - 1] = 0x7F
-        found = list(InFile(io.BytesIO(bytes(written)), "in.avro"))
-        bad = [each for each in found if isinstance(each, BadLine)]
+        found = list(RecordFile(io.BytesIO(bytes(written)), "in.avro"))
+        bad = [each for each in found if isinstance(each, RejectedLine)]
         assert len(bad) == 1
-        assert "e50" not in {decoded(each)["event_id"] for each in found if isinstance(each, Line)}
+        assert "e50" not in {decoded(each)["event_id"] for each in found if isinstance(each, ProducerRecord)}
         assert decoded(found[-1])["event_id"] == "e99"
 
     @pytest.mark.parametrize("cut", [2, 30, 400, -20, -1])
     def test_that_is_cut_says_so(self, cut):
-        found = list(InFile(io.BytesIO(container(self.records(), self.SCHEMA)[:cut]), "in.avro"))
-        assert isinstance(found[-1], BadLine)
+        found = list(RecordFile(io.BytesIO(container(self.records(), self.SCHEMA)[:cut]), "in.avro"))
+        assert isinstance(found[-1], RejectedLine)
 
     @pytest.mark.parametrize(
         ("schema", "expected"),
@@ -315,7 +315,7 @@ class TestAnAvroContainer:
     )
     def test_of_something_else_is_refused(self, schema, expected):
         records = ["x"] if schema == "string" else []
-        (bad,) = InFile(io.BytesIO(container(records, schema)), "in.avro")
+        (bad,) = RecordFile(io.BytesIO(container(records, schema)), "in.avro")
         assert expected in str(bad)
 
     def test_that_inflates_without_end_is_refused(self):
@@ -324,7 +324,7 @@ class TestAnAvroContainer:
         squeezer = zlib.compressobj(9, zlib.DEFLATED, -15)
         bomb = b"".join(squeezer.compress(bytes(1 << 20)) for _ in range(80)) + squeezer.flush()
         written = head + b"\x02" + _number(len(bomb)) + bomb + sync
-        (bad,) = InFile(io.BytesIO(written), "in.avro")
+        (bad,) = RecordFile(io.BytesIO(written), "in.avro")
         assert "larger than" in str(bad)
 
 
@@ -341,7 +341,7 @@ class TestTheDocumentedExamples:
         text = "".join(self.EXAMPLES)
         found = read(text.encode())
         assert len(found) == text.count("\n") >= 7
-        assert not [each for each in found if isinstance(each, BadLine)]
+        assert not [each for each in found if isinstance(each, RejectedLine)]
 
     def test_name_every_field_and_kind(self):
         text = DOCS.read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.errors import Misconfigured
-from streams.formats.schema_compatibility import check_folder, lock_folder, unreadable
-from streams.formats.schemas import load_schemas, read_lock, read_schemas, schemas_folder, write_lock
+from streams.formats.schema_compatibility import check_schemas, find_incompatibilities, lock_schemas
+from streams.formats.schemas import load_schemas, read_lock_file, read_schemas, schemas_folder, write_lock_file
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def field(schema, name):
 
 
 def test_the_schemas_of_this_program_keep_the_rules():
-    assert check_folder(schemas_folder()) == []
+    assert check_schemas(schemas_folder()) == []
 
 
 def test_ids_are_those_that_the_first_log_was_written_with():
@@ -49,14 +49,14 @@ def test_a_value_is_framed_as_confluents_clients_frame_it():
 
 def test_writers_are_every_version_of_the_named_schemas(folder):
     edit(folder, "Tick", lambda s: s["fields"].append({"name": "n", "type": "int", "default": 0, "doc": "Number."}))
-    lock_folder(folder)
+    lock_schemas(folder)
     schemas = read_schemas(folder)
-    assert {schema_id: name for schema_id, (name, _) in schemas.writers("Tick", "Scan").items()} == {
+    assert {schema_id: name for schema_id, (name, _) in schemas.writer_schemas("Tick", "Scan").items()} == {
         1: "Scan",
         3: "Tick",
-        len(read_lock(folder)): "Tick",
+        len(read_lock_file(folder)): "Tick",
     }
-    assert schemas.id("Tick") == len(read_lock(folder))
+    assert schemas.id("Tick") == len(read_lock_file(folder))
     assert schemas.current("Tick")["fields"][-1]["name"] == "n"
 
 
@@ -71,26 +71,26 @@ class TestEdits:
     def test_a_new_field_with_a_default_becomes_the_next_version(self, folder):
         new = {"name": "height_mm", "type": ["null", "int"], "default": None, "doc": "Height."}
         edit(folder, "Scan", lambda schema: schema["fields"].append(new))
-        (added,) = lock_folder(folder)
-        assert (added.name, added.number, added.id) == ("Scan", 2, len(read_lock(folder)))
-        assert check_folder(folder) == []
-        assert lock_folder(folder) == []
+        (added,) = lock_schemas(folder)
+        assert (added.name, added.number, added.id) == ("Scan", 2, len(read_lock_file(folder)))
+        assert check_schemas(folder) == []
+        assert lock_schemas(folder) == []
 
     def test_an_edit_is_not_used_before_it_is_locked(self, folder):
         edit(folder, "Scan", lambda schema: schema.update(doc="Another doc."))
         with pytest.raises(Misconfigured, match="parcels schemas lock"):
             read_schemas(folder)
-        assert any("was edited after version 1" in problem for problem in check_folder(folder))
+        assert any("was edited after version 1" in problem for problem in check_schemas(folder))
 
     def test_a_type_is_the_same_in_every_file_that_has_it(self, folder):
         edit(folder, "Advice", lambda schema: field(schema, "direction")["type"].update(doc="Other doc."))
-        assert any("Direction is not the same in Advice.avsc and in" in problem for problem in check_folder(folder))
+        assert any("Direction is not the same in Advice.avsc and in" in problem for problem in check_schemas(folder))
 
     def test_a_new_word_at_the_end_of_an_enum_with_a_default_is_fine_in_both_directions(self):
         old = load_schemas().current("Scan")
         new = deepcopy(old)
         field(new, "kind")["type"]["symbols"].append("LIFTED")
-        assert unreadable(new, old) == unreadable(old, new) == []
+        assert find_incompatibilities(new, old) == find_incompatibilities(old, new) == []
 
     @pytest.mark.parametrize(
         ("change", "why"),
@@ -120,9 +120,9 @@ class TestEdits:
     def test_an_edit_that_breaks_a_rule_is_refused_and_nothing_is_written(self, folder, change, why):
         before = (folder / "ids.json").read_bytes()
         edit(folder, "Scan", change)
-        assert any(why in problem for problem in check_folder(folder)), check_folder(folder)
+        assert any(why in problem for problem in check_schemas(folder)), check_schemas(folder)
         with pytest.raises(Misconfigured, match="nothing was locked"):
-            lock_folder(folder)
+            lock_schemas(folder)
         assert (folder / "ids.json").read_bytes() == before
         assert not (folder / "history" / "Scan.v2.avsc").exists()
 
@@ -130,12 +130,12 @@ class TestEdits:
         """Without a doubt about version 2, version 3 would give the field of version 1 another type."""
         number = {"name": "dock", "type": "int", "default": 0, "doc": "Dock."}
         edit(folder, "Tick", lambda schema: schema["fields"].append(number))
-        lock_folder(folder)
+        lock_schemas(folder)
         edit(folder, "Tick", lambda schema: schema["fields"].pop())
-        lock_folder(folder)
+        lock_schemas(folder)
         edit(folder, "Tick", lambda schema: schema["fields"].append(number | {"type": "string", "default": ""}))
         with pytest.raises(Misconfigured, match=r"dock is int"):
-            lock_folder(folder)
+            lock_schemas(folder)
 
 
 class TestLock:
@@ -175,9 +175,9 @@ class TestLock:
             read_schemas(folder)
 
     def test_two_branches_that_locked_the_same_id(self, folder):
-        versions = read_lock(folder)
+        versions = read_lock_file(folder)
         tick = next(version for version in versions if version.name == "Tick")
-        write_lock(folder, [*versions, replace(tick, number=2)])
+        write_lock_file(folder, [*versions, replace(tick, number=2)])
         with pytest.raises(Misconfigured, match="gives id 3 to both Tick version 1 and Tick version 2"):
             read_schemas(folder)
 
@@ -260,7 +260,7 @@ def values(type_):
 
 @given(reader=records(), writer=records(), drawn=st.data())
 def test_what_the_rules_allow_fastavro_can_read(reader, writer, drawn):
-    if unreadable(reader, writer):
+    if find_incompatibilities(reader, writer):
         return
     value = drawn.draw(values(writer))
     body = io.BytesIO()
@@ -275,4 +275,4 @@ def test_what_the_rules_allow_fastavro_can_read(reader, writer, drawn):
 
 @given(schema=records())
 def test_every_schema_can_read_itself(schema):
-    assert unreadable(schema, schema) == []
+    assert find_incompatibilities(schema, schema) == []

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.domain.reject_reasons import EXPLANATIONS, Reason
-from streams.kafka.dead_letters import dead_letter, dead_letter_headers, decode_as_far_as_possible
+from streams.domain.reject_reasons import REJECT_REASON_TEXTS, RejectReason
+from streams.kafka.dead_letters import dead_letter_headers, decode_partially, parse_dead_letter
 from tests.formats.avro import framed, scan
 
 CONNECT = "__connect.errors."
@@ -37,37 +37,44 @@ class Message:
 
 
 headers = st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=4)
-bad_reasons = st.sampled_from([reason for reason in Reason if reason is not Reason.OK])
+bad_reasons = st.sampled_from([reason for reason in RejectReason if reason is not RejectReason.OK])
 
 
 @given(own=headers, reason=bad_reasons, key=st.none() | st.binary(), value=st.none() | st.binary())
 def test_a_dead_letter_gives_the_record_back_untouched(own, reason, key, value):
-    letter = dead_letter(Message(dead_letter_headers("x.hub.scans", 3, 41, reason, own), key, value))
+    letter = parse_dead_letter(Message(dead_letter_headers("x.hub.scans", 3, 41, reason, own), key, value))
     assert (letter.key, letter.value, letter.headers) == (key, value, own)
-    assert (letter.source, letter.reason, letter.message) == (("x.hub.scans", 3, 41), reason.name, EXPLANATIONS[reason])
+    assert (letter.source, letter.reason, letter.message) == (
+        ("x.hub.scans", 3, 41),
+        reason.name,
+        REJECT_REASON_TEXTS[reason],
+    )
     assert letter.place == (2, 17)
 
 
 def test_a_record_that_died_before_keeps_the_headers_of_then():
-    own = dead_letter_headers("other", 0, 1, Reason.BAD_TEXT, [("trace", b"1")])
-    letter = dead_letter(Message(dead_letter_headers("hub.scans", 3, 41, Reason.TRUNCATED, own)))
+    own = dead_letter_headers("other", 0, 1, RejectReason.BAD_TEXT, [("trace", b"1")])
+    letter = parse_dead_letter(Message(dead_letter_headers("hub.scans", 3, 41, RejectReason.TRUNCATED, own)))
     assert letter.headers == own
     assert (letter.source, letter.reason) == (("hub.scans", 3, 41), "TRUNCATED")
 
 
 def test_headers_are_named_as_kafka_connect_names_them():
-    assert dead_letter_headers("hub.scans", 3, 41, Reason.TRUNCATED, None) == [
+    assert dead_letter_headers("hub.scans", 3, 41, RejectReason.TRUNCATED, None) == [
         (CONNECT + "topic", b"hub.scans"),
         (CONNECT + "partition", b"3"),
         (CONNECT + "offset", b"41"),
         (CONNECT + "stage", b"VALUE_CONVERTER"),
         (CONNECT + "exception.class.name", b"streams.errors.BadRecord"),
-        (CONNECT + "exception.message", EXPLANATIONS[Reason.TRUNCATED].encode()),
+        (CONNECT + "exception.message", REJECT_REASON_TEXTS[RejectReason.TRUNCATED].encode()),
         ("parcels.reason", b"TRUNCATED"),
     ]
 
 
-@pytest.mark.parametrize("reason", [Reason.BAD_PARCEL_ID, Reason.BAD_VOID, Reason.WRONG_PARTITION, Reason.PARCEL_FULL])
+@pytest.mark.parametrize(
+    "reason",
+    [RejectReason.BAD_PARCEL_ID, RejectReason.BAD_VOID, RejectReason.WRONG_PARTITION, RejectReason.PARCEL_FULL],
+)
 def test_rules_of_the_domain_have_a_stage_of_their_own(reason):
     assert (CONNECT + "stage", b"TRANSFORMATION") in dead_letter_headers("hub.scans", 0, 0, reason, None)
 
@@ -83,7 +90,7 @@ def test_rules_of_the_domain_have_a_stage_of_their_own(reason):
     ],
 )
 def test_a_record_that_something_else_wrote_has_no_source(strange):
-    letter = dead_letter(Message(strange))
+    letter = parse_dead_letter(Message(strange))
     assert letter.source is None
     assert letter.headers == []
 
@@ -92,18 +99,18 @@ class TestDecoding:
     value = framed("Scan", scan("e1", "P1", site="LGG"))
 
     def test_a_whole_value(self):
-        decoded = decode_as_far_as_possible(self.value)
-        assert (decoded.schema, decoded.stopped_at, decoded.rest) == ("Scan", None, 0)
+        decoded = decode_partially(self.value)
+        assert (decoded.schema, decoded.failed_field, decoded.rest) == ("Scan", None, 0)
         assert decoded.fields["site"] == "LGG"
 
     def test_a_value_that_ends_in_the_middle(self):
-        decoded = decode_as_far_as_possible(self.value[: self.value.index(b"LGG") + 1])
-        assert decoded.stopped_at == "site"
+        decoded = decode_partially(self.value[: self.value.index(b"LGG") + 1])
+        assert decoded.failed_field == "site"
         assert decoded.fields["parcel_id"] == "P1"
         assert "site" not in decoded.fields
 
     def test_bytes_after_the_last_field(self):
-        assert decode_as_far_as_possible(self.value + b"more").rest == 4
+        assert decode_partially(self.value + b"more").rest == 4
 
     @pytest.mark.parametrize(
         "value",
@@ -117,9 +124,9 @@ class TestDecoding:
         ],
     )
     def test_nothing_can_be_read(self, value):
-        decoded = decode_as_far_as_possible(value)
+        decoded = decode_partially(value)
         assert decoded is None or not decoded.fields
 
     @given(body=st.binary(max_size=200), schema_id=st.integers(0, 8))
     def test_whatever_the_bytes_are(self, body, schema_id):
-        decode_as_far_as_possible(b"\0" + schema_id.to_bytes(4, "big") + body)
+        decode_partially(b"\0" + schema_id.to_bytes(4, "big") + body)

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from streams.kafka import clients, hanging_transactions
-from streams.kafka.settings import Settings
+from streams.kafka.settings import KafkaSettings
 from streams.kafka.transactional_producer import _library
 
 TOPIC = "parcel.state"
@@ -44,8 +44,8 @@ class MockBroker:
         assert library.rd_kafka_mock_topic_create(self._cluster, TOPIC.encode(), 1, 1) == 0
 
     @property
-    def settings(self) -> Settings:
-        return Settings(bootstrap=self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode())
+    def settings(self) -> KafkaSettings:
+        return KafkaSettings(bootstrap=self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode())
 
     def led_by(self, broker: int) -> None:
         assert self._library.rd_kafka_mock_partition_set_leader(self._cluster, TOPIC.encode(), 0, broker) == 0
@@ -62,7 +62,7 @@ def reader() -> Iterator[Consumer]:
     broker.led_by(NOBODY)
     back = threading.Timer(AWAY_SECONDS, broker.led_by, (1,))
     back.start()
-    made = clients.consumer(broker.settings, "test")
+    made = clients.new_consumer(broker.settings, "test")
     yield made
     made.close()
     back.join()
@@ -71,7 +71,7 @@ def reader() -> Iterator[Consumer]:
 
 def test_the_end_of_a_partition(reader: Consumer) -> None:
     asked = time.monotonic()
-    assert clients.bounds(reader, TopicPartition(TOPIC, 0), asked + 10) == (0, 0)
+    assert clients.watermark_offsets(reader, TopicPartition(TOPIC, 0), asked + 10) == (0, 0)
     assert AWAY_SECONDS < time.monotonic() - asked < 5
 
 
@@ -84,7 +84,7 @@ def test_where_the_records_of_a_time_begin(reader: Consumer) -> None:
 
 def test_a_look_for_transactions_without_an_end() -> None:
     broker = MockBroker()
-    looks = hanging_transactions.Unended(broker.settings, [(TOPIC, 0)])
+    looks = hanging_transactions.HangingTransactions(broker.settings, [(TOPIC, 0)])
 
     def look() -> bool:
         """Was it answered?"""

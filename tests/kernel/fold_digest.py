@@ -7,7 +7,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from streams.processors.parcel_processor import ParcelStage
+from streams.processors.parcel_processor import ParcelProcessor
 
 NO_VALUE = 2**32 - 1
 _SIZES = (1, 2, 40, 0, 7, 150)
@@ -33,14 +33,14 @@ def load(path):
 
 def digest(values):
     """Of all outputs: batches of several sizes, and in the middle of them a new stage from the states so far."""
-    stage, log, said = ParcelStage(partition=1, partitions=2), [], hashlib.sha256()
+    stage, log, said = ParcelProcessor(partition=1, partitions=2), [], hashlib.sha256()
     first = turn = 0
     while first < len(values):
         size = _SIZES[turn % len(_SIZES)]
         turn += 1
         made = stage.run(values[first : first + size])
         if first < len(values) // 2 <= first + size:
-            stage = ParcelStage(partition=1, partitions=2)
+            stage = ParcelProcessor(partition=1, partitions=2)
             # In two goes, so that the second finds chunks to take back.
             for part in (log[: len(log) // 2], log[len(log) // 2 :]):
                 stage.restore([value for _, value in part if value])

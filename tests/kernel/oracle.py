@@ -9,11 +9,11 @@ from collections import Counter
 import mmh3
 
 from streams.domain import kinds
-from streams.domain.containment import Told, judge
+from streams.domain.containment import ContainmentRecord, evaluate_containment
 from streams.domain.kinds import KINDS, MILESTONE_TYPES
 from streams.domain.promises import Promises
-from streams.domain.reference.alerts import Teller
-from streams.domain.reference.promise_clocks import Record, look
+from streams.domain.reference.alerts import ReferenceAlertEvaluator
+from streams.domain.reference.promise_clocks import ParcelRecord, evaluate
 from tests.kernel.records import type_of
 
 NEVER = -(2**63)
@@ -25,8 +25,8 @@ def words(bits):
     return {name for number, name in enumerate(KINDS) if bits >> number & 1}
 
 
-MOVES, CUSTOMS, OFFICE = words(kinds.MOVES), words(kinds.CUSTOMS), words(kinds.OFFICE)
-MILESTONES, IN_HUB, LOOSE = words(kinds.MILESTONES), words(kinds.IN_HUB), words(kinds.LOOSE)
+MOVES, CUSTOMS, OFFICE = words(kinds.STAGE_KINDS), words(kinds.CUSTOMS_KINDS), words(kinds.NO_LOCATION)
+MILESTONES, IN_HUB, LOOSE = words(kinds.MILESTONE_KINDS), words(kinds.IN_HUB_STAGES), words(kinds.UNCONTAINED)
 
 ELSEWHERE = {"DISPATCHED", "DELIVERED", "RETURNED", "LOST"}
 HERE = {"ARRIVED", "UNLOADED", "INDUCTED", "SORTED", "NO_READ", "RECIRCULATED", "LOADED"}
@@ -69,12 +69,12 @@ class Parcel:
     def __init__(self, parcel_id, promises):
         self.parcel_id = parcel_id
         self.known = {}
-        self.teller = Teller(parcel_id, promises, hashed)
+        self.teller = ReferenceAlertEvaluator(parcel_id, promises, hashed)
 
     def records(self):
         """For streams/domain/reference/promise_clocks.py."""
         return [
-            Record(
+            ParcelRecord(
                 identity=known.identity,
                 kind=known.kind,
                 time=known.time,
@@ -105,7 +105,7 @@ class Parcel:
         """Identities of what a VOID declares wrong, and of what is set aside."""
         targets = self.targets()
         scans = [known for known in self.ordered() if known.kind != "VOID" and not known.is_advice]
-        aside = judge([told_of(known, targets) for known in scans]).aside
+        aside = evaluate_containment([told_of(known, targets) for known in scans]).superseded
         return targets | {known.identity for known, is_aside in zip(scans, aside, strict=True) if is_aside}
 
     def firsts(self):
@@ -126,7 +126,7 @@ class Parcel:
 
     def watched(self, hub_time):
         """What ParcelState says of clocks and alerts."""
-        looked = look(self.teller.promises, self.records(), hub_time)
+        looked = evaluate(self.teller.promises, self.records(), hub_time)
         return {
             "journeys": looked.journeys,
             "clocks": [
@@ -249,7 +249,7 @@ def last(among, condition):
 
 
 def told_of(known, targets):
-    return Told(
+    return ContainmentRecord(
         known.kind,
         known["site"],
         known["container_id"],
@@ -262,7 +262,7 @@ def told_of(known, targets):
 def container_of(live, ordered, targets):
     """The last one that was named, unless the parcel left it since."""
     scans = [known for known in ordered if known.kind != "VOID" and not known.is_advice]
-    inside = judge([told_of(known, targets) for known in scans]).inside
+    inside = evaluate_containment([told_of(known, targets) for known in scans]).inside
     now_in = {known.identity: held for known, held in zip(scans, inside, strict=True)}
     container = before = None
     for known in live:
@@ -322,7 +322,7 @@ class Oracle:
             before = dict(parcel.teller.told)
             said, looked = parcel.teller.tick(parcel.records(), hub_time)
             self.alerts += said
-            if looked.retires is not None and hub_time > looked.retires:
+            if looked.retirement_time is not None and hub_time > looked.retirement_time:
                 del self.parcels[parcel_id]
                 self.retired.append(parcel_id)
                 self.changed.discard(parcel_id)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain import limits
-from streams.domain.reject_reasons import Reason
-from streams.processors.parcel_processor import ParcelStage
+from streams.domain.reject_reasons import RejectReason
+from streams.processors.parcel_processor import ParcelProcessor
 from tests.kernel.oracle import Oracle
 from tests.kernel.records import LONG_TEXTS, MORNING, advice, framed, histories, read, scan, tick, void
 from tests.kernel.test_record_hash import murmur2
@@ -21,14 +21,14 @@ GOOD = [scan("g1", "GOOD", "ARRIVED"), advice("g2", "GOOD"), scan("g3", "GOOD", 
 def reason_of(record):
     """OK, or why a new stage refuses the record (or the raw value)."""
     value = record if isinstance(record, bytes) else framed(record)
-    refused = ParcelStage(partition=0, partitions=1).run([value]).refused
+    refused = ParcelProcessor(partition=0, partitions=1).run([value]).refused
     assert len(refused) <= 1
-    return refused[0][1] if refused else Reason.OK
+    return refused[0][1] if refused else RejectReason.OK
 
 
 def shows(make, good, bad, reason):
     for value in good:
-        assert reason_of(make(value)) == Reason.OK, value
+        assert reason_of(make(value)) == RejectReason.OK, value
     for value in bad:
         assert reason_of(make(value)) == reason, value
 
@@ -51,7 +51,7 @@ class TestIds:
             lambda parcel_id: make(parcel_id=parcel_id),
             ["P", "P" * 128, "é" * 64, "🛩" * 32],
             ["", "P" * 129, "é" * 64 + "P", "🛩" * 32 + "é", "P" * 10_000],
-            Reason.BAD_PARCEL_ID,
+            RejectReason.BAD_PARCEL_ID,
         )
 
     @both
@@ -60,7 +60,7 @@ class TestIds:
             lambda parcel_id: make(parcel_id=parcel_id),
             [" ", "~", "a b", "\xa0", "P\xa0", "P\xbf", "\xc2\xa0", "\u0100", "\u2080", "\u0480"],
             ["\0", "\0position", "P\n", "\tP", "P\x1fQ", "P\x7f", "\r", "\x80", "\x9bP", "P\x9f", "é\x85"],
-            Reason.BAD_PARCEL_ID,
+            RejectReason.BAD_PARCEL_ID,
         )
 
     @both
@@ -69,15 +69,17 @@ class TestIds:
             lambda event_id: make(event_id=event_id),
             ["e", "e" * 1024, "é" * 512, "\0", "\n"],
             ["", "e" * 1025, "é" * 512 + "e", "e" * 20_000],
-            Reason.OUT_OF_BOUNDS,
+            RejectReason.OUT_OF_BOUNDS,
         )
 
     def test_what_a_void_names_has_1_to_1024_bytes(self):
-        shows(lambda voids: void("v", "P", voids), ["e", "e" * 1024, "é" * 512], ["e" * 1025], Reason.OUT_OF_BOUNDS)
+        shows(
+            lambda voids: void("v", "P", voids), ["e", "e" * 1024, "é" * 512], ["e" * 1025], RejectReason.OUT_OF_BOUNDS
+        )
 
     @both
     def test_the_parcel_id_is_looked_at_before_the_rest(self, make):
-        assert reason_of(make(parcel_id="", event_id="", event_time=YEAR_1)) == Reason.BAD_PARCEL_ID
+        assert reason_of(make(parcel_id="", event_id="", event_time=YEAR_1)) == RejectReason.BAD_PARCEL_ID
 
 
 class TestTimes:
@@ -86,30 +88,30 @@ class TestTimes:
 
     @both
     def test_an_event_happens_from_1900_to_2199(self, make):
-        shows(lambda time: make(event_time=time), self.GOOD, self.BAD, Reason.OUT_OF_BOUNDS)
+        shows(lambda time: make(event_time=time), self.GOOD, self.BAD, RejectReason.OUT_OF_BOUNDS)
 
     def test_a_promise_is_for_1900_to_2199_or_not_made(self):
-        shows(lambda time: advice("a", "P", promised_at=time), (*self.GOOD, None), self.BAD, Reason.OUT_OF_BOUNDS)
+        shows(lambda time: advice("a", "P", promised_at=time), (*self.GOOD, None), self.BAD, RejectReason.OUT_OF_BOUNDS)
 
     def test_the_hub_lives_from_1900_to_2199(self):
-        shows(tick, self.GOOD, self.BAD, Reason.OUT_OF_BOUNDS)
+        shows(tick, self.GOOD, self.BAD, RejectReason.OUT_OF_BOUNDS)
 
     def test_a_tick_out_of_bounds_does_not_move_the_clock(self):
-        stage = ParcelStage(partition=0, partitions=1)
+        stage = ParcelProcessor(partition=0, partitions=1)
         said = stage.run([framed(tick(MORNING)), framed(tick(limits.LATEST_MS)), framed(tick(YEAR_1))])
-        assert said.refused == [(1, Reason.OUT_OF_BOUNDS), (2, Reason.OUT_OF_BOUNDS)]
+        assert said.refused == [(1, RejectReason.OUT_OF_BOUNDS), (2, RejectReason.OUT_OF_BOUNDS)]
         assert said.hub_time == MORNING
 
     @both
     def test_a_record_is_accepted_from_1900_to_2199(self, make):
-        shows(lambda time: make(record_time=time), self.GOOD, self.BAD, Reason.OUT_OF_BOUNDS)
+        shows(lambda time: make(record_time=time), self.GOOD, self.BAD, RejectReason.OUT_OF_BOUNDS)
 
     def test_clocks_are_14_hours_apart_at_most(self):
         shows(
             lambda minutes: scan("e", "P", utc_offset_minutes=minutes),
             [-840, 840, 0],
             [-841, 841, -(2**31), 2**31 - 1],
-            Reason.OUT_OF_BOUNDS,
+            RejectReason.OUT_OF_BOUNDS,
         )
 
 
@@ -121,7 +123,7 @@ class TestTexts:
             lambda text: scan("e", "P", kind, **{field: text}),
             ["", *LONG_TEXTS],
             ["x" * 256, "é" * 128, "x" * 20_000],
-            Reason.OUT_OF_BOUNDS,
+            RejectReason.OUT_OF_BOUNDS,
         )
 
     @pytest.mark.parametrize("field", ["service", "origin", "destination", "planned_lane", "owner"])
@@ -130,11 +132,11 @@ class TestTexts:
             lambda text: advice("e", "P", **{field: text}),
             ["", *LONG_TEXTS],
             ["x" * 256, "é" * 128],
-            Reason.OUT_OF_BOUNDS,
+            RejectReason.OUT_OF_BOUNDS,
         )
 
     def test_all_at_their_bounds_at_once(self):
-        longest = "x" * limits.WORD_BYTES
+        longest = "x" * limits.MAX_TEXT_BYTES
         records = [
             scan(
                 "e" * 1024,
@@ -149,7 +151,7 @@ class TestTexts:
             ),
             void("v" * 1024, "P" * 128, "e" * 1024, site=longest, station=longest, lane=longest, reason=longest),
         ]
-        said = ParcelStage(partition=0, partitions=1).run([framed(record) for record in records])
+        said = ParcelProcessor(partition=0, partitions=1).run([framed(record) for record in records])
         assert said.refused == []
         [(_, state)] = said.states
         assert read("ParcelState", state) == Oracle(records).states()["P" * 128]
@@ -157,39 +159,41 @@ class TestTexts:
 
 class TestVoids:
     def test_a_void_names_what_it_voids(self):
-        assert reason_of(scan("v", "P", "VOID")) == Reason.BAD_VOID
-        assert reason_of(scan("v", "P", "VOID", voids="")) == Reason.BAD_VOID
-        assert reason_of(void("v", "P", "e")) == Reason.OK
+        assert reason_of(scan("v", "P", "VOID")) == RejectReason.BAD_VOID
+        assert reason_of(scan("v", "P", "VOID", voids="")) == RejectReason.BAD_VOID
+        assert reason_of(void("v", "P", "e")) == RejectReason.OK
 
     def test_only_a_void_does(self):
         for kind in ("OTHER", "ADVISED", "LOST"):
-            assert reason_of(scan("e", "P", kind, voids="other")) == Reason.BAD_VOID
+            assert reason_of(scan("e", "P", kind, voids="other")) == RejectReason.BAD_VOID
         # An empty name names nothing.
-        assert reason_of(scan("e", "P", voids="")) == Reason.OK
+        assert reason_of(scan("e", "P", voids="")) == RejectReason.OK
 
 
 class TestPartitions:
     def test_every_parcel_belongs_to_one_partition(self):
         records = [scan("e", f"LP{number}") for number in range(64)] + [advice("a", f"LP{n}") for n in range(64)]
         for partition in range(4):
-            refused = dict(ParcelStage(partition, 4).run([framed(record) for record in records]).refused)
+            refused = dict(ParcelProcessor(partition, 4).run([framed(record) for record in records]).refused)
             for place, record in enumerate(records):
                 at_home = (murmur2(record["parcel_id"].encode()) & 0x7FFFFFFF) % 4 == partition
-                assert refused.get(place) == (None if at_home else Reason.WRONG_PARTITION)
+                assert refused.get(place) == (None if at_home else RejectReason.WRONG_PARTITION)
 
     def test_ticks_belong_to_all(self):
-        assert [ParcelStage(number, 3).run([framed(tick(MORNING))]).hub_time for number in range(3)] == [MORNING] * 3
+        assert [ParcelProcessor(number, 3).run([framed(tick(MORNING))]).hub_time for number in range(3)] == [
+            MORNING
+        ] * 3
 
 
 class TestFullParcels:
     def test_the_10001st_record(self):
         values = [framed(scan(f"e{number}", "FULL", "SORTED", MORNING + number)) for number in range(10_000)]
-        stage = ParcelStage(partition=0, partitions=1)
+        stage = ParcelProcessor(partition=0, partitions=1)
         # In a row, so that each belongs behind the last: the longest walks.
         assert stage.run(values).refused == []
         for record in (scan("one more", "FULL"), advice("a", "FULL"), void("v", "FULL", "e1")):
             said = stage.run([framed(record), framed(scan("e", "OTHER"))])
-            assert said.refused == [(0, Reason.PARCEL_FULL)]
+            assert said.refused == [(0, RejectReason.PARCEL_FULL)]
             assert b"FULL" not in dict(said.states)
         # What it has already is a duplicate, as ever.
         said = stage.run([values[0], values[-1], values[5_000]])
@@ -198,21 +202,21 @@ class TestFullParcels:
 
     def test_the_1001st_void(self):
         values = [framed(void(f"v{number}", "FULL", f"e{number}")) for number in range(1_001)]
-        stage = ParcelStage(partition=0, partitions=1)
+        stage = ParcelProcessor(partition=0, partitions=1)
         said = stage.run(values)
-        assert said.refused == [(1_000, Reason.PARCEL_FULL)]
+        assert said.refused == [(1_000, RejectReason.PARCEL_FULL)]
         again = stage.run([values[0], values[999], values[1_000]])
-        assert (again.refused, again.duplicates) == ([(2, Reason.PARCEL_FULL)], 2)
-        restored = ParcelStage(partition=0, partitions=1)
+        assert (again.refused, again.duplicates) == ([(2, RejectReason.PARCEL_FULL)], 2)
+        restored = ParcelProcessor(partition=0, partitions=1)
         restored.restore([value for _, value in said.states])
         for same in (stage, restored):
             said = same.run([framed(void("more", "FULL", "e")), framed(scan("e3", "FULL", "LOADED"))])
-            assert said.refused == [(0, Reason.PARCEL_FULL)]
+            assert said.refused == [(0, RejectReason.PARCEL_FULL)]
             state = read("ParcelState", said.states[0][1])
             assert (state["version"], state["kinds"]) == (1_001, [])
 
     def test_the_largest_state_is_one_record_that_is_read_back(self):
-        longest = "x" * limits.WORD_BYTES
+        longest = "x" * limits.MAX_TEXT_BYTES
         words = dict.fromkeys(("site", "station", "lane", "reason", "container_id"), longest)
         made = [
             scan(f"e{number}", "P" * 128, "SORTED", limits.LATEST_MS - 1 - number, utc_offset_minutes=840, **words)
@@ -220,14 +224,14 @@ class TestFullParcels:
         ]
         plan = dict.fromkeys(("service", "origin", "destination", "planned_lane", "owner"), longest)
         made.append(advice("a", "P" * 128, limits.LATEST_MS - 1, promised_at=limits.LATEST_MS - 1, **plan))
-        stage = ParcelStage(partition=0, partitions=1)
+        stage = ParcelProcessor(partition=0, partitions=1)
         [(key, state)] = stage.run([framed(record) for record in made]).states
         # Room for the key and the framing of a batch of records.
         assert len(key) + len(state) + 1024 < 16 << 20
-        restored = ParcelStage(partition=0, partitions=1)
+        restored = ParcelProcessor(partition=0, partitions=1)
         restored.restore([state])
         one_more = [framed(scan("one more", "P" * 128))]
-        assert restored.run(one_more).refused == stage.run(one_more).refused == [(0, Reason.PARCEL_FULL)]
+        assert restored.run(one_more).refused == stage.run(one_more).refused == [(0, RejectReason.PARCEL_FULL)]
 
 
 HUGE = 5 << 20
@@ -275,13 +279,13 @@ class TestTheRestFlowsOn:
     @pytest.mark.parametrize(
         ("value", "reason"),
         [
-            (bytes(HUGE), Reason.TOO_LARGE),
-            (framed(GOOD[0])[:-1], Reason.TRUNCATED),
-            (framed(GOOD[0]) + b"\0", Reason.TRAILING_BYTES),
-            (b"\0\0\0\0\x63rest", Reason.UNKNOWN_SCHEMA),
-            (b"\0\0\0\0\4" + framed(GOOD[0])[FRAMING:], Reason.UNKNOWN_SCHEMA),
-            (b"{}", Reason.BAD_FRAMING),
-            (b"", Reason.BAD_FRAMING),
+            (bytes(HUGE), RejectReason.TOO_LARGE),
+            (framed(GOOD[0])[:-1], RejectReason.TRUNCATED),
+            (framed(GOOD[0]) + b"\0", RejectReason.TRAILING_BYTES),
+            (b"\0\0\0\0\x63rest", RejectReason.UNKNOWN_SCHEMA),
+            (b"\0\0\0\0\4" + framed(GOOD[0])[FRAMING:], RejectReason.UNKNOWN_SCHEMA),
+            (b"{}", RejectReason.BAD_FRAMING),
+            (b"", RejectReason.BAD_FRAMING),
         ],
         ids=["5 MB", "truncated", "trailing", "unknown id", "id of another topic", "no framing", "empty"],
     )
@@ -294,7 +298,7 @@ class TestTheRestFlowsOn:
         dirty = list(enumerate(clean))
         for seed, place in seeds:
             dirty.insert(place, (None, rubbish(seed)))
-        alone, among = ParcelStage(partition=0, partitions=1), ParcelStage(partition=0, partitions=1)
+        alone, among = ParcelProcessor(partition=0, partitions=1), ParcelProcessor(partition=0, partitions=1)
         expected, said = alone.run(clean), among.run([value for _, value in dirty])
         assert (said.states, said.milestones) == (expected.states, expected.milestones)
         assert (said.scans, said.duplicates, said.hub_time) == (expected.scans, expected.duplicates, None)
@@ -305,12 +309,12 @@ class TestTheRestFlowsOn:
         assert among.run(after).states == alone.run(after).states
 
     def test_large_values_that_are_refused_leave_no_memory_behind(self):
-        stage = ParcelStage(partition=0, partitions=1)
+        stage = ParcelProcessor(partition=0, partitions=1)
         stage.run([framed(record) for record in GOOD])
         before = stage.table.nbytes
         assert len(stage.run([bytes(HUGE), None, framed(scan("e", "P" * 60_000))]).refused) == 3
         assert stage.table.nbytes == before
 
     def test_an_empty_batch(self):
-        said = ParcelStage(partition=0, partitions=1).run([])
+        said = ParcelProcessor(partition=0, partitions=1).run([])
         assert (said.states, said.milestones, said.refused, said.duplicates) == ([], [], [], 0)

@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.domain.kinds import DIRECTIONS, KINDS
-from streams.kernel.parcel_table import CHUNKS
-from streams.processors.parcel_processor import ParcelStage
+from streams.kernel.parcel_table import CHUNK_COUNT
+from streams.processors.parcel_processor import ParcelProcessor
 from tests.kernel.oracle import Oracle, identity_of
 from tests.kernel.records import (
     CUTS,
@@ -31,7 +31,7 @@ class Run:
     """What a stage said in the course of several batches."""
 
     def __init__(self, stage=None):
-        self.stage = stage or ParcelStage(partition=0, partitions=1)
+        self.stage = stage or ParcelProcessor(partition=0, partitions=1)
         self.log = []  # all states and tombstones, as the topic holds them
         self.milestones = []
         self.alerts = []
@@ -76,7 +76,7 @@ class Run:
 
 
 def folded(records, cuts=(), promises=None):
-    run = Run(ParcelStage(0, 1, promises))
+    run = Run(ParcelProcessor(0, 1, promises))
     for batch in batches_of([framed(record) for record in records], cuts):
         run.batch(batch)
     return run
@@ -256,11 +256,11 @@ class TestRestore:
         whole.stage.restore([value for _, value in run.log] * 30)
         compacted.stage.restore(list(run.states.values()))
         # 30 * (1 + … + 40) voids were read: 40 of them count, and their slots are those of 40.
-        assert whole.stage.table.arrays.counts[CHUNKS] == compacted.stage.table.arrays.counts[CHUNKS]
+        assert whole.stage.table.arrays.counts[CHUNK_COUNT] == compacted.stage.table.arrays.counts[CHUNK_COUNT]
         assert whole.batch([framed(void("one more", "P", "e"))]).refused == []
 
     def test_the_hub_time_comes_from_the_position_record(self):
-        stage = ParcelStage(partition=0, partitions=1)
+        stage = ParcelProcessor(partition=0, partitions=1)
         stage.restore_hub_time(MORNING)
         assert stage.run([framed(tick(MORNING - 1))]).hub_time == MORNING
         assert stage.run([framed(tick(MORNING + 1))]).hub_time == MORNING + 1

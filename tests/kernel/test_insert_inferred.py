@@ -5,9 +5,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.domain.containment import Told, judge
+from streams.domain.containment import ContainmentRecord, evaluate_containment
 from streams.domain.promises import Promises
-from streams.processors.parcel_processor import ParcelStage
+from streams.processors.parcel_processor import ParcelProcessor
 from tests.kernel.oracle import Oracle, identity_of
 from tests.kernel.records import CUTS, MORNING, advice, batches_of, framed, scan, tick, void
 from tests.kernel.test_fold import Run, folded
@@ -58,7 +58,7 @@ def journey(seed, size, parcels=("P", "Q"), ticks=True):
 
 
 def compare(log, cuts=(), promises=None):
-    run, oracle = Run(ParcelStage(0, 1, promises)), Oracle(promises=promises)
+    run, oracle = Run(ParcelProcessor(0, 1, promises)), Oracle(promises=promises)
     first = 0
     for batch in batches_of([framed(record) for record in log], cuts):
         for record in log[first : first + len(batch)]:
@@ -90,7 +90,7 @@ class TestAgainstTheOracle:
         log = journey(seed, size, ticks=False)
         other = list(log)
         random.Random(shuffled).shuffle(other)
-        promises = Promises.nothing()
+        promises = Promises.empty()
         one, two = folded(log, promises=promises), folded(other, promises=promises)
         assert one.read_states() == two.read_states()
 
@@ -99,7 +99,7 @@ class TestAgainstTheOracle:
         log = journey(seed, size, ticks=False)
         cut = round(share * size)
         whole, begun = folded(log), folded(log[:cut])
-        stage = ParcelStage(0, 1)
+        stage = ParcelProcessor(0, 1)
         stage.restore([value for _, value in begun.log if value])
         rest = Run(stage)
         rest.batch([framed(record) for record in log[cut:]])
@@ -196,38 +196,47 @@ class TestStories:
 class TestThePlainJudge:
     def test_what_is_declared_wrong_is_not_set_aside(self):
         records = (
-            Told("PACKED", "LGG", "BAG", True),
-            Told("SORTED", "LGG", None, False),
-            Told("LOADED", "LGG", "BAG", True, voided=True),
+            ContainmentRecord("PACKED", "LGG", "BAG", True),
+            ContainmentRecord("SORTED", "LGG", None, False),
+            ContainmentRecord("LOADED", "LGG", "BAG", True, voided=True),
         )
-        assert judge(records).aside == [False, False, False]
+        assert evaluate_containment(records).superseded == [False, False, False]
 
 
 class TestPackedByItsOwnScan:
     """A container that may not know of it."""
 
-    OWN = Told("PACKED", "LGG", "BAG", False)
-    DECLARED = Told("PACKED", "HGH", "BAG", True)
-    REMOVED = Told("UNPACKED", "LGG", "BAG", True)
-    EMPTIED = Told("UNPACKED", "LGG", "BAG", True, reason="EMPTIED")
-    LOADED = Told("LOADED", "LGG", "BAG", True)
+    OWN = ContainmentRecord("PACKED", "LGG", "BAG", False)
+    DECLARED = ContainmentRecord("PACKED", "HGH", "BAG", True)
+    REMOVED = ContainmentRecord("UNPACKED", "LGG", "BAG", True)
+    EMPTIED = ContainmentRecord("UNPACKED", "LGG", "BAG", True, reason="EMPTIED")
+    LOADED = ContainmentRecord("LOADED", "LGG", "BAG", True)
 
     def test_what_is_inferred_counts_where_the_container_declares_it_too(self):
-        assert judge([self.OWN, self.LOADED]).aside == [False, True]
-        assert judge([self.DECLARED, self.OWN, self.LOADED]).aside == [False, False, False]
-        assert judge([self.OWN, self.DECLARED, self.LOADED]).aside == [False, False, False]
-        assert judge([self.DECLARED, self.REMOVED, self.OWN, self.LOADED]).aside == [False, False, False, True]
-        assert judge([self.DECLARED._replace(voided=True), self.OWN, self.LOADED]).aside == [False, False, True]
+        assert evaluate_containment([self.OWN, self.LOADED]).superseded == [False, True]
+        assert evaluate_containment([self.DECLARED, self.OWN, self.LOADED]).superseded == [False, False, False]
+        assert evaluate_containment([self.OWN, self.DECLARED, self.LOADED]).superseded == [False, False, False]
+        assert evaluate_containment([self.DECLARED, self.REMOVED, self.OWN, self.LOADED]).superseded == [
+            False,
+            False,
+            False,
+            True,
+        ]
+        assert evaluate_containment([self.DECLARED._replace(voided=True), self.OWN, self.LOADED]).superseded == [
+            False,
+            False,
+            True,
+        ]
 
     def test_an_emptying_counts_likewise_and_a_removal_that_names_it_always(self):
-        assert judge([self.OWN, self.EMPTIED]).aside == [False, True]
-        assert judge([self.OWN, self.DECLARED, self.EMPTIED]).inside[-1] is None
-        assert judge([self.OWN, self.REMOVED]).inside == ["BAG", None]
+        assert evaluate_containment([self.OWN, self.EMPTIED]).superseded == [False, True]
+        assert evaluate_containment([self.OWN, self.DECLARED, self.EMPTIED]).inside[-1] is None
+        assert evaluate_containment([self.OWN, self.REMOVED]).inside == ["BAG", None]
 
     def test_what_the_container_said_while_it_was_in_another_is_heard(self):
-        other = Told("PACKED", "LGG", "OTHER", False)
+        other = ContainmentRecord("PACKED", "LGG", "OTHER", False)
         records = [self.DECLARED, other, self.REMOVED, self.OWN, self.LOADED]
-        assert judge(records).aside == [False, False, True, False, True]
+        assert evaluate_containment(records).superseded == [False, False, True, False, True]
 
 
 class TestAnomalies:

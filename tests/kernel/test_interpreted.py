@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from streams.domain.limits import EARLIEST_MS, LATEST_MS
-from streams.domain.reject_reasons import Reason
-from streams.processors.parcel_processor import ParcelStage
+from streams.domain.reject_reasons import RejectReason
+from streams.processors.parcel_processor import ParcelProcessor
 from tests.kernel.fold_digest import digest, load, write
 from tests.kernel.records import advice, framed, scan, tick, void
 from tests.kernel.test_bounds import rubbish
@@ -52,15 +52,15 @@ def history(tmp_path_factory):
 def test_the_log_is_dirty_enough(history):
     """Everything that the modes are compared on is in there."""
     values = load(history)
-    said = ParcelStage(partition=1, partitions=2).run(values)
+    said = ParcelProcessor(partition=1, partitions=2).run(values)
     reasons = Counter(reason for _, reason in said.refused)
     assert reasons.keys() >= {
-        Reason.NO_VALUE,
-        Reason.TRUNCATED,
-        Reason.BAD_TEXT,
-        Reason.BAD_PARCEL_ID,
-        Reason.OUT_OF_BOUNDS,
-        Reason.WRONG_PARTITION,
+        RejectReason.NO_VALUE,
+        RejectReason.TRUNCATED,
+        RejectReason.BAD_TEXT,
+        RejectReason.BAD_PARCEL_ID,
+        RejectReason.OUT_OF_BOUNDS,
+        RejectReason.WRONG_PARTITION,
     }
     assert len(values) - len(said.refused) > 100
     assert said.duplicates > 3 and len(said.milestones) > 20 and len(said.retired) > 5

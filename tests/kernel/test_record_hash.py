@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain.kinds import KINDS
-from streams.domain.limits import EARLIEST_MS, LATEST_MS, UTC_OFFSET_MINUTES
-from streams.domain.record_hash import get_big_endian, hash64, identity, put_big_endian
+from streams.domain.limits import EARLIEST_MS, LATEST_MS, MAX_UTC_OFFSET_MINUTES
+from streams.domain.record_hash import get_big_endian, hash64, put_big_endian, record_hash
 from streams.kernel.murmur2 import partition_of
-from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, kind_of, offset_of, order_of, stamp_of, time_of
+from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, kind_of, pack_key, sort_key_of, time_of, utc_offset_of
 
 TIMES = st.integers(EARLIEST_MS, LATEST_MS - 1)
-OFFSETS = st.integers(-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES)
+OFFSETS = st.integers(-MAX_UTC_OFFSET_MINUTES, MAX_UTC_OFFSET_MINUTES)
 FLAGS = st.integers(0, INFERRED | ADVICE | VOIDED)
 KIND_NUMBERS = st.integers(0, len(KINDS) - 1)
 
@@ -27,12 +27,12 @@ def array(*parts):
 class TestIdentity:
     @given(said=st.binary(max_size=200), before=st.binary(max_size=20), after=st.binary(max_size=20))
     def test_it_is_murmur3_as_everybody_computes_it(self, said, before, after):
-        assert identity(array(before, said, after), len(before), len(said)) == mmh3.hash64(said, 0, signed=False)
+        assert record_hash(array(before, said, after), len(before), len(said)) == mmh3.hash64(said, 0, signed=False)
 
     @pytest.mark.parametrize("size", range(65))
     def test_every_length_of_the_last_block(self, size):
         said = bytes(range(190, 190 + size))
-        assert identity(array(said), 0, size) == mmh3.hash64(said, 0, signed=False)
+        assert record_hash(array(said), 0, size) == mmh3.hash64(said, 0, signed=False)
 
     @given(word=st.integers(0, 2**64 - 1))
     def test_numbers_are_written_big_endian_and_read_back(self, word):
@@ -108,17 +108,17 @@ class TestPartition:
 class TestStamp:
     @given(time=TIMES, kind=KIND_NUMBERS, offset=OFFSETS, flags=FLAGS)
     def test_everything_comes_back(self, time, kind, offset, flags):
-        stamp = stamp_of(time, kind, offset, flags)
+        stamp = pack_key(time, kind, offset, flags)
         assert 0 <= stamp < 1 << 63
-        assert (time_of(stamp), kind_of(stamp), offset_of(stamp), stamp & 7) == (time, kind, offset, flags)
+        assert (time_of(stamp), kind_of(stamp), utc_offset_of(stamp), stamp & 7) == (time, kind, offset, flags)
 
     @pytest.mark.parametrize("time", [EARLIEST_MS, LATEST_MS - 1])
     @pytest.mark.parametrize("kind", [0, len(KINDS) - 1])
-    @pytest.mark.parametrize("offset", [-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES])
+    @pytest.mark.parametrize("offset", [-MAX_UTC_OFFSET_MINUTES, MAX_UTC_OFFSET_MINUTES])
     @pytest.mark.parametrize("flags", [0, 7])
     def test_the_corners(self, time, kind, offset, flags):
-        stamp = stamp_of(time, kind, offset, flags)
-        assert (time_of(stamp), kind_of(stamp), offset_of(stamp), stamp & 7) == (time, kind, offset, flags)
+        stamp = pack_key(time, kind, offset, flags)
+        assert (time_of(stamp), kind_of(stamp), utc_offset_of(stamp), stamp & 7) == (time, kind, offset, flags)
 
     @given(
         one=st.tuples(TIMES, KIND_NUMBERS, OFFSETS, FLAGS),
@@ -128,6 +128,6 @@ class TestStamp:
     def test_it_sorts_by_time_and_kind_and_nothing_else(self, one, other, same_time):
         if same_time:
             other = (one[0], *other[1:])
-        left, right = order_of(stamp_of(*one)), order_of(stamp_of(*other))
+        left, right = sort_key_of(pack_key(*one)), sort_key_of(pack_key(*other))
         assert (left < right) == (one[:2] < other[:2])
         assert (left == right) == (one[:2] == other[:2])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streams.domain.promises import Promises
 from streams.processors import parcel_processor
-from streams.processors.parcel_processor import ParcelStage
+from streams.processors.parcel_processor import ParcelProcessor
 from tests.kernel.oracle import Oracle
 from tests.kernel.records import CUTS, MORNING, advice, batches_of, framed, scan, tick, void
 from tests.kernel.test_fold import Run, folded
@@ -124,7 +124,7 @@ def days(seed, size, length_hours=250):
 
 
 def compare(log, cuts=(), promises=PROMISES):
-    run, oracle = Run(ParcelStage(0, 1, promises)), Oracle(promises=promises)
+    run, oracle = Run(ParcelProcessor(0, 1, promises)), Oracle(promises=promises)
     first = 0
     for batch in batches_of([framed(record) for record in log], cuts):
         oracle.changed.clear()
@@ -180,7 +180,7 @@ class TestTheSameAgain:
     @given(seed=SEEDS, size=st.sampled_from((1, 7, 1_000)))
     def test_batches_mean_nothing(self, seed, size):
         values = [framed(record) for record in days(seed, 150)]
-        whole, cut = Run(ParcelStage(0, 1, PROMISES)), Run(ParcelStage(0, 1, PROMISES))
+        whole, cut = Run(ParcelProcessor(0, 1, PROMISES)), Run(ParcelProcessor(0, 1, PROMISES))
         whole.batch(values)
         for first in range(0, len(values), size):
             cut.batch(values[first : first + size])
@@ -191,17 +191,17 @@ class TestTheSameAgain:
     @given(seed=SEEDS, at=st.integers(0, 200), cuts=CUTS)
     def test_a_restart_at_any_place_repeats_nothing_and_loses_nothing(self, seed, at, cuts):
         values = [framed(record) for record in days(seed, 200)]
-        whole, run = Run(ParcelStage(0, 1, PROMISES)), Run(ParcelStage(0, 1, PROMISES))
+        whole, run = Run(ParcelProcessor(0, 1, PROMISES)), Run(ParcelProcessor(0, 1, PROMISES))
         whole.batch(values[:at])
         whole.batch(values[at:])
         for batch in batches_of(values[:at], cuts):
             run.batch(batch)
-        stage = ParcelStage(0, 1, PROMISES)
+        stage = ParcelProcessor(0, 1, PROMISES)
         for key, value in run.log:
             if value:
                 stage.restore([value])
             else:
-                stage.restore_retired([key])
+                stage.restore_tombstones([key])
         stage.restore_hub_time(run.stage.table.hub_time)
         run.stage = stage
         run.batch(values[at:])
@@ -246,12 +246,12 @@ class TestRetirement:
     def test_a_swept_table_goes_on_as_if_nothing_had_happened(self, seed, cuts):
         # Every time that there is anything to sweep.
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(parcel_processor, "SWEEP_ROWS", 1)
+            patched.setattr(parcel_processor, "COMPACT_MIN_ROWS", 1)
             run, _ = compare(days(seed, 200, 400), [*cuts, *range(0, 200, 9)])
             assert run.stage.table.retired <= 8
 
     def test_memory_stays_flat_over_a_month(self):
-        stage, day, sizes = ParcelStage(0, 1, PROMISES), 24 * HOUR, []
+        stage, day, sizes = ParcelProcessor(0, 1, PROMISES), 24 * HOUR, []
         for today in range(40):
             now = MORNING + today * day
             log = []

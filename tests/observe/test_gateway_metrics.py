@@ -37,29 +37,29 @@ def test_what_happens_is_counted() -> None:
 
 def test_every_denial_is_counted_and_logged_without_what_was_sent() -> None:
     stream = io.StringIO()
-    logs.set_up(stream)
+    logs.configure_logging(stream)
     try:
         metrics = GatewayMetrics(log=structlog.get_logger())
-        for reason in told.DENIALS:
+        for reason in told.DENIAL_REASONS:
             metrics(told.RequestDenied(reason, "S7"))
     finally:
         structlog.reset_defaults()
     found = samples(metrics)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["reason"] for line in lines] == list(told.DENIALS)
+    assert [line["reason"] for line in lines] == list(told.DENIAL_REASONS)
     assert all(set(line) == {"timestamp", "level", "event", "reason", "device"} for line in lines)
-    assert all(found[f'parcel_gateway_denied_total{{reason="{reason}"}}'] == 1 for reason in told.DENIALS)
+    assert all(found[f'parcel_gateway_denied_total{{reason="{reason}"}}'] == 1 for reason in told.DENIAL_REASONS)
 
 
 def test_trouble_is_shown_while_it_lasts() -> None:
     metrics = GatewayMetrics(log=structlog.get_logger())
     metrics(told.SpoolStopped("disk", "no space left"))
-    metrics(told.KafkaAway("refused"))
-    assert metrics.not_ready() == "no space left"
+    metrics(told.KafkaUnavailable("refused"))
+    assert metrics.not_ready_reason() == "no space left"
     assert samples(metrics)["parcel_gateway_spool_stopped"] == samples(metrics)["parcel_gateway_kafka_away"] == 1
-    metrics(told.SpoolWorks(1.0))
-    metrics(told.KafkaBack(1.0))
-    assert metrics.not_ready() is None
+    metrics(told.SpoolRecovered(1.0))
+    metrics(told.KafkaRecovered(1.0))
+    assert metrics.not_ready_reason() is None
     assert samples(metrics)["parcel_gateway_spool_stopped"] == samples(metrics)["parcel_gateway_kafka_away"] == 0
 
 

@@ -23,7 +23,7 @@ from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.observe import gateway_dashboard, worker_dashboard
 from streams.observe.gateway_metric_catalogue import JOB
 from streams.observe.gateway_metrics import GatewayMetrics
-from streams.observe.status_server import serve
+from streams.observe.status_server import start_status_server
 from streams.observe.worker_metrics import WorkerMetrics
 from streams.telemetry import gateway_events as of_gateways
 from streams.telemetry import worker_events as told
@@ -44,9 +44,9 @@ def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
     def again() -> None:
         for partition in (0, 1):
             metrics(told.PartitionRestored(partition, 1000, 1200, 0.3, 7))
-            metrics(told.TransactionRefenced(partition, "committed", "timed out"))
+            metrics(told.TransactionRecovered(partition, "committed", "timed out"))
             metrics(
-                told.BatchCommitted(
+                told.ParcelBatchCommitted(
                     partition=partition,
                     records=110,
                     scans={("LGG", kind, direction): 1 for kind in KINDS for direction in DIRECTIONS},
@@ -66,7 +66,7 @@ def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
                 )
             )
             metrics(
-                told.ContainersCommitted(
+                told.ContainerBatchCommitted(
                     partition=partition,
                     records=30,
                     events={("LGG", kind): 2 for kind in KINDS},
@@ -81,7 +81,7 @@ def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
                     event_to_scan=[(0.03, 20), (1.7, 10)],
                     lag_records=3,
                     lag_seconds=0.2,
-                    in_two=[double_containment.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)],
+                    in_two=[double_containment.DoubleContainment("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)],
                 )
             )
 
@@ -132,7 +132,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     gateway, again_there = a_gateway_at_work()
-    with serve(metrics, 0) as serving, serve(gateway, 0) as there:
+    with start_status_server(metrics, 0) as serving, start_status_server(gateway, 0) as there:
         config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -173,7 +173,7 @@ def _scraped(prometheus: Prometheus) -> bool:
 
 
 def targets() -> list[Any]:
-    boards = (worker_dashboard.BOARD, gateway_dashboard.BOARD)
+    boards = (worker_dashboard.DASHBOARD, gateway_dashboard.DASHBOARD)
     panels = [panel for board in boards for panel in json.loads(board.file.read_text())["panels"]]
     return [
         pytest.param(target["expr"], id=f"{panel['title']}, {target['refId']}")
@@ -192,8 +192,8 @@ def test_the_query_of_a_panel_answers_with_numbers(prometheus: Prometheus, query
 
 
 def test_the_variables_of_the_dashboard_find_the_worker(prometheus: Prometheus) -> None:
-    for board, job in ((worker_dashboard.BOARD, "parcels"), (gateway_dashboard.BOARD, JOB)):
-        name = board.found_by.name
+    for board, job in ((worker_dashboard.DASHBOARD, "parcels"), (gateway_dashboard.DASHBOARD, JOB)):
+        name = board.variable_metric.name
         assert prometheus.get("/api/v1/label/job/values", **{"match[]": name}) == [job]
         assert len(prometheus.get("/api/v1/label/instance/values", **{"match[]": f'{name}{{job=~"{job}"}}'})) == 1
 

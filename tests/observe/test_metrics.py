@@ -20,15 +20,15 @@ from structlog.testing import capture_logs
 from streams.domain import double_containment
 from streams.errors import Misconfigured
 from streams.observe import logs
-from streams.observe.instruments import Histogram
-from streams.observe.metric_catalogue import BATCH_SECONDS, CATALOGUE, PROCESS, SCAN_TO_STATE
-from streams.observe.status_server import Serving, serve
+from streams.observe.instruments import WeightedHistogram
+from streams.observe.metric_catalogue import BATCH_SECONDS, CATALOGUE, PROCESS_METRICS, SCAN_TO_STATE
+from streams.observe.status_server import StatusServer, start_status_server
 from streams.observe.worker_metrics import WorkerMetrics
 from streams.telemetry import worker_events as told
 
 Scrape = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
-BATCH = told.BatchCommitted(
+BATCH = told.ParcelBatchCommitted(
     partition=1,
     records=10,
     scans={("LGG", "SORTED", "IMPORT"): 4, ("LGG", "LOADED", "EXPORT"): 1, ("", "ADVISED", "IMPORT"): 1},
@@ -68,7 +68,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def scrape(metrics: WorkerMetrics) -> Scrape:
-    with serve(metrics, 0) as serving:
+    with start_status_server(metrics, 0) as serving:
         status, text = get(serving.port, "/metrics")
     assert status == 200
     return read(text)
@@ -166,7 +166,7 @@ class TestSeries:
     def test_are_only_those_of_the_catalogue(self) -> None:
         metrics = running(1)
         metrics(BATCH)
-        known = {series for metric in CATALOGUE for series in metric.series} | PROCESS.keys()
+        known = {series for metric in CATALOGUE for series in metric.series} | PROCESS_METRICS.keys()
         assert {name for name, _ in scrape(metrics)} <= known
 
     @settings(deadline=None)  # a WorkerMetrics has some thousand series
@@ -202,7 +202,7 @@ SAMPLES = st.lists(st.tuples(st.floats(0, 10_000), st.integers(1, 50)), max_size
 
 @given(samples=SAMPLES)
 def test_a_sample_of_n_counts_like_n_samples(samples: list[tuple[float, int]]) -> None:
-    weighted, one_by_one = (Histogram(SCAN_TO_STATE, CollectorRegistry()) for _ in range(2))
+    weighted, one_by_one = (WeightedHistogram(SCAN_TO_STATE, CollectorRegistry()) for _ in range(2))
     weighted.observe(samples)
     for seconds, records in samples:
         for _ in range(records):
@@ -215,7 +215,7 @@ def test_a_sample_of_n_counts_like_n_samples(samples: list[tuple[float, int]]) -
 
 @given(value=st.sampled_from(BATCH_SECONDS.buckets))
 def test_a_value_on_an_edge_is_within_it(value: float) -> None:
-    histogram = Histogram(BATCH_SECONDS, CollectorRegistry())
+    histogram = WeightedHistogram(BATCH_SECONDS, CollectorRegistry())
     histogram.observe([(value, 1)])
     [family] = histogram.collect()
     within = {float(s.labels["le"]): s.value for s in family.samples if s.name.endswith("_bucket")}
@@ -224,7 +224,7 @@ def test_a_value_on_an_edge_is_within_it(value: float) -> None:
 
 
 class TestContainers:
-    BATCH = told.ContainersCommitted(
+    BATCH = told.ContainerBatchCommitted(
         partition=1,
         records=12,
         events={("LGG", "ARRIVED"): 2, ("", "VOID"): 1},
@@ -244,11 +244,11 @@ class TestContainers:
     def test_are_counted_and_forgotten_with_their_partition(self) -> None:
         metrics = running(1)
         metrics(told.PartitionsAssigned((1, 2), "containers"))
-        assert metrics.not_ready() == "restoring 1,2"
+        assert metrics.not_ready_reason() == "restoring 1,2"
         for partition in (1, 2):
             metrics(told.PartitionRestored(partition, 40, 50, 0.1, 9, stage="containers"))
             metrics(dataclasses.replace(self.BATCH, partition=partition))
-        assert metrics.not_ready() is None
+        assert metrics.not_ready_reason() is None
         value = metrics.registry.get_sample_value
         assert value("parcel_container_events_total", {"site": "LGG", "kind": "ARRIVED"}) == 4
         assert value("parcel_inferred_records_total", {"kind": "ARRIVED"}) == 1800
@@ -265,7 +265,7 @@ class TestContainers:
 
     def test_in_two_at_once_are_counted_and_named(self, log: list[dict[str, object]]) -> None:
         metrics = running(1)
-        found = double_containment.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)
+        found = double_containment.DoubleContainment("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)
         metrics(dataclasses.replace(self.BATCH, in_two=[found, dataclasses.replace(found, withdrawn=True)]))
         evidence = {"container": "BAG", "first": "U1", "first_event": "e1", "second": "U2", "second_event": "e2",
                     "at": "2026-03-01T04:00:00+00:00"}  # fmt: skip
@@ -277,11 +277,11 @@ class TestContainers:
 
     def test_thousands_in_two_at_once_are_counted_but_not_all_named(self, log: list[dict[str, object]]) -> None:
         metrics = running(1)
-        found = double_containment.InTwo("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)
+        found = double_containment.DoubleContainment("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)
         metrics(dataclasses.replace(self.BATCH, in_two=[found] * 3_000))
         assert len([line for line in log if line["event"] == "parcels.worker.in_two"]) == 50
         assert metrics.registry.get_sample_value("parcel_containers_in_two_total", {"verdict": "found"}) == 3_000
-        metrics(told.StillRunning(partitions=(1,), records=1, seconds=60.0))
+        metrics(told.WorkerProgress(partitions=(1,), records=1, seconds=60.0))
         assert log[-1]["in_two"] == 3_000
 
 
@@ -315,7 +315,7 @@ class TestLogLines:
             ("warning", "TRUNCATED"),
             ("warning", "BAD_TEXT"),
         ]
-        metrics(told.StillRunning(records=10_000, seconds=60.0, partitions=(1,)))
+        metrics(told.WorkerProgress(records=10_000, seconds=60.0, partitions=(1,)))
         assert log[-1]["dead_letters"] == 2000
         metrics(BATCH)
         assert log[-1]["event"] == "parcels.worker.dead_letter"
@@ -324,9 +324,9 @@ class TestLogLines:
         metrics = running(1)
         for happening in (
             told.PartitionsRevoked((1,), lost=True),
-            told.TransactionRefenced(1, "sent_again", "timed out"),
-            told.MembershipLost("fenced", "another one"),
-            told.BrokerAway("all brokers down"),
+            told.TransactionRecovered(1, "sent_again", "timed out"),
+            told.GroupMembershipLost("fenced", "another one"),
+            told.BrokerUnavailable("all brokers down"),
             told.TicksStopped((1,), 16.0),
         ):
             log.clear()
@@ -344,19 +344,19 @@ class TestLogLines:
         happened = [
             told.WorkerStarted("b", "g", "i"),
             told.PartitionsAssigned((2,)),
-            told.MembershipLost("held", "?"),
+            told.GroupMembershipLost("held", "?"),
             told.PartitionRestored(2, 1, 1, 0.1, 0),
-            told.TransactionRefenced(2, "committed", "?"),
-            told.BrokerAway("?"),
-            told.BrokerBack(1.0),
+            told.TransactionRecovered(2, "committed", "?"),
+            told.BrokerUnavailable("?"),
+            told.BrokerRecovered(1.0),
             told.TicksStopped((2,), 15.0),
-            told.TicksBack(20.0),
-            told.StillRunning(1, 60.0),
+            told.TicksResumed(20.0),
+            told.WorkerProgress(1, 60.0),
             told.PartitionsRevoked((2,), lost=False),
             told.WorkerStopped("signal"),
         ]
-        assert {type(one) for one in happened} | {told.BatchCommitted, told.ContainersCommitted} == set(
-            told.Happening.__args__
+        assert {type(one) for one in happened} | {told.ParcelBatchCommitted, told.ContainerBatchCommitted} == set(
+            told.WorkerEvent.__args__
         )
         log.clear()
         for happening in happened:
@@ -379,7 +379,7 @@ class TestTheFormOfLines:
 
     def test_is_keys_and_values_on_a_terminal(self) -> None:
         stream = _Terminal()
-        logs.set_up(stream)
+        logs.configure_logging(stream)
         running(3)
         lines = stream.getvalue().splitlines()
         assert lines[-1].split(" ", 1)[1] == (
@@ -388,17 +388,17 @@ class TestTheFormOfLines:
 
     def test_is_json_elsewhere(self) -> None:
         stream = io.StringIO()
-        logs.set_up(stream)
+        logs.configure_logging(stream)
         metrics = running(3)
-        metrics(told.BrokerAway('no "broker"\nat all'))
+        metrics(told.BrokerUnavailable('no "broker"\nat all'))
         lines = [json.loads(line) for line in stream.getvalue().splitlines()]
         assert lines[-1].items() >= {"event": "parcels.worker.broker_away", "error": 'no "broker"\nat all'}.items()
         assert lines[-1]["timestamp"].endswith("Z")
 
     def test_is_one_line_whatever_a_broker_says(self) -> None:
         stream = _Terminal()
-        logs.set_up(stream)
-        WorkerMetrics()(told.BrokerAway("one\ntwo\r\n\x1b[31mthree"))
+        logs.configure_logging(stream)
+        WorkerMetrics()(told.BrokerUnavailable("one\ntwo\r\n\x1b[31mthree"))
         assert len(stream.getvalue().splitlines()) == 1
         assert "\x1b" not in stream.getvalue()
 
@@ -409,14 +409,16 @@ class TestServing:
         return WorkerMetrics()
 
     @pytest.fixture
-    def serving(self, metrics: WorkerMetrics) -> Iterator[Serving]:
-        with serve(metrics, 0) as serving:
+    def serving(self, metrics: WorkerMetrics) -> Iterator[StatusServer]:
+        with start_status_server(metrics, 0) as serving:
             yield serving
 
-    def test_health_is_the_process(self, serving: Serving) -> None:
+    def test_health_is_the_process(self, serving: StatusServer) -> None:
         assert get(serving.port, "/healthz") == (200, "ok\n")
 
-    def test_ready_is_the_worker_with_its_tables_and_a_broker(self, metrics: WorkerMetrics, serving: Serving) -> None:
+    def test_ready_is_the_worker_with_its_tables_and_a_broker(
+        self, metrics: WorkerMetrics, serving: StatusServer
+    ) -> None:
         def ready() -> tuple[int, str]:
             return get(serving.port, "/readyz")
 
@@ -427,23 +429,23 @@ class TestServing:
         assert ready() == (503, "restoring 1\n")
         metrics(told.PartitionRestored(1, 1, 1, 0.1, 0))
         assert ready() == (200, "ok\n")
-        metrics(told.BrokerAway("?"))
+        metrics(told.BrokerUnavailable("?"))
         assert ready() == (503, "no Kafka broker answers\n")
-        metrics(told.BrokerBack(1.0))
+        metrics(told.BrokerRecovered(1.0))
         assert ready() == (200, "ok\n")
         metrics(told.WorkerStopped("signal"))
         assert ready() == (503, "the worker has stopped\n")
 
-    def test_nothing_else_is_there(self, serving: Serving) -> None:
+    def test_nothing_else_is_there(self, serving: StatusServer) -> None:
         assert get(serving.port, "/")[0] == 404
 
-    def test_a_port_that_is_taken_is_said_so(self, serving: Serving) -> None:
+    def test_a_port_that_is_taken_is_said_so(self, serving: StatusServer) -> None:
         with pytest.raises(Misconfigured, match=f"127.0.0.1:{serving.port}.*--metrics-port"):
-            serve(WorkerMetrics(), serving.port)
+            start_status_server(WorkerMetrics(), serving.port)
 
     def test_closing_frees_the_port_and_ends_the_thread(self, metrics: WorkerMetrics) -> None:
         before = threading.active_count()
-        serving = serve(metrics, 0)
+        serving = start_status_server(metrics, 0)
         port = serving.port
         serving.close()
         with socket.socket() as taker:
@@ -451,6 +453,6 @@ class TestServing:
             taker.bind(("127.0.0.1", port))
         assert threading.active_count() == before
 
-    def test_a_client_that_says_nothing_holds_up_nobody(self, serving: Serving) -> None:
+    def test_a_client_that_says_nothing_holds_up_nobody(self, serving: StatusServer) -> None:
         with socket.create_connection(("127.0.0.1", serving.port)):
             assert get(serving.port, "/healthz")[0] == 200

@@ -10,12 +10,12 @@ import promql_parser
 import pytest
 import yaml
 
-from streams.domain.reject_reasons import Reason
+from streams.domain.reject_reasons import RejectReason
 from streams.observe import gateway_dashboard, gateway_metric_catalogue, metrics_reference
 from streams.observe import worker_dashboard as dashboard
 from streams.observe.grafana import Dashboard
 from streams.observe.metric_catalogue import CATALOGUE as OF_WORKERS
-from streams.observe.metric_catalogue import PREFIX, PROCESS, SCRAPE, Type
+from streams.observe.metric_catalogue import PREFIX, PROCESS_METRICS, SCRAPE_METRICS, MetricType
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
@@ -23,7 +23,7 @@ RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
 # Grafana's own words, which PromQL does not have.
 MACROS = {"$__rate_interval": "1m", "$__range": "1h", "$job": ".+", "$instance": ".+"}
 
-BOARDS = (dashboard.BOARD, gateway_dashboard.BOARD)
+BOARDS = (dashboard.DASHBOARD, gateway_dashboard.DASHBOARD)
 CATALOGUE = tuple(dict.fromkeys((*OF_WORKERS, *gateway_metric_catalogue.CATALOGUE)))
 LABELS = {series: {label.name for label in metric.labels} for metric in CATALOGUE for series in metric.series}
 EVERYWHERE = {"job", "instance", "le"}
@@ -83,7 +83,7 @@ def is_bucket(name: str) -> bool:
 
 @each_query
 def test_every_name_is_one_that_the_worker_exports(query: str) -> None:
-    assert names(query) <= LABELS.keys() | PROCESS.keys() | SCRAPE.keys() | RECORDED
+    assert names(query) <= LABELS.keys() | PROCESS_METRICS.keys() | SCRAPE_METRICS.keys() | RECORDED
 
 
 @each_query
@@ -123,8 +123,8 @@ def test_an_edge_that_is_asked_for_exists(query: str) -> None:
 @each_query
 def test_counters_are_only_asked_for_their_increase(query: str) -> None:
     ranged = {matrix.vector_selector.name for matrix in inside(query, promql_parser.MatrixSelector)}
-    counting = {m.name for m in CATALOGUE if m.type is Type.COUNTER}
-    counting |= {series for m in CATALOGUE if m.type is Type.HISTOGRAM for series in m.series}
+    counting = {m.name for m in CATALOGUE if m.type is MetricType.COUNTER}
+    counting |= {series for m in CATALOGUE if m.type is MetricType.HISTOGRAM for series in m.series}
     assert not (names(query) & counting) - ranged
 
 
@@ -198,11 +198,11 @@ def test_every_metric_is_on_the_dashboard_or_in_a_rule() -> None:
 
 @each_board
 def test_the_dashboard_file_is_the_one_that_the_catalogue_makes(dashboard: Dashboard) -> None:
-    assert dashboard.file.read_text() == dashboard.text(), f"run: python -m {dashboard.made_by}"
+    assert dashboard.file.read_text() == dashboard.text(), f"run: python -m {dashboard.generator_module}"
 
 
 def test_the_reference_page_is_the_one_that_the_catalogue_makes() -> None:
-    assert metrics_reference.PAGE.read_text() == metrics_reference.page(), (
+    assert metrics_reference.PAGE_PATH.read_text() == metrics_reference.render_page(), (
         "run: python -m streams.observe.metrics_reference"
     )
 
@@ -210,7 +210,7 @@ def test_the_reference_page_is_the_one_that_the_catalogue_makes() -> None:
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
 def test_names_follow_the_practices_of_prometheus(metric: Any) -> None:
     assert re.fullmatch(PREFIX + "[a-z_]+", metric.name)
-    assert metric.name.endswith("_total") == (metric.type is Type.COUNTER)
+    assert metric.name.endswith("_total") == (metric.type is MetricType.COUNTER)
     assert metric.help.endswith(".")
     assert not {label.name for label in metric.labels} & {
         "parcel",
@@ -220,7 +220,7 @@ def test_names_follow_the_practices_of_prometheus(metric: Any) -> None:
         "device_id",
     }
     assert list(metric.buckets) == sorted(metric.buckets)
-    assert bool(metric.buckets) == (metric.type is Type.HISTOGRAM)
+    assert bool(metric.buckets) == (metric.type is MetricType.HISTOGRAM)
     if metric.unit == "seconds":
         assert "_seconds" in metric.name
 
@@ -241,4 +241,4 @@ def test_gateways_are_scraped_as_the_job_that_the_rules_know() -> None:
 
 def test_every_reason_of_a_dead_letter_is_a_label_value() -> None:
     [metric] = [metric for metric in CATALOGUE if metric.name == "parcel_dead_letters_total"]
-    assert metric.labels[0].values == tuple(reason.name for reason in Reason)[1:]
+    assert metric.labels[0].values == tuple(reason.name for reason in RejectReason)[1:]

@@ -1,7 +1,7 @@
 """One partition of the container stage without a broker, and events to give it."""
 
-from streams.formats.topics import CONTAINERS, SCANS
-from streams.processors.container_processor import ContainerStage
+from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
+from streams.processors.container_processor import ContainerProcessor
 from tests.formats.avro import framed
 
 START = 1_772_355_600_000
@@ -26,7 +26,7 @@ class Alone:
     """One partition, whose inferred container events come back to it."""
 
     def __init__(self):
-        self.stage = ContainerStage(0, 1)
+        self.stage = ContainerProcessor(0, 1)
         self.scans, self.refused, self.kept, self.in_two, self.largest, self.turns = [], [], {}, [], 0, 0
 
     def run(self, values):
@@ -39,9 +39,9 @@ class Alone:
             del waiting[: made.taken]
             self.largest = max(self.largest, sum(len(block) for *_, block in made.blocks))
             for topic, _, block in made.blocks:
-                if topic == CONTAINERS:
+                if topic == CONTAINERS_TOPIC:
                     waiting += [value for _, value in block]
-                elif topic == SCANS:
+                elif topic == SCANS_TOPIC:
                     self.scans += [(key.decode(), value) for key, value in block]
                 else:
                     self.kept.update(block)

@@ -3,15 +3,15 @@
 import random
 from collections import defaultdict
 
-from streams.domain.containers import HANDED_ON
-from streams.domain.containment import Told, judge
-from streams.formats.position import Position
-from streams.formats.record_decoder import Decoder
-from streams.formats.record_parser import Reader
-from streams.formats.topics import CONTAINER_STATE, CONTAINERS, SCANS, partition_of
-from streams.processors.container_processor import ContainerStage
-from streams.processors.parcel_processor import ParcelStage
-from streams.processors.rate_limiter import Pace
+from streams.domain.containers import PROPAGATED_KINDS
+from streams.domain.containment import ContainmentRecord, evaluate_containment
+from streams.formats.position import PartitionPosition
+from streams.formats.record_decoder import RecordDecoder
+from streams.formats.record_parser import RecordParser
+from streams.formats.topics import CONTAINER_STATE_TOPIC, CONTAINERS_TOPIC, SCANS_TOPIC, partition_of
+from streams.processors.container_processor import ContainerProcessor
+from streams.processors.parcel_processor import ParcelProcessor
+from streams.processors.rate_limiter import RateLimiter
 
 START = 1_772_355_600_000
 _ONES = [f"P{n}" for n in range(5)]
@@ -135,12 +135,12 @@ class Model:
         gone = {e["voids"] for e in inferred if e["kind"] == "VOID"}
         told += [e | {"wrong": e["event_id"] in gone} for e in inferred if e["kind"] != "VOID"]
         told.sort(key=lambda e: e["event_time"])
-        verdict = judge([
-            Told(e["kind"], e["site"], e["around"], "inferred_from" in e, e.get("wrong", False), e.get("reason"))
+        verdict = evaluate_containment([
+            ContainmentRecord(e["kind"], e["site"], e["around"], "inferred_from" in e, e.get("wrong", False), e.get("reason"))
             for e in told
         ])  # fmt: skip
-        counting = [e for e, aside in zip(told, verdict.aside, strict=True) if not aside and not e.get("wrong")]
-        return [e for e in counting if e["kind"] in HANDED_ON] + emptied
+        counting = [e for e, aside in zip(told, verdict.superseded, strict=True) if not aside and not e.get("wrong")]
+        return [e for e in counting if e["kind"] in PROPAGATED_KINDS] + emptied
 
 
 def _own(event, container):
@@ -160,44 +160,44 @@ class Hub:
 
     def __init__(self, partitions, dice):
         self.partitions, self.dice = partitions, dice
-        self.logs = {topic: [[] for _ in range(partitions)] for topic in (SCANS, CONTAINERS)}
-        self.read = {topic: [0] * partitions for topic in (SCANS, CONTAINERS)}
+        self.logs = {topic: [[] for _ in range(partitions)] for topic in (SCANS_TOPIC, CONTAINERS_TOPIC)}
+        self.read = {topic: [0] * partitions for topic in (SCANS_TOPIC, CONTAINERS_TOPIC)}
         # By a clock that is moved by chance; sometimes there is no pace.
         self.now = 0.0
-        self.pace = dice.choice((None, Pace(lambda: self.now)))
-        self.containers = [ContainerStage(n, partitions, self.pace) for n in range(partitions)]
-        self.parcels = [ParcelStage(n, partitions) for n in range(partitions)]
+        self.pace = dice.choice((None, RateLimiter(lambda: self.now)))
+        self.containers = [ContainerProcessor(n, partitions, self.pace) for n in range(partitions)]
+        self.parcels = [ParcelProcessor(n, partitions) for n in range(partitions)]
         self.kept = [{} for _ in range(partitions)]
         self.positions = [None] * partitions
         self.states = {}
         self.refused = []
         self.largest = 0
-        self._reader = Reader()
+        self._reader = RecordParser()
 
     def send(self, event):
         line = self._reader(event)
-        topic = CONTAINERS if line.container else SCANS
+        topic = CONTAINERS_TOPIC if line.container else SCANS_TOPIC
         self.logs[topic][partition_of(line.key, self.partitions)].append(line.value)
 
     def run(self):
         """Until nothing is left to do."""
-        places = [(topic, n) for topic in (SCANS, CONTAINERS) for n in range(self.partitions)]
+        places = [(topic, n) for topic in (SCANS_TOPIC, CONTAINERS_TOPIC) for n in range(self.partitions)]
         while True:
             busy = [p for p in places if self.read[p[0]][p[1]] < len(self.logs[p[0]][p[1]])]
-            busy += [(CONTAINERS, n) for n in range(self.partitions) if self.containers[n].pending]
+            busy += [(CONTAINERS_TOPIC, n) for n in range(self.partitions) if self.containers[n].pending]
             if not busy:
                 return
             self.now += self.dice.choice((0, 0.01, 0.1))
             topic, number = self.dice.choice(busy)
             first = self.read[topic][number]
             batch = self.logs[topic][number][first : first + self.dice.choice((1, 2, 3, 10, 1000))]
-            (self._parcels if topic == SCANS else self._containers)(number, batch)
+            (self._parcels if topic == SCANS_TOPIC else self._containers)(number, batch)
 
     def _parcels(self, number, batch):
         made = self.parcels[number].run(batch)
         self.refused += made.refused
         self.states.update(made.states)
-        self.read[SCANS][number] += len(batch)
+        self.read[SCANS_TOPIC][number] += len(batch)
 
     def _containers(self, number, batch):
         if self.dice.random() < 0.2:
@@ -205,13 +205,13 @@ class Hub:
         stage = self.containers[number]
         made = stage.run(batch)
         self.refused += made.refused
-        self.read[CONTAINERS][number] += made.taken
-        position = stage.position(self.read[CONTAINERS][number])
-        self.positions[number] = Position.decoded(position.encoded())
+        self.read[CONTAINERS_TOPIC][number] += made.taken
+        position = stage.position(self.read[CONTAINERS_TOPIC][number])
+        self.positions[number] = PartitionPosition.decoded(position.encode())
         self.largest = max(self.largest, sum(len(block) for *_, block in made.blocks))
         for topic, partition, block in made.blocks:
             for key, value in block:
-                if topic == CONTAINER_STATE:
+                if topic == CONTAINER_STATE_TOPIC:
                     assert partition == number
                     self.kept[number][key] = value or None
                 else:
@@ -222,13 +222,13 @@ class Hub:
         position = self.positions[number]
         if position is None:
             return
-        stage = ContainerStage(number, self.partitions, self.pace)
+        stage = ContainerProcessor(number, self.partitions, self.pace)
         records = list(self.kept[number].items())
         self.dice.shuffle(records)
         for first in range(0, len(records), 3):
             stage.restore(dict(records[first : first + 3]))
         stage.restored(position)
-        assert position.next_offset == self.read[CONTAINERS][number]
+        assert position.next_offset == self.read[CONTAINERS_TOPIC][number]
         self.containers[number] = stage
 
     def state(self, parcel):
@@ -236,4 +236,4 @@ class Hub:
         return _decoder(value) if value else None
 
 
-_decoder = Decoder("ParcelState")
+_decoder = RecordDecoder("ParcelState")

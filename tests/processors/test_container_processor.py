@@ -4,58 +4,58 @@ from itertools import pairwise
 
 import pytest
 
-from streams.domain.limits import CHILDREN_PER_CONTAINER, EVENTS_PER_CONTAINER, NAMES_PER_CONTAINER
-from streams.domain.reject_reasons import Reason
-from streams.formats.record_decoder import Decoder
-from streams.formats.record_parser import Reader
-from streams.formats.topics import CONTAINER_STATE, SCANS, partition_of
-from streams.processors.container_processor import LARGEST_TRANSACTION, ContainerStage
-from streams.simulate.malformed_records import CONTAINER_CASES, broken_event
+from streams.domain.limits import MAX_CHILDREN_PER_CONTAINER, MAX_EVENTS_PER_CONTAINER, MAX_NAMED_CHILDREN_PER_CONTAINER
+from streams.domain.reject_reasons import RejectReason
+from streams.formats.record_decoder import RecordDecoder
+from streams.formats.record_parser import RecordParser
+from streams.formats.topics import CONTAINER_STATE_TOPIC, SCANS_TOPIC, partition_of
+from streams.processors.container_processor import MAX_TRANSACTION_RECORDS, ContainerProcessor
+from streams.simulate.malformed_records import MALFORMED_CONTAINER_EVENT_CASES, malformed_container_event
 from tests.processors.alone import DAY, START, Alone, event, tick
 
 
 def reason(value, partitions=1):
-    made = ContainerStage(0, partitions).run([value])
-    assert not any(topic == CONTAINER_STATE for topic, *_ in made.blocks) or not made.refused
-    return made.refused[0][1] if made.refused else Reason.OK
+    made = ContainerProcessor(0, partitions).run([value])
+    assert not any(topic == CONTAINER_STATE_TOPIC for topic, *_ in made.blocks) or not made.refused
+    return made.refused[0][1] if made.refused else RejectReason.OK
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (event("", "ARRIVED"), Reason.BAD_CONTAINER),
-        (event("B" * 129, "ARRIVED"), Reason.BAD_CONTAINER),
-        (event("B\n", "ARRIVED"), Reason.BAD_CONTAINER),
-        (event("B", "PACKED"), Reason.BAD_CONTAINER),
-        (event("B", "ARRIVED", parcels=["P"]), Reason.BAD_CONTAINER),
-        (event("B", "UNPACKED", parcels=["P"], parent_id="U"), Reason.BAD_CONTAINER),
-        (event("B", "PACKED", containers=[""]), Reason.BAD_CONTAINER),
-        (event("B", "PACKED", parcels=["P\0"]), Reason.BAD_PARCEL_ID),
-        (event("B", "PACKED", containers=["A", "B"]), Reason.CYCLE),
-        (event("B", "PACKED", parent_id="B"), Reason.CYCLE),
-        (event("B", "ARRIVED", parent_id="A", path=["A", "B", "C"]), Reason.CYCLE),
-        (event("B", "ARRIVED", path=[f"C{n}" for n in range(9)]), Reason.TOO_DEEP),
-        (event("B", "VOID"), Reason.BAD_VOID),
-        (event("B", "ARRIVED", voids="x"), Reason.BAD_VOID),
-        (event("B", "ARRIVED", site="S" * 256), Reason.OUT_OF_BOUNDS),
-        (event("B", "ARRIVED", event_time=1 << 60), Reason.OUT_OF_BOUNDS),
-        (event("B", "PACKED", parcels=[f"LP{n:014d}" for n in range(70_000)]), Reason.TOO_LARGE),
-        (event("B", "PACKED", parcels=["P"])[:-3], Reason.TRUNCATED),
-        (event("B", "ARRIVED"), Reason.OK),
+        (event("", "ARRIVED"), RejectReason.BAD_CONTAINER),
+        (event("B" * 129, "ARRIVED"), RejectReason.BAD_CONTAINER),
+        (event("B\n", "ARRIVED"), RejectReason.BAD_CONTAINER),
+        (event("B", "PACKED"), RejectReason.BAD_CONTAINER),
+        (event("B", "ARRIVED", parcels=["P"]), RejectReason.BAD_CONTAINER),
+        (event("B", "UNPACKED", parcels=["P"], parent_id="U"), RejectReason.BAD_CONTAINER),
+        (event("B", "PACKED", containers=[""]), RejectReason.BAD_CONTAINER),
+        (event("B", "PACKED", parcels=["P\0"]), RejectReason.BAD_PARCEL_ID),
+        (event("B", "PACKED", containers=["A", "B"]), RejectReason.CYCLE),
+        (event("B", "PACKED", parent_id="B"), RejectReason.CYCLE),
+        (event("B", "ARRIVED", parent_id="A", path=["A", "B", "C"]), RejectReason.CYCLE),
+        (event("B", "ARRIVED", path=[f"C{n}" for n in range(9)]), RejectReason.TOO_DEEP),
+        (event("B", "VOID"), RejectReason.BAD_VOID),
+        (event("B", "ARRIVED", voids="x"), RejectReason.BAD_VOID),
+        (event("B", "ARRIVED", site="S" * 256), RejectReason.OUT_OF_BOUNDS),
+        (event("B", "ARRIVED", event_time=1 << 60), RejectReason.OUT_OF_BOUNDS),
+        (event("B", "PACKED", parcels=[f"LP{n:014d}" for n in range(70_000)]), RejectReason.TOO_LARGE),
+        (event("B", "PACKED", parcels=["P"])[:-3], RejectReason.TRUNCATED),
+        (event("B", "ARRIVED"), RejectReason.OK),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(value, expected):
     assert reason(value) is expected
 
 
-@pytest.mark.parametrize("case", range(len(CONTAINER_CASES)))
+@pytest.mark.parametrize("case", range(len(MALFORMED_CONTAINER_EVENT_CASES)))
 def test_what_the_simulator_spoils_is_refused_with_the_reason_that_it_says(case):
-    assert reason(broken_event(case, 7, "BAG", START)) is CONTAINER_CASES[case][0]
+    assert reason(malformed_container_event(case, 7, "BAG", START)) is MALFORMED_CONTAINER_EVENT_CASES[case][0]
 
 
 def test_an_event_in_the_wrong_partition_is_refused():
     lost = next(name for name in ("A", "B", "C", "D") if partition_of(name.encode(), 2) == 1)
-    assert reason(event(lost, "ARRIVED"), partitions=2) is Reason.WRONG_PARTITION
+    assert reason(event(lost, "ARRIVED"), partitions=2) is RejectReason.WRONG_PARTITION
 
 
 def test_containers_inside_each_other_end_in_a_dead_letter():
@@ -63,7 +63,7 @@ def test_containers_inside_each_other_end_in_a_dead_letter():
         event("A", "PACKED", containers=["B"]), event("B", "PACKED", containers=["C"]),
         event("C", "PACKED", containers=["A"], parcels=["P"]), event("A", "ARRIVED", 5),
     ])  # fmt: skip
-    assert Reason.CYCLE in hub.refused
+    assert RejectReason.CYCLE in hub.refused
     assert len(hub.refused) < 5
     assert {key for key, _ in hub.scans} == {"P"}
 
@@ -72,7 +72,7 @@ def test_ten_levels_end_after_eight():
     names = [f"C{n}" for n in range(10)]
     packings = [event(outer, "PACKED", containers=[inner]) for outer, inner in pairwise(names)]
     hub = Alone().run([*packings, event("C9", "PACKED", parcels=["P"]), event("C0", "ARRIVED", 5)])
-    assert hub.refused == [Reason.TOO_DEEP]
+    assert hub.refused == [RejectReason.TOO_DEEP]
     assert len(hub.scans) == 1
 
 
@@ -81,7 +81,7 @@ def test_a_child_in_two_containers_hears_from_both():
         event("A", "PACKED", parcels=["P"]), event("B", "PACKED", 1, parcels=["P"]),
         event("A", "ARRIVED", 2), event("B", "ARRIVED", 2),
     ])  # fmt: skip
-    said = [Decoder("Scan")(value) for _, value in hub.scans]
+    said = [RecordDecoder("Scan")(value) for _, value in hub.scans]
     assert sorted((each["container_id"], each["kind"]) for each in said) == [
         ("A", "ARRIVED"), ("A", "PACKED"), ("B", "ARRIVED"), ("B", "PACKED"),
     ]  # fmt: skip
@@ -94,11 +94,11 @@ def test_of_a_million_children_those_beyond_the_limit_are_refused_and_nobody_els
     for n in range(25):
         waiting += [event("A", "PACKED", n, parcels=[f"P{n}-{m:05d}" for m in range(40_000)]), event("B", "LOADED", n)]
     hub.run([*waiting, event("A", "ARRIVED", 30)])
-    held = CHILDREN_PER_CONTAINER // 40_000
-    assert hub.refused == [Reason.CONTAINER_FULL] * (25 - held)
+    held = MAX_CHILDREN_PER_CONTAINER // 40_000
+    assert hub.refused == [RejectReason.CONTAINER_FULL] * (25 - held)
     assert sum(key == "Q" for key, _ in hub.scans) == 25
     assert len(hub.scans) == 25 + 2 * held * 40_000
-    assert hub.largest <= LARGEST_TRANSACTION
+    assert hub.largest <= MAX_TRANSACTION_RECORDS
 
 
 def test_a_container_that_is_filled_and_emptied_again_and_again_ends_at_a_million_names():
@@ -108,9 +108,9 @@ def test_a_container_that_is_filled_and_emptied_again_and_again_ends_at_a_millio
         children = [f"P{n}-{m:05d}" for m in range(50_000)]
         said += [event("A", "PACKED", n, parcels=children), event("A", "UNPACKED", n + 1, parcels=children)]
     hub = Alone().run(said)
-    assert hub.refused == [Reason.CONTAINER_FULL] * (len(said) - NAMES_PER_CONTAINER // 50_000)
-    assert len(hub.scans) == NAMES_PER_CONTAINER
-    assert hub.largest <= LARGEST_TRANSACTION
+    assert hub.refused == [RejectReason.CONTAINER_FULL] * (len(said) - MAX_NAMED_CHILDREN_PER_CONTAINER // 50_000)
+    assert len(hub.scans) == MAX_NAMED_CHILDREN_PER_CONTAINER
+    assert hub.largest <= MAX_TRANSACTION_RECORDS
     # It is still followed itself.
     assert hub.run([event("A", "ARRIVED", 30)]).refused == hub.refused
 
@@ -118,9 +118,9 @@ def test_a_container_that_is_filled_and_emptied_again_and_again_ends_at_a_millio
 class TestTheLargestEvent:
     """As many children as a container may have, in one record."""
 
-    MANY = tuple(f"P{n:05d}" for n in range(CHILDREN_PER_CONTAINER))
+    MANY = tuple(f"P{n:05d}" for n in range(MAX_CHILDREN_PER_CONTAINER))
 
-    assert len(MANY) >= 5 * LARGEST_TRANSACTION
+    assert len(MANY) >= 5 * MAX_TRANSACTION_RECORDS
 
     @pytest.fixture
     def largest(self):
@@ -129,11 +129,11 @@ class TestTheLargestEvent:
     def test_is_written_in_transactions_within_the_limit(self, largest):
         hub = Alone().run([largest, largest, event("A", "ARRIVED", 1)])
         assert hub.refused == []
-        assert hub.largest <= LARGEST_TRANSACTION
+        assert hub.largest <= MAX_TRANSACTION_RECORDS
         assert sorted(key for key, _ in hub.scans) == sorted(self.MANY * 2)
         assert hub.kept.keys() == {b"A", *(f"A\0{each}".encode() for each in self.MANY)}
         [container] = hub.restarted().stage.containers.values()
-        assert len(container.inside_at((START + 2_000, 0, b""), containers=False)) == len(self.MANY)
+        assert len(container.contents_before((START + 2_000, 0, b""), containers=False)) == len(self.MANY)
 
     def test_is_written_again_by_a_worker_that_starts_in_between(self, largest):
         hub = Alone()
@@ -141,7 +141,7 @@ class TestTheLargestEvent:
             made = hub.stage.run([largest])
             assert (made.taken, hub.stage.position(turn).next_offset) == (0, turn)
             for topic, _, block in made.blocks:
-                assert topic == CONTAINER_STATE
+                assert topic == CONTAINER_STATE_TOPIC
                 hub.kept.update(block)
         assert b"A" not in hub.kept
         again = hub.restarted()
@@ -155,14 +155,14 @@ class TestTheLargestEvent:
         hub.stage.run([event("B", "ARRIVED", 1)])
         made = hub.stage.run([largest])
         assert made.taken == 0
-        assert {topic for topic, *_ in made.blocks} == {CONTAINER_STATE, SCANS}
+        assert {topic for topic, *_ in made.blocks} == {CONTAINER_STATE_TOPIC, SCANS_TOPIC}
 
     def test_retires_in_transactions_within_the_limit(self, largest):
         hub = Alone().run([tick(START), largest])
         hub.largest = 0
         hub.run([tick(START + 30 * DAY)])
         assert (len(hub.kept), any(hub.kept.values())) == (len(self.MANY) + 1, False)
-        assert 0 < hub.largest <= LARGEST_TRANSACTION
+        assert 0 < hub.largest <= MAX_TRANSACTION_RECORDS
 
     def test_retires_to_its_end_when_the_worker_starts_again_in_between(self, largest):
         hub = Alone().run([tick(START), largest])
@@ -182,17 +182,17 @@ def test_a_small_container_does_not_wait_for_a_large_one():
     hub.run([event("A", "PACKED", parcels=large), event("B", "PACKED", parcels=["Q"])])
     first = hub.stage.run([event("A", "ARRIVED", 2), event("B", "ARRIVED", 2)])
     assert hub.stage.pending
-    assert b"Q" in {key for topic, _, block in first.blocks if topic == SCANS for key, _ in block}
+    assert b"Q" in {key for topic, _, block in first.blocks if topic == SCANS_TOPIC for key, _ in block}
     second = hub.stage.run([event("B", "LOADED", 3)])
     assert hub.stage.pending
-    assert b"Q" in {key for topic, _, block in second.blocks if topic == SCANS for key, _ in block}
+    assert b"Q" in {key for topic, _, block in second.blocks if topic == SCANS_TOPIC for key, _ in block}
     for made in (first, second):
-        assert sum(len(block) for *_, block in made.blocks) <= LARGEST_TRANSACTION
+        assert sum(len(block) for *_, block in made.blocks) <= MAX_TRANSACTION_RECORDS
 
 
 def test_a_container_has_ten_thousand_events_at_most():
-    hub = Alone().run([event("A", "ARRIVED", n) for n in range(EVENTS_PER_CONTAINER + 3)])
-    assert hub.refused == [Reason.CONTAINER_FULL] * 3
+    hub = Alone().run([event("A", "ARRIVED", n) for n in range(MAX_EVENTS_PER_CONTAINER + 3)])
+    assert hub.refused == [RejectReason.CONTAINER_FULL] * 3
 
 
 def test_a_repeat_changes_nothing():
@@ -246,7 +246,7 @@ def test_a_clock_that_is_years_wrong_keeps_no_container_and_takes_none_away(nons
 
 
 def test_lines_of_files_are_events():
-    line = Reader()({"type": "container", "event_id": "e", "container_id": "A", "kind": "PACKED", "parcels": ["P"],
+    line = RecordParser()({"type": "container", "event_id": "e", "container_id": "A", "kind": "PACKED", "parcels": ["P"],
                      "event_time": START, "site": "LGG", "station": "X"})  # fmt: skip
     assert [key for key, _ in Alone().run([line.value]).scans] == ["P"]
 
@@ -260,7 +260,7 @@ def test_a_child_that_is_a_parcel_and_a_container_hears_as_both_after_a_restart_
     for again in (hub, hub.restarted()):
         again.scans.clear()
         again.run([event("U", "ARRIVED", 2)])
-        said = [(key, Decoder("Scan")(value)["container_id"]) for key, value in again.scans]
+        said = [(key, RecordDecoder("Scan")(value)["container_id"]) for key, value in again.scans]
         assert sorted(said) == [("P", "S"), ("Q", "U"), ("S", "U")]
     # When it retires, nothing of it is left.
     later = hub.restarted()
@@ -284,5 +284,5 @@ def test_what_holds_nothing_keeps_nobody_waiting_and_what_it_turns_out_to_hold_i
     hub = Alone().run([event(f"S{n}", "ARRIVED", 1) for n in range(2_048)])
     assert hub.turns == 4, "a transaction for each batch"
     hub.run([event("S7", "PACKED", 0, parcels=["P"])])
-    said = [Decoder("Scan")(value)["kind"] for key, value in hub.scans]
+    said = [RecordDecoder("Scan")(value)["kind"] for key, value in hub.scans]
     assert sorted(said) == ["ARRIVED", "PACKED"]

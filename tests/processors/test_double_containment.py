@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
-from streams.domain.double_containment import AT_A_TIME, QUIET_MS, InTwo
+from streams.domain.double_containment import MAX_PER_BATCH, QUIET_MS, DoubleContainment
 from tests.processors.alone import DAY, START, Alone, event, tick
 
 SECOND = 1_000
 # In U1 from 1 s on; in U2 from 5 s on.
 PACKED = event("U1", "PACKED", 1, containers=["BAG"]), event("U2", "PACKED", 5, containers=["BAG"])
-FOUND = InTwo("BAG", "U1", "U1/PACKED/1", "U2", "U2/PACKED/5", START + 5 * SECOND)
+FOUND = DoubleContainment("BAG", "U1", "U1/PACKED/1", "U2", "U2/PACKED/5", START + 5 * SECOND)
 
 
 @pytest.mark.parametrize("packed", [PACKED, PACKED[::-1]])
@@ -61,10 +61,10 @@ def test_moved_between_two_and_seen_again_in_the_same_is_in_order():
 
 
 def test_thousands_of_them_are_told_some_at_a_time():
-    bags = [f"BAG{n:04d}" for n in range(AT_A_TIME + 500)]
+    bags = [f"BAG{n:04d}" for n in range(MAX_PER_BATCH + 500)]
     said = [event("U1", "PACKED", 1, containers=bags), event("U2", "PACKED", 5, containers=bags)]
     hub = Alone().run([tick(START), *said]).run([tick(START + DAY)])
-    assert len(hub.in_two) == AT_A_TIME
+    assert len(hub.in_two) == MAX_PER_BATCH
     hub.run([tick(START + DAY + SECOND)])
     assert {found.container_id for found in hub.in_two} == set(bags)
     assert len(hub.in_two) == len(bags)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from streams.formats.topics import SCANS
-from streams.processors.container_processor import ContainerStage
-from streams.processors.rate_limiter import Pace
+from streams.formats.topics import SCANS_TOPIC
+from streams.processors.container_processor import ContainerProcessor
+from streams.processors.rate_limiter import RateLimiter
 from tests.processors.alone import event
 
 ULD = [f"P{n:05d}" for n in range(15_000)]
@@ -25,12 +25,12 @@ def clock():
 
 @pytest.fixture
 def pace(clock):
-    return Pace(clock)
+    return RateLimiter(clock)
 
 
 def packed(pace, container, children, partition=0):
     """A stage that has told that they were packed."""
-    stage = ContainerStage(partition, 1, pace)
+    stage = ContainerProcessor(partition, 1, pace)
     stage.run([event(container, "PACKED", parcels=children)])
     while stage.pending:
         pace.clock.now += 10
@@ -40,14 +40,14 @@ def packed(pace, container, children, partition=0):
 
 
 def told(made):
-    return sum(len(block) for topic, _, block in made.blocks if topic == SCANS)
+    return sum(len(block) for topic, _, block in made.blocks if topic == SCANS_TOPIC)
 
 
 class TestTheAllowance:
     def test_is_what_goes_at_once_and_comes_back_with_time(self, pace, clock):
-        assert pace.is_open
+        assert pace.can_acquire
         assert pace.take(5_000, 0) == 1_000
-        assert not pace.is_open
+        assert not pace.can_acquire
         assert pace.take(5_000, 0) == 0
         clock.now += 0.02
         assert pace.take(5_000, 0) == 0
@@ -56,22 +56,22 @@ class TestTheAllowance:
 
     def test_what_was_not_needed_is_given_back(self, pace, clock):
         taken = pace.take(5_000, 0)
-        pace.give_back(taken - 10)
+        pace.return_unused(taken - 10)
         clock.now += 0.001
         assert pace.take(5_000, 0) == 1_000
 
     def test_a_little_is_always_granted_and_missing_later(self, pace, clock):
         assert [pace.take(5_000, 250) for _ in range(3)] == [1_000, 250, 250]
         clock.now += 0.074
-        assert not pace.is_open
+        assert not pace.can_acquire
         clock.now += 0.002
-        assert pace.is_open
+        assert pace.can_acquire
 
     def test_a_debt_ends(self, pace, clock):
         for _ in range(1_000):
             pace.take(5_000, 250)
         clock.now += 0.11
-        assert pace.is_open
+        assert pace.can_acquire
 
 
 class TestAUld:
@@ -102,12 +102,12 @@ class TestAUld:
         stage.run([event("BAG", "PACKED", parcels=["Q"])])
         stage.run([event("ULD", "ARRIVED", 5)])
         made = stage.run([event("BAG", "ARRIVED", 5)])
-        assert b"Q" in {key for topic, _, block in made.blocks if topic == SCANS for key, _ in block}
+        assert b"Q" in {key for topic, _, block in made.blocks if topic == SCANS_TOPIC for key, _ in block}
 
     def test_goes_on_after_a_restart_however_much_others_tell(self, pace, clock):
         stage = packed(pace, "ULD", ULD)
         kept = {key: value for *_, block in stage.run([event("ULD", "ARRIVED", 5)]).blocks for key, value in block}
-        again = ContainerStage(0, 1, pace)
+        again = ContainerProcessor(0, 1, pace)
         again.restore({b"ULD": kept[b"ULD"]})
         again.restored(stage.position(1))
         assert again.pending
@@ -124,7 +124,7 @@ class TestAUld:
         stage = packed(pace, "BAG", ["Q"])
         stage.run([event("BAG", "ARRIVED", 5)])
         clock.now += 0.001
-        assert pace.is_open
+        assert pace.can_acquire
 
     def test_is_not_told_without_a_record_while_others_have_the_allowance(self, pace):
         stage = packed(pace, "ULD", ULD)

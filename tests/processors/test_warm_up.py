@@ -49,7 +49,7 @@ def test_nothing_is_left_to_compile(tmp_path):
     # Not simulated there, for the simulator uses some of the same code.
     scenario = Scenario(parcels=300, seed=1)
     given = tmp_path / "logs"
-    given.write_bytes(pickle.dumps((both_processors.simulated(scenario), scenario.settled_ms)))
+    given.write_bytes(pickle.dumps((both_processors.simulated(scenario), scenario.last_tick_ms)))
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", SCRIPT, str(given)]
     found = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streams.domain.promises import Promises
-from streams.formats.topics import CONTAINERS, SCANS
-from streams.kafka.bulk_producer import ColumnsEncoder
-from streams.processors.container_processor import ContainerStage
-from streams.processors.parcel_processor import ParcelStage
+from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
+from streams.kafka.bulk_producer import RecordColumnsEncoder
+from streams.processors.container_processor import ContainerProcessor
+from streams.processors.parcel_processor import ParcelProcessor
 from streams.simulate.day import Scenario, Simulation
 from streams.simulate.truth import TruthFile
 from tests.kernel.records import framed, tick
@@ -29,7 +29,7 @@ class Logs:
 
 def simulated(scenario: Scenario, truth: Path | None = None, promises: Promises | None = None) -> Logs:
     """The logs of a scenario, and its truth in a file."""
-    logs, encoder = Logs(), ColumnsEncoder()
+    logs, encoder = Logs(), RecordColumnsEncoder()
 
     def take(simulation: Simulation) -> None:
         for columns in simulation.batches():
@@ -77,7 +77,7 @@ def run(logs: Logs, settled: int, portions: Sequence[int], seed: int, promises: 
         promises: as the truth has them.
     """
     chance = random.Random(seed)
-    parcels, containers = ParcelStage(0, 1, promises), ContainerStage(0, 1)
+    parcels, containers = ParcelProcessor(0, 1, promises), ContainerProcessor(0, 1)
     ran = Ran([], list(logs.containers), {}, [], [], [])
     # What was inferred comes into the log of scans while the rest is still being sent.
     waiting, inferred, place, done = list(logs.scans), list[Keyed](), 0, 0
@@ -88,7 +88,9 @@ def run(logs: Logs, settled: int, portions: Sequence[int], seed: int, promises: 
             ran.refused.update(reason.name for _, reason in made.refused)
             place += made.taken
             for topic, _, block in made.blocks:
-                (ran.containers if topic == CONTAINERS else inferred if topic == SCANS else []).extend(block)
+                (ran.containers if topic == CONTAINERS_TOPIC else inferred if topic == SCANS_TOPIC else []).extend(
+                    block
+                )
             continue
         first, end = done, done + chance.choice(portions)
         batch, done = [*inferred, *waiting[first:end]], min(end, len(waiting))
@@ -98,7 +100,7 @@ def run(logs: Logs, settled: int, portions: Sequence[int], seed: int, promises: 
     return ran
 
 
-def _fold(stage: ParcelStage, batch: list[Keyed], ran: Ran) -> None:
+def _fold(stage: ParcelProcessor, batch: list[Keyed], ran: Ran) -> None:
     ran.scans += batch
     made = stage.run([value for _, value in batch])
     ran.states.update(made.retired)

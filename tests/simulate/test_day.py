@@ -15,12 +15,12 @@ from streams.domain.kinds import KINDS
 from streams.domain.record_columns import RecordType
 from streams.errors import Misconfigured
 from streams.simulate.compact_records import DAY, HOUR, MINUTE
-from streams.simulate.data_faults import Dirt
+from streams.simulate.data_faults import DataFaults
 from streams.simulate.day import Scenario, Simulation
-from streams.simulate.ndjson import lines
-from streams.simulate.truth import records
+from streams.simulate.ndjson import ndjson_lines
+from streams.simulate.truth import truth_records
 
-CLEAN = Dirt.none()
+CLEAN = DataFaults.none()
 # Of a parcel's scans, those that nobody makes at the parcel.
 UNSEEN = {"ARRIVED", "UNLOADED", "PACKED", "LOADED", "DISPATCHED"}
 # What a parcel can have gone through, in the order of the steps; each step needs some of the earlier ones.
@@ -45,7 +45,7 @@ def played(parcels: int, **options):
 def digest(parcels: int, **options) -> str:
     said = hashlib.sha256()
     for columns in played(parcels, **options)[1]:
-        for line in lines(columns):
+        for line in ndjson_lines(columns):
             said.update(line.encode())
     return said.hexdigest()
 
@@ -54,7 +54,7 @@ def stories(batches):
     """Parcel -> its scans and advices, in the order of the log."""
     told = defaultdict(list)
     for columns in batches:
-        for parcel_id, said in records(columns):
+        for parcel_id, said in truth_records(columns):
             told[parcel_id].append(said)
     return told
 
@@ -77,7 +77,7 @@ class TestTheSameSeed:
 class TestTheLog:
     def test_is_in_the_order_of_arrival_and_ends_in_time(self):
         scenario = Scenario(2_000, seed=3, after_hours=6)
-        times = np.concatenate([columns.log_times for columns in Simulation(scenario).batches()])
+        times = np.concatenate([columns.append_times for columns in Simulation(scenario).batches()])
         assert (np.diff(times) >= 0).all()
         assert scenario.start_ms <= times[0]
         assert times[-1] < scenario.end_ms
@@ -87,7 +87,10 @@ class TestTheLog:
         ticks, last = [], 0
         for columns in Simulation(scenario).batches():
             for type_, time, hub_time in zip(
-                columns.types.tolist(), columns.log_times.tolist(), columns.columns["hub_time"][0].tolist(), strict=True
+                columns.types.tolist(),
+                columns.append_times.tolist(),
+                columns.columns["hub_time"][0].tolist(),
+                strict=True,
             ):
                 if type_ == RecordType.TICK:
                     assert hub_time >= last
@@ -174,7 +177,7 @@ class TestDirt:
     PARCELS = 4_000
 
     def share(self, name, value, **options):
-        dirt = Dirt.none().__class__(**{**dict.fromkeys(Dirt.__slots__, 0.0), name: value, **options})
+        dirt = DataFaults.none().__class__(**{**dict.fromkeys(DataFaults.__slots__, 0.0), name: value, **options})
         self.simulation, self.batches = played(self.PARCELS, seed=11, dirt=dirt, after_hours=1_000, expanded=False)
         self.told = stories(self.batches)
         return Counter(said.kind for told in self.told.values() for said in told)
@@ -213,7 +216,7 @@ class TestDirt:
         assert self.simulation.counts.duplicates / kinds.total() == pytest.approx(0.05, rel=0.15)
         first, times = {}, {}
         for columns in self.batches:
-            for line, time in zip(lines(columns), columns.log_times.tolist(), strict=True):
+            for line, time in zip(ndjson_lines(columns), columns.append_times.tolist(), strict=True):
                 if line.startswith('{"type": "tick"'):
                     continue
                 event_id = line.split('"event_id": "')[1][:32]
@@ -285,9 +288,9 @@ class TestDirt:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Dirt(late=1.5), "late is 1.5"),
-        (lambda: Dirt(late=0.7, very_late=0.7), "at most 1"),
-        (lambda: Dirt(voids=float("nan")), "voids is nan"),
+        (lambda: DataFaults(late=1.5), "late is 1.5"),
+        (lambda: DataFaults(late=0.7, very_late=0.7), "at most 1"),
+        (lambda: DataFaults(voids=float("nan")), "voids is nan"),
         (lambda: Scenario(0), "parcels is 0"),
         (lambda: Scenario(1, days=0), "days is 0"),
         (lambda: Scenario(1, seed=-1), "seed is -1"),
@@ -305,5 +308,5 @@ def test_the_kinds_of_the_columns_are_numbers_of_kinds():
 
 def test_the_help_tells_the_defaults():
     said = simulate.__doc__
-    for field in fields(Dirt):
+    for field in fields(DataFaults):
         assert f"  {field.name}={field.default:g} " in said

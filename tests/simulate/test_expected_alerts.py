@@ -5,15 +5,15 @@ import json
 import pytest
 
 from streams.domain.promises import Promises
-from streams.kafka.bulk_producer import ColumnsEncoder
-from streams.processors.parcel_processor import ParcelStage
-from streams.simulate.data_faults import Dirt
+from streams.kafka.bulk_producer import RecordColumnsEncoder
+from streams.processors.parcel_processor import ParcelProcessor
+from streams.simulate.data_faults import DataFaults
 from streams.simulate.day import Scenario, Simulation
-from streams.simulate.expected_alerts import Ticks
+from streams.simulate.expected_alerts import TickSchedule
 from streams.simulate.truth import TruthFile
 from tests.kernel.records import read
 
-FILTHY = Dirt(
+FILTHY = DataFaults(
     duplicates=0.05, late=0.2, very_late=0.1, voids=0.1, wrong_clock=0.05, broken=0.01, no_reads=0.3, mis_sorted=0.2,
     recirculated=0.3, held=0.4, lost=0.05, unadvised=0.1, missed=0.05,
 )  # fmt: skip
@@ -25,10 +25,10 @@ HASTY = Promises.parse(
 
 def told_and_true(tmp_path, scenario, promises, batch):
     path = tmp_path / "truth.json"
-    stage, values = ParcelStage(0, 1, promises), []
+    stage, values = ParcelProcessor(0, 1, promises), []
     with TruthFile(path, scenario, promises) as file:
         simulation = Simulation(scenario, file)
-        encoder = ColumnsEncoder()
+        encoder = RecordColumnsEncoder()
         for columns in simulation.batches():
             values += encoder.encode(columns).values
         file.complete(simulation.counts)
@@ -64,11 +64,11 @@ def test_the_alerts_of_a_filthy_day_are_those_of_the_truth(tmp_path, promises, b
 
 def test_ticks_are_those_of_the_log():
     scenario = Scenario(20, 1, after_hours=1, tick_seconds=90)
-    encoder, log = ColumnsEncoder(), []
+    encoder, log = RecordColumnsEncoder(), []
     for columns in Simulation(scenario).batches():
         encoded = encoder.encode(columns)
         log += [read("Tick", encoded.values[index])["hub_time"] for index in encoded.everywhere]
-    ticks, told = Ticks(scenario.start_ms, scenario.tick_ms, scenario.end_ms), []
+    ticks, told = TickSchedule(scenario.start_ms, scenario.tick_ms, scenario.end_ms), []
     tick = ticks.after(scenario.start_ms - 1)
     while tick is not None:
         told.append(tick)

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.domain.containment import LOOSE, Told, judge
+from streams.domain.containment import UNCONTAINED, ContainmentRecord, evaluate_containment
 from streams.domain.kinds import KINDS
 from streams.errors import Misconfigured
-from streams.formats.record_decoder import Decoder
-from streams.kafka.bulk_producer import ColumnsEncoder
-from streams.simulate.data_faults import Dirt
+from streams.formats.record_decoder import RecordDecoder
+from streams.kafka.bulk_producer import RecordColumnsEncoder
+from streams.simulate.data_faults import DataFaults
 from streams.simulate.day import Scenario, Simulation
-from streams.simulate.truth import FORMAT, Said, TruthFile, state_of
+from streams.simulate.truth import FORMAT, TruthFile, TruthRecord, expected_state
 
 MOVES = {
     "ADVISED", "ARRIVED", "UNLOADED", "UNPACKED", "INDUCTED", "SORTED", "PACKED", "LOADED", "DISPATCHED", "DELIVERED",
     "RETURNED", "LOST",
 }  # fmt: skip
-FILTHY = Dirt(
+FILTHY = DataFaults(
     duplicates=0.1, bursts=0.01, late=0.2, very_late=0.05, voids=0.15, wrong_clock=0.05, broken=0.02, no_reads=0.3,
     recirculated=0.3, mis_sorted=0.2, held=0.4, damaged=0.1, lost=0.1, unadvised=0.2, missed=0.1,
 )  # fmt: skip
@@ -30,7 +30,7 @@ FILTHY = Dirt(
 
 @pytest.fixture(scope="module")
 def encoder():
-    return ColumnsEncoder()
+    return RecordColumnsEncoder()
 
 
 def simulated(folder, encoder, scenario):
@@ -50,9 +50,9 @@ def identity(name: bytes) -> bytes:
     return struct.pack(">QQ", *mmh3.hash64(name, 0, x64arch=True, signed=False))
 
 
-def told(said: dict, voided: bool) -> Told:
+def told(said: dict, voided: bool) -> ContainmentRecord:
     inferred = said["inferred_from"] is not None
-    return Told(said["kind"], said["site"], said["container_id"], inferred, voided, said["reason"])
+    return ContainmentRecord(said["kind"], said["site"], said["container_id"], inferred, voided, said["reason"])
 
 
 def naive_state(known: dict[bytes, dict]) -> dict:
@@ -60,8 +60,8 @@ def naive_state(known: dict[bytes, dict]) -> dict:
     order = sorted(known, key=lambda each: (known[each]["event_time"], KINDS.index(known[each]["kind"]), each))
     wrong = {identity(said["voids"].encode()) for said in known.values() if said.get("voids")}
     seen = [each for each in order if known[each]["kind"] != "VOID" and "site" in known[each]]
-    judged = judge([told(known[each], each in wrong) for each in seen])
-    wrong |= {each for each, aside in zip(seen, judged.aside, strict=True) if aside}
+    judged = evaluate_containment([told(known[each], each in wrong) for each in seen])
+    wrong |= {each for each, aside in zip(seen, judged.superseded, strict=True) if aside}
     held_by = dict(zip(seen, judged.inside, strict=True))
     live = [known[each] for each in order if each not in wrong and known[each]["kind"] != "VOID"]
     scans = [said for said in live if "site" in said]
@@ -78,9 +78,9 @@ def naive_state(known: dict[bytes, dict]) -> dict:
         [s for s in scans if not s["kind"].startswith("CUSTOMS") and s["kind"] not in ("OTHER", "ADVISED", "LOST")]
     )
     within = [held_by[each] for each in order if each in held_by and each not in wrong]
-    left = [n for n, said in enumerate(scans) if said["kind"] in LOOSE or (n and within[n - 1] and not within[n])]
+    left = [n for n, said in enumerate(scans) if said["kind"] in UNCONTAINED or (n and within[n - 1] and not within[n])]
     inside = [said["container_id"] for said in scans[max(left, default=-1) + 1 :] if said["container_id"] is not None]
-    if left and scans[left[-1]]["kind"] not in LOOSE and scans[left[-1]]["container_id"] is not None:
+    if left and scans[left[-1]]["kind"] not in UNCONTAINED and scans[left[-1]]["container_id"] is not None:
         inside = inside or [scans[left[-1]]["container_id"]]
     lanes = [said["lane"] for said in scans if said["kind"] in ("SORTED", "LOADED") and said["lane"] is not None]
     times = {kind: [said["event_time"] for said in live if said["kind"] == kind] for kind in KINDS}
@@ -119,11 +119,15 @@ def naive_state(known: dict[bytes, dict]) -> dict:
 
 
 @settings(max_examples=12, deadline=None)
-@given(seed=st.integers(0, 2**63 - 1), after_hours=st.sampled_from([0, 5, 100]), dirt=st.sampled_from([Dirt(), FILTHY]))
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    after_hours=st.sampled_from([0, 5, 100]),
+    dirt=st.sampled_from([DataFaults(), FILTHY]),
+)
 def test_the_truth_is_what_a_plain_reader_of_the_log_finds(tmp_path_factory, encoder, seed, after_hours, dirt):
     scenario = Scenario(60, seed, after_hours=after_hours, dirt=dirt, expanded=True)
     truth, log = simulated(tmp_path_factory.mktemp("truth"), encoder, scenario)
-    decoders = {0: Decoder("Scan"), 1: Decoder("Advice")}
+    decoders = {0: RecordDecoder("Scan"), 1: RecordDecoder("Advice")}
     parcels: dict[str, dict[bytes, dict]] = {}
     repeats = 0
     for type_, value in log:
@@ -152,47 +156,47 @@ def test_the_truth_is_what_a_plain_reader_of_the_log_finds(tmp_path_factory, enc
 
 class TestTheStateOf:
     HISTORY = (
-        Said("a", "ARRIVED", 10, "LGG-AIR", "APR-01", container_id="AKE1"),
-        Said("b", "UNPACKED", 20, "LGG", "BAG-01", container_id="BAG1"),
-        Said("c", "SORTED", 30, "LGG", "SRT-01", lane="R-DE"),
-        Said("d", "PACKED", 40, "LGG", "PCK-01", container_id="BAG2"),
+        TruthRecord("a", "ARRIVED", 10, "LGG-AIR", "APR-01", container_id="AKE1"),
+        TruthRecord("b", "UNPACKED", 20, "LGG", "BAG-01", container_id="BAG1"),
+        TruthRecord("c", "SORTED", 30, "LGG", "SRT-01", lane="R-DE"),
+        TruthRecord("d", "PACKED", 40, "LGG", "PCK-01", container_id="BAG2"),
     )
 
     def test_a_parcel_out_of_its_bag_is_in_none_until_it_is_packed(self):
-        containers = [state_of(self.HISTORY[: n + 1])["container_id"] for n in range(4)]
+        containers = [expected_state(self.HISTORY[: n + 1])["container_id"] for n in range(4)]
         assert containers == ["AKE1", None, None, "BAG2"]
 
     def test_a_void_takes_back_what_it_names_whichever_comes_first(self):
-        void = Said("v", "VOID", 5, "LGG", "SRT-01", voids="c")
-        state = state_of([void, *self.HISTORY[:3]])
+        void = TruthRecord("v", "VOID", 5, "LGG", "SRT-01", voids="c")
+        state = expected_state([void, *self.HISTORY[:3]])
         assert (state["version"], state["stage"], state["lane"]) == (4, "UNPACKED", None)
         assert "SORTED" not in state["kinds"]
 
     def test_a_void_of_a_void_and_of_nothing_changes_nothing(self):
-        plain = state_of(self.HISTORY)
-        voids = [Said("v", "VOID", 5, voids="nothing"), Said("w", "VOID", 6, voids="v")]
-        state = state_of([*self.HISTORY, *voids])
+        plain = expected_state(self.HISTORY)
+        voids = [TruthRecord("v", "VOID", 5, voids="nothing"), TruthRecord("w", "VOID", 6, voids="v")]
+        state = expected_state([*self.HISTORY, *voids])
         assert {**state, "version": 4, "entries": ""} == {**plain, "entries": ""}
 
     def test_an_advice_corrected_later_does_not_move_the_parcel_back(self):
-        advice = Said("x", "ADVISED", 99, plan={"direction": "IMPORT"}, promised_at=100)
-        state = state_of([*self.HISTORY, advice])
+        advice = TruthRecord("x", "ADVISED", 99, plan={"direction": "IMPORT"}, promised_at=100)
+        state = expected_state([*self.HISTORY, advice])
         assert (state["stage"], state["stage_time"], state["promised_at"]) == ("PACKED", 40, 100)
-        assert state_of([advice])["stage"] == "ADVISED"
+        assert expected_state([advice])["stage"] == "ADVISED"
 
     def test_a_hold_lasts_until_the_release_and_keeps_its_reason(self):
-        held = Said("h", "CUSTOMS_HELD", 50, "LGG", "CUS-01", reason="VALUE_IN_DOUBT")
-        free = Said("r", "CUSTOMS_RELEASED", 60, "LGG", "CUS-01")
-        state = state_of([*self.HISTORY, held])
+        held = TruthRecord("h", "CUSTOMS_HELD", 50, "LGG", "CUS-01", reason="VALUE_IN_DOUBT")
+        free = TruthRecord("r", "CUSTOMS_RELEASED", 60, "LGG", "CUS-01")
+        state = expected_state([*self.HISTORY, held])
         assert (state["held"], state["hold_reason"], state["station"]) == (True, "VALUE_IN_DOUBT", "PCK-01")
-        assert (state_of([held, free])["held"], state_of([held, free])["hold_reason"]) == (False, None)
+        assert (expected_state([held, free])["held"], expected_state([held, free])["hold_reason"]) == (False, None)
 
     def test_the_order_of_arrival_does_not_matter(self):
-        assert state_of(self.HISTORY) == state_of(reversed(self.HISTORY))
+        assert expected_state(self.HISTORY) == expected_state(reversed(self.HISTORY))
 
     def test_scans_of_the_same_instant_are_in_the_order_of_their_kinds(self):
-        both = [Said("z", "UNLOADED", 10, "LGG", "UNL-01"), Said("y", "ARRIVED", 10, "LGG", "TRK-01")]
-        assert state_of(both)["stage"] == "UNLOADED"
+        both = [TruthRecord("z", "UNLOADED", 10, "LGG", "UNL-01"), TruthRecord("y", "ARRIVED", 10, "LGG", "TRK-01")]
+        assert expected_state(both)["stage"] == "UNLOADED"
 
 
 class TestTheFile:

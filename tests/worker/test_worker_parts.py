@@ -12,18 +12,18 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from streams.domain.promises import Promises
 from streams.errors import PartitionLost
-from streams.formats.position import Position
-from streams.kafka.background import Threads, in_background
-from streams.kafka.settings import Settings
-from streams.processors.processor import Made
-from streams.processors.registry import stage_kind
-from streams.telemetry.worker_events import TicksBack, TicksStopped
-from streams.worker.hub_times import HubTimes
-from streams.worker.idleness import Idleness
-from streams.worker.partition_task import PartitionTask, Tally
-from streams.worker.partition_writer import Claim
-from streams.worker.standstill import Standstill
-from streams.worker.static_member_id import Instance
+from streams.formats.position import PartitionPosition
+from streams.kafka.background import DaemonThreadPool, run_in_background
+from streams.kafka.settings import KafkaSettings
+from streams.processors.processor import ProcessorOutput
+from streams.processors.registry import processor_spec
+from streams.telemetry.worker_events import TicksResumed, TicksStopped
+from streams.worker.hub_times import TickMonitor
+from streams.worker.idleness import IdleTimer
+from streams.worker.partition_task import PartitionTask, ProcessingTotals
+from streams.worker.partition_writer import PartitionLease
+from streams.worker.standstill import PauseDetector
+from streams.worker.static_member_id import StaticMemberId
 from streams.worker.watchdog import EXIT_CODE
 
 
@@ -46,14 +46,14 @@ class Message:
 def task(monkeypatch):
     monkeypatch.setattr("streams.worker.partition_task.Message", Message)
     made = PartitionTask(
-        Settings(),
-        stage_kind("parcels", Promises.default()),
+        KafkaSettings(),
+        processor_spec("parcels", Promises.default()),
         0,
         1,
         turns=lambda: 0,
-        watcher=lambda _: None,
-        tally=Tally(),
-        dry=True,
+        listener=lambda _: None,
+        tally=ProcessingTotals(),
+        no_output=True,
     )
     made.step()
     return made
@@ -79,11 +79,11 @@ class TestWhatIsFoldedAlreadyIsDropped:
         assert taken(task) == [0, 1, 4, 5]
 
     def test_a_large_backlog_is_cut_into_batches_without_loss(self, task):
-        task.kind = replace(task.kind, largest_batch=4)
+        task.kind = replace(task.kind, max_batch_records=4)
         for first in range(0, 12, 3):
             task.accept([Message(first + i) for i in range(3)])
         batches = []
-        while task.waiting:
+        while task.backlog_records:
             messages, offsets = task._take()
             batches.append([message.offset() for message in messages])
             assert batches[-1] == offsets.tolist()
@@ -108,12 +108,12 @@ class Taking:
         assert self.let.wait(10)
         self.runs += 1
         self.folded += payloads[:3]
-        return Made(min(3, len(payloads)), [], [], {})
+        return ProcessorOutput(min(3, len(payloads)), [], [], {})
 
     def position(self, next_offset):
-        return Position(next_offset, None, left=self.left)
+        return PartitionPosition(next_offset, None, left=self.left)
 
-    def tell_committed(self, made, committed):
+    def make_committed_event(self, made, committed):
         return (made.taken, committed.records)
 
 
@@ -136,7 +136,7 @@ class TestAFoldBesideTheLoop:
         task.step()
         task.accept([Message(offset) for offset in range(7, 10)])
         task.step()
-        assert (task.waiting, stage.folded, task.busy) == (3, [], True)
+        assert (task.backlog_records, stage.folded, task.busy) == (3, [], True)
         stage.let.set()
         self.step_until(task, lambda: not task.busy)
         assert stage.folded == list(range(10))
@@ -172,24 +172,24 @@ class TestAFoldBesideTheLoop:
         assert written == []
         stage.left = ("something else",)
         self.step_until(task, lambda: written)
-        assert written[0].prepared.end.left == stage.left
+        assert written[0].transaction.end.left == stage.left
 
     def test_one_that_hangs_is_noticed(self, task, stage, monkeypatch):
         task.accept([Message(0)])
         task.step()
-        assert task.silent_seconds() == 0
+        assert task.seconds_since_heartbeat() == 0
         monkeypatch.setattr("streams.worker.partition_task._FOLD_SECONDS", -60.0)
-        assert task.silent_seconds() >= 60
+        assert task.seconds_since_heartbeat() >= 60
         stage.let.set()
         self.step_until(task, lambda: not task.busy)
-        assert task.silent_seconds() == 0
+        assert task.seconds_since_heartbeat() == 0
 
 
 class TestAClaim:
     def test_is_confirmed_only_after_the_consumer_was_polled_again(self):
         turns = [0]
-        claim = Claim(lambda: turns[0])
-        confirmed = in_background(claim.confirm)
+        claim = PartitionLease(lambda: turns[0])
+        confirmed = run_in_background(claim.confirm)
         turns[0] += 1
         time.sleep(0.05)
         assert not confirmed.done()
@@ -197,8 +197,8 @@ class TestAClaim:
         confirmed.result(timeout=5)
 
     def test_that_was_given_up_says_so_to_whoever_waits(self):
-        claim = Claim(lambda: 0)
-        confirmed = in_background(claim.confirm)
+        claim = PartitionLease(lambda: 0)
+        confirmed = run_in_background(claim.confirm)
         claim.give_up()
         with pytest.raises(PartitionLost):
             confirmed.result(timeout=5)
@@ -209,12 +209,12 @@ class TestAClaim:
 class TestWorkersOfOneMachine:
     def test_take_different_slots_and_a_dead_ones_slot_is_free_again(self, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-        first, second = Instance("group"), Instance("group")
+        first, second = StaticMemberId("group"), StaticMemberId("group")
         assert first.name != second.name
         name = first.name
         first._held.close()
-        assert Instance("group").name == name
-        assert Instance("another group").name == name
+        assert StaticMemberId("group").name == name
+        assert StaticMemberId("another group").name == name
 
 
 def run_python(code, **environment):
@@ -292,7 +292,9 @@ class TestACrashPoint:
 class TestAPosition:
     @pytest.mark.parametrize("hub_time", [None, 0, -1, 1_772_323_404_873, 7_258_118_399_999])
     def test_survives_its_own_encoding(self, hub_time):
-        assert Position.decoded(Position(12_345, hub_time).encoded()) == Position(12_345, hub_time)
+        assert PartitionPosition.decoded(PartitionPosition(12_345, hub_time).encode()) == PartitionPosition(
+            12_345, hub_time
+        )
 
 
 class TestIdleness:
@@ -300,30 +302,30 @@ class TestIdleness:
 
     def lasting(self, idleness, begin, seconds, *, could_hear=True):
         looks = [begin + n * 0.02 for n in range(1, round(seconds / 0.02) + 1)]
-        return [idleness.lasts(now, could_hear=could_hear) for now in looks][-1]
+        return [idleness.idle_seconds(now, can_receive=could_hear) for now in looks][-1]
 
     def test_time_without_anything_counts_from_what_came_last(self):
         now = time.monotonic()
-        idleness = Idleness()
+        idleness = IdleTimer()
         assert self.lasting(idleness, now, 4) == pytest.approx(4, abs=0.1)
         idleness.heard(now + 4)
         assert self.lasting(idleness, now + 4, 1) == pytest.approx(1, abs=0.1)
 
     def test_who_could_not_have_heard_anything_is_not_idle(self):
         now = time.monotonic()
-        idleness = Idleness()
+        idleness = IdleTimer()
         self.lasting(idleness, now, 4)
-        assert self.lasting(idleness, now + 4, 4, could_hear=False) == 0
+        assert self.lasting(idleness, now + 4, 4, can_receive=False) == 0
         assert self.lasting(idleness, now + 8, 1) == pytest.approx(1, abs=0.1)
 
 
 def test_that_it_stood_still_is_noticed_once_by_who_looks_often():
     now = time.monotonic()
-    standstill = Standstill()
+    standstill = PauseDetector()
     looks = [now + 0.2 * n for n in range(10)]
-    assert not any(standstill.noticed(look) for look in looks)
-    assert standstill.noticed(looks[-1] + 5)
-    assert not standstill.noticed(looks[-1] + 5.2)
+    assert not any(standstill.detect_pause(look) for look in looks)
+    assert standstill.detect_pause(looks[-1] + 5)
+    assert not standstill.detect_pause(looks[-1] + 5.2)
 
 
 class TestHubTimes:
@@ -331,45 +333,45 @@ class TestHubTimes:
 
     def looked(self, hub_times, begin, times, *, could_hear=True):
         """What they say of these hub times of partition 0, one a second."""
-        looks = (hub_times.look(begin + n, {0: time_}, could_hear=could_hear) for n, time_ in enumerate(times))
+        looks = (hub_times.look(begin + n, {0: time_}, can_receive=could_hear) for n, time_ in enumerate(times))
         return [news for news in looks if news is not None]
 
     def test_ticks_that_stay_away_are_told_once_and_that_they_are_back_once(self):
-        hub_times = HubTimes()
+        hub_times = TickMonitor()
         assert self.looked(hub_times, 0, range(20)) == []
         assert self.looked(hub_times, 20, [19] * 30) == [TicksStopped((0,), 15.0)]
-        assert self.looked(hub_times, 50, range(20, 40)) == [TicksBack(30.0)]
+        assert self.looked(hub_times, 50, range(20, 40)) == [TicksResumed(30.0)]
 
     def test_nobody_waits_for_a_first_tick(self):
-        assert self.looked(HubTimes(), 0, [None] * 100) == []
+        assert self.looked(TickMonitor(), 0, [None] * 100) == []
 
     def test_time_in_which_none_could_be_heard_does_not_count(self):
-        hub_times = HubTimes()
+        hub_times = TickMonitor()
         assert self.looked(hub_times, 0, [7] * 10) == []
-        assert self.looked(hub_times, 30, [7], could_hear=False) == []
+        assert self.looked(hub_times, 30, [7], can_receive=False) == []
         assert self.looked(hub_times, 31, [7] * 15) == []
         assert self.looked(hub_times, 46, [7] * 5) == [TicksStopped((0,), 15.0)]
 
     @pytest.mark.parametrize("meanwhile", [7, None])
     def test_they_are_not_back_because_the_broker_is_or_a_table(self, meanwhile):
-        hub_times = HubTimes()
+        hub_times = TickMonitor()
         assert self.looked(hub_times, 0, [7] * 20) == [TicksStopped((0,), 15.0)]
-        assert self.looked(hub_times, 20, [meanwhile] * 20, could_hear=False) == []
+        assert self.looked(hub_times, 20, [meanwhile] * 20, can_receive=False) == []
         assert self.looked(hub_times, 40, [meanwhile] * 5) == []
         assert self.looked(hub_times, 45, [7] * 40) == []
-        assert self.looked(hub_times, 85, [8]) == [TicksBack(84.0)]
+        assert self.looked(hub_times, 85, [8]) == [TicksResumed(84.0)]
 
     def test_a_partition_that_went_away_is_no_matter_of_this_worker(self):
-        hub_times = HubTimes()
+        hub_times = TickMonitor()
         assert self.looked(hub_times, 0, [7] * 20)
-        assert isinstance(hub_times.look(20, {}, could_hear=True), TicksBack)
+        assert isinstance(hub_times.look(20, {}, can_receive=True), TicksResumed)
 
 
 def test_what_fails_in_the_background_fails_for_whoever_asks():
     def fail():
         raise ValueError("reason")
 
-    failed = in_background(fail)
+    failed = run_in_background(fail)
     with pytest.raises(ValueError, match="reason"):
         failed.result(timeout=5)
 
@@ -381,7 +383,7 @@ def test_a_fold_that_lasts_does_not_keep_an_ended_process():
 
 
 def test_threads_that_stay_take_one_job_after_the_other():
-    threads = Threads(2, "fold")
+    threads = DaemonThreadPool(2, "fold")
     both = threading.Barrier(2)
     # Two at a time, or they would wait for ever.
     jobs = [threads.submit(lambda: (both.wait(60), threading.get_ident())[1]) for _ in range(10)]

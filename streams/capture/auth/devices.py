@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from streams.errors import Misconfigured
 
-ANY: Final = "*"
+WILDCARD: Final = "*"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,126}")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{20,200}")
 
@@ -45,16 +45,18 @@ class Device:
     added: str = ""
     _key: list[Ed25519PublicKey] = field(default_factory=list, repr=False, compare=False)
 
-    def may_speak_for(self, site: str, station: str) -> bool:
+    def is_authorized_for(self, site: str, station: str) -> bool:
         """Is this place within its scope?"""
-        return (ANY in self.sites or site in self.sites) and (ANY in self.stations or station in self.stations)
+        return (WILDCARD in self.sites or site in self.sites) and (
+            WILDCARD in self.stations or station in self.stations
+        )
 
-    def may_speak_as(self, name: str) -> bool:
+    def may_act_as(self, name: str) -> bool:
         """Is this its own name, or one below it?
 
         A concentrator `LGG/SRT-07` sends for `LGG/SRT-07/1`; whoever speaks for every place sends for everybody.
         """
-        return name == self.name or name.startswith(self.name + "/") or self.may_speak_for(ANY, ANY)
+        return name == self.name or name.startswith(self.name + "/") or self.is_authorized_for(WILDCARD, WILDCARD)
 
     def signed(self, signature: bytes, content: bytes) -> bool:
         """Did the owner of the private key sign this?"""
@@ -69,7 +71,7 @@ class Device:
         return True
 
 
-class Registry:
+class DeviceRegistry:
     """The devices of a file; reads it again when it has changed."""
 
     def __init__(self, path: Path) -> None:
@@ -90,12 +92,12 @@ class Registry:
         self._refresh()
         return self._devices.get(name)
 
-    def by_token(self, token: str) -> Device | None:
+    def find_by_token(self, token: str) -> Device | None:
         """The device that this token was given to."""
         self._refresh()
         return self._by_token.get(_sha256(token)) if _TOKEN.fullmatch(token) else None
 
-    def everybody(self) -> list[Device]:
+    def all_devices(self) -> list[Device]:
         """All devices, by name."""
         self._refresh()
         return [self._devices[name] for name in sorted(self._devices)]
@@ -111,7 +113,7 @@ class Registry:
         with self._alone():
             if self.find(device.name) is not None and not replace:
                 raise Misconfigured(f"{device.name} is enrolled already; revoke it, or give --replace")
-            self._write([*(each for each in self.everybody() if each.name != device.name), device])
+            self._write([*(each for each in self.all_devices() if each.name != device.name), device])
 
     def revoke(self, name: str) -> None:
         """Take its rights away, and keep its name so that nobody gets it by mistake.
@@ -124,7 +126,7 @@ class Registry:
             if device is None:
                 raise Misconfigured(f"there is no device {name}; parcels devices list names them")
             gone = Device(device.name, device.sites, device.stations, device.rate, revoked=True, added=device.added)
-            self._write([*(each for each in self.everybody() if each.name != name), gone])
+            self._write([*(each for each in self.all_devices() if each.name != name), gone])
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -178,20 +180,20 @@ class Registry:
             self._stamp = stamp
 
 
-def new_key() -> tuple[str, str]:
+def generate_key_pair() -> tuple[str, str]:
     """A private key and its public half, both as base64 of their 32 bytes."""
     private = Ed25519PrivateKey.generate()
     public = private.public_key()
     return _base64(private.private_bytes_raw()), _base64(public.public_bytes_raw())
 
 
-def new_token() -> tuple[str, str]:
+def generate_token() -> tuple[str, str]:
     """A bearer token and its hash."""
     token = secrets.token_urlsafe(32)
     return token, _sha256(token)
 
 
-def public_key_of(text: str) -> str:
+def parse_public_key(text: str) -> str:
     """A public key as base64, checked.
 
     Raises:
@@ -205,7 +207,7 @@ def public_key_of(text: str) -> str:
     return _base64(content)
 
 
-def now_text() -> str:
+def utc_timestamp() -> str:
     """The time as it stands in the registry."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
@@ -216,7 +218,7 @@ def _device(name: str, fields: dict[str, Any]) -> Device:
         tuple(str(each) for each in fields["sites"]),
         tuple(str(each) for each in fields["stations"]),
         float(fields["rate"]),
-        public_key_of(fields["public_key"]) if fields.get("public_key") else "",
+        parse_public_key(fields["public_key"]) if fields.get("public_key") else "",
         str(fields.get("token_sha256", "")),
         bool(fields.get("revoked", False)),
         str(fields.get("added", "")),

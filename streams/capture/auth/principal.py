@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Scope = Callable[[str, str], bool]
-Names = Callable[[str], bool]
+LocationPredicate = Callable[[str, str], bool]
+NamePredicate = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,7 @@ class Principal:
     """Who sends, as far as records are concerned. An empty name is nobody in particular."""
 
     name: str
-    may_speak_for: Scope
-    may_speak_as: Names = lambda _: True
+    is_authorized_for: LocationPredicate
+    may_act_as: NamePredicate = lambda _: True
     # The clock of the log is no scanner's business; only where everybody is let in may it come this way.
-    may_tick: bool = False
+    may_send_ticks: bool = False

@@ -21,7 +21,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-WINDOW_SECONDS: Final = 300
+SIGNATURE_WINDOW_SECONDS: Final = 300
 _LABEL: Final = r"[a-z*][a-z0-9_.*-]{0,30}"
 _INPUT: Final = re.compile(
     rf'({_LABEL})=(\(((?:"[@a-z0-9-]{{1,60}}"(?: (?=")|(?=\))))*)\)'
@@ -35,7 +35,7 @@ _FOLD: Final = re.compile(r"[ \t]*\r?\n[ \t]+")
 _HASHES: Final = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
 
 
-class Denied(Exception):
+class AuthenticationError(Exception):
     """The request is not let in; `reason` is a word of `DENIALS`."""
 
     def __init__(self, reason: str, message: str, device: str = "") -> None:
@@ -44,7 +44,7 @@ class Denied(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class MessageComponents:
     """What of a request a signature can cover. Header names are in lower case; of a repeated header, all values."""
 
     method: str
@@ -54,7 +54,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class SignatureClaim:
     """What a signature says of itself, before anybody believed it."""
 
     key_id: str
@@ -64,7 +64,7 @@ class Claim:
     signature: bytes
     # The bytes that were signed.
     base: bytes
-    covered: frozenset[str]
+    covered_components: frozenset[str]
 
 
 def content_digest(body: bytes) -> str:
@@ -72,8 +72,8 @@ def content_digest(body: bytes) -> str:
     return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
 
 
-def sign(
-    key: Ed25519PrivateKey, key_id: str, request: Request, body: bytes, created: int | None = None
+def sign_request(
+    key: Ed25519PrivateKey, key_id: str, request: MessageComponents, body: bytes, created: int | None = None
 ) -> dict[str, str]:
     """The headers that make `request` a signed one."""
     headers = {"content-digest": content_digest(body)} if body else {}
@@ -84,7 +84,7 @@ def sign(
     listed = " ".join(f'"{name}"' for name in covered)
     moment = int(time.time()) if created is None else created
     params = f'({listed});created={moment};nonce="{secrets.token_urlsafe(16)}";keyid="{key_id}";alg="ed25519"'
-    whole = Request(request.method, request.path, request.query, {**request.headers, **headers})
+    whole = MessageComponents(request.method, request.path, request.query, {**request.headers, **headers})
     signature = key.sign(signature_base(whole, covered, params))
     return {
         **headers,
@@ -98,7 +98,7 @@ def field_value(values: Iterable[str]) -> str:
     return ", ".join(_FOLD.sub(" ", value.strip(" \t\r\n")) for value in values)
 
 
-def read_claim(request: Request, has_body: bool) -> Claim:
+def parse_signature_claim(request: MessageComponents, has_body: bool) -> SignatureClaim:
     """The signature of a request, in its strict form.
 
     Raises:
@@ -107,33 +107,37 @@ def read_claim(request: Request, has_body: bool) -> Claim:
     said = _INPUT.fullmatch(request.headers.get("signature-input", ""))
     given = _SIGNATURE.fullmatch(request.headers.get("signature", ""))
     if said is None or given is None or said[1] != given[1]:
-        raise Denied("bad_signature", "the headers Signature-Input and Signature are not one signature of RFC 9421")
+        raise AuthenticationError(
+            "bad_signature", "the headers Signature-Input and Signature are not one signature of RFC 9421"
+        )
     params, covered = said[2], re.findall(r'"([^"]+)"', said[3])
     pairs = [(name, quoted or number) for name, quoted, number in _PARAMETER.findall(said[4])]
     known = dict(pairs)
     if len(known) != len(pairs) or len(set(covered)) != len(covered):
-        raise Denied("bad_signature", "the signature names something twice")
+        raise AuthenticationError("bad_signature", "the signature names something twice")
     device = known.get("keyid", "")
     missing = {"created", "nonce", "keyid"} - known.keys()
     if missing or not known["created"].isdigit() or not 8 <= len(known["nonce"]) <= 128:
-        raise Denied("bad_signature", "the signature needs created, a nonce of 8 to 128 characters, and keyid", device)
+        raise AuthenticationError(
+            "bad_signature", "the signature needs created, a nonce of 8 to 128 characters, and keyid", device
+        )
     if known.get("alg", "ed25519") != "ed25519":
-        raise Denied("bad_signature", "the algorithm must be ed25519", device)
+        raise AuthenticationError("bad_signature", "the algorithm must be ed25519", device)
     needed = {"@method", "@path"} | ({"@query"} if request.query else set())
     needed |= {"content-digest"} if has_body else set()
     # It changes what is done with the content, so nobody on the way may add it.
     needed |= {"gs1-capture-error-behaviour"} & request.headers.keys()
     if not needed <= set(covered):
-        raise Denied("not_covered", f"the signature must cover {', '.join(sorted(needed))}", device)
+        raise AuthenticationError("not_covered", f"the signature must cover {', '.join(sorted(needed))}", device)
     try:
         signature = base64.b64decode(given[2], validate=True)
     except binascii.Error:
-        raise Denied("bad_signature", "the signature is no base64", device) from None
+        raise AuthenticationError("bad_signature", "the signature is no base64", device) from None
     if base64.b64encode(signature).decode() != given[2]:
         # The last character holds bits that do not count; only one way to write them is taken.
-        raise Denied("bad_signature", "the signature is no base64", device)
+        raise AuthenticationError("bad_signature", "the signature is no base64", device)
     expires = known.get("expires", "")
-    return Claim(
+    return SignatureClaim(
         device,
         int(known["created"]),
         int(expires) if expires.isdigit() else None,
@@ -144,7 +148,7 @@ def read_claim(request: Request, has_body: bool) -> Claim:
     )
 
 
-def check_digest(header: str, body: bytes) -> None:
+def check_content_digest(header: str, body: bytes) -> None:
     """Is this the digest of the body?
 
     Raises:
@@ -152,16 +156,16 @@ def check_digest(header: str, body: bytes) -> None:
     """
     found = _DIGEST.fullmatch(header)
     if found is None:
-        raise Denied("bad_digest", "Content-Digest must be one sha-256 or sha-512 of RFC 9530")
+        raise AuthenticationError("bad_digest", "Content-Digest must be one sha-256 or sha-512 of RFC 9530")
     try:
         said = base64.b64decode(found[2], validate=True)
     except binascii.Error:
-        raise Denied("bad_digest", "Content-Digest is no base64") from None
+        raise AuthenticationError("bad_digest", "Content-Digest is no base64") from None
     if said != _HASHES[found[1]](body).digest():
-        raise Denied("bad_digest", "the content is not the one that was signed")
+        raise AuthenticationError("bad_digest", "the content is not the one that was signed")
 
 
-def signature_base(request: Request, covered: list[str], params: str) -> bytes:
+def signature_base(request: MessageComponents, covered_components: list[str], params: str) -> bytes:
     """The signature base (RFC 9421, 2.5).
 
     Raises:
@@ -174,20 +178,20 @@ def signature_base(request: Request, covered: list[str], params: str) -> bytes:
         "@authority": request.headers.get("host", "").lower(),
     }
     lines = []
-    for name in covered:
+    for name in covered_components:
         said = request.headers.get(name)
         value = derived.get(name) if name.startswith("@") else None if said is None else field_value([said])
         if value is None:
-            raise Denied("not_covered", f"the signature covers {name}, which this request does not have")
+            raise AuthenticationError("not_covered", f"the signature covers {name}, which this request does not have")
         lines.append(f'"{name}": {value}')
     lines.append(f'"@signature-params": {params}')
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
-class Nonces:
+class NonceStore:
     """Nonces that were used, for as long as their signatures could be used again; they outlive the process."""
 
-    def __init__(self, path: Path | None, window_seconds: int = WINDOW_SECONDS) -> None:
+    def __init__(self, path: Path | None, window_seconds: int = SIGNATURE_WINDOW_SECONDS) -> None:
         """path: where they are written down, so that a restarted gateway knows them; None: nowhere."""
         self._window, self._path = window_seconds, path
         self._lock = threading.Lock()

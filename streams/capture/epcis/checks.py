@@ -25,7 +25,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RuleViolation:
     """What is wrong: where, by which rule, and what would be right."""
 
     path: str
@@ -37,12 +37,12 @@ class Checker:
     """Collects problems; every method checks one value of a document at a path."""
 
     def __init__(self) -> None:
-        self.problems: list[Problem] = []
+        self.problems: list[RuleViolation] = []
 
     def bad(self, path: str, rule: str, message: str) -> None:
         """Note a problem."""
         if len(self.problems) < 100:
-            self.problems.append(Problem(path, rule, message))
+            self.problems.append(RuleViolation(path, rule, message))
 
     def mapping(self, path: str, value: Any) -> bool:
         """Is it an object?"""
@@ -62,36 +62,36 @@ class Checker:
         """Is it a URI (RFC 3986, with a scheme)?"""
         if not self.text(path, value):
             return False
-        if len(value) > gs1.LONGEST_URI:
-            self.bad(path, "uri", f"has {len(value):,} characters; a URI has at most {gs1.LONGEST_URI:,}")
+        if len(value) > gs1.MAX_URI_LENGTH:
+            self.bad(path, "uri", f"has {len(value):,} characters; a URI has at most {gs1.MAX_URI_LENGTH:,}")
             return False
         if is_uri(value):
             return True
-        self.bad(path, "uri", f"{shown(value)} is not a URI: it needs a scheme and the characters of RFC 3986")
+        self.bad(path, "uri", f"{format_value(value)} is not a URI: it needs a scheme and the characters of RFC 3986")
         return False
 
     def epc(self, path: str, value: Any) -> bool:
         """Is it a URI, and where it says to be an EPC of GS1 or an identifier of ours, is it one?"""
         if not self.uri(path, value):
             return False
-        rule, problem = "epc-urn", gs1.urn_problem(gs1.urn_lowered(value))
+        rule, problem = "epc-urn", gs1.urn_problem(gs1.normalize_urn_prefix(value))
         if problem is None and _IDENTIFIER.match(value) is not None:
             found = identify(value)
             sure = found.scheme != "unknown" or value[:4].lower() == "urn:"
             rule, problem = "identifier", found.why if sure and not found.valid else None
         if problem is not None:
-            self.bad(path, rule, f"{shown(value)}: {problem}")
+            self.bad(path, rule, f"{format_value(value)}: {problem}")
         return problem is None
 
     def instance(self, path: str, value: Any, *, batches: bool = False) -> None:
         """Is it a URI that may name one object, or also a lot?"""
         if self.epc(path, value) and (problem := gs1.instance_problem(value, batches=batches)) is not None:
-            self.bad(path, "instance-level", f"{shown(value)}: {problem}")
+            self.bad(path, "instance-level", f"{format_value(value)}: {problem}")
 
-    def class_of(self, path: str, value: Any) -> None:
+    def class_epc(self, path: str, value: Any) -> None:
         """Is it a URI that may name a class of objects?"""
         if self.epc(path, value) and (problem := gs1.class_problem(value)) is not None:
-            self.bad(path, "class-level", f"{shown(value)}: {problem}")
+            self.bad(path, "class-level", f"{format_value(value)}: {problem}")
 
     def word(self, path: str, value: Any, vocabulary: Vocabulary) -> None:
         """Is it a word of a closed list, or somebody's URI?"""
@@ -102,24 +102,26 @@ class Checker:
             self.bad(
                 path,
                 "closed-word",
-                f"{shown(value)} is no {vocabulary.name} of CBV 2.0 ({some}), and words of others are URIs",
+                f"{format_value(value)} is no {vocabulary.name} of CBV 2.0 ({some}), and words of others are URIs",
             )
             return
         problem = vocabulary.problem(value)
         if problem is not None:
-            self.bad(path, "closed-word", f"{shown(value)}: {problem}")
+            self.bad(path, "closed-word", f"{format_value(value)}: {problem}")
 
     def time(self, path: str, value: Any) -> None:
         """Is it a date-time with an offset (RFC 3339)?"""
-        if self.text(path, value) and milliseconds(value) is None:
+        if self.text(path, value) and parse_epoch_ms(value) is None:
             self.bad(
-                path, "date-time", f"{shown(value)} must be a date-time with its offset, like 2026-03-01T04:00:00+01:00"
+                path,
+                "date-time",
+                f"{format_value(value)} must be a date-time with its offset, like 2026-03-01T04:00:00+01:00",
             )
 
     def offset(self, path: str, value: Any) -> None:
         """Is it an offset from UTC, at most 14 hours?"""
         if self.text(path, value) and _OFFSET.fullmatch(value) is None:
-            self.bad(path, "time-zone-offset", f"{shown(value)} must be ±hh:mm, at most 14:00")
+            self.bad(path, "time-zone-offset", f"{format_value(value)} must be ±hh:mm, at most 14:00")
 
     def number(self, path: str, value: Any) -> None:
         """Is it a number?"""
@@ -134,14 +136,16 @@ class Checker:
     def uom(self, path: str, value: Any) -> None:
         """Is it a unit code of UN/ECE recommendation 20?"""
         if self.text(path, value) and _UOM.fullmatch(value) is None:
-            self.bad(path, "unit", f"{shown(value)} must be a unit of UN/ECE Rec. 20: two or three of A-Z and 0-9")
+            self.bad(
+                path, "unit", f"{format_value(value)} must be a unit of UN/ECE Rec. 20: two or three of A-Z and 0-9"
+            )
 
     def hexadecimal(self, path: str, value: Any) -> None:
         """Is it hexadecimal?"""
         if self.text(path, value) and _HEX.fullmatch(value) is None:
-            self.bad(path, "hex", f"{shown(value)} must be hexadecimal digits")
+            self.bad(path, "hex", f"{format_value(value)} must be hexadecimal digits")
 
-    def each(self, path: str, value: Any, check: Callable[[str, Any], Any], *, least: int = 0) -> bool:
+    def array(self, path: str, value: Any, check: Callable[[str, Any], Any], *, least: int = 0) -> bool:
         """Is it a list of at least `least`, and each of its values right?"""
         if not isinstance(value, list):
             self.bad(path, "type", f"must be an array, not {_kind(value)}")
@@ -164,12 +168,14 @@ class Checker:
         for key in value.keys() - set(known):
             where = f"{path}.{key}" if path else key
             if not extensible:
-                self.bad(where, "unknown-field", f"{shown(key)} is not allowed here; it takes {', '.join(known)}")
+                self.bad(
+                    where, "unknown-field", f"{format_value(key)} is not allowed here; it takes {', '.join(known)}"
+                )
             elif not is_uri(key):
                 self.bad(
                     where,
                     "extension-key",
-                    f"{shown(key)} is no field of EPCIS here, and an extension is named by a URI",
+                    f"{format_value(key)} is no field of EPCIS here, and an extension is named by a URI",
                 )
 
     def required(self, path: str, value: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -181,10 +187,10 @@ class Checker:
 
 def is_uri(text: str) -> bool:
     """A URI with a scheme, as RFC 3986 writes it, of a length that one has."""
-    return len(text) <= gs1.LONGEST_URI and _URI.fullmatch(text) is not None
+    return len(text) <= gs1.MAX_URI_LENGTH and _URI.fullmatch(text) is not None
 
 
-def milliseconds(text: str) -> int | None:
+def parse_epoch_ms(text: str) -> int | None:
     """Ms since 1970 of a date-time with its offset, rounded half up; None where it is none."""
     found = _TIME.fullmatch(text)
     if found is None:
@@ -203,13 +209,13 @@ def milliseconds(text: str) -> int | None:
     return whole + int(padded[:3]) + (padded[3] >= "5")
 
 
-def offset_minutes(text: str) -> int:
+def parse_offset_minutes(text: str) -> int:
     """Minutes of an eventTimeZoneOffset."""
     minutes = int(text[1:3]) * 60 + int(text[4:6])
     return -minutes if text[0] == "-" else minutes
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as it may stand in a message: short, without control characters."""
     text = repr(value) if isinstance(value, str) else ascii(value)
     return text if len(text) <= 80 else f"{text[:76]}…{text[-1]}"

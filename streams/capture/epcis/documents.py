@@ -8,12 +8,12 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streams.capture.epcis.checks import Checker, Problem, is_uri, shown
-from streams.capture.epcis.event_hash import event_hash, namespaces, terms
-from streams.capture.epcis.events import check_event, contexts
+from streams.capture.epcis.checks import Checker, RuleViolation, format_value, is_uri
+from streams.capture.epcis.event_hash import context_namespaces, context_terms, event_hash
+from streams.capture.epcis.events import check_context, check_event
 from streams.capture.epcis.vocabulary import EVENT_TYPES
 
-DEPTH: Final = 32
+MAX_DEPTH: Final = 32
 _VERSION: Final = re.compile(r"2(?:\.\d+){0,2}")
 
 
@@ -23,10 +23,10 @@ class CheckedEvent:
 
     index: int
     raw: Any
-    problems: tuple[Problem, ...]
+    problems: tuple[RuleViolation, ...]
     # Its own eventID, or its hash where it has none.
     event_id: str | None
-    hash: str | None
+    event_hash: str | None
     prefixes: Mapping[str, str]
 
 
@@ -34,7 +34,7 @@ class CheckedEvent:
 class CheckedDocument:
     """A document: its own problems, and its events."""
 
-    problems: tuple[Problem, ...]
+    problems: tuple[RuleViolation, ...]
     events: tuple[CheckedEvent, ...]
 
     @property
@@ -43,7 +43,7 @@ class CheckedDocument:
         return not self.problems and not any(event.problems for event in self.events)
 
 
-class TooDeepError(ValueError):
+class NestingTooDeepError(ValueError):
     """Brackets nested deeper than any document needs."""
 
 
@@ -51,7 +51,7 @@ class TooManyEventsError(ValueError):
     """A document with more events than are taken at once."""
 
 
-def parse(text: bytes, depth: int = DEPTH) -> Any:
+def parse_json(text: bytes, depth: int = MAX_DEPTH) -> Any:
     """JSON within limits: UTF-8, no key twice but an eventID, no NaN, nested at most `depth` deep.
 
     Raises:
@@ -60,7 +60,7 @@ def parse(text: bytes, depth: int = DEPTH) -> Any:
     try:
         value = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_distinct, **_NUMBERS)
     except RecursionError:
-        raise TooDeepError(f"brackets are nested deeper than {depth}") from None
+        raise NestingTooDeepError(f"brackets are nested deeper than {depth}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"this is not UTF-8: byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -69,7 +69,7 @@ def parse(text: bytes, depth: int = DEPTH) -> Any:
     return value
 
 
-def check_document(document: Any, most: int | None = None) -> CheckedDocument:
+def check_document(document: Any, max_events: int | None = None) -> CheckedDocument:
     """Check an EPCISDocument, an EPCISQueryDocument, or one event that stands alone with its @context.
 
     Raises:
@@ -85,22 +85,28 @@ def check_document(document: Any, most: int | None = None) -> CheckedDocument:
         listed, where = _query_document(checker, document)
     elif kind in EVENT_TYPES or (isinstance(kind, str) and is_uri(kind)):
         checker.required("", document, ["@context"])
-        return CheckedDocument(tuple(checker.problems), (check_one(document, namespaces(document.get("@context")), 0),))
+        return CheckedDocument(
+            tuple(checker.problems), (check_document_event(document, context_namespaces(document.get("@context")), 0),)
+        )
     else:
         checker.required("", document, ["type"])
         if kind is not None:
             checker.bad(
-                "type", "document-type", f"{shown(kind)} must be EPCISDocument, EPCISQueryDocument or an event type"
+                "type",
+                "document-type",
+                f"{format_value(kind)} must be EPCISDocument, EPCISQueryDocument or an event type",
             )
         return CheckedDocument(tuple(checker.problems), ())
-    if most is not None and len(listed) > most:
-        raise TooManyEventsError(f"at most {most:,} events a document")
-    prefixes = namespaces(document.get("@context"))
-    events = tuple(check_one(event, prefixes, index, f"{where}[{index}]") for index, event in enumerate(listed))
+    if max_events is not None and len(listed) > max_events:
+        raise TooManyEventsError(f"at most {max_events:,} events a document")
+    prefixes = context_namespaces(document.get("@context"))
+    events = tuple(
+        check_document_event(event, prefixes, index, f"{where}[{index}]") for index, event in enumerate(listed)
+    )
     return CheckedDocument(tuple(checker.problems), events)
 
 
-def check_one(event: Any, prefixes: MutableMapping[str, str], index: int, path: str = "") -> CheckedEvent:
+def check_document_event(event: Any, prefixes: MutableMapping[str, str], index: int, path: str = "") -> CheckedEvent:
     """Check one event of a document with these prefixes."""
     checker = Checker()
     check_event(checker, event, path)
@@ -108,7 +114,7 @@ def check_one(event: Any, prefixes: MutableMapping[str, str], index: int, path: 
         return CheckedEvent(index, event, tuple(checker.problems), None, None, prefixes)
     if "@context" in event:
         # An event of a document may bring prefixes of its own; those of the document are not copied for each.
-        prefixes = ChainMap(terms(event["@context"]), prefixes)
+        prefixes = ChainMap(context_terms(event["@context"]), prefixes)
     content = event_hash(event, prefixes)
     return CheckedEvent(index, event, (), event.get("eventID") or content, content, prefixes)
 
@@ -167,7 +173,7 @@ def _query_document(checker: Checker, document: Mapping[str, Any]) -> tuple[list
     checker.required(where, inner, ["eventList"])
     checker.keys(where, inner, ("eventList", "vocabularyList"))
     if "vocabularyList" in inner:
-        checker.each(
+        checker.array(
             f"{where}.vocabularyList", inner["vocabularyList"], lambda at, each: _vocabulary(checker, at, each)
         )
     return _listed(checker, f"{where}.eventList", inner), f"{where}.eventList"
@@ -175,19 +181,19 @@ def _query_document(checker: Checker, document: Mapping[str, Any]) -> tuple[list
 
 def _shared(checker: Checker, document: Mapping[str, Any]) -> None:
     if "@context" in document:
-        contexts(checker, "@context", document["@context"])
+        check_context(checker, "@context", document["@context"])
     if "id" in document and checker.text("id", document["id"]) and not document["id"].startswith("_:"):
         checker.uri("id", document["id"])
     version = document.get("schemaVersion", "2.0")
     if checker.text("schemaVersion", version) and _VERSION.fullmatch(version) is None:
-        checker.bad("schemaVersion", "version", f"{shown(version)} is not a version of EPCIS 2, like 2.0")
+        checker.bad("schemaVersion", "version", f"{format_value(version)} is not a version of EPCIS 2, like 2.0")
     if "creationDate" in document:
         checker.time("creationDate", document["creationDate"])
 
 
 def _listed(checker: Checker, path: str, holder: Mapping[str, Any]) -> list[Any]:
     listed = holder.get("eventList", [])
-    return listed if checker.each(path, listed, lambda *_: None) else []
+    return listed if checker.array(path, listed, lambda *_: None) else []
 
 
 def _header(checker: Checker, header: Any) -> None:
@@ -196,7 +202,7 @@ def _header(checker: Checker, header: Any) -> None:
     checker.keys("epcisHeader", header, ["epcisMasterData"])
     data = header.get("epcisMasterData", {})
     if checker.mapping("epcisHeader.epcisMasterData", data) and "vocabularyList" in data:
-        checker.each(
+        checker.array(
             "epcisHeader.epcisMasterData.vocabularyList",
             data["vocabularyList"],
             lambda at, each: _vocabulary(checker, at, each),
@@ -210,7 +216,7 @@ def _vocabulary(checker: Checker, path: str, vocabulary: Any) -> None:
     if "type" in vocabulary:
         checker.uri(f"{path}.type", vocabulary["type"])
     elements = vocabulary.get("vocabularyElementList", [])
-    checker.each(f"{path}.vocabularyElementList", elements, lambda at, each: _element(checker, at, each))
+    checker.array(f"{path}.vocabularyElementList", elements, lambda at, each: _element(checker, at, each))
 
 
 def _element(checker: Checker, path: str, element: Any) -> None:
@@ -220,9 +226,9 @@ def _element(checker: Checker, path: str, element: Any) -> None:
     if "id" in element:
         checker.uri(f"{path}.id", element["id"])
     if "children" in element:
-        checker.each(f"{path}.children", element["children"], checker.uri)
+        checker.array(f"{path}.children", element["children"], checker.uri)
     if "attributes" in element:
-        checker.each(f"{path}.attributes", element["attributes"], lambda at, each: _attribute(checker, at, each))
+        checker.array(f"{path}.attributes", element["attributes"], lambda at, each: _attribute(checker, at, each))
 
 
 def _attribute(checker: Checker, path: str, attribute: Any) -> None:
@@ -243,7 +249,9 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice, times = counted.most_common(1)[0] if counted else ("", 1)
         if times == 1:
             return found
-        raise ValueError(f"the key {shown(twice)} stands twice in one object: readers would differ about its value")
+        raise ValueError(
+            f"the key {format_value(twice)} stands twice in one object: readers would differ about its value"
+        )
     return found
 
 
@@ -264,14 +272,14 @@ def _within(value: Any, depth: int) -> None:
         if not below:
             return
         level = below
-    raise TooDeepError(f"brackets are nested deeper than {depth}")
+    raise NestingTooDeepError(f"brackets are nested deeper than {depth}")
 
 
 def _characters(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{shown(text)} holds half of a surrogate pair, which is no character") from None
+        raise ValueError(f"{format_value(text)} holds half of a surrogate pair, which is no character") from None
 
 
 def _no_number(word: str) -> Any:
@@ -282,7 +290,7 @@ def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
         # It could not be written down again: the archive would hold what is no JSON.
-        raise ValueError(f"{shown(text)} is larger than any number that is kept here")
+        raise ValueError(f"{format_value(text)} is larger than any number that is kept here")
     return number
 
 

@@ -86,12 +86,12 @@ _STANDARD: Final = frozenset(name for name, _ in _ORDER)
 _COMMENTS: Final = frozenset({"@context", "rdfs:comment", "comment", "#text"})
 _UNHASHED: Final = frozenset({"type", "eventID", "recordTime", "errorDeclaration", "certificationInfo", "ilmd"})
 _VOCABULARIES: Final[Mapping[str, Vocabulary]] = {
-    "bizStep": words.STEP,
+    "bizStep": words.BIZ_STEP,
     "disposition": words.DISPOSITION,
     "set": words.DISPOSITION,
     "unset": words.DISPOSITION,
     "component": words.COMPONENT,
-    "exception": words.ALERT,
+    "exception": words.SENSOR_ALERT_TYPE,
 }
 _OLD_WORDS: Final = {
     f"urn:epcglobal:cbv:{part}:": words.CBV + name
@@ -103,17 +103,17 @@ _LARGEST_EXPONENT: Final = 400
 Namespaces = Mapping[str, str]
 
 
-def namespaces(*contexts: Any) -> dict[str, str]:
+def context_namespaces(*contexts: Any) -> dict[str, str]:
     """Prefix -> namespace of JSON-LD contexts (a text, a mapping, or a list of these), the standard's own included."""
-    return words.PREFIXES | terms(*contexts)
+    return words.STANDARD_PREFIXES | context_terms(*contexts)
 
 
-def terms(*contexts: Any) -> dict[str, str]:
+def context_terms(*contexts: Any) -> dict[str, str]:
     """Prefix -> namespace of these contexts alone, of at most as many as a right one has."""
     found: dict[str, str] = {}
     for context in contexts:
         for part in context if isinstance(context, list) else [context]:
-            if isinstance(part, Mapping) and len(found) + len(part) <= words.MOST_TERMS:
+            if isinstance(part, Mapping) and len(found) + len(part) <= words.MAX_TERMS:
                 found.update({key: value for key, value in part.items() if isinstance(value, str)})
     return found
 
@@ -127,11 +127,11 @@ def event_hash(event: Mapping[str, Any], prefixes: Namespaces) -> str:
 def pre_hash(event: Mapping[str, Any], prefixes: Namespaces) -> str:
     """The canonical text that is hashed."""
     own = event.get("@context")
-    writer = _Writer({**prefixes, **terms(own)} if own is not None else prefixes)
+    writer = _PreHashWriter({**prefixes, **context_terms(own)} if own is not None else prefixes)
     return writer.event(event)
 
 
-class _Writer:
+class _PreHashWriter:
     """Writes the parts of one event."""
 
     def __init__(self, prefixes: Namespaces) -> None:
@@ -154,7 +154,7 @@ class _Writer:
     def _value(self, name: str, value: Any) -> str:
         text = _text(value)
         if "time" in name.lower() and "offset" not in name.lower():
-            text = utc(text)
+            text = normalize_time(text)
         elif name in _VOCABULARIES:
             text = self._canonical(_VOCABULARIES[name].full(text))
         else:
@@ -182,7 +182,7 @@ class _Writer:
         return name + self._value("id", place["id"])
 
     def _typed(self, name: str, elements: list[Any]) -> str:
-        vocabulary = words.TRANSACTION if name == "bizTransactionList" else words.SOURCE
+        vocabulary = words.BIZ_TRANSACTION_TYPE if name == "bizTransactionList" else words.SOURCE_DEST_TYPE
         key = name.removesuffix("List")
         written = sorted(
             (f"type={self._canonical(vocabulary.full(element['type']))}" if "type" in element else "")
@@ -205,7 +205,7 @@ class _Writer:
 
     def _report_value(self, key: str, value: Any) -> str:
         if key == "type":
-            return f"type={self._canonical(words.MEASUREMENT.full(_text(value)))}"
+            return f"type={self._canonical(words.MEASUREMENT_TYPE.full(_text(value)))}"
         return self._value(key, value)
 
     # User extensions.
@@ -275,10 +275,10 @@ class _Writer:
         for old, new in _OLD_WORDS.items():
             text = text.replace(old, new)
         text = _number(text)
-        return gs1.canonical(text) or text
+        return gs1.canonical_link(text) or text
 
 
-def utc(text: str) -> str:
+def normalize_time(text: str) -> str:
     """A time in UTC with exactly three digits of a second, rounded half up; what is no time stays as it is."""
     found = re.fullmatch(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)", text)
     if found is None:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from streams.capture.epcis import vocabulary as words
-from streams.capture.epcis.checks import Checker, shown
-from streams.capture.epcis.mapping import object_of
+from streams.capture.epcis.checks import Checker, format_value
+from streams.capture.epcis.mapping import classify_epc
 from streams.capture.epcis.vocabulary import ACTIONS, EVENT_TYPES
 
-Check = Callable[[Checker, str, Any], None]
+ValueCheck = Callable[[Checker, str, Any], None]
 
 
 def _uri(checker: Checker, path: str, value: Any) -> None:
@@ -32,13 +32,13 @@ def _seen(checker: Checker, path: str, value: Any) -> None:
     checker.instance(path, value, batches=True)
 
 
-def _of(vocabulary: words.Vocabulary) -> Check:
+def _of(vocabulary: words.Vocabulary) -> ValueCheck:
     return lambda checker, path, value: checker.word(path, value, vocabulary)
 
 
-def _list_of(check: Check, *, least: int = 0, distinct: bool = False) -> Check:
+def _list_of(check: ValueCheck, *, least: int = 0, distinct: bool = False) -> ValueCheck:
     def checked(checker: Checker, path: str, value: Any) -> None:
-        checker.each(path, value, lambda where, each: check(checker, where, each), least=least)
+        checker.array(path, value, lambda where, each: check(checker, where, each), least=least)
         if distinct:
             checker.unique(path, value)
 
@@ -46,8 +46,8 @@ def _list_of(check: Check, *, least: int = 0, distinct: bool = False) -> Check:
 
 
 def _record(
-    fields: Mapping[str, Check], required: tuple[str, ...], *, extensible: bool, rule: Check | None = None
-) -> Check:
+    fields: Mapping[str, ValueCheck], required: tuple[str, ...], *, extensible: bool, rule: ValueCheck | None = None
+) -> ValueCheck:
     def checked(checker: Checker, path: str, value: Any) -> None:
         if not checker.mapping(path, value):
             return
@@ -64,7 +64,7 @@ def _record(
 
 def _action(checker: Checker, path: str, value: Any) -> None:
     if checker.text(path, value) and value not in ACTIONS:
-        checker.bad(path, "closed-word", f"{shown(value)} must be ADD, OBSERVE or DELETE")
+        checker.bad(path, "closed-word", f"{format_value(value)} must be ADD, OBSERVE or DELETE")
 
 
 def _type(checker: Checker, path: str, value: Any) -> None:
@@ -73,7 +73,7 @@ def _type(checker: Checker, path: str, value: Any) -> None:
 
 def _certification(checker: Checker, path: str, value: Any) -> None:
     if isinstance(value, list):
-        checker.each(path, value, checker.uri)
+        checker.array(path, value, checker.uri)
     else:
         checker.uri(path, value)
 
@@ -84,7 +84,7 @@ def _some_disposition(checker: Checker, path: str, value: Mapping[str, Any]) -> 
     listed = [value[name] if isinstance(value.get(name), list) else [] for name in ("set", "unset")]
     one, other = ({words.DISPOSITION.full(each) for each in some if isinstance(each, str)} for some in listed)
     if one & other:
-        both = ", ".join(sorted(map(shown, one & other)))
+        both = ", ".join(sorted(map(format_value, one & other)))
         checker.bad(path, "set-and-unset", f"{both} cannot be set and unset by one event")
 
 
@@ -98,16 +98,20 @@ def _counted_well(checker: Checker, path: str, value: Mapping[str, Any]) -> None
     if isinstance(quantity, bool) or not isinstance(quantity, int | float):
         return
     if quantity <= 0:
-        checker.bad(f"{path}.quantity", "quantity", f"{shown(quantity)} must be more than 0")
+        checker.bad(f"{path}.quantity", "quantity", f"{format_value(quantity)} must be more than 0")
     elif "uom" not in value and quantity != int(quantity):
         checker.bad(
-            f"{path}.quantity", "quantity", f"{shown(quantity)} pieces: a quantity without uom is a whole number"
+            f"{path}.quantity", "quantity", f"{format_value(quantity)} pieces: a quantity without uom is a whole number"
         )
 
 
 def _declared_well(checker: Checker, path: str, value: Mapping[str, Any]) -> None:
     reason = value.get("reason")
-    if isinstance(reason, str) and words.REASON.word(reason) == "did_not_occur" and value.get("correctiveEventIDs"):
+    if (
+        isinstance(reason, str)
+        and words.ERROR_REASON.word(reason) == "did_not_occur"
+        and value.get("correctiveEventIDs")
+    ):
         checker.bad(
             f"{path}.correctiveEventIDs",
             "did-not-occur",
@@ -116,7 +120,7 @@ def _declared_well(checker: Checker, path: str, value: Mapping[str, Any]) -> Non
 
 
 def _context(checker: Checker, path: str, value: Any) -> None:
-    contexts(checker, path, value)
+    check_context(checker, path, value)
 
 
 _DISPOSITIONS: Final = _list_of(_of(words.DISPOSITION), least=1, distinct=True)
@@ -125,7 +129,7 @@ _PERSISTENT: Final = _record(
 )
 _QUANTITIES: Final = _list_of(
     _record(
-        {"epcClass": Checker.class_of, "quantity": Checker.number, "uom": Checker.uom},
+        {"epcClass": Checker.class_epc, "quantity": Checker.number, "uom": Checker.uom},
         ("epcClass",),
         extensible=False,
         rule=_counted_well,
@@ -135,7 +139,7 @@ _PLACE: Final = _record({"id": _epc}, ("id",), extensible=True)
 _DECLARATION: Final = _record(
     {
         "declarationTime": Checker.time,
-        "reason": _of(words.REASON),
+        "reason": _of(words.ERROR_REASON),
         "correctiveEventIDs": _list_of(_uri),
     },
     ("declarationTime",),
@@ -158,8 +162,8 @@ _METADATA: Final = _record(
 )
 _REPORT: Final = _record(
     {
-        "type": _of(words.MEASUREMENT),
-        "exception": _of(words.ALERT),
+        "type": _of(words.MEASUREMENT_TYPE),
+        "exception": _of(words.SENSOR_ALERT_TYPE),
         "deviceID": _epc,
         "deviceMetadata": _uri,
         "rawData": _uri,
@@ -192,12 +196,12 @@ _SENSOR: Final = _record(
 )
 
 
-def _typed(key: str, vocabulary: words.Vocabulary, *, needs_type: bool) -> Check:
+def _typed(key: str, vocabulary: words.Vocabulary, *, needs_type: bool) -> ValueCheck:
     required = ("type", key) if needs_type else (key,)
     return _record({"type": _of(vocabulary), key: _epc}, required, extensible=False)
 
 
-_COMMON: Final[Mapping[str, Check]] = {
+_COMMON: Final[Mapping[str, ValueCheck]] = {
     "@context": _context,
     "type": _type,
     "eventTime": Checker.time,
@@ -207,22 +211,22 @@ _COMMON: Final[Mapping[str, Check]] = {
     "certificationInfo": _certification,
     "errorDeclaration": _DECLARATION,
 }
-_OBSERVED: Final[Mapping[str, Check]] = {
+_OBSERVED: Final[Mapping[str, ValueCheck]] = {
     **_COMMON,
-    "bizStep": _of(words.STEP),
+    "bizStep": _of(words.BIZ_STEP),
     "disposition": _of(words.DISPOSITION),
     "readPoint": _PLACE,
     "bizLocation": _PLACE,
-    "bizTransactionList": _list_of(_typed("bizTransaction", words.TRANSACTION, needs_type=False)),
-    "sourceList": _list_of(_typed("source", words.SOURCE, needs_type=True)),
-    "destinationList": _list_of(_typed("destination", words.SOURCE, needs_type=True)),
+    "bizTransactionList": _list_of(_typed("bizTransaction", words.BIZ_TRANSACTION_TYPE, needs_type=False)),
+    "sourceList": _list_of(_typed("source", words.SOURCE_DEST_TYPE, needs_type=True)),
+    "destinationList": _list_of(_typed("destination", words.SOURCE_DEST_TYPE, needs_type=True)),
     "sensorElementList": _list_of(_SENSOR),
 }
 # Whose disposition lasts is clear only where all objects of the event are alike (EPCIS 2.0, 7.3.6.2.2).
-_LASTING: Final[Mapping[str, Check]] = {**_OBSERVED, "persistentDisposition": _PERSISTENT}
+_LASTING: Final[Mapping[str, ValueCheck]] = {**_OBSERVED, "persistentDisposition": _PERSISTENT}
 _EPCS: Final = _list_of(_instance, distinct=True)
 _SEEN: Final = _list_of(_seen, distinct=True)
-_CHILDREN: Final[Mapping[str, Check]] = {
+_CHILDREN: Final[Mapping[str, ValueCheck]] = {
     **_OBSERVED,
     "action": _action,
     "parentID": _instance,
@@ -247,12 +251,14 @@ def _object_rule(checker: Checker, path: str, event: Mapping[str, Any]) -> None:
 def _children_rule(checker: Checker, path: str, event: Mapping[str, Any]) -> None:
     parent, children = event.get("parentID"), event.get("childEPCs")
     if isinstance(parent, str) and isinstance(children, list):
-        own = object_of(parent)[1]
+        own = classify_epc(parent)[1]
         for index, child in enumerate(children):
-            roles, same = object_of(child) if isinstance(child, str) else ((), None)
+            roles, same = classify_epc(child) if isinstance(child, str) else ((), None)
             if child == parent or (same == own and roles != ("parcel",)):
                 where = f"{path}.childEPCs[{index}]" if path else f"childEPCs[{index}]"
-                checker.bad(where, "parent-among-children", f"{shown(child)} is the parent: nothing is inside itself")
+                checker.bad(
+                    where, "parent-among-children", f"{format_value(child)} is the parent: nothing is inside itself"
+                )
     if event.get("action") in ("ADD", "DELETE") and "parentID" not in event:
         where = f"{path}.parentID" if path else "parentID"
         checker.bad(where, "parent", "the parent may be left out with action OBSERVE only")
@@ -289,7 +295,7 @@ def _transformation_rule(checker: Checker, path: str, event: Mapping[str, Any]) 
         )
 
 
-_CHECKS: Final[Mapping[str, Check]] = {
+_CHECKS: Final[Mapping[str, ValueCheck]] = {
     "ObjectEvent": _record(
         {**_LASTING, "action": _action, "epcList": _SEEN, "quantityList": _QUANTITIES, "ilmd": _ILMD},
         ("type", "eventTime", "eventTimeZoneOffset", "action"),
@@ -312,7 +318,9 @@ _CHECKS: Final[Mapping[str, Check]] = {
             "parentID": _instance,
             "epcList": _list_of(_seen),
             "quantityList": _QUANTITIES,
-            "bizTransactionList": _list_of(_typed("bizTransaction", words.TRANSACTION, needs_type=False), least=1),
+            "bizTransactionList": _list_of(
+                _typed("bizTransaction", words.BIZ_TRANSACTION_TYPE, needs_type=False), least=1
+            ),
         },
         ("type", "eventTime", "eventTimeZoneOffset", "action", "bizTransactionList"),
         extensible=True,
@@ -333,7 +341,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
         rule=_transformation_rule,
     ),
 }
-_ANY_FIELD: Final[Mapping[str, Check]] = {
+_ANY_FIELD: Final[Mapping[str, ValueCheck]] = {
     **_LASTING,
     **_CHILDREN,
     "epcList": _SEEN,
@@ -370,7 +378,7 @@ def check_event(checker: Checker, event: Any, path: str = "") -> None:
             )
 
 
-def contexts(checker: Checker, path: str, value: Any) -> None:
+def check_context(checker: Checker, path: str, value: Any) -> None:
     """Check a JSON-LD context: known documents by name, and mappings of prefixes. Nothing is ever fetched."""
     parts = value if isinstance(value, list) else [value]
     # An event of a document may bring nothing of its own.
@@ -381,13 +389,13 @@ def contexts(checker: Checker, path: str, value: Any) -> None:
             f"it is empty, so that no word of the document means anything: use {words.STANDARD_CONTEXT}",
         )
         return
-    if any(part in parts[:index] for index, part in enumerate(parts[: words.MOST_CONTEXTS])):
+    if any(part in parts[:index] for index, part in enumerate(parts[: words.MAX_CONTEXTS])):
         checker.bad(path, "unique-items", "names a context twice")
-    if len(parts) > words.MOST_CONTEXTS:
-        checker.bad(path, "context", f"has {len(parts):,} contexts; at most {words.MOST_CONTEXTS} are taken")
+    if len(parts) > words.MAX_CONTEXTS:
+        checker.bad(path, "context", f"has {len(parts):,} contexts; at most {words.MAX_CONTEXTS} are taken")
     defined = sum(len(part) for part in parts if isinstance(part, Mapping))
-    if defined > words.MOST_TERMS:
-        checker.bad(path, "context", f"defines {defined:,} terms; at most {words.MOST_TERMS} are taken")
+    if defined > words.MAX_TERMS:
+        checker.bad(path, "context", f"defines {defined:,} terms; at most {words.MAX_TERMS} are taken")
     for index, part in enumerate(parts):
         where = f"{path}[{index}]" if isinstance(value, list) else path
         if isinstance(part, Mapping):
@@ -396,10 +404,10 @@ def contexts(checker: Checker, path: str, value: Any) -> None:
                     checker.bad(f"{where}.{key}", "context", f"{key} would change what other words mean; leave it out")
                 elif not key.startswith("@") and not isinstance(value_of, Mapping | str | None):
                     checker.bad(f"{where}.{key}", "context", "stands for a URI, or for an object of JSON-LD")
-        elif checker.text(where, part) and part not in words.CONTEXTS:
+        elif checker.text(where, part) and part not in words.KNOWN_CONTEXTS:
             checker.bad(
                 where,
                 "context",
-                f"{shown(part)} is not a context known here, and contexts are never fetched: name prefixes in an "
+                f"{format_value(part)} is not a context known here, and contexts are never fetched: name prefixes in an "
                 f"object, and use {words.STANDARD_CONTEXT}",
             )

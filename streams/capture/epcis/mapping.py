@@ -9,10 +9,10 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from streams.capture.epcis import vocabulary as words
-from streams.capture.epcis.checks import milliseconds, offset_minutes
+from streams.capture.epcis.checks import parse_epoch_ms, parse_offset_minutes
 from streams.domain.identifiers import identify
 from streams.domain.kinds import KINDS
-from streams.domain.limits import CONTAINER_ID_BYTES, EVENT_ID_BYTES, PARCEL_ID_BYTES, WORD_BYTES
+from streams.domain.limits import MAX_CONTAINER_ID_BYTES, MAX_EVENT_ID_BYTES, MAX_PARCEL_ID_BYTES, MAX_TEXT_BYTES
 
 # A business step of CBV -> kind of scan.
 _BY_STEP: Final = {
@@ -59,11 +59,11 @@ _PACKS: Final = ("PACKED", "UNPACKED")
 # Bytes of the children that one record names; it is below 1 MiB with everything else that it says.
 _LIST_BYTES: Final = 768 << 10
 # Where nothing is said: a scan's place is never empty.
-NOWHERE: Final = "-"
+UNKNOWN_LOCATION: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Mapped:
+class EventRecords:
     """What one event gives."""
 
     # As records of type "scan", and of type "container" (docs/files.md).
@@ -73,16 +73,16 @@ class Mapped:
 
 def map_event(
     event: Mapping[str, Any], event_id: str, prefixes: Mapping[str, str], record_time: int, device_id: str = ""
-) -> Mapped:
+) -> EventRecords:
     """Scans and container events of a checked event; `device_id` is who sent it, where the event does not say."""
     # A type of somebody's own says nothing here, and its fields need not have the form of the standard's. What is
     # too long for the log stays in the archive.
-    if event["type"] not in words.EVENT_TYPES or len(event_id.encode()) > EVENT_ID_BYTES:
-        return Mapped((), ())
-    return _Mapper(event, event_id, prefixes, record_time, device_id).mapped()
+    if event["type"] not in words.EVENT_TYPES or len(event_id.encode()) > MAX_EVENT_ID_BYTES:
+        return EventRecords((), ())
+    return _EventMapper(event, event_id, prefixes, record_time, device_id).mapped()
 
 
-def object_of(uri: str) -> tuple[tuple[str, ...], str]:
+def classify_epc(uri: str) -> tuple[tuple[str, ...], str]:
     """What an EPC is to the hub, of "parcel" and "container" none, one or both; and its one identifier."""
     if uri.startswith(_PARCEL):
         return ("parcel",), unquote(uri.removeprefix(_PARCEL))
@@ -94,7 +94,7 @@ def object_of(uri: str) -> tuple[tuple[str, ...], str]:
     return _ROLES.get(found.scheme, ()), found.canonical
 
 
-def places_of(event: Mapping[str, Any]) -> list[tuple[str, str]]:
+def named_locations(event: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Every site of ours that an event names, whether or not it gives a scan, each with the station that it is seen at.
 
     Where goods are is another station than where they were seen; it is no other site.
@@ -107,23 +107,23 @@ def places_of(event: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(site, named[0][1]) for site, _ in named]
 
 
-def place_of(event: Mapping[str, Any]) -> tuple[str, str]:
-    """Site and station of what an event gives; `NOWHERE` for what it does not say."""
+def event_location(event: Mapping[str, Any]) -> tuple[str, str]:
+    """Site and station of what an event gives; `UNKNOWN_LOCATION` for what it does not say."""
     point, location = (event.get(name, {}).get("id") for name in ("readPoint", "bizLocation"))
     for place in (point, location):
         if isinstance(place, str) and place.startswith(_PLACE):
             return _own_place(place)
-    site = object_of(location)[1] if location else object_of(point)[1] if point else NOWHERE
-    return _cut(site), _cut(object_of(point)[1]) if point else NOWHERE
+    site = classify_epc(location)[1] if location else classify_epc(point)[1] if point else UNKNOWN_LOCATION
+    return _cut(site), _cut(classify_epc(point)[1]) if point else UNKNOWN_LOCATION
 
 
-def kind_of(event: Mapping[str, Any]) -> str | None:
+def scan_kind(event: Mapping[str, Any]) -> str | None:
     """The kind of scan that a business step and a disposition mean; None for those of no interest here."""
     step, disposition = event.get("bizStep"), event.get("disposition")
     own = _own(step)
     if own is not None:
         return _OWN_STEPS.get(own)
-    step_word = words.STEP.word(step) if isinstance(step, str) else None
+    step_word = words.BIZ_STEP.word(step) if isinstance(step, str) else None
     disposition_word = None
     if isinstance(disposition, str):
         disposition_word = words.DISPOSITION.word(disposition) or _own(disposition)
@@ -132,10 +132,10 @@ def kind_of(event: Mapping[str, Any]) -> str | None:
 
 
 def _own(uri: Any) -> str | None:
-    return uri.removeprefix(words.OWN) if isinstance(uri, str) and uri.startswith(words.OWN) else None
+    return uri.removeprefix(words.PARCELS_VOC) if isinstance(uri, str) and uri.startswith(words.PARCELS_VOC) else None
 
 
-class _Mapper:
+class _EventMapper:
     def __init__(
         self, event: Mapping[str, Any], event_id: str, prefixes: Mapping[str, str], record_time: int, device_id: str
     ) -> None:
@@ -143,38 +143,38 @@ class _Mapper:
         self._id = event_id
         self._extensions = dict(self._own_fields())
         self._device = self._said("device_id") or self._sensing_device() or device_id
-        self._site, self._station = place_of(event)
+        self._site, self._station = event_location(event)
 
-    def mapped(self) -> Mapped:
+    def mapped(self) -> EventRecords:
         event = self._event
         if event["type"] in _AGGREGATIONS:
-            return Mapped((), tuple(self._aggregated()))
-        kind = kind_of(event)
+            return EventRecords((), tuple(self._aggregated()))
+        kind = scan_kind(event)
         if kind is None or event["type"] == "TransformationEvent":
-            return Mapped((), ())
+            return EventRecords((), ())
         parent = event.get("parentID")
-        container = object_of(parent)[1] if isinstance(parent, str) else self._said("container_id")
+        container = classify_epc(parent)[1] if isinstance(parent, str) else self._said("container_id")
         scans: list[dict[str, Any]] = []
         containers: list[dict[str, Any]] = []
-        for roles, identifier in map(object_of, event.get("epcList", [])):
-            if "parcel" in roles and _fits(identifier, PARCEL_ID_BYTES):
+        for roles, identifier in map(classify_epc, event.get("epcList", [])):
+            if "parcel" in roles and _fits(identifier, MAX_PARCEL_ID_BYTES):
                 scans.append(self._scan(identifier, kind, container))
             if "container" in roles:
                 containers += self._seen(identifier, kind, container)
-        return Mapped(tuple(scans), tuple(containers))
+        return EventRecords(tuple(scans), tuple(containers))
 
     def _aggregated(self) -> Iterator[dict[str, Any]]:
         """What an aggregation says of the parent, and of the containers that it puts in or takes out.
 
         Of the parcels it says nothing to them: what was put in and taken out follows from the parent's events.
         """
-        event, kind = self._event, kind_of(self._event)
+        event, kind = self._event, scan_kind(self._event)
         parent, action = event.get("parentID"), event["action"]
         if not isinstance(parent, str):
             return
-        container = object_of(parent)[1]
+        container = classify_epc(parent)[1]
         aggregation = {"ADD": "PACKED", "DELETE": "UNPACKED"}.get(action) or (kind if kind in _PACKS else None)
-        listed = [object_of(each) for each in event.get("childEPCs", [])]
+        listed = [classify_epc(each) for each in event.get("childEPCs", [])]
         if aggregation is None:
             # Seen with what is in it: that follows from what was put in.
             yield from self._seen(container, kind, None) if kind is not None else ()
@@ -183,7 +183,7 @@ class _Mapper:
             (role, each)
             for roles, each in listed
             for role in roles
-            if _fits(each, PARCEL_ID_BYTES if role == "parcel" else CONTAINER_ID_BYTES)
+            if _fits(each, MAX_PARCEL_ID_BYTES if role == "parcel" else MAX_CONTAINER_ID_BYTES)
         ]
         if action == "DELETE" and not listed and not event.get("childQuantityList"):
             yield from self._event_of(container, "UNPACKED", self._id)
@@ -205,7 +205,7 @@ class _Mapper:
         yield from self._event_of(container_id, kind, self._id, **more)
 
     def _event_of(self, container_id: str, kind: str, event_id: str, **more: Any) -> Iterator[dict[str, Any]]:
-        if not _fits(container_id, CONTAINER_ID_BYTES) or not _fits(event_id, EVENT_ID_BYTES):
+        if not _fits(container_id, MAX_CONTAINER_ID_BYTES) or not _fits(event_id, MAX_EVENT_ID_BYTES):
             return
         record = self._common(event_id, kind) | {"type": "container", "container_id": container_id}
         # A declaration that it is wrong needs no more than its id.
@@ -225,8 +225,8 @@ class _Mapper:
         record: dict[str, Any] = {
             "event_id": event_id,
             "kind": kind,
-            "event_time": milliseconds(self._event["eventTime"]),
-            "utc_offset_minutes": offset_minutes(self._event["eventTimeZoneOffset"]),
+            "event_time": parse_epoch_ms(self._event["eventTime"]),
+            "utc_offset_minutes": parse_offset_minutes(self._event["eventTimeZoneOffset"]),
             "record_time": self._record_time,
             "site": self._site,
             "station": self._station,
@@ -247,14 +247,14 @@ class _Mapper:
         declaration = self._event.get("errorDeclaration")
         if declaration is None:
             return None
-        return milliseconds(str(declaration["declarationTime"])) or 0
+        return parse_epoch_ms(str(declaration["declarationTime"])) or 0
 
     def _own_fields(self) -> Iterator[tuple[str, Any]]:
         for key, value in self._event.items():
             prefix, colon, local = key.partition(":")
             full = self._prefixes[prefix] + local if colon and prefix in self._prefixes else key
-            if full.startswith(words.OWN):
-                yield full.removeprefix(words.OWN), value
+            if full.startswith(words.PARCELS_VOC):
+                yield full.removeprefix(words.PARCELS_VOC), value
 
     def _said(self, name: str) -> str | None:
         value = self._extensions.get(name)
@@ -288,10 +288,10 @@ def _fits(identifier: str, limit: int) -> bool:
 
 def _own_place(uri: str) -> tuple[str, str]:
     site, _, station = uri.removeprefix(_PLACE).partition(":")
-    return unquote(site) or NOWHERE, unquote(station) or NOWHERE
+    return unquote(site) or UNKNOWN_LOCATION, unquote(station) or UNKNOWN_LOCATION
 
 
 def _cut(text: str) -> str:
     """At most as many bytes as a word of the log may have."""
     encoded = text.encode("utf-8", "replace")
-    return text if len(encoded) <= WORD_BYTES else encoded[:WORD_BYTES].decode("utf-8", "ignore")
+    return text if len(encoded) <= MAX_TEXT_BYTES else encoded[:MAX_TEXT_BYTES].decode("utf-8", "ignore")

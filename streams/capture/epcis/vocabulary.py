@@ -28,15 +28,15 @@ DISPOSITIONS: Final = _words(
     "completeness_inferred conformant container_open mismatch_instance mismatch_class mismatch_quantity "
     "needs_replacement non_conformant unavailable"
 )
-BIZ_TRANSACTIONS: Final = _words("bol cert desadv inv pedigree po poc prodorder recadv rma testprd testres upevt")
-SOURCES: Final = _words("owning_party possessing_party location")
+BIZ_TRANSACTION_TYPES: Final = _words("bol cert desadv inv pedigree po poc prodorder recadv rma testprd testres upevt")
+SOURCE_DEST_TYPES: Final = _words("owning_party possessing_party location")
 ERROR_REASONS: Final = _words("did_not_occur incorrect_data")
-ALERTS: Final = _words("ALARM_CONDITION ERROR_CONDITION")
+SENSOR_ALERT_TYPES: Final = _words("ALARM_CONDITION ERROR_CONDITION")
 COMPONENTS: Final = _words(
     "x y z axial_distance azimuth height spherical_radius polar_angle elevation_angle easting northing latitude "
     "longitude altitude"
 )
-MEASUREMENTS: Final = _words(
+MEASUREMENT_TYPES: Final = _words(
     "AbsoluteHumidity AbsorbedDose AbsorbedDoseRate Acceleration Radioactivity Altitude AmountOfSubstance "
     "AmountOfSubstancePerUnitVolume Angle AngularAcceleration AngularMomentum AngularVelocity Area Capacitance "
     "Conductance Conductivity Count Density Dimensionless DoseEquivalent DoseEquivalentRate DynamicViscosity "
@@ -49,17 +49,17 @@ MEASUREMENTS: Final = _words(
 )
 
 CBV: Final = "https://ref.gs1.org/cbv/"
-VOC: Final = "https://ref.gs1.org/voc/"
+GS1_VOC: Final = "https://ref.gs1.org/voc/"
 # Our own words: hub steps and dispositions that CBV has no word for.
-OWN: Final = "urn:parcels:voc:"
+PARCELS_VOC: Final = "urn:parcels:voc:"
 
 
 class Vocabulary:
     """One closed list, and the URI that each of its words stands for."""
 
-    def __init__(self, name: str, words: frozenset[str], root: str, *old: str) -> None:
+    def __init__(self, name: str, words: frozenset[str], root: str, *deprecated_prefixes: str) -> None:
         """old: beginnings of the same words in forms that JSON documents must not use (CBV 2.0, 7.2)."""
-        self.name, self.words, self.root, self._old = name, words, root, old
+        self.name, self.words, self.root, self._old = name, words, root, deprecated_prefixes
 
     def problem(self, value: str) -> str | None:
         """Why a value that is a URI is none of this list and no word of somebody else's."""
@@ -88,7 +88,7 @@ class Vocabulary:
 
 
 def _curie(root: str) -> str:
-    return root.replace(CBV, "cbv:").replace(VOC, "gs1:")
+    return root.replace(CBV, "cbv:").replace(GS1_VOC, "gs1:")
 
 
 def _old(part: str) -> tuple[str, ...]:
@@ -102,19 +102,19 @@ _OLD_VOC: Final = (
     "https://www.gs1.org/voc/",
 )
 
-STEP: Final = Vocabulary("bizStep", BIZ_STEPS, CBV + "BizStep-", *_old("bizstep"))
+BIZ_STEP: Final = Vocabulary("bizStep", BIZ_STEPS, CBV + "BizStep-", *_old("bizstep"))
 DISPOSITION: Final = Vocabulary("disposition", DISPOSITIONS, CBV + "Disp-", *_old("disp"))
-TRANSACTION: Final = Vocabulary("business transaction type", BIZ_TRANSACTIONS, CBV + "BTT-", *_old("btt"))
-SOURCE: Final = Vocabulary("source or destination type", SOURCES, CBV + "SDT-", *_old("sdt"))
-REASON: Final = Vocabulary("error reason", ERROR_REASONS, CBV + "ER-", *_old("er"))
+BIZ_TRANSACTION_TYPE: Final = Vocabulary("business transaction type", BIZ_TRANSACTION_TYPES, CBV + "BTT-", *_old("btt"))
+SOURCE_DEST_TYPE: Final = Vocabulary("source or destination type", SOURCE_DEST_TYPES, CBV + "SDT-", *_old("sdt"))
+ERROR_REASON: Final = Vocabulary("error reason", ERROR_REASONS, CBV + "ER-", *_old("er"))
 COMPONENT: Final = Vocabulary("component", COMPONENTS, CBV + "Comp-", *_old("comp"))
-MEASUREMENT: Final = Vocabulary("measurement type", MEASUREMENTS, VOC, *_OLD_VOC)
-ALERT: Final = Vocabulary("sensor alert", ALERTS, VOC, *_OLD_VOC)
+MEASUREMENT_TYPE: Final = Vocabulary("measurement type", MEASUREMENT_TYPES, GS1_VOC, *_OLD_VOC)
+SENSOR_ALERT_TYPE: Final = Vocabulary("sensor alert", SENSOR_ALERT_TYPES, GS1_VOC, *_OLD_VOC)
 
 # The context of the standard's own words.
 STANDARD_CONTEXT: Final = "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"
 # Documents of JSON-LD contexts that are known here; they are never fetched.
-CONTEXTS: Final = frozenset(
+KNOWN_CONTEXTS: Final = frozenset(
     {
         "https://ref.gs1.org/standards/epcis/epcis-context.jsonld",
         STANDARD_CONTEXT,
@@ -128,12 +128,12 @@ CONTEXTS: Final = frozenset(
     }
 )
 # Contexts of a document or an event, and terms that they define together; all of them are kept with every event.
-MOST_CONTEXTS: Final = 50
-MOST_TERMS: Final = 200
+MAX_CONTEXTS: Final = 50
+MAX_TERMS: Final = 200
 # Prefixes that the standard's context defines (the event hash of CBV 2.0 uses these spellings).
-PREFIXES: Final = {
+STANDARD_PREFIXES: Final = {
     "epcis": "https://ref.gs1.org/epcis/",
     "cbv": CBV,
-    "gs1": VOC,
+    "gs1": GS1_VOC,
     "cbvmda": "urn:epcglobal:cbv:mda",
 }

@@ -11,7 +11,7 @@ _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schema
 
 
 @cache
-def document(body_bytes: int, events: int) -> dict[str, Any]:
+def openapi_document(max_body_bytes: int, events: int) -> dict[str, Any]:
     """The document, with these limits."""
     return {
         "openapi": "3.1.0",
@@ -19,7 +19,7 @@ def document(body_bytes: int, events: int) -> dict[str, Any]:
             "title": "parcel-streams capture gateway",
             "version": _version(),
             "description": "Scans and EPCIS 2.0 events in. What is answered with success is on stable storage. "
-            f"A request has at most {body_bytes:,} bytes, a document at most {events:,} events.",
+            f"A request has at most {max_body_bytes:,} bytes, a document at most {events:,} events.",
         },
         "security": [{"signature": []}, {"token": []}, {}],
         "paths": {
@@ -247,7 +247,7 @@ def _schemas() -> dict[str, Any]:
         "description": "An event of EPCIS 2.0; its JSON schema and CBV 2.0 say the rest.",
     }
     return {
-        **records.schemas(),
+        **records.record_schemas(),
         "Results": {
             "type": "object",
             "required": ["accepted", "duplicates", "refused", "results"],

@@ -4,37 +4,46 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from streams.domain.kinds import DIRECTIONS, KINDS
-from streams.domain.limits import CONTAINER_ID_BYTES, EVENT_ID_BYTES, PARCEL_ID_BYTES, UTC_OFFSET_MINUTES, WORD_BYTES
+from streams.domain.limits import (
+    MAX_CONTAINER_ID_BYTES,
+    MAX_EVENT_ID_BYTES,
+    MAX_PARCEL_ID_BYTES,
+    MAX_TEXT_BYTES,
+    MAX_UTC_OFFSET_MINUTES,
+)
 
-Schema = dict[str, Any]
+JsonSchema = dict[str, Any]
 
 
-def _text(least: int, most: int) -> Schema:
+def _text(least: int, most: int) -> JsonSchema:
     return {"type": "string", "minLength": least, "maxLength": most}
 
 
-def _list(item: Schema) -> Schema:
+def _list(item: JsonSchema) -> JsonSchema:
     return {"type": "array", "items": item}
 
 
-def _whole(low: int, high: int) -> Schema:
+def _whole(low: int, high: int) -> JsonSchema:
     return {"type": "integer", "minimum": low, "maximum": high}
 
 
-_EVENT_ID: Final = _text(1, EVENT_ID_BYTES)
-_PARCEL_ID: Final = _text(1, PARCEL_ID_BYTES)
-_CONTAINER_ID: Final = _text(1, CONTAINER_ID_BYTES)
-_WORD: Final = _text(1, WORD_BYTES)
-_PLAIN: Final = _text(0, WORD_BYTES)
-_KIND: Final[Schema] = {"type": "string", "enum": list(KINDS)}
-_TIME: Final[Schema] = {
+_EVENT_ID: Final = _text(1, MAX_EVENT_ID_BYTES)
+_PARCEL_ID: Final = _text(1, MAX_PARCEL_ID_BYTES)
+_CONTAINER_ID: Final = _text(1, MAX_CONTAINER_ID_BYTES)
+_WORD: Final = _text(1, MAX_TEXT_BYTES)
+_PLAIN: Final = _text(0, MAX_TEXT_BYTES)
+_KIND: Final[JsonSchema] = {"type": "string", "enum": list(KINDS)}
+_TIME: Final[JsonSchema] = {
     "oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}],
     "description": "ISO 8601 with its offset, or ms since 1970; from 1900 to 2199.",
 }
-_ACCEPTED: Final[Schema] = {**_TIME, "description": "Taken and not kept: the gateway's own time of acceptance counts."}
+_ACCEPTED: Final[JsonSchema] = {
+    **_TIME,
+    "description": "Taken and not kept: the gateway's own time of acceptance counts.",
+}
 # What an observation may say, of a parcel or of a container.
-_OBSERVED: Final[Mapping[str, Schema]] = {
-    "utc_offset_minutes": _whole(-UTC_OFFSET_MINUTES, UTC_OFFSET_MINUTES),
+_OBSERVED: Final[Mapping[str, JsonSchema]] = {
+    "utc_offset_minutes": _whole(-MAX_UTC_OFFSET_MINUTES, MAX_UTC_OFFSET_MINUTES),
     "record_time": _ACCEPTED,
     "lane": _WORD,
     "reason": _WORD,
@@ -49,7 +58,7 @@ _OBSERVED: Final[Mapping[str, Schema]] = {
 _KNOWN_BY: Final = [{"required": ["event_id"]}, {"required": ["device_seq"]}]
 
 
-def schemas() -> dict[str, Schema]:
+def record_schemas() -> dict[str, JsonSchema]:
     """`Record`, which is one of `Scan`, `ContainerEvent` and `Advice`."""
     names = ("Scan", "ContainerEvent", "Advice")
     scan = _record(
@@ -115,7 +124,9 @@ def schemas() -> dict[str, Schema]:
     return {"Record": whole, **dict(zip(names, (scan, container, advice), strict=True))}
 
 
-def _record(type_: str, required: Mapping[str, Schema], optional: Mapping[str, Schema], description: str) -> Schema:
+def _record(
+    type_: str, required: Mapping[str, JsonSchema], optional: Mapping[str, JsonSchema], description: str
+) -> JsonSchema:
     """A record has no fields but these, and null is the same as left out."""
     may_be_null = {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in optional.items()}
     return {

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-TYPE: Final = "application/problem+json"
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 _TITLES: Final = {
     "ValidationException": "The content breaks a rule of EPCIS",
     "SecurityException": "Not permitted",
@@ -21,7 +21,7 @@ _TITLES: Final = {
 }
 
 
-class Refusal(Exception):
+class HttpProblem(Exception):
     """Ends a request with an answer that says why."""
 
     def __init__(
@@ -50,9 +50,9 @@ class Refusal(Exception):
 
     def response(self) -> Response:
         """The answer."""
-        return Response(json.dumps(self.body()), self.status, self.headers, media_type=TYPE)
+        return Response(json.dumps(self.body()), self.status, self.headers, media_type=PROBLEM_MEDIA_TYPE)
 
 
-def later(status: int, detail: str, seconds: float, kind: str = "ImplementationException") -> Refusal:
+def retry_later(status: int, detail: str, seconds: float, kind: str = "ImplementationException") -> HttpProblem:
     """A refusal that says when to come again."""
-    return Refusal(status, kind, detail, headers={"Retry-After": str(max(1, round(seconds)))})
+    return HttpProblem(status, kind, detail, headers={"Retry-After": str(max(1, round(seconds)))})

@@ -6,25 +6,25 @@ from typing import Final
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from streams.capture.auth.authentication import RateLimitedError
+from streams.capture.auth.authentication import RateLimitExceededError
 from streams.capture.auth.devices import Device
-from streams.capture.auth.signatures import Denied, field_value
-from streams.capture.auth.signatures import Request as SignedRequest
+from streams.capture.auth.signatures import AuthenticationError, field_value
+from streams.capture.auth.signatures import MessageComponents as SignedRequest
 from streams.capture.http.gateway import Gateway
-from streams.capture.http.problems import Refusal, later
-from streams.capture.intake.intake_result import Taken
+from streams.capture.http.problems import HttpProblem, retry_later
+from streams.capture.intake.intake_result import IntakeResult
 from streams.telemetry.gateway_events import RequestDenied
 
 # Of content that is refused, so many times what a request may have is read, within the time that content may take.
 _SKIPPED_TIMES: Final = 8
 
 
-class Call:
+class RequestContext:
     """One request on its way: who asks, with what."""
 
     def __init__(self, gateway: Gateway, request: Request, route: str) -> None:
         self.gateway, self.request, self.route = gateway, request, route
-        self.taken = Taken()
+        self.taken = IntakeResult()
         self.device: Device | None = None
         self.body = b""
         self._charged = False
@@ -44,9 +44,9 @@ class Call:
         Raises:
             Refusal: too large, too slow, in a form that is not taken, or from somebody who may not.
         """
-        refused = self.gateway.spool.room() if self.request.method == "POST" else None
+        refused = self.gateway.spool.unavailable_reason() if self.request.method == "POST" else None
         if refused is not None and not self.gateway.without_spool:
-            raise later(503, str(refused), 10)
+            raise retry_later(503, str(refused), 10)
         headers = self._headers()
         url = self.request.scope
         path = url.get("raw_path", b"").partition(b"?")[0].decode("latin-1") or url["path"]
@@ -54,19 +54,19 @@ class Call:
         peer = url.get("client") or ("",)
         secure = self.gateway.doors.is_secure(url["scheme"], str(peer[0]), headers)
         try:
-            seen = self.gateway.doors.glance(signed, secure=secure)
+            seen = self.gateway.doors.authenticate_headers(signed, secure=secure)
             self.body = await self._read(headers)
             self.device = self.gateway.doors.enter(seen, signed, self.body, secure=secure)
-        except Denied as denied:
+        except AuthenticationError as denied:
             self.gateway.watch(RequestDenied(denied.reason, denied.device))
             scheme = {"WWW-Authenticate": 'Bearer realm="parcels"'}
-            raise Refusal(401, "SecurityException", str(denied), headers=scheme) from None
+            raise HttpProblem(401, "SecurityException", str(denied), headers=scheme) from None
         except OSError as error:
             # The nonce cannot be written down, so a restarted gateway would take the request twice.
-            raise later(503, f"the nonces cannot be written: {error.strerror or error}", 5) from None
-        except RateLimitedError as error:
+            raise retry_later(503, f"the nonces cannot be written: {error.strerror or error}", 5) from None
+        except RateLimitExceededError as error:
             self.gateway.watch(RequestDenied("rate", error.device))
-            raise later(429, str(error), error.seconds, "TooManyRequestsException") from None
+            raise retry_later(429, str(error), error.seconds, "TooManyRequestsException") from None
 
     def charge(self, records: int) -> None:
         """Count records against the device's rate."""
@@ -74,7 +74,7 @@ class Call:
             self._charged = True
             self.gateway.doors.rates.charge(self.device.name, self.device.rate, records)
 
-    async def refuse(self, refusal: Refusal) -> Response:
+    async def reject(self, refusal: HttpProblem) -> Response:
         """The answer that says why, once nothing of the content stands in its way.
 
         Most clients look for an answer when they have sent everything, and where a connection is closed with bytes
@@ -91,26 +91,28 @@ class Call:
         self.gateway.held -= self._held
         self._held = 0
 
-    def charge_refused(self) -> None:
+    def charge_rejected_request(self) -> None:
         """Whoever sends what is refused before it is counted sends something all the same."""
         if self.request.method == "POST" and not self._charged:
             self.charge(1)
 
-    def count(self, taken: Taken) -> None:
+    def count(self, taken: IntakeResult) -> None:
         """Remember what became of the records, for the metrics."""
         self.taken = taken
         for _ in range(taken.out_of_scope):
             self.gateway.watch(RequestDenied("out_of_scope", self.sender))
 
-    def media_type(self, *wanted: str) -> str:
+    def media_type(self, *accepted_types: str) -> str:
         """The kind of content, one of `wanted`.
 
         Raises:
             Refusal: it is another one.
         """
         kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in wanted:
-            raise Refusal(415, "UnsupportedMediaTypeException", f"Content-Type must be {' or '.join(wanted)}")
+        if kind not in accepted_types:
+            raise HttpProblem(
+                415, "UnsupportedMediaTypeException", f"Content-Type must be {' or '.join(accepted_types)}"
+            )
         return kind
 
     def _headers(self) -> dict[str, str]:
@@ -122,23 +124,25 @@ class Call:
     async def _read(self, headers: dict[str, str]) -> bytes:
         bounds = self.gateway.bounds
         if headers.get("content-encoding", "identity").lower() != "identity":
-            raise Refusal(415, "UnsupportedMediaTypeException", "content is taken as it is: leave Content-Encoding out")
+            raise HttpProblem(
+                415, "UnsupportedMediaTypeException", "content is taken as it is: leave Content-Encoding out"
+            )
         said = headers.get("content-length", "0")
-        if said.isdigit() and int(said) > bounds.body_bytes:
+        if said.isdigit() and int(said) > bounds.max_body_bytes:
             raise self._too_large()
         size, self._asked = 0, True
         try:
-            async with asyncio.timeout(bounds.body_seconds):
+            async with asyncio.timeout(bounds.body_timeout_seconds):
                 async for part in self.request.stream():
                     size += len(part)
-                    if size > bounds.body_bytes:
+                    if size > bounds.max_body_bytes:
                         raise self._too_large()
                     self._hold(len(part))
                     self._parts.append(part)
         except TimeoutError:
             # It had its time.
             self._late = True
-            raise Refusal(408, "ImplementationException", "the content did not come in time") from None
+            raise HttpProblem(408, "ImplementationException", "the content did not come in time") from None
         self._ended = True
         return b"".join(self._parts)
 
@@ -147,7 +151,7 @@ class Call:
         if self._ended:
             return True
         bounds, headers = self.gateway.bounds, self.request.headers
-        most = _SKIPPED_TIMES * bounds.body_bytes
+        most = _SKIPPED_TIMES * bounds.max_body_bytes
         waits = not self._asked and headers.get("expect", "").lower() == "100-continue"
         said = headers.get("content-length", "0")
         # Whoever waits to be told to go on has nothing on the way.
@@ -155,7 +159,7 @@ class Call:
             return False
         size = 0
         try:
-            async with asyncio.timeout(bounds.body_seconds):
+            async with asyncio.timeout(bounds.body_timeout_seconds):
                 async for part in self.request.stream():
                     size += len(part)
                     if size > most:
@@ -167,9 +171,9 @@ class Call:
     def _hold(self, size: int) -> None:
         self.gateway.held += size
         self._held += size
-        if self.gateway.held > self.gateway.bounds.held_bytes:
-            raise later(503, "too much is being sent at once", 1)
+        if self.gateway.held > self.gateway.bounds.max_buffered_bytes:
+            raise retry_later(503, "too much is being sent at once", 1)
 
-    def _too_large(self) -> Refusal:
-        most = self.gateway.bounds.body_bytes
-        return Refusal(413, "CaptureLimitExceededException", f"at most {most:,} bytes a request")
+    def _too_large(self) -> HttpProblem:
+        most = self.gateway.bounds.max_body_bytes
+        return HttpProblem(413, "CaptureLimitExceededException", f"at most {most:,} bytes a request")

@@ -9,18 +9,18 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from streams.capture.auth.authentication import sender_of
-from streams.capture.epcis.documents import CheckedEvent, TooManyEventsError, check_document, parse
-from streams.capture.http.problems import Refusal
-from streams.capture.http.request_context import Call
-from streams.capture.intake.intake import ConflictError, OutOfScopeError, TooManyError, problems_for
-from streams.capture.intake.intake_result import Taken
-from streams.capture.spool.segment_files import identity
+from streams.capture.auth.authentication import principal_of
+from streams.capture.epcis.documents import CheckedEvent, TooManyEventsError, check_document, parse_json
+from streams.capture.http.problems import HttpProblem
+from streams.capture.http.request_context import RequestContext
+from streams.capture.intake.intake import ConflictError, OutOfScopeError, TooManyRecordsError, violations_as_json
+from streams.capture.intake.intake_result import IntakeResult
+from streams.capture.spool.segment_files import identity_hash
 
-JSON: Final = ("application/json", "application/ld+json")
-NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-AVRO: Final = ("application/vnd.apache.avro", "avro/binary", "application/avro")
-VERSIONS: Final = {
+JSON_MEDIA_TYPES: Final = ("application/json", "application/ld+json")
+NDJSON_MEDIA_TYPES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+AVRO_MEDIA_TYPES: Final = ("application/vnd.apache.avro", "avro/binary", "application/avro")
+VERSION_HEADERS: Final = {
     "GS1-EPCIS-Version": "2.0.0",
     "GS1-EPCIS-Min": "2.0.0",
     "GS1-EPCIS-Max": "2.0.0",
@@ -37,19 +37,19 @@ _Found = TypeVar("_Found")
 _AT_ONCE_BYTES: Final = 64 << 10
 
 
-async def take_scans(call: Call) -> Response:
+async def post_scans(call: RequestContext) -> Response:
     """POST /scans."""
-    kind = call.media_type(*NDJSON, *AVRO)
-    gateway, sender = call.gateway, sender_of(call.device)
+    kind = call.media_type(*NDJSON_MEDIA_TYPES, *AVRO_MEDIA_TYPES)
+    gateway, sender = call.gateway, principal_of(call.device)
     try:
-        if kind in AVRO:
-            taken = await gateway.intake.avro(call.body, sender, gateway.bounds.inflated_bytes)
+        if kind in AVRO_MEDIA_TYPES:
+            taken = await gateway.intake.avro(call.body, sender, gateway.bounds.max_inflated_bytes)
         else:
             taken = await gateway.intake.ndjson(call.body, sender)
-    except TooManyError as error:
-        raise Refusal(413, "CaptureLimitExceededException", str(error)) from None
+    except TooManyRecordsError as error:
+        raise HttpProblem(413, "CaptureLimitExceededException", str(error)) from None
     if not taken.results:
-        raise Refusal(400, "ValidationException", "the request holds no record")
+        raise HttpProblem(400, "ValidationException", "the request holds no record")
     call.charge(len(taken.results))
     await gateway.store(taken)
     call.count(taken)
@@ -58,103 +58,107 @@ async def take_scans(call: Call) -> Response:
     return json_response({**counts, "results": taken.results})
 
 
-async def take_document(call: Call) -> Response:
+async def post_capture(call: RequestContext) -> Response:
     """POST /capture."""
-    call.media_type(*JSON)
+    call.media_type(*JSON_MEDIA_TYPES)
     gateway = call.gateway
     behaviour = call.request.headers.get("gs1-capture-error-behaviour", "rollback").lower()
     if behaviour not in ("rollback", "proceed"):
-        raise Refusal(400, "ValidationException", "GS1-Capture-Error-Behaviour is rollback or proceed")
+        raise HttpProblem(400, "ValidationException", "GS1-Capture-Error-Behaviour is rollback or proceed")
     document = await _parsed(call.body)
     if not isinstance(document, dict) or document.get("type") not in ("EPCISDocument", "EPCISQueryDocument"):
-        raise Refusal(400, "ValidationException", "a capture takes an EPCISDocument or an EPCISQueryDocument")
+        raise HttpProblem(400, "ValidationException", "a capture takes an EPCISDocument or an EPCISQueryDocument")
     try:
         checked = await asyncio.to_thread(check_document, document, gateway.bounds.events)
     except TooManyEventsError as error:
-        raise Refusal(413, "CaptureLimitExceededException", str(error)) from None
+        raise HttpProblem(413, "CaptureLimitExceededException", str(error)) from None
     if checked.problems:
-        wrong = problems_for(checked.problems)
-        raise Refusal(400, "ValidationException", "the document breaks rules of EPCIS", errors=wrong)
+        wrong = violations_as_json(checked.problems)
+        raise HttpProblem(400, "ValidationException", "the document breaks rules of EPCIS", errors=wrong)
     call.charge(len(checked.events))
-    taken, errors = Taken(), list[dict[str, Any]]()
+    taken, errors = IntakeResult(), list[dict[str, Any]]()
     async with gateway.intake.slices(taken) as slices:
         for event in checked.events:
             problem = _taken(call, event, taken)
             if problem is not None:
                 errors.append({**problem.body(), "event": event.index})
             if slices.over:
-                await slices.others()
-    call.charge(taken.objects)
+                await slices.yield_to_others()
+    call.charge(taken.object_count)
     if errors and behaviour == "rollback":
         left = len(checked.events) - taken.conflicts
-        taken = Taken(refused=left, conflicts=taken.conflicts, out_of_scope=taken.out_of_scope)
+        taken = IntakeResult(refused=left, conflicts=taken.conflicts, out_of_scope=taken.out_of_scope)
     await gateway.store(taken)
     job = gateway.jobs.begin(call.sender, behaviour)
     job.accepted, job.duplicates = taken.accepted, taken.duplicates
     job.finish(errors)
     gateway.jobs.keep(job)
     call.count(taken)
-    return Response(status_code=202, headers={"Location": f"/capture/{job.capture_id}", **VERSIONS})
+    return Response(status_code=202, headers={"Location": f"/capture/{job.capture_id}", **VERSION_HEADERS})
 
 
-async def take_event(call: Call) -> Response:
+async def post_event(call: RequestContext) -> Response:
     """POST /events."""
-    call.media_type(*JSON)
+    call.media_type(*JSON_MEDIA_TYPES)
     event = await _parsed(call.body)
     if not isinstance(event, dict) or event.get("type") in ("EPCISDocument", "EPCISQueryDocument", None):
-        raise Refusal(400, "ValidationException", "this takes one event with its @context; documents go to /capture")
+        raise HttpProblem(
+            400, "ValidationException", "this takes one event with its @context; documents go to /capture"
+        )
     call.charge(1)
     checked = await _apart(check_document, call.body, event)
     problems = (*checked.problems, *(each for one in checked.events for each in one.problems))
     if problems:
-        errors = problems_for(problems)
-        raise Refusal(400, "ValidationException", "the event breaks rules of EPCIS", errors=errors)
-    one, taken = checked.events[0], Taken()
+        errors = violations_as_json(problems)
+        raise HttpProblem(400, "ValidationException", "the event breaks rules of EPCIS", errors=errors)
+    one, taken = checked.events[0], IntakeResult()
     refusal = _taken(call, one, taken)
     if refusal is None and taken.duplicates and "errorDeclaration" not in event:
         said = "an event with this eventID exists, and this is no declaration"
-        refusal = Refusal(409, "ResourceAlreadyExistsException", said)
+        refusal = HttpProblem(409, "ResourceAlreadyExistsException", said)
     if refusal is not None:
         call.count(taken)
         raise refusal
-    call.charge(taken.objects)
+    call.charge(taken.object_count)
     await call.gateway.store(taken)
     call.count(taken)
-    return Response(status_code=201, headers={"Location": f"/events/{quote(one.event_id or '', safe='')}", **VERSIONS})
+    return Response(
+        status_code=201, headers={"Location": f"/events/{quote(one.event_id or '', safe='')}", **VERSION_HEADERS}
+    )
 
 
-async def show_event(call: Call) -> Response:
+async def get_event(call: RequestContext) -> Response:
     """GET /events/{eventID}."""
     event_id = call.request.path_params["event_id"]
-    found = call.gateway.events.find(identity(event_id, ""), call.sender)
+    found = call.gateway.events.find(identity_hash(event_id, ""), call.sender)
     if found is None:
-        raise Refusal(404, "NoSuchResourceException", "there is no such event of yours among the newest ones here")
-    return Response(found, headers=VERSIONS, media_type="application/ld+json")
+        raise HttpProblem(404, "NoSuchResourceException", "there is no such event of yours among the newest ones here")
+    return Response(found, headers=VERSION_HEADERS, media_type="application/ld+json")
 
 
-async def list_jobs(call: Call) -> Response:
+async def get_capture_jobs(call: RequestContext) -> Response:
     """GET /capture."""
     said = call.request.query_params
     size = said.get("perPage", "30")
     if re.fullmatch("[0-9]{1,4}", size) is None or not 1 <= int(size) <= 1000:
-        raise Refusal(400, "ValidationException", "perPage is a number from 1 to 1000")
+        raise HttpProblem(400, "ValidationException", "perPage is a number from 1 to 1000")
     try:
         jobs, following = call.gateway.jobs.page(call.sender, int(size), said.get("nextPageToken"))
     except KeyError:
-        raise Refusal(400, "ValidationException", "there is no page of this nextPageToken") from None
+        raise HttpProblem(400, "ValidationException", "there is no page of this nextPageToken") from None
     headers = {"Link": f'</capture?perPage={size}&nextPageToken={following}>; rel="next"'} if following else {}
     return json_response([job.shown() for job in jobs], headers)
 
 
-async def show_job(call: Call) -> Response:
+async def get_capture_job(call: RequestContext) -> Response:
     """GET /capture/{captureID}."""
     job = call.gateway.jobs.find(call.request.path_params["capture_id"], call.sender)
     if job is None:
-        raise Refusal(404, "NoSuchResourceException", "there is no such capture job")
+        raise HttpProblem(404, "NoSuchResourceException", "there is no such capture job")
     return json_response(job.shown())
 
 
-def _taken(call: Call, event: CheckedEvent, taken: Taken) -> Refusal | None:
+def _taken(call: RequestContext, event: CheckedEvent, taken: IntakeResult) -> HttpProblem | None:
     """Take an event of a request; why it is refused, None where it is not.
 
     Raises:
@@ -163,30 +167,30 @@ def _taken(call: Call, event: CheckedEvent, taken: Taken) -> Refusal | None:
     name = f"event {event.index}"
     if event.problems:
         taken.refused += 1
-        errors = problems_for(event.problems)
-        return Refusal(400, "ValidationException", f"{name}: {event.problems[0].message}", errors=errors)
+        errors = violations_as_json(event.problems)
+        return HttpProblem(400, "ValidationException", f"{name}: {event.problems[0].message}", errors=errors)
     try:
-        call.gateway.intake.event(event, sender_of(call.device), taken)
-    except TooManyError as error:
-        raise Refusal(413, "CaptureLimitExceededException", str(error)) from None
+        call.gateway.intake.event(event, principal_of(call.device), taken)
+    except TooManyRecordsError as error:
+        raise HttpProblem(413, "CaptureLimitExceededException", str(error)) from None
     except ConflictError as error:
         taken.conflicts += 1
-        return Refusal(409, "ResourceAlreadyExistsException", f"{name}: {error}")
+        return HttpProblem(409, "ResourceAlreadyExistsException", f"{name}: {error}")
     except OutOfScopeError as error:
         taken.refused += 1
         taken.out_of_scope += 1
-        return Refusal(403, "SecurityException", f"{name}: {error}")
+        return HttpProblem(403, "SecurityException", f"{name}: {error}")
     except ValueError as error:
         taken.refused += 1
-        return Refusal(400, "ValidationException", f"{name}: {error}")
+        return HttpProblem(400, "ValidationException", f"{name}: {error}")
     return None
 
 
 async def _parsed(body: bytes) -> Any:
     try:
-        return await _apart(parse, body, body)
+        return await _apart(parse_json, body, body)
     except ValueError as error:
-        raise Refusal(400, "ValidationException", str(error)) from None
+        raise HttpProblem(400, "ValidationException", str(error)) from None
 
 
 async def _apart(work: Callable[[Any], _Found], body: bytes, given: Any) -> _Found:

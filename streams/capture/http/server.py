@@ -18,35 +18,41 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from streams.capture.auth.authentication import LOOPBACK, Doors, networks
-from streams.capture.auth.devices import Registry
-from streams.capture.http.application import application
-from streams.capture.http.gateway import Bounds, Gateway, deliver_to
-from streams.capture.intake.capture_jobs import Jobs
-from streams.capture.intake.dedup_cache import MOST, Events, Known, newest_entries, remember
+from streams.capture.auth.authentication import LOOPBACK_HOSTS, Authenticator, parse_networks
+from streams.capture.auth.devices import DeviceRegistry
+from streams.capture.http.application import create_application
+from streams.capture.http.gateway import Gateway, RequestLimits, deliver_on_loop
+from streams.capture.intake.capture_jobs import CaptureJobs
+from streams.capture.intake.dedup_cache import (
+    DEDUP_GENERATION_SIZE,
+    DedupCache,
+    EventCache,
+    newest_entries,
+    restore_caches,
+)
 from streams.capture.intake.intake import Intake
-from streams.capture.spool.spool import Limits, Spool
-from streams.capture.spool.spool_forwarder import Sender
+from streams.capture.spool.spool import Spool, SpoolLimits
+from streams.capture.spool.spool_forwarder import SpoolForwarder
 from streams.errors import Misconfigured
-from streams.kafka.settings import Settings
+from streams.kafka.settings import KafkaSettings
 from streams.telemetry.gateway_events import (
+    GatewayEventListener,
     GatewayStarted,
     GatewayState,
     GatewayStopped,
+    SpoolRecovered,
     SpoolStopped,
-    SpoolWorks,
-    Watcher,
 )
 
-REGISTRY: Final = "devices.json"
-SPOOL: Final = "spool"
+REGISTRY_FILE: Final = "devices.json"
+SPOOL_FOLDER: Final = "spool"
 _TURN_SECONDS: Final = 0.0005
 _LOOK_SECONDS: Final = 1.0
 _FORGET_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class GatewayOptions:
     """What the command line says."""
 
     data: Path
@@ -54,10 +60,10 @@ class Options:
     port: int = 8080
     registry: Path | None = None
     insecure_local: bool = False
-    certificate: Path | None = None
+    certificate_file: Path | None = None
     key: Path | None = None
-    limits: Limits = field(default_factory=Limits)
-    bounds: Bounds = field(default_factory=Bounds)
+    limits: SpoolLimits = field(default_factory=SpoolLimits)
+    bounds: RequestLimits = field(default_factory=RequestLimits)
     # Addresses and networks of proxies that end TLS for this gateway.
     trusted_proxies: tuple[str, ...] = ()
     # How long the head of a request may take.
@@ -65,7 +71,7 @@ class Options:
     without_spool: bool = False
 
 
-class _Protocol(H11Protocol):
+class _HeadTimeoutProtocol(H11Protocol):
     """HTTP/1.1 by a strict parser; a client has so many seconds for the head of its request, however it drips."""
 
     head_seconds = 10.0
@@ -104,7 +110,7 @@ class _Protocol(H11Protocol):
         return cycle is not None and not cycle.response_complete
 
 
-class _Server(uvicorn.Server):
+class _GracefulServer(uvicorn.Server):
     """Ends in order when asked: uvicorn's own way sends the signal to the process once more, which ends it at once."""
 
     @contextlib.contextmanager
@@ -124,10 +130,10 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run(
-    options: Options,
-    settings: Settings,
-    watch: Watcher,
+def run_gateway(
+    options: GatewayOptions,
+    settings: KafkaSettings,
+    watch: GatewayEventListener,
     exposition: Callable[[], bytes] | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -137,7 +143,7 @@ def run(
         Misconfigured: an option or a file does not let it start.
     """
     _check(options)
-    _allow_connections(options.bounds.concurrent)
+    _allow_connections(options.bounds.max_connections)
     # Three threads share the interpreter; with the default of 5 ms an answer waits that long for each of its turns.
     sys.setswitchinterval(_TURN_SECONDS)
     listening = _listen(options)
@@ -149,53 +155,55 @@ def run(
 
 
 async def _serve(
-    options: Options,
-    settings: Settings,
-    watch: Watcher,
+    options: GatewayOptions,
+    settings: KafkaSettings,
+    watch: GatewayEventListener,
     exposition: Callable[[], bytes] | None,
     ready: Callable[[str], None] | None,
     listening: socket.socket,
 ) -> None:
-    known, events = Known(), Events()
+    known, events = DedupCache(), EventCache()
     # First the spool, which syncs what is there: only what is on disk may be called a duplicate.
-    spool = Spool(options.data / SPOOL, options.limits, deliver_to(asyncio.get_running_loop()))
+    spool = Spool(options.data / SPOOL_FOLDER, options.limits, deliver_on_loop(asyncio.get_running_loop()))
     try:
-        remember(newest_entries(options.data / SPOOL, MOST), known, events)
-        registry = None if options.insecure_local else Registry(options.registry or options.data / REGISTRY)
-        doors = Doors(registry, options.data / "nonces", trusted_proxies=networks(options.trusted_proxies))
+        restore_caches(newest_entries(options.data / SPOOL_FOLDER, DEDUP_GENERATION_SIZE), known, events)
+        registry = None if options.insecure_local else DeviceRegistry(options.registry or options.data / REGISTRY_FILE)
+        doors = Authenticator(
+            registry, options.data / "nonces", trusted_proxies=parse_networks(options.trusted_proxies)
+        )
         gateway = Gateway(
             spool,
             Intake(known),
-            Jobs(options.data / "captures.jsonl"),
+            CaptureJobs(options.data / "captures.jsonl"),
             doors,
             watch,
             options.bounds,
             # Behind a proxy or beyond this machine, what it says of itself is on a port of its own, or nowhere.
-            exposition if options.host in LOOPBACK and not options.trusted_proxies else None,
+            exposition if options.host in LOOPBACK_HOSTS and not options.trusted_proxies else None,
             events,
             options.without_spool,
         )
-        sender = Sender(spool, settings, watch)
-        server = _Server(
+        sender = SpoolForwarder(spool, settings, watch)
+        server = _GracefulServer(
             uvicorn.Config(
-                application(gateway),
-                http=type("Protocol", (_Protocol,), {"head_seconds": options.head_seconds}),
+                create_application(gateway),
+                http=type("Protocol", (_HeadTimeoutProtocol,), {"head_seconds": options.head_seconds}),
                 ws="none",
                 lifespan="off",
                 access_log=False,
                 log_config=None,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=options.bounds.concurrent,
+                limit_concurrency=options.bounds.max_connections,
                 h11_max_incomplete_event_size=32 << 10,
                 timeout_keep_alive=65,
                 timeout_graceful_shutdown=3,
-                ssl_certfile=options.certificate,
+                ssl_certfile=options.certificate_file,
                 ssl_keyfile=options.key,
             )
         )
         host, port = listening.getsockname()[:2]
-        address = f"{'https' if options.certificate else 'http'}://{host}:{port}"
+        address = f"{'https' if options.certificate_file else 'http'}://{host}:{port}"
         sender.start()
         # What is there now stays: visited with every large request, it costs all others 50 to 90 ms.
         gc.collect()
@@ -217,19 +225,19 @@ async def _serve(
         watch(GatewayStopped(waiting))
 
 
-async def _look(gateway: Gateway, sender: Sender) -> None:
+async def _look(gateway: Gateway, sender: SpoolForwarder) -> None:
     """Once a second: how things stand, and what changed."""
     stopped_at, forgotten = None, time.monotonic()
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
         spool = gateway.spool
-        trouble = spool.room() or spool.trouble
+        trouble = spool.unavailable_reason() or spool.write_error
         now = time.monotonic()
         if trouble is not None and stopped_at is None:
             stopped_at = now
             gateway.watch(SpoolStopped(trouble.reason, str(trouble)))
         elif trouble is None and stopped_at is not None:
-            gateway.watch(SpoolWorks(now - stopped_at))
+            gateway.watch(SpoolRecovered(now - stopped_at))
             stopped_at = None
         tally = spool.tally
         gateway.watch(
@@ -244,7 +252,7 @@ async def _look(gateway: Gateway, sender: Sender) -> None:
         )
         if now - forgotten > _FORGET_SECONDS:
             forgotten = now
-            await asyncio.to_thread(spool.forget_old)
+            await asyncio.to_thread(spool.delete_expired_segments)
 
 
 def _allow_connections(concurrent: int) -> None:
@@ -259,22 +267,22 @@ def _allow_connections(concurrent: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _check(options: Options) -> None:
-    if options.insecure_local and options.host not in LOOPBACK:
+def _check(options: GatewayOptions) -> None:
+    if options.insecure_local and options.host not in LOOPBACK_HOSTS:
         raise Misconfigured(
             f"--insecure-local lets everybody in, so it listens on 127.0.0.1 only, not on {options.host}"
         )
-    networks(options.trusted_proxies)
-    if (options.certificate is None) != (options.key is None):
+    parse_networks(options.trusted_proxies)
+    if (options.certificate_file is None) != (options.key is None):
         raise Misconfigured("--certificate and --key go together")
-    if options.certificate is not None:
+    if options.certificate_file is not None:
         try:
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(options.certificate, options.key)
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(options.certificate_file, options.key)
         except (OSError, ssl.SSLError) as error:
             raise Misconfigured(f"the certificate cannot be used: {error}") from error
 
 
-def _listen(options: Options) -> socket.socket:
+def _listen(options: GatewayOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -21,7 +21,7 @@ _PROBLEMS: Final = 200
 
 
 @dataclass(slots=True)
-class Job:
+class CaptureJob:
     """One capture job. (running, success): TT going well, TF failing, FT all stored, FF rejected or part stored."""
 
     capture_id: str
@@ -55,15 +55,15 @@ class Job:
             left -= len(listed)
             self.errors.append({**error, "errors": listed} if listed else error)
         self.success = not errors
-        self.running, self.finished = False, timestamp()
+        self.running, self.finished = False, epcis_timestamp()
 
 
-class Jobs:
+class CaptureJobs:
     """The newest jobs."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._jobs: OrderedDict[str, CaptureJob] = OrderedDict()
         self._lines = 0
         if path is not None and path.exists():
             with path.open(encoding="utf-8", errors="replace") as stream:
@@ -73,19 +73,19 @@ class Jobs:
             self._rewrite(path, newest)
             self._lines = len(newest)
 
-    def begin(self, owner: str, behaviour: str) -> Job:
+    def begin(self, owner: str, error_behaviour: str) -> CaptureJob:
         """A job with an id that nobody can guess."""
-        job = Job(secrets.token_hex(16), owner, behaviour, timestamp())
+        job = CaptureJob(secrets.token_hex(16), owner, error_behaviour, epcis_timestamp())
         self._jobs[job.capture_id] = job
         while len(self._jobs) > _KEPT:
             self._jobs.popitem(last=False)
         return job
 
-    def forget(self, job: Job) -> None:
+    def forget(self, job: CaptureJob) -> None:
         """A job that came to nothing."""
         self._jobs.pop(job.capture_id, None)
 
-    def keep(self, job: Job) -> None:
+    def keep(self, job: CaptureJob) -> None:
         """Write a finished job down; a full disk is no reason to fail what is stored already."""
         if self._path is None:
             return
@@ -100,12 +100,12 @@ class Jobs:
             self._rewrite(self._path, done)
             self._lines = len(done)
 
-    def find(self, capture_id: str, owner: str) -> Job | None:
+    def find(self, capture_id: str, owner: str) -> CaptureJob | None:
         """The owner's job of this id."""
         job = self._jobs.get(capture_id)
         return job if job is not None and job.owner == owner else None
 
-    def page(self, owner: str, size: int, after: str | None) -> tuple[list[Job], str | None]:
+    def page(self, owner: str, size: int, after: str | None) -> tuple[list[CaptureJob], str | None]:
         """The owner's jobs, the newest first, from behind `after` on; and where the next page begins, if there is one.
 
         Raises:
@@ -132,13 +132,13 @@ class Jobs:
     def _remember(self, line: str) -> None:
         try:
             said: Mapping[str, Any] = json.loads(line)
-            job = Job(**said)
+            job = CaptureJob(**said)
         except (ValueError, TypeError):
             return
         self._jobs[job.capture_id] = job
 
 
-def timestamp() -> str:
+def epcis_timestamp() -> str:
     """Now, as the standard writes it."""
     now = time.time()
     return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(now)) + f"{int(now * 1000) % 1000:03}Z"

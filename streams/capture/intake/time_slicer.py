@@ -5,14 +5,14 @@ import contextlib
 import time
 from typing import Final, Self
 
-from streams.capture.intake.dedup_cache import Known
-from streams.capture.intake.intake_result import Taken
+from streams.capture.intake.dedup_cache import DedupCache
+from streams.capture.intake.intake_result import IntakeResult
 
 # Whoever waits for an answer waits for three or four of them.
 _SLICE_SECONDS: Final = 0.004
 
 
-class Slices:
+class TimeSlicer:
     """The slices of one request: an async context manager that lasts until the last one is done.
 
     What the request has brought so far is reserved between slices, as it is while it is stored, so that nobody else
@@ -26,7 +26,7 @@ class Slices:
     ...                 await slices.others()
     """
 
-    def __init__(self, taken: Taken, known: Known, queue: asyncio.Lock) -> None:
+    def __init__(self, taken: IntakeResult, known: DedupCache, queue: asyncio.Lock) -> None:
         """`queue`: where requests of more than one slice wait for each other, so that the small ones wait for one."""
         self._taken = taken
         self._known = known
@@ -47,12 +47,12 @@ class Slices:
         """Has this slice lasted for long enough?"""
         return time.perf_counter() >= self._ends
 
-    async def others(self) -> None:
+    async def yield_to_others(self) -> None:
         """Let others go on; then begin the next slice."""
-        fresh, remembered = self._taken.entries[self._reserved :], self._taken.remembered
+        fresh, remembered = self._taken.entries[self._reserved :], self._taken.dedup_entries
         self._reserved += len(fresh)
         reserved = {each.identity: remembered[each.identity] for each in fresh if each.identity in remembered}
-        self._until_end.enter_context(self._known.storing(reserved))
+        self._until_end.enter_context(self._known.reserve(reserved))
         if not self._queued:
             self._queued = True
             await self._until_end.enter_async_context(self._queue)

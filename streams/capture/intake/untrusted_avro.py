@@ -10,20 +10,20 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-MAGIC: Final = b"Obj\x01"
+AVRO_MAGIC: Final = b"Obj\x01"
 _SYNC: Final = 16
 _HEADER_BYTES: Final = 64 << 10
 _TYPES: Final = {"Scan": "scan", "Advice": "advice"}
 _FINER: Final = {"timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
 
-Read = Callable[["_Bytes"], Any]
+FieldReader = Callable[["_ByteCursor"], Any]
 
 
-class BadAvro(ValueError):
+class InvalidAvroError(ValueError):
     """The container cannot be read, or not further."""
 
 
-class _Bytes:
+class _ByteCursor:
     """A cursor that never passes its end."""
 
     def __init__(self, content: bytes) -> None:
@@ -35,7 +35,7 @@ class _Bytes:
 
     def take(self, size: int) -> bytes:
         if not 0 <= size <= self.left:
-            raise BadAvro(f"a length of {size:,} with {self.left:,} bytes left")
+            raise InvalidAvroError(f"a length of {size:,} with {self.left:,} bytes left")
         self.at += size
         return self._content[self.at - size : self.at]
 
@@ -48,13 +48,13 @@ class _Bytes:
                 break
             shift += 7
             if shift > 63:
-                raise BadAvro("a number of more than 64 bits")
+                raise InvalidAvroError("a number of more than 64 bits")
         if value >= 1 << 64:
-            raise BadAvro("a number of more than 64 bits")
+            raise InvalidAvroError("a number of more than 64 bits")
         return (value >> 1) ^ -(value & 1)
 
 
-def records(content: bytes, largest: int, most: int) -> Iterator[dict[str, Any]]:
+def read_records(content: bytes, largest: int, max_records: int) -> Iterator[dict[str, Any]]:
     """The records of a container as mappings with their "type"; times are in ms.
 
     Args:
@@ -65,37 +65,37 @@ def records(content: bytes, largest: int, most: int) -> Iterator[dict[str, Any]]
     Raises:
         BadAvro: it cannot be read, or not further; what came before is good.
     """
-    stream = _Bytes(content)
-    if stream.take(min(4, stream.left)) != MAGIC:
-        raise BadAvro("this is no Avro container")
+    stream = _ByteCursor(content)
+    if stream.take(min(4, stream.left)) != AVRO_MAGIC:
+        raise InvalidAvroError("this is no Avro container")
     branches, union, codec = _header(stream)
     sync = stream.take(_SYNC)
     number = 0
     while stream.left:
         count, size = stream.long(), stream.long()
-        if not 0 <= count <= most - number:
-            raise BadAvro(f"it says to have more than {most:,} records")
+        if not 0 <= count <= max_records - number:
+            raise InvalidAvroError(f"it says to have more than {max_records:,} records")
         if not count:
             # No writer makes one, and half a million of them fit into a request.
-            raise BadAvro(f"after record {number}: a block without a record")
+            raise InvalidAvroError(f"after record {number}: a block without a record")
         packed = stream.take(size)
         if stream.take(_SYNC) != sync:
-            raise BadAvro(f"after record {number}: a block ends in the wrong place")
-        block = _Bytes(packed if codec == "null" else _inflated(packed, largest, number))
+            raise InvalidAvroError(f"after record {number}: a block ends in the wrong place")
+        block = _ByteCursor(packed if codec == "null" else _inflated(packed, largest, number))
         largest -= block.left
         if largest < 0:
-            raise BadAvro("its blocks are too large when inflated")
+            raise InvalidAvroError("its blocks are too large when inflated")
         for _ in range(count):
             number += 1
             branch = block.long() if union else 0
             if not 0 <= branch < len(branches):
-                raise BadAvro(f"record {number}: branch {branch} of {len(branches)}")
+                raise InvalidAvroError(f"record {number}: branch {branch} of {len(branches)}")
             yield branches[branch](block)
         if block.left:
-            raise BadAvro(f"after record {number}: {block.left} bytes are left over")
+            raise InvalidAvroError(f"after record {number}: {block.left} bytes are left over")
 
 
-def _header(stream: _Bytes) -> tuple[list[Read], bool, str]:
+def _header(stream: _ByteCursor) -> tuple[list[FieldReader], bool, str]:
     header: dict[bytes, bytes] = {}
     begun = stream.at
     while (count := stream.long()) != 0:
@@ -103,38 +103,38 @@ def _header(stream: _Bytes) -> tuple[list[Read], bool, str]:
             count = -count
             stream.long()
         if count > 100:
-            raise BadAvro("its header is damaged")
+            raise InvalidAvroError("its header is damaged")
         for _ in range(count):
             name = stream.take(stream.long())
             header[name] = stream.take(stream.long())
         if stream.at - begun > _HEADER_BYTES:
-            raise BadAvro(f"its header is larger than {_HEADER_BYTES:,} bytes")
+            raise InvalidAvroError(f"its header is larger than {_HEADER_BYTES:,} bytes")
     codec = header.get(b"avro.codec", b"null")
     if codec not in (b"null", b"deflate"):
-        raise BadAvro("its codec must be deflate or null")
+        raise InvalidAvroError("its codec must be deflate or null")
     try:
         schema = json.loads(header[b"avro.schema"])
         union = isinstance(schema, list)
         branches = [_record(each) for each in (schema if union else [schema])]
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        if isinstance(error, BadAvro):
+        if isinstance(error, InvalidAvroError):
             raise
-        raise BadAvro("its schema cannot be used") from None
+        raise InvalidAvroError("its schema cannot be used") from None
     return branches, union, codec.decode()
 
 
-def _record(schema: Any) -> Read:
+def _record(schema: Any) -> FieldReader:
     if not isinstance(schema, dict) or schema.get("type") != "record":
-        raise BadAvro("it must hold records Scan or Advice, or a union of these")
+        raise InvalidAvroError("it must hold records Scan or Advice, or a union of these")
     name = str(schema.get("name")).rpartition(".")[2]
     if name not in _TYPES:
-        raise BadAvro("its records must be named Scan or Advice")
+        raise InvalidAvroError("its records must be named Scan or Advice")
     kind = _TYPES[name]
     fields = [(str(field["name"]), _value(field["type"])) for field in schema["fields"]]
     if not 0 < len(fields) <= 100:
-        raise BadAvro("a record has 1 to 100 fields")
+        raise InvalidAvroError("a record has 1 to 100 fields")
 
-    def read(block: _Bytes) -> dict[str, Any]:
+    def read(block: _ByteCursor) -> dict[str, Any]:
         record: dict[str, Any] = {"type": kind}
         for field, value in fields:
             record[field] = value(block)
@@ -143,11 +143,11 @@ def _record(schema: Any) -> Read:
     return read
 
 
-def _value(schema: Any) -> Read:
+def _value(schema: Any) -> FieldReader:
     if isinstance(schema, list):
         options = [_value(each) for each in schema]
         if any(isinstance(each, list) for each in schema):
-            raise BadAvro("a union in a union")
+            raise InvalidAvroError("a union in a union")
         return _union(options)
     if isinstance(schema, str):
         schema = {"type": schema}
@@ -157,7 +157,7 @@ def _value(schema: Any) -> Read:
     if kind in ("int", "long"):
         by = _FINER.get(schema.get("logicalType", ""), 1)
         return _whole(32 if kind == "int" else 64, by)
-    plain: dict[str, Read] = {
+    plain: dict[str, FieldReader] = {
         "null": lambda _: None,
         "boolean": _boolean,
         "float": lambda block: struct.unpack("<f", block.take(4))[0],
@@ -166,54 +166,54 @@ def _value(schema: Any) -> Read:
         "bytes": lambda block: block.take(block.long()).hex(),
     }
     if not isinstance(kind, str) or kind not in plain:
-        raise BadAvro("only flat fields are read: no records, arrays, maps or fixed in a record")
+        raise InvalidAvroError("only flat fields are read: no records, arrays, maps or fixed in a record")
     return plain[kind]
 
 
-def _union(options: list[Read]) -> Read:
-    def read(block: _Bytes) -> Any:
+def _union(options: list[FieldReader]) -> FieldReader:
+    def read(block: _ByteCursor) -> Any:
         index = block.long()
         if not 0 <= index < len(options):
-            raise BadAvro(f"branch {index} of a union of {len(options)}")
+            raise InvalidAvroError(f"branch {index} of a union of {len(options)}")
         return options[index](block)
 
     return read
 
 
-def _enum(symbols: list[str]) -> Read:
-    def read(block: _Bytes) -> str:
+def _enum(symbols: list[str]) -> FieldReader:
+    def read(block: _ByteCursor) -> str:
         index = block.long()
         if not 0 <= index < len(symbols):
-            raise BadAvro(f"word {index} of an enum of {len(symbols)}")
+            raise InvalidAvroError(f"word {index} of an enum of {len(symbols)}")
         return symbols[index]
 
     return read
 
 
-def _whole(bits: int, by: int) -> Read:
+def _whole(bits: int, by: int) -> FieldReader:
     least, beyond = -(1 << (bits - 1)), 1 << (bits - 1)
 
-    def read(block: _Bytes) -> int:
+    def read(block: _ByteCursor) -> int:
         value = block.long()
         if not least <= value < beyond:
-            raise BadAvro(f"{value} has more than {bits} bits")
+            raise InvalidAvroError(f"{value} has more than {bits} bits")
         return value // by
 
     return read
 
 
-def _boolean(block: _Bytes) -> bool:
+def _boolean(block: _ByteCursor) -> bool:
     byte = block.take(1)[0]
     if byte > 1:
-        raise BadAvro(f"{byte} is no boolean")
+        raise InvalidAvroError(f"{byte} is no boolean")
     return byte == 1
 
 
-def _string(block: _Bytes) -> str:
+def _string(block: _ByteCursor) -> str:
     try:
         return block.take(block.long()).decode()
     except UnicodeDecodeError:
-        raise BadAvro("a string that is not UTF-8") from None
+        raise InvalidAvroError("a string that is not UTF-8") from None
 
 
 def _inflated(packed: bytes, largest: int, number: int) -> bytes:
@@ -221,7 +221,7 @@ def _inflated(packed: bytes, largest: int, number: int) -> bytes:
     try:
         block = inflater.decompress(packed, largest + 1)
     except zlib.error:
-        raise BadAvro(f"after record {number}: a block cannot be inflated") from None
+        raise InvalidAvroError(f"after record {number}: a block cannot be inflated") from None
     if len(block) > largest:
-        raise BadAvro("its blocks are too large when inflated")
+        raise InvalidAvroError("its blocks are too large when inflated")
     return block

@@ -17,12 +17,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
 
-MAGIC: Final = b"PSF1"
+FRAME_MAGIC: Final = b"PSF1"
 _HEAD: Final = struct.Struct("<4sII")
 _BODY: Final = struct.Struct("<QI")
 _ENTRY: Final = struct.Struct("<B16siI")
 # What is asked to be written is smaller (the gateway sees to it); a size beyond this is damage.
-LARGEST_FRAME: Final = 64 << 20
+MAX_FRAME_BYTES: Final = 64 << 20
 
 
 class Target(IntEnum):
@@ -30,10 +30,10 @@ class Target(IntEnum):
 
     SCANS = 0  # hub.scans
     CONTAINERS = 1  # hub.containers
-    ARCHIVE = 2  # nowhere: an EPCIS event as it came, and what no parcel is interested in
+    EVENT_ONLY = 2  # nowhere: an EPCIS event as it came, and what no parcel is interested in
 
 
-class Entry(NamedTuple):
+class SpoolEntry(NamedTuple):
     """One record of a frame."""
 
     target: int
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
     value: bytes
 
 
-class Position(NamedTuple):
+class SpoolPosition(NamedTuple):
     """A place in the spool, between two frames."""
 
     segment: int
@@ -51,23 +51,23 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class SpoolFrame:
     """One frame as it was read; `end` is where the next one begins."""
 
-    end: Position
+    end: SpoolPosition
     accepted_ms: int
-    entries: list[Entry]
+    entries: list[SpoolEntry]
 
 
 @dataclass(slots=True)
-class Damage:
+class SegmentDamage:
     """What could not be read of a segment: bytes between good frames, and behind the last one (a torn write)."""
 
     lost_bytes: int = 0
     torn_bytes: int = 0
 
 
-def identity(*parts: str) -> bytes:
+def identity_hash(*parts: str) -> bytes:
     """128 bits that stand for these texts."""
     digest = blake2b(digest_size=16)
     for part in parts:
@@ -77,7 +77,7 @@ def identity(*parts: str) -> bytes:
     return digest.digest()
 
 
-def encode_frame(accepted_ms: int, entries: Iterable[Entry]) -> bytes:
+def encode_frame(accepted_ms: int, entries: Iterable[SpoolEntry]) -> bytes:
     """The bytes of a frame."""
     parts = [b""]
     count = 0
@@ -89,7 +89,7 @@ def encode_frame(accepted_ms: int, entries: Iterable[Entry]) -> bytes:
         count += 1
     parts[0] = _BODY.pack(accepted_ms, count)
     body = b"".join(parts)
-    return _HEAD.pack(MAGIC, len(body), zlib.crc32(body)) + body
+    return _HEAD.pack(FRAME_MAGIC, len(body), zlib.crc32(body)) + body
 
 
 def segment_path(folder: Path, number: int) -> Path:
@@ -97,19 +97,19 @@ def segment_path(folder: Path, number: int) -> Path:
     return folder / f"{number:012d}.spool"
 
 
-def segments(folder: Path) -> list[int]:
+def list_segments(folder: Path) -> list[int]:
     """Numbers of the segments that are there, ascending."""
     return sorted(int(path.stem) for path in folder.glob("*.spool") if path.stem.isdigit())
 
 
 def read_frames(
-    folder: Path, number: int, offset: int = 0, end: int | None = None, damage: Damage | None = None
-) -> Iterator[Frame]:
+    folder: Path, number: int, offset: int = 0, end: int | None = None, damage: SegmentDamage | None = None
+) -> Iterator[SpoolFrame]:
     """The frames of a segment from `offset` on, up to `end` or as far as it is written.
 
     A damaged frame is left out and the next good one is looked for; `damage` takes the count of what was lost.
     """
-    damage = Damage() if damage is None else damage
+    damage = SegmentDamage() if damage is None else damage
     try:
         with segment_path(folder, number).open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size if end is None else end
@@ -119,12 +119,12 @@ def read_frames(
         return
 
 
-def _frames(content: bytes, number: int, offset: int, damage: Damage) -> Iterator[Frame]:
+def _frames(content: bytes, number: int, offset: int, damage: SegmentDamage) -> Iterator[SpoolFrame]:
     at, skipped = 0, 0
     while at < len(content):
         body = _body_at(content, at)
         if body is None:
-            following = content.find(MAGIC, at + 1)
+            following = content.find(FRAME_MAGIC, at + 1)
             if following < 0:
                 damage.torn_bytes += len(content) - at + skipped
                 return
@@ -135,7 +135,7 @@ def _frames(content: bytes, number: int, offset: int, damage: Damage) -> Iterato
         skipped = 0
         at += _HEAD.size + len(body)
         accepted_ms, entries = _decode(body)
-        yield Frame(Position(number, offset + at), accepted_ms, entries)
+        yield SpoolFrame(SpoolPosition(number, offset + at), accepted_ms, entries)
     damage.torn_bytes += skipped
 
 
@@ -146,13 +146,13 @@ def _body_at(content: bytes, at: int) -> bytes | None:
     magic, size, checksum = _HEAD.unpack_from(content, at)
     begin = at + _HEAD.size
     # Zeros behind the magic have the checksum of nothing: a write may be torn there.
-    if magic != MAGIC or not _BODY.size <= size <= LARGEST_FRAME or begin + size > len(content):
+    if magic != FRAME_MAGIC or not _BODY.size <= size <= MAX_FRAME_BYTES or begin + size > len(content):
         return None
     body = content[begin : begin + size]
     return body if zlib.crc32(body) == checksum else None
 
 
-def _decode(body: bytes) -> tuple[int, list[Entry]]:
+def _decode(body: bytes) -> tuple[int, list[SpoolEntry]]:
     accepted_ms, count = _BODY.unpack_from(body)
     at = _BODY.size
     entries = []
@@ -163,6 +163,6 @@ def _decode(body: bytes) -> tuple[int, list[Entry]]:
         if key_size >= 0:
             key = body[at : at + key_size]
             at += key_size
-        entries.append(Entry(target, same, key, body[at : at + value_size]))
+        entries.append(SpoolEntry(target, same, key, body[at : at + value_size]))
         at += value_size
     return accepted_ms, entries

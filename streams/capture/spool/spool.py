@@ -17,27 +17,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from streams.capture.spool.forward_checkpoint import read_progress
+from streams.capture.spool.forward_checkpoint import load_forward_checkpoint
 from streams.capture.spool.segment_files import (
-    Damage,
-    Frame,
-    Position,
+    SegmentDamage,
+    SpoolFrame,
+    SpoolPosition,
     Target,
+    list_segments,
     read_frames,
     segment_path,
-    segments,
 )
 from streams.errors import Misconfigured, StreamsError
 
-SEGMENT_BYTES: Final = 64 << 20
+DEFAULT_SEGMENT_BYTES: Final = 64 << 20
 # Frames that one group takes at most, so that the first of them does not wait for a write without end.
 _GROUP_BYTES: Final = 16 << 20
 _SAVE_SECONDS: Final = 1.0
 
-Done = Callable[[Exception | None], None]
+DoneCallback = Callable[[Exception | None], None]
 
 
-class SpoolUnavailable(StreamsError):
+class SpoolUnavailableError(StreamsError):
     """The record is not on disk: try again later. `reason` is a word of a closed set."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -45,7 +45,7 @@ class SpoolUnavailable(StreamsError):
         self.reason = reason
 
 
-class Disk:
+class SpoolDisk:
     """What the spool asks of the operating system; tests give one that fails."""
 
     def open(self, path: Path) -> int:
@@ -73,19 +73,19 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SpoolLimits:
     """How much the spool takes, and how long it keeps it."""
 
     # Bytes that wait for Kafka at most; beyond them nothing is accepted.
     waiting_bytes: int = 8 << 30
-    keep_days: float = 7.0
-    segment_bytes: int = SEGMENT_BYTES
+    retention_days: float = 7.0
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES
     # While the disk has not answered for so long, nothing more is accepted.
-    slow_seconds: float = 10.0
+    stall_timeout_seconds: float = 10.0
 
 
 @dataclass(slots=True)
-class Tally:
+class SpoolCounters:
     """What the writer did; read by metrics."""
 
     frames: int = 0
@@ -101,9 +101,9 @@ class Spool:
     def __init__(
         self,
         folder: Path,
-        limits: Limits = Limits(),
-        deliver: Callable[[list[tuple[Done, Exception | None]]], None] | None = None,
-        disk: Disk | None = None,
+        limits: SpoolLimits = SpoolLimits(),
+        deliver: Callable[[list[tuple[DoneCallback, Exception | None]]], None] | None = None,
+        disk: SpoolDisk | None = None,
     ) -> None:
         """deliver: hands outcomes of a group over to whoever waits; by default they are called in the writer's thread.
 
@@ -111,9 +111,9 @@ class Spool:
             Misconfigured: the folder cannot be used, or another process holds it.
         """
         self.folder, self.limits = folder, limits
-        self.tally = Tally()
+        self.tally = SpoolCounters()
         self._deliver = deliver or _call
-        self._disk = disk or Disk()
+        self._disk = disk or SpoolDisk()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock_file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -122,32 +122,32 @@ class Spool:
             raise Misconfigured(f"{folder} is in use by another gateway; each needs a spool of its own") from None
         except OSError as error:
             raise Misconfigured(f"the spool {folder} cannot be used: {error.strerror}") from error
-        found = segments(folder)
+        found = list_segments(folder)
         self._settle(found)
         # Everything before `sent` is in Kafka; everything before `durable` is on disk.
-        self.progress = read_progress(folder)
+        self.progress = load_forward_checkpoint(folder)
         self._segment = max([*found, self.progress.reached.segment, 0])
         # Before it there is none; those after it may be gone.
         self._oldest = min(found, default=self._segment)
         self._descriptor: int | None = None
         self._size = 0
         self._sizes = {number: segment_path(folder, number).stat().st_size for number in found}
-        self.durable = Position(self._segment, self._sizes.get(self._segment, 0))
+        self.durable_position = SpoolPosition(self._segment, self._sizes.get(self._segment, 0))
         self._saved_at = 0.0
         # When the group on its way was begun (time.monotonic); None without one.
         self._begun: float | None = None
         # Segments that hold what nobody sends yet.
         self._held = set[int]()
-        self.trouble: SpoolUnavailable | None = None
-        self._queue: deque[tuple[bytes, Done]] = deque()
+        self.write_error: SpoolUnavailableError | None = None
+        self._queue: deque[tuple[bytes, DoneCallback]] = deque()
         self._wake = threading.Condition()
         self._closing = False
-        self.grown = threading.Event()
+        self.data_available = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._thread.start()
 
     @property
-    def sent(self) -> Position:
+    def sent(self) -> SpoolPosition:
         """Everything before this is in Kafka."""
         return self.progress.position
 
@@ -161,26 +161,26 @@ class Spool:
         total = sum(self._sizes.get(number, 0) for number in range(sent.segment, self._segment + 1))
         return max(total - sent.offset, 0) if sent.segment in self._sizes else total
 
-    def room(self) -> SpoolUnavailable | None:
+    def unavailable_reason(self) -> SpoolUnavailableError | None:
         """Why nothing can be accepted now; None when it can be tried."""
         if self._closing:
-            return SpoolUnavailable("stopping", "the gateway is stopping")
+            return SpoolUnavailableError("stopping", "the gateway is stopping")
         if self.waiting_bytes >= self.limits.waiting_bytes:
-            return SpoolUnavailable("full", "Kafka is away and the spool is as full as it may be")
+            return SpoolUnavailableError("full", "Kafka is away and the spool is as full as it may be")
         begun = self._begun
-        if begun is not None and time.monotonic() - begun > self.limits.slow_seconds:
+        if begun is not None and time.monotonic() - begun > self.limits.stall_timeout_seconds:
             # What came now would be answered too late, and wait in memory beside what comes again because of that.
-            return SpoolUnavailable("slow", "the disk does not answer")
+            return SpoolUnavailableError("slow", "the disk does not answer")
         return None
 
-    def append(self, frame: bytes, done: Done) -> None:
+    def append(self, frame: bytes, done: DoneCallback) -> None:
         """Write a frame; `done` is called with None when it is on stable storage, else with SpoolUnavailable."""
         with self._wake:
             if not self._closing:
                 self._queue.append((frame, done))
                 self._wake.notify()
                 return
-        self._deliver([(done, SpoolUnavailable("stopping", "the gateway is stopping"))])
+        self._deliver([(done, SpoolUnavailableError("stopping", "the gateway is stopping"))])
 
     def append_and_wait(self, frame: bytes, seconds: float = 30.0) -> None:
         """Write a frame and return when it is on stable storage.
@@ -197,7 +197,7 @@ class Spool:
 
         self.append(frame, done)
         if not finished.wait(seconds):
-            raise SpoolUnavailable("slow", f"the disk did not answer within {seconds:g} s")
+            raise SpoolUnavailableError("slow", f"the disk did not answer within {seconds:g} s")
         if outcome[0] is not None:
             raise outcome[0]
 
@@ -215,30 +215,30 @@ class Spool:
 
     def send(self, targets: Iterable[int]) -> None:
         """From now on records of these targets are sent; of a target that is new, from the oldest on."""
-        self.progress = self.progress.sending(targets)
+        self.progress = self.progress.with_targets(targets)
 
-    def unsent(self, start: Position | None = None) -> Iterator[Frame]:
+    def read_unsent(self, start: SpoolPosition | None = None) -> Iterator[SpoolFrame]:
         """Durable frames from `start` (by default: from where Kafka has everything) to the end as it is now."""
-        begin, end = start or self.sent, self.durable
+        begin, end = start or self.sent, self.durable_position
         # Asked hundreds of times a second: the folder is not listed, which takes as long as there are segments kept.
         for number in range(max(begin.segment, self._oldest), end.segment + 1):
             last = end.offset if number == end.segment else None
             yield from read_frames(self.folder, number, begin.offset if number == begin.segment else 0, last)
 
-    def mark_sent(self, position: Position) -> None:
+    def mark_sent(self, position: SpoolPosition) -> None:
         """Everything before `position` is acknowledged by Kafka."""
         if position > self.sent:
             self.progress = replace(self.progress, position=position)
             self._save_sent()
 
-    def forget_old(self, now: float | None = None) -> int:
+    def delete_expired_segments(self, now: float | None = None) -> int:
         """Delete segments that are in Kafka and older than they are kept; how many were.
 
         Those with records of a target that nobody sends yet stay until somebody does.
         """
-        before = (time.time() if now is None else now) - self.limits.keep_days * 86400
+        before = (time.time() if now is None else now) - self.limits.retention_days * 86400
         gone = 0
-        for number in segments(self.folder):
+        for number in list_segments(self.folder):
             path = segment_path(self.folder, number)
             if number >= min(self.sent.segment, self._segment) or path.stat().st_mtime >= before:
                 continue
@@ -250,7 +250,7 @@ class Spool:
 
     def _holds_back(self, number: int) -> bool:
         if number not in self._held:
-            sent = self.progress.targets | {Target.ARCHIVE}
+            sent = self.progress.targets | {Target.EVENT_ONLY}
             if any(entry.target not in sent for frame in read_frames(self.folder, number) for entry in frame.entries):
                 self._held.add(number)
         return number in self._held
@@ -288,8 +288,8 @@ class Spool:
             self._begun = None
             self._deliver([(done, error) for _, done in group])
 
-    def _commit(self, frames: Sequence[bytes], size: int) -> SpoolUnavailable | None:
-        refused = None if self._closing else self.room()
+    def _commit(self, frames: Sequence[bytes], size: int) -> SpoolUnavailableError | None:
+        refused = None if self._closing else self.unavailable_reason()
         if refused is not None:
             return refused
         try:
@@ -309,12 +309,12 @@ class Spool:
         self.tally.sync_seconds += time.monotonic() - begun
         self._size += size
         self._sizes[self._segment] = self._size
-        self.durable = Position(self._segment, self._size)
-        self.trouble = None
+        self.durable_position = SpoolPosition(self._segment, self._size)
+        self.write_error = None
         self.tally.groups += 1
         self.tally.frames += len(frames)
         self.tally.bytes += size
-        self.grown.set()
+        self.data_available.set()
         return None
 
     def _write(self, descriptor: int, content: bytes) -> None:
@@ -331,7 +331,7 @@ class Spool:
 
     def _begin_segment(self) -> None:
         self._leave_segment()
-        number = max([self._segment, *segments(self.folder)]) + 1
+        number = max([self._segment, *list_segments(self.folder)]) + 1
         self._descriptor = self._disk.open(segment_path(self.folder, number))
         self._segment, self._size = number, 0
         self._sizes[number] = 0
@@ -341,10 +341,10 @@ class Spool:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
 
-    def _failed(self, reason: str, error: OSError) -> SpoolUnavailable:
+    def _failed(self, reason: str, error: OSError) -> SpoolUnavailableError:
         self.tally.failures += 1
-        self.trouble = SpoolUnavailable(reason, f"the spool cannot be written: {error.strerror or error}")
-        return self.trouble
+        self.write_error = SpoolUnavailableError(reason, f"the spool cannot be written: {error.strerror or error}")
+        return self.write_error
 
     def _save_sent(self, *, force: bool = False) -> None:
         # Behind by a second at most: what is sent again after a crash is a duplicate, and those are harmless.
@@ -359,12 +359,14 @@ class Spool:
         self._saved_at = now
 
 
-def every_frame(folder: Path, damage: Damage | None = None, only: Sequence[int] | None = None) -> Iterator[Frame]:
+def read_all_frames(
+    folder: Path, damage: SegmentDamage | None = None, only: Sequence[int] | None = None
+) -> Iterator[SpoolFrame]:
     """All frames of a spool, or those of some segments; nobody need hold it."""
-    for number in segments(folder) if only is None else only:
+    for number in list_segments(folder) if only is None else only:
         yield from read_frames(folder, number, damage=damage)
 
 
-def _call(outcomes: list[tuple[Done, Exception | None]]) -> None:
+def _call(outcomes: list[tuple[DoneCallback, Exception | None]]) -> None:
     for done, error in outcomes:
         done(error)

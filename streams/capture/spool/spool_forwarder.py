@@ -11,15 +11,15 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.capture.spool.segment_files import Position, Target
+from streams.capture.spool.segment_files import SpoolPosition, Target
 from streams.capture.spool.spool import Spool
 from streams.errors import StreamsError
-from streams.formats.topics import CONTAINERS, SCANS
+from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
 from streams.kafka import clients
-from streams.kafka.settings import Settings
-from streams.telemetry.gateway_events import KafkaAway, KafkaBack, Watcher
+from streams.kafka.settings import KafkaSettings
+from streams.telemetry.gateway_events import GatewayEventListener, KafkaRecovered, KafkaUnavailable
 
-_TOPICS: Final = {int(Target.SCANS): SCANS, int(Target.CONTAINERS): CONTAINERS}
+_TOPICS: Final = {int(Target.SCANS): SCANS_TOPIC, int(Target.CONTAINERS): CONTAINERS_TOPIC}
 # So many records are on their way at once.
 _CHUNK: Final = 10_000
 _FLUSH_SECONDS: Final = 0.1
@@ -31,16 +31,16 @@ _ANSWER_SECONDS: Final = 0.5
 _DELIVERY_MS: Final = 30_000
 
 
-class Sender:
+class SpoolForwarder:
     """A thread that empties the spool as long as Kafka takes it."""
 
     def __init__(
         self,
         spool: Spool,
-        settings: Settings,
-        watch: Watcher,
+        settings: KafkaSettings,
+        watch: GatewayEventListener,
         topics: Mapping[int, str] | None = None,
-        producer: Callable[..., Producer] = clients.producer,
+        producer: Callable[..., Producer] = clients.new_producer,
     ) -> None:
         """topics: where each target goes, by its name in the catalogue; targets without one stay in the spool only."""
         self._spool, self._settings, self._watch = spool, settings, watch
@@ -60,16 +60,18 @@ class Sender:
     def stop(self, seconds: float = 10.0) -> None:
         """Send what is on disk if Kafka takes it within this time, and stop."""
         deadline = time.monotonic() + seconds
-        while self._thread.is_alive() and self._spool.sent < self._spool.durable and time.monotonic() < deadline:
+        while (
+            self._thread.is_alive() and self._spool.sent < self._spool.durable_position and time.monotonic() < deadline
+        ):
             if self._away_since is not None:
                 break
             time.sleep(0.02)
         self._stopping.set()
-        self._spool.grown.set()
+        self._spool.data_available.set()
         self._thread.join(timeout=15)
 
     @property
-    def away(self) -> bool:
+    def kafka_unavailable(self) -> bool:
         """Is Kafka away?"""
         return self._away_since is not None
 
@@ -102,12 +104,12 @@ class Sender:
         """Send from the acknowledged place on, chunk by chunk, until something fails."""
         self._failure = ""
         while not self._ended():
-            self._spool.grown.clear()
+            self._spool.data_available.clear()
             position, messages = self._next()
             if position is None:
                 client.poll(0)
                 self._look_for_kafka(client)
-                self._spool.grown.wait(_IDLE_SECONDS)
+                self._spool.data_available.wait(_IDLE_SECONDS)
             elif self._delivered(client, messages):
                 self._spool.mark_sent(position)
                 self.sent += sum(map(len, messages.values()))
@@ -116,17 +118,17 @@ class Sender:
 
     def _look_for_kafka(self, client: Producer) -> None:
         """Ask whether it is back: where nothing waits, no record that arrives says so."""
-        if self.away:
+        if self.kafka_unavailable:
             with contextlib.suppress(KafkaException):
                 client.list_topics(timeout=_ANSWER_SECONDS)
                 self._came_back()
 
-    def _next(self) -> tuple[Position | None, dict[str, list[dict[str, Any]]]]:
+    def _next(self) -> tuple[SpoolPosition | None, dict[str, list[dict[str, Any]]]]:
         """The next frames that Kafka does not have: where they end, and their records by topic."""
         position, count = None, 0
         messages: dict[str, list[dict[str, Any]]] = {}
-        for frame in self._spool.unsent():
-            position, sent = frame.end, self._spool.progress.sent_before(frame.end)
+        for frame in self._spool.read_unsent():
+            position, sent = frame.end, self._spool.progress.targets_already_sent(frame.end)
             for entry in frame.entries:
                 topic = self._topics.get(entry.target)
                 # Before they had a log, events of containers were kept in a form that nobody reads.
@@ -144,7 +146,7 @@ class Sender:
             # A record without a key is a tick: it goes to every partition, behind what came before it.
             for tick in [place for place, message in enumerate(batch) if message["key"] is None]:
                 self._hand_over(client, topic, batch[begin:tick])
-                partitions = partitions or clients.partitions_of(client, topic)
+                partitions = partitions or clients.partition_count(client, topic)
                 for partition in range(partitions):
                     client.produce(topic, batch[tick]["value"], partition=partition, on_delivery=self._not_delivered)
                 begin = tick + 1
@@ -155,7 +157,7 @@ class Sender:
         while client.flush(_FLUSH_SECONDS) and not self._failure:
             if self._stopping.is_set():
                 deadline = deadline or time.monotonic() + _STOP_SECONDS
-                if self.away or time.monotonic() > deadline:
+                if self.kafka_unavailable or time.monotonic() > deadline:
                     return False
         return not self._failure
 
@@ -176,12 +178,12 @@ class Sender:
     def _went_away(self, error: str) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
-            self._watch(KafkaAway(error))
+            self._watch(KafkaUnavailable(error))
 
     def _came_back(self) -> None:
         if self._away_since is not None:
             away, self._away_since = time.monotonic() - self._away_since, None
-            self._watch(KafkaBack(away))
+            self._watch(KafkaRecovered(away))
 
 
 def _let_go(client: Producer) -> None:

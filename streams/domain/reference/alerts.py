@@ -9,17 +9,17 @@ from typing import Any, Final
 from streams.domain.kinds import KINDS
 from streams.domain.promises import Promise, Promises
 from streams.domain.reference.promise_clocks import (
-    BEGINS,
-    Looked,
-    Record,
-    in_order,
-    level_of,
-    look,
-    past,
-    pauses_of,
-    risk_parts,
-    runs_of,
-    used_up,
+    JOURNEY_START_KINDS,
+    Evaluation,
+    ParcelRecord,
+    add_running_time,
+    alert_level_at,
+    at_risk_basis_points,
+    clock_pauses,
+    clock_starts,
+    evaluate,
+    is_past,
+    sort_records,
 )
 
 NO_TIME: Final = -(1 << 63)
@@ -27,7 +27,7 @@ _TYPE: Final = {"AT_RISK": 1, "BREACHED": 2, "WITHDRAWN": 3, "ANOMALY": 4}
 
 
 @dataclass(slots=True)
-class Told:
+class ActiveAlert:
     """An alert that stands."""
 
     type: str
@@ -43,7 +43,7 @@ _RESTS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "NOT_RELEASED": ("DISPATCHED",),
     "HELD_TOO_LONG": ("CUSTOMS_HELD",),
     "FROM_THE_FUTURE": KINDS,
-    "NUMBER_REUSED": BEGINS,
+    "NUMBER_REUSED": JOURNEY_START_KINDS,
     "FOUND_OUTSIDE": KINDS,
     "MISSING": ("PACKED", "UNPACKED"),
     "FOUND_EXTRA": ("UNPACKED",),
@@ -52,19 +52,19 @@ _LEVELS: Final = {None: 0, "AT_RISK": 1, "BREACHED": 2, "ANOMALY": 3}
 
 
 @dataclass
-class Teller:
+class ReferenceAlertEvaluator:
     """What is told of one parcel, Tick by Tick."""
 
     parcel_id: str
     promises: Promises
     hashed: Callable[[bytes], bytes]
-    told: dict[str, Told] = field(default_factory=dict)
+    told: dict[str, ActiveAlert] = field(default_factory=dict)
 
-    def tick(self, records: Sequence[Record], now: int) -> tuple[list[dict[str, Any]], Looked]:
+    def tick(self, records: Sequence[ParcelRecord], now: int) -> tuple[list[dict[str, Any]], Evaluation]:
         """The alerts of a Tick, as parcel.alerts has them; the parcel has these distinct records."""
-        looked = look(self.promises, records, now)
+        looked = evaluate(self.promises, records, now)
         said: list[dict[str, Any]] = []
-        if past(now, looked.retires):
+        if is_past(now, looked.retirement_time):
             self.told.clear()
             return said, looked
         for about in (*(promise.name for promise in self.promises.promises), *_RESTS_ON):
@@ -72,9 +72,9 @@ class Teller:
         return said, looked
 
     def _subject(
-        self, about: str, records: Sequence[Record], now: int, looked: Looked, said: list[dict[str, Any]]
+        self, about: str, records: Sequence[ParcelRecord], now: int, looked: Evaluation, said: list[dict[str, Any]]
     ) -> None:
-        clock, oddity = looked.clocks.get(about), looked.oddities.get(about)
+        clock, oddity = looked.clocks.get(about), looked.anomalies.get(about)
         level = clock.level if clock else "ANOMALY" if oddity else None
         since = clock.start.time if clock else oddity.since if oddity else None
         told = self.told.get(about)
@@ -92,10 +92,10 @@ class Teller:
             return
         alert = self._alert(level, about, since, records, now, looked, None)
         said.append(alert)
-        self.told[about] = Told(level, since, alert["alert_id"])
+        self.told[about] = ActiveAlert(level, since, alert["alert_id"])
 
     def _still(
-        self, about: str, told: Told, level: str | None, since: int | None, looked: Looked, now: int
+        self, about: str, told: ActiveAlert, level: str | None, since: int | None, looked: Evaluation, now: int
     ) -> tuple[bool, bool]:
         """Is what was told still so? And is it over, so that it may be told again?"""
         if about == "FROM_THE_FUTURE":
@@ -110,31 +110,31 @@ class Teller:
         return _LEVELS[level] >= _LEVELS[told.type], False
 
     @staticmethod
-    def _run(promise: Promise, since: int, looked: Looked, now: int) -> str | None:
+    def _run(promise: Promise, since: int, looked: Evaluation, now: int) -> str | None:
         """What an earlier run of a clock that restarts came to."""
-        started = runs_of(promise, looked.journey)
+        started = clock_starts(promise, looked.journey)
         if not any(each.time == since for each in started):
             return None
         assert isinstance(promise.limit, int)
-        pauses = pauses_of(looked.journey) if promise.pauses else []
+        pauses = clock_pauses(looked.journey) if promise.pauses else []
         ends = [each.time for each in started if each.time > since]
         ends += [each.time for each in looked.journey if each.time > since and each.kind in promise.stops]
-        deadline, _ = used_up(since, promise.limit, pauses)
-        risk, _ = used_up(since, promise.limit * risk_parts(promise) // 10_000, pauses)
-        return level_of(promise, min([*ends, now]), risk, deadline)
+        deadline, _ = add_running_time(since, promise.limit, pauses)
+        risk, _ = add_running_time(since, promise.limit * at_risk_basis_points(promise) // 10_000, pauses)
+        return alert_level_at(promise, min([*ends, now]), risk, deadline)
 
     def _alert(
         self,
         type_: str,
         about: str,
         since: int,
-        records: Sequence[Record],
+        records: Sequence[ParcelRecord],
         now: int,
-        looked: Looked,
+        looked: Evaluation,
         withdraws: bytes | None,
     ) -> dict[str, Any]:
-        clock, oddity = looked.clocks.get(about), looked.oddities.get(about)
-        evidence: tuple[Record, ...] = ()
+        clock, oddity = looked.clocks.get(about), looked.anomalies.get(about)
+        evidence: tuple[ParcelRecord, ...] = ()
         if clock is not None:
             evidence = (clock.start,) if clock.stop is None else (clock.start, clock.stop)
         elif oddity is not None:
@@ -159,28 +159,30 @@ class Teller:
             "station": place.station if place else "",
             "direction": advice.plan["direction"] if advice and advice.plan else "UNKNOWN",
         }
-        return {"alert_id": self.hashed(said_by(alert)), **alert}
+        return {"alert_id": self.hashed(alert_hash_input(alert)), **alert}
 
-    def _why_withdrawn(self, about: str, records: Sequence[Record], looked: Looked) -> tuple[Record, ...]:
+    def _why_withdrawn(
+        self, about: str, records: Sequence[ParcelRecord], looked: Evaluation
+    ) -> tuple[ParcelRecord, ...]:
         if about in ("NOT_RELEASED", "HELD_TOO_LONG"):
             for record in looked.journey:
                 if record.kind == "CUSTOMS_RELEASED":
                     return (record,)
-        if about == "MISSING" and looked.seen is not None:
-            return (looked.seen,)
+        if about == "MISSING" and looked.seen_after_emptying is not None:
+            return (looked.seen_after_emptying,)
         answer = {"FOUND_OUTSIDE": "UNPACKED", "FOUND_EXTRA": "PACKED"}.get(about)
         if first := next((record for record in looked.journey if record.kind == answer), None):
             return (first,)
         starts = {promise.name: promise.starts + promise.renews for promise in self.promises.promises}
         kinds = starts.get(about) or _RESTS_ON[about]
         alive = set(map(attrgetter("identity"), looked.live))
-        for record in in_order(records):
+        for record in sort_records(records):
             if record.kind in kinds and record.kind != "VOID" and record.identity not in alive:
                 return (record,)
         return next(((each,) for each in reversed(looked.journey) if each.plan is not None), ())
 
 
-def said_by(alert: Mapping[str, Any]) -> bytes:
+def alert_hash_input(alert: Mapping[str, Any]) -> bytes:
     """The bytes whose identity is the id of an alert: see alert_id in schemas/Alert.avsc."""
     one, other = [*alert["evidence"], bytes(16), bytes(16)][:2]
     times = [

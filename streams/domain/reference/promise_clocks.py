@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from streams.domain.containment import OFFICE, Judged, judge
-from streams.domain.containment import Told as ToldOfContainer
+from streams.domain.containment import NO_LOCATION, ContainmentResult, evaluate_containment
+from streams.domain.containment import ContainmentRecord as ToldOfContainer
 from streams.domain.kinds import KINDS
 from streams.domain.promises import Promise, Promises
 
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 _ENDS: Final = ("DELIVERED", "RETURNED")
-BEGINS: Final = ("ADVISED", "ARRIVED")
+JOURNEY_START_KINDS: Final = ("ADVISED", "ARRIVED")
 _MOVES: Final = frozenset(
     {
         "ARRIVED", "UNLOADED", "UNPACKED", "INDUCTED", "SORTED", "PACKED", "LOADED", "DISPATCHED", "DELIVERED",
@@ -25,7 +25,7 @@ _MOVES: Final = frozenset(
 )  # fmt: skip
 
 
-class Record(NamedTuple):
+class ParcelRecord(NamedTuple):
     """One distinct record of a parcel; times in ms since 1970."""
 
     identity: bytes
@@ -44,64 +44,64 @@ class Record(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class PromiseClock:
     """How the clock of a promise stands; `deadline` and `risk` are None while it stands still before they come."""
 
     promise: Promise
-    start: Record
-    stop: Record | None
+    start: ParcelRecord
+    stop: ParcelRecord | None
     limit: int
     deadline: int | None
     left: int
     level: str | None  # what there is to tell: AT_RISK, BREACHED or None
     standing: str
     risk: int | None  # the last instant at which it is not at risk
-    holds: tuple[tuple[Record, Record | None], ...]  # with a reason, and their releases
+    holds: tuple[tuple[ParcelRecord, ParcelRecord | None], ...]  # with a reason, and their releases
     # The next instant after which it stands otherwise, without any further record.
     next: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Oddity:
+class Anomaly:
     """An anomaly that is there."""
 
     since: int
     limit: int | None
-    evidence: tuple[Record, ...]
+    evidence: tuple[ParcelRecord, ...]
     deadline: int | None = None
 
 
 @dataclass(slots=True)
-class Looked:
+class Evaluation:
     """What is to say of a parcel at one time."""
 
-    live: list[Record]
-    journey: list[Record]
+    live: list[ParcelRecord]
+    journey: list[ParcelRecord]
     journeys: int
-    clocks: dict[str, Clock]
-    oddities: dict[str, Oddity]
+    clocks: dict[str, PromiseClock]
+    anomalies: dict[str, Anomaly]
     # None: nobody knows.
-    retires: int | None
+    retirement_time: int | None
     # When to look again, if no further record comes.
     next: int | None
     # The first that was seen of the parcel after the last emptying that it was in.
-    seen: Record | None
+    seen_after_emptying: ParcelRecord | None
 
 
-def in_order(records: Iterable[Record]) -> list[Record]:
+def sort_records(records: Iterable[ParcelRecord]) -> list[ParcelRecord]:
     """By event time, kind and identity."""
     return sorted(records, key=lambda record: (record.time, _RANK[record.kind], record.identity))
 
 
-def live_of(records: Sequence[Record]) -> list[Record]:
+def effective_records(records: Sequence[ParcelRecord]) -> list[ParcelRecord]:
     """Those of the records, given in their order, that count: neither declared wrong nor set aside."""
     said, judged = _judged(records)
-    aside = {record.identity for record, is_aside in zip(said, judged.aside, strict=True) if is_aside}
+    aside = {record.identity for record, is_aside in zip(said, judged.superseded, strict=True) if is_aside}
     wrong = {record.voids for record in records if record.kind == "VOID"}
     return [record for record in records if record.kind != "VOID" and record.identity not in wrong | aside]
 
 
-def _judged(records: Sequence[Record]) -> tuple[list[Record], Judged]:
+def _judged(records: Sequence[ParcelRecord]) -> tuple[list[ParcelRecord], ContainmentResult]:
     """The scans among the records, and what they say of containers."""
     wrong = {record.voids for record in records if record.kind == "VOID"}
     scans = [record for record in records if record.kind != "VOID" and record.plan is None]
@@ -109,13 +109,13 @@ def _judged(records: Sequence[Record]) -> tuple[list[Record], Judged]:
         ToldOfContainer(each.kind, each.site, each.container, each.inferred, each.identity in wrong, each.reason)
         for each in scans
     ]
-    return scans, judge(told)
+    return scans, evaluate_containment(told)
 
 
-def look(promises: Promises, records: Iterable[Record], now: int | None) -> Looked:
+def evaluate(promises: Promises, records: Iterable[ParcelRecord], now: int | None) -> Evaluation:
     """All clocks and anomalies of the parcel with these distinct records; `now`: hub time, None before a Tick."""
-    known = in_order(records)
-    live = live_of(known)
+    known = sort_records(records)
+    live = effective_records(known)
     journeys = _journeys(live, promises.anomalies.reused)
     journey = journeys[-1]
     advice = next((record for record in reversed(journey) if record.plan is not None), None)
@@ -139,14 +139,19 @@ def look(promises: Promises, records: Iterable[Record], now: int | None) -> Look
         for instant in (*(clock.next for clock in clocks.values()), due, retires, heard_from)
         if instant is not None
     ]
-    return Looked(live, journey, len(journeys), clocks, oddities, retires, min(nexts, default=None), seen)
+    return Evaluation(live, journey, len(journeys), clocks, oddities, retires, min(nexts, default=None), seen)
 
 
-def _journeys(live: Sequence[Record], reused: int | None) -> list[list[Record]]:
-    journeys: list[list[Record]] = [[]]
+def _journeys(live: Sequence[ParcelRecord], reused: int | None) -> list[list[ParcelRecord]]:
+    journeys: list[list[ParcelRecord]] = [[]]
     ended: int | None = None
     for record in live:
-        again = record.kind in BEGINS and ended is not None and reused is not None and record.time - ended > reused
+        again = (
+            record.kind in JOURNEY_START_KINDS
+            and ended is not None
+            and reused is not None
+            and record.time - ended > reused
+        )
         if again:
             journeys.append([])
             ended = None
@@ -156,7 +161,7 @@ def _journeys(live: Sequence[Record], reused: int | None) -> list[list[Record]]:
     return journeys
 
 
-def _applies(promise: Promise, advice: Record | None) -> bool:
+def _applies(promise: Promise, advice: ParcelRecord | None) -> bool:
     plan = (advice.plan if advice else None) or {"direction": "UNKNOWN", "service": None, "planned_lane": None}
     return (
         (promise.directions is None or plan["direction"] in promise.directions)
@@ -165,10 +170,10 @@ def _applies(promise: Promise, advice: Record | None) -> bool:
     )
 
 
-def holds_of(journey: Sequence[Record]) -> list[tuple[Record, Record | None]]:
+def customs_holds(journey: Sequence[ParcelRecord]) -> list[tuple[ParcelRecord, ParcelRecord | None]]:
     """Each hold with a reason and the next release; None while there is none."""
-    holds: list[tuple[Record, Record | None]] = []
-    since: Record | None = None
+    holds: list[tuple[ParcelRecord, ParcelRecord | None]] = []
+    since: ParcelRecord | None = None
     for record in journey:
         if record.kind == "CUSTOMS_HELD" and record.reason and since is None:
             since = record
@@ -178,12 +183,12 @@ def holds_of(journey: Sequence[Record]) -> list[tuple[Record, Record | None]]:
     return holds if since is None else [*holds, (since, None)]
 
 
-def pauses_of(journey: Sequence[Record]) -> list[tuple[int, int | None]]:
+def clock_pauses(journey: Sequence[ParcelRecord]) -> list[tuple[int, int | None]]:
     """From when until when holds stop a clock; None while there is no release."""
-    return [(hold.time, None if release is None else release.time) for hold, release in holds_of(journey)]
+    return [(hold.time, None if release is None else release.time) for hold, release in customs_holds(journey)]
 
 
-def used_up(start: int, budget: int, pauses: Sequence[tuple[int, int | None]]) -> tuple[int | None, int]:
+def add_running_time(start: int, budget: int, pauses: Sequence[tuple[int, int | None]]) -> tuple[int | None, int]:
     """When a clock has run for `budget`, and 0; None and what is left when it stands still before that."""
     at, left = start, budget
     for since, until in pauses:
@@ -199,14 +204,16 @@ def used_up(start: int, budget: int, pauses: Sequence[tuple[int, int | None]]) -
     return at + left, 0
 
 
-def _clock(promise: Promise, journey: Sequence[Record], advice: Record | None, now: int | None) -> Clock | None:
+def _clock(
+    promise: Promise, journey: Sequence[ParcelRecord], advice: ParcelRecord | None, now: int | None
+) -> PromiseClock | None:
     starts = [record for record in journey if record.kind in promise.starts]
     stops = [record for record in journey if record.kind in promise.stops]
     if not starts:
         return None
     start = starts[0]
     if promise.restarts:
-        start = runs_of(promise, journey)[-1]
+        start = clock_starts(promise, journey)[-1]
         after = journey[journey.index(start) :]
         stops = [record for record in after if record.kind in promise.stops]
     stop = stops[0] if stops else None
@@ -216,13 +223,13 @@ def _clock(promise: Promise, journey: Sequence[Record], advice: Record | None, n
         limit = advice.promised_at - start.time
     else:
         limit = promise.limit
-    pauses = pauses_of(journey) if promise.pauses else []
-    deadline, left = used_up(start.time, limit, pauses)
-    risk, _ = used_up(start.time, limit * risk_parts(promise) // 10_000, pauses)
+    pauses = clock_pauses(journey) if promise.pauses else []
+    deadline, left = add_running_time(start.time, limit, pauses)
+    risk, _ = add_running_time(start.time, limit * at_risk_basis_points(promise) // 10_000, pauses)
     stopped = stop is not None and now is not None and stop.time <= now
     ran_until = stop.time if stop is not None and stopped else now
-    level = level_of(promise, ran_until, risk, deadline)
-    if past(stop.time if stop else now, deadline):
+    level = alert_level_at(promise, ran_until, risk, deadline)
+    if is_past(stop.time if stop else now, deadline):
         standing = "BROKEN"
     elif stop is not None:
         standing = "KEPT"
@@ -235,13 +242,13 @@ def _clock(promise: Promise, journey: Sequence[Record], advice: Record | None, n
             upcoming = min(risk, deadline)
         elif level is None and promise.at_risk is not None:
             upcoming = risk
-    holds = tuple(holds_of(journey)) if promise.pauses else ()
-    return Clock(promise, start, stop, limit, deadline, left, level, standing, risk, holds, upcoming)
+    holds = tuple(customs_holds(journey)) if promise.pauses else ()
+    return PromiseClock(promise, start, stop, limit, deadline, left, level, standing, risk, holds, upcoming)
 
 
-def runs_of(promise: Promise, journey: Sequence[Record]) -> list[Record]:
+def clock_starts(promise: Promise, journey: Sequence[ParcelRecord]) -> list[ParcelRecord]:
     """The scans with which a clock that restarts started, each time."""
-    started: list[Record] = []
+    started: list[ParcelRecord] = []
     runs = False
     for record in journey:
         if record.kind in promise.starts or (runs and record.kind in promise.renews):
@@ -252,38 +259,38 @@ def runs_of(promise: Promise, journey: Sequence[Record]) -> list[Record]:
     return started
 
 
-def risk_parts(promise: Promise) -> int:
+def at_risk_basis_points(promise: Promise) -> int:
     """The at-risk share in ten-thousandths; 0 where there is none."""
     return round((promise.at_risk or 0) * 10_000)
 
 
-def past(instant: int | None, limit: int | None) -> bool:
+def is_past(instant: int | None, limit: int | None) -> bool:
     """Is the instant later than the limit? Not where one of them is not known."""
     return instant is not None and limit is not None and instant > limit
 
 
-def level_of(promise: Promise, ran_until: int | None, risk: int | None, deadline: int | None) -> str | None:
+def alert_level_at(promise: Promise, ran_until: int | None, risk: int | None, deadline: int | None) -> str | None:
     """What there is to tell of a clock that ran until then: AT_RISK, BREACHED or None."""
-    if past(ran_until, deadline):
+    if is_past(ran_until, deadline):
         return "BREACHED"
-    return "AT_RISK" if promise.at_risk is not None and past(ran_until, risk) else None
+    return "AT_RISK" if promise.at_risk is not None and is_past(ran_until, risk) else None
 
 
 def _oddities(
     promises: Promises,
-    journeys: Sequence[Sequence[Record]],
-    advice: Record | None,
+    journeys: Sequence[Sequence[ParcelRecord]],
+    advice: ParcelRecord | None,
     now: int | None,
-) -> tuple[dict[str, Oddity], int | None]:
+) -> tuple[dict[str, Anomaly], int | None]:
     odd, journey = promises.anomalies, journeys[-1]
     scans = [record for record in journey if record.plan is None]
-    found: dict[str, Oddity] = {}
+    found: dict[str, Anomaly] = {}
     due: int | None = None
     planned = advice.plan["planned_lane"] if advice is not None and advice.plan is not None else None
     if odd.misrouted and planned is not None and advice is not None:
         for record in scans:
             if record.kind in ("SORTED", "LOADED") and record.lane is not None and record.lane != planned:
-                found["MISROUTED"] = Oddity(record.time, None, (record, advice))
+                found["MISROUTED"] = Anomaly(record.time, None, (record, advice))
                 break
     for name, kind, most in (
         ("REPEATED_NO_READ", "NO_READ", odd.no_reads),
@@ -291,7 +298,7 @@ def _oddities(
     ):
         those = [record for record in scans if record.kind == kind]
         if most is not None and len(those) >= most:
-            found[name] = Oddity(those[0].time, most, (those[0], those[most - 1]))
+            found[name] = Anomaly(those[0].time, most, (those[0], those[most - 1]))
     if odd.unreleased is not None:
         direction = advice.plan["direction"] if advice is not None and advice.plan is not None else "UNKNOWN"
         step = None
@@ -299,31 +306,31 @@ def _oddities(
             if record.kind.startswith("CUSTOMS_"):
                 step = record.kind
             elif record.kind == "DISPATCHED" and step != "CUSTOMS_RELEASED" and (step or direction in odd.unreleased):
-                found["NOT_RELEASED"] = Oddity(record.time, None, (record,))
+                found["NOT_RELEASED"] = Anomaly(record.time, None, (record,))
                 break
     if odd.held_too_long is not None:
         for hold, answer in _holds(scans):
             ends = hold.time + odd.held_too_long
             if answer is not None and answer.time <= ends:
                 continue
-            if past(now, ends):
+            if is_past(now, ends):
                 proofs = (hold,) if answer is None else (hold, answer)
-                found["HELD_TOO_LONG"] = Oddity(hold.time, odd.held_too_long, proofs, ends)
+                found["HELD_TOO_LONG"] = Anomaly(hold.time, odd.held_too_long, proofs, ends)
             else:
                 due = ends
             break
     if odd.future is not None and now is not None:
         ahead = [record for record in scans if record.time > now + odd.future]
         if ahead:
-            found["FROM_THE_FUTURE"] = Oddity(ahead[0].time, odd.future, (ahead[0],))
+            found["FROM_THE_FUTURE"] = Anomaly(ahead[0].time, odd.future, (ahead[0],))
     if len(journeys) > 1:
-        found["NUMBER_REUSED"] = Oddity(journey[0].time, odd.reused, (journey[0],))
+        found["NUMBER_REUSED"] = Anomaly(journey[0].time, odd.reused, (journey[0],))
     return found, due
 
 
 def _astray(
-    promises: Promises, known: Sequence[Record], journey: Sequence[Record] | None, now: int | None
-) -> tuple[dict[str, Oddity], Record | None, int | None]:
+    promises: Promises, known: Sequence[ParcelRecord], journey: Sequence[ParcelRecord] | None, now: int | None
+) -> tuple[dict[str, Anomaly], ParcelRecord | None, int | None]:
     """What is odd about the parcel and its containers; what was seen of it after an emptying; when to look again.
 
     `journey`: the last one, where there are several.
@@ -334,18 +341,18 @@ def _astray(
     if journey is not None:
         before = known[: known.index(journey[0])]
         begins = sum(record.kind != "VOID" and record.plan is None for record in before)
-    found: dict[str, Oddity] = {}
+    found: dict[str, Anomaly] = {}
 
-    def proofs(place: int, packing: int | None) -> tuple[Record, ...]:
+    def proofs(place: int, packing: int | None) -> tuple[ParcelRecord, ...]:
         return (scans[place],) if packing is None else (scans[packing], scans[place])
 
     for name, wanted, places in (
-        ("FOUND_OUTSIDE", odd.found_outside, judged.outside),
+        ("FOUND_OUTSIDE", odd.found_outside, judged.found_outside),
         ("FOUND_EXTRA", odd.found_extra, judged.extra),
     ):
         here = [each for each in places if each.at >= begins]
         if wanted and here:
-            found[name] = Oddity(scans[here[0].at].time, None, proofs(*here[0]))
+            found[name] = Anomaly(scans[here[0].at].time, None, proofs(*here[0]))
     emptied = [each for each in judged.emptied if each.at >= begins]
     if not emptied:
         return found, None, None
@@ -354,30 +361,30 @@ def _astray(
     later = [
         record
         for place, record in enumerate(scans)
-        if place > last.at and not judged.aside[place] and record.identity not in wrong
+        if place > last.at and not judged.superseded[place] and record.identity not in wrong
     ]
     seen = next(
         (
             record
             for record in later
             if (record.kind == "PACKED" and record.container is not None)
-            or (not record.inferred and record.kind not in OFFICE)
+            or (not record.inferred and record.kind not in NO_LOCATION)
         ),
         None,
     )
     if seen is not None or odd.missing is None:
         return found, seen, None
     ends = scans[last.at].time + odd.missing
-    if not past(now, ends):
+    if not is_past(now, ends):
         return found, seen, ends
-    found["MISSING"] = Oddity(scans[last.at].time, odd.missing, proofs(*last), ends)
+    found["MISSING"] = Anomaly(scans[last.at].time, odd.missing, proofs(*last), ends)
     return found, seen, None
 
 
-def _holds(scans: Sequence[Record]) -> list[tuple[Record, Record | None]]:
+def _holds(scans: Sequence[ParcelRecord]) -> list[tuple[ParcelRecord, ParcelRecord | None]]:
     """Every hold, whatever its reason, with the release or refusal that answers it."""
-    holds: list[tuple[Record, Record | None]] = []
-    held: Record | None = None
+    holds: list[tuple[ParcelRecord, ParcelRecord | None]] = []
+    held: ParcelRecord | None = None
     for record in scans:
         if record.kind == "CUSTOMS_HELD" and held is None:
             held = record

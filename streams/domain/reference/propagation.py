@@ -11,14 +11,14 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from streams.domain.containment import Told, judge
+from streams.domain.containment import ContainmentRecord, evaluate_containment
 from streams.domain.kinds import KINDS
 
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 _PACKS: Final = ("PACKED", "UNPACKED")
 
 
-class Event(NamedTuple):
+class ReferenceContainerEvent(NamedTuple):
     """Something that somebody said of a container; `rank` decides among events of the same instant and kind."""
 
     event_id: Hashable
@@ -33,50 +33,50 @@ class Event(NamedTuple):
     rank: Any = 0
 
     @property
-    def empties(self) -> bool:
+    def is_emptying(self) -> bool:
         """Does it take out everything?"""
         return self.kind == "UNPACKED" and self.parent is None and not self.parcels and not self.containers
 
 
-class Handed(NamedTuple):
+class Propagation(NamedTuple):
     """What some children get of one event, through the container that is directly around them."""
 
-    cause: Event
+    cause: ReferenceContainerEvent
     # The containers that it came through, outermost first; the last one is around the children.
     path: tuple[Hashable, ...]
     parcels: Sequence[Any]
     containers: Sequence[Any]
     # What declares it wrong.
-    void: Event | None
+    void: ReferenceContainerEvent | None
     # Must they have it? If not, it may have been handed to them before more was known, and does no harm.
-    must: bool
+    required: bool
 
 
-class _Happening(NamedTuple):
+class _HistoryEntry(NamedTuple):
     """An event of a container, or one that it was handed."""
 
-    cause: Event
+    cause: ReferenceContainerEvent
     path: tuple[Hashable, ...]
-    void: Event | None
+    void: ReferenceContainerEvent | None
 
     @property
     def order(self) -> tuple[int, int, Any]:
         return self.cause.time, _RANK[self.cause.kind], self.cause.rank
 
 
-class _Inside(NamedTuple):
+class _ContainerContents(NamedTuple):
     """What is in a container, in the order in which it was put in; the same thing may be a parcel and a container."""
 
     parcels: dict[Any, None]
     containers: dict[Any, None]
 
 
-def handed_on(events: Iterable[Event]) -> Iterator[Handed]:
+def propagate(events: Iterable[ReferenceContainerEvent]) -> Iterator[Propagation]:
     """All that the children of all containers get; `events` are all distinct and of a whole log."""
-    own: defaultdict[Hashable, list[Event]] = defaultdict(list)
+    own: defaultdict[Hashable, list[ReferenceContainerEvent]] = defaultdict(list)
     for event in events:
         own[event.container].append(event)
-    received: defaultdict[Hashable, list[Handed]] = defaultdict(list)
+    received: defaultdict[Hashable, list[Propagation]] = defaultdict(list)
     for container in _outer_first(own):
         for handed in _of_container(container, own[container], received.pop(container, [])):
             for child in handed.containers:
@@ -84,7 +84,7 @@ def handed_on(events: Iterable[Event]) -> Iterator[Handed]:
             yield handed
 
 
-def _outer_first(own: dict[Hashable, list[Event]]) -> list[Hashable]:
+def _outer_first(own: dict[Hashable, list[ReferenceContainerEvent]]) -> list[Hashable]:
     """All containers, each behind those that it may be in; those that go round in a circle are left out."""
     inner = {each: {child for event in events for child in event.containers} for each, events in own.items()}
     above: defaultdict[Hashable, int] = defaultdict(int)
@@ -100,20 +100,22 @@ def _outer_first(own: dict[Hashable, list[Event]]) -> list[Hashable]:
     return ready
 
 
-def _of_container(container: Hashable, own: list[Event], received: list[Handed]) -> Iterator[Handed]:
+def _of_container(
+    container: Hashable, own: list[ReferenceContainerEvent], received: list[Propagation]
+) -> Iterator[Propagation]:
     wrong = {event.voids: event for event in own if event.kind == "VOID"}
-    said = [_Happening(event, (container,), wrong.get(event.event_id)) for event in own if event.kind != "VOID"]
+    said = [_HistoryEntry(event, (container,), wrong.get(event.event_id)) for event in own if event.kind != "VOID"]
     aggregations = [each for each in said if each.cause.parent is None and each.cause.kind in _PACKS]
     story = [each for each in said if each.cause.parent is not None or each.cause.kind not in _PACKS]
-    handed = [_Happening(each.cause, (*each.path, container), each.void) for each in received]
+    handed = [_HistoryEntry(each.cause, (*each.path, container), each.void) for each in received]
     scans = [each for each in [*story, *_counting(story, handed)] if each.cause.kind not in _PACKS]
     happenings = sorted([*aggregations, *scans], key=lambda each: each.order)
     revised = any(each.void is not None for each in aggregations)
-    inside = _Inside({}, {})
+    inside = _ContainerContents({}, {})
     for happening in happenings:
         if happening.void is None:
             parcels, containers = _reached(happening, inside)
-            yield Handed(happening.cause, happening.path, parcels, containers, None, must=True)
+            yield Propagation(happening.cause, happening.path, parcels, containers, None, required=True)
             if not revised:
                 continue
         else:
@@ -126,10 +128,10 @@ def _of_container(container: Hashable, own: list[Event], received: list[Handed])
         )
         if more_parcels or more_containers:
             void = happening.void
-            yield Handed(happening.cause, happening.path, more_parcels, more_containers, void, must=False)
+            yield Propagation(happening.cause, happening.path, more_parcels, more_containers, void, required=False)
 
 
-def _counting(story: list[_Happening], handed: list[_Happening]) -> list[_Happening]:
+def _counting(story: list[_HistoryEntry], handed: list[_HistoryEntry]) -> list[_HistoryEntry]:
     """Of what a container was handed, what it was there for; and what it was taken to be there for once."""
     if not handed:
         return []
@@ -147,26 +149,26 @@ def _counting(story: list[_Happening], handed: list[_Happening]) -> list[_Happen
     return found
 
 
-def _judged(told: Sequence[tuple[Any, bool, _Happening]], *, as_first_said: bool) -> list[bool]:
+def _judged(told: Sequence[tuple[Any, bool, _HistoryEntry]], *, as_first_said: bool) -> list[bool]:
     records = [
-        Told(
+        ContainmentRecord(
             each.cause.kind,
             each.cause.site,
             str(each.path[-2]) if is_handed else None if each.cause.parent is None else str(each.cause.parent),
             inferred=is_handed,
             voided=each.void is not None and not as_first_said,
-            reason="EMPTIED" if each.cause.empties else None,
+            reason="EMPTIED" if each.cause.is_emptying else None,
         )
         for _, is_handed, each in told
     ]
-    aside = judge(records).aside
+    aside = evaluate_containment(records).superseded
     return [not each and not record.voided for each, record in zip(aside, records, strict=True)]
 
 
-def _reached(happening: _Happening, inside: _Inside) -> tuple[list[Any], list[Any]]:
+def _reached(happening: _HistoryEntry, inside: _ContainerContents) -> tuple[list[Any], list[Any]]:
     """Whom a happening is handed to, parcels and containers, by what is `inside`, which it changes."""
     event = happening.cause
-    if len(happening.path) == 1 and event.parent is None and event.kind in _PACKS and not event.empties:
+    if len(happening.path) == 1 and event.parent is None and event.kind in _PACKS and not event.is_emptying:
         for among, named in zip(inside, (event.parcels, event.containers), strict=True):
             if event.kind == "PACKED":
                 among |= dict.fromkeys(named)
@@ -175,14 +177,14 @@ def _reached(happening: _Happening, inside: _Inside) -> tuple[list[Any], list[An
                     among.pop(child, None)
         return list(event.parcels), list(event.containers)
     reached = list(inside.parcels), list(inside.containers)
-    if len(happening.path) == 1 and event.empties:
+    if len(happening.path) == 1 and event.is_emptying:
         inside.parcels.clear()
         inside.containers.clear()
     return reached
 
 
-def _known_then(happenings: Sequence[_Happening], now: _Happening) -> _Inside:
-    inside = _Inside({}, {})
+def _known_then(happenings: Sequence[_HistoryEntry], now: _HistoryEntry) -> _ContainerContents:
+    inside = _ContainerContents({}, {})
     for each in happenings:
         if each is now:
             break

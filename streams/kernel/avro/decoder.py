@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from streams.domain.jit import compiled
-from streams.domain.limits import RECORD_BYTES
+from streams.domain.jit import jit
+from streams.domain.limits import MAX_RECORD_BYTES
 from streams.errors import Misconfigured
-from streams.kernel.avro.compiler import compile_writer
+from streams.kernel.avro.compiler import compile_resolution
 from streams.kernel.avro.layout import Layout
-from streams.kernel.avro.primitives import PAD, words_of
-from streams.kernel.avro.program import Program
+from streams.kernel.avro.primitives import PADDING_BYTES, overlapping_words
+from streams.kernel.avro.program import DecoderProgram
 from streams.kernel.avro.read_loop import read_records
 
 
@@ -31,7 +31,7 @@ class FrameColumns:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class DecodedColumns:
     """A decoded batch. Row i of the root frame is payload i."""
 
     rows: int
@@ -44,7 +44,7 @@ class Columns:
     frames: list[FrameColumns]
 
 
-class Decoder:
+class ColumnDecoder:
     """Reads Confluent-framed Avro values of known schemas into columns."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Decoder:
         readers: Sequence[Mapping[str, Any]],
         writers: Mapping[int, tuple[Mapping[str, Any], int]],
         *,
-        limit: int = RECORD_BYTES,
+        limit: int = MAX_RECORD_BYTES,
     ) -> None:
         """writers: schema id -> (writer's schema, index of its reader in `readers`). limit: bytes of a value at most.
 
@@ -63,11 +63,11 @@ class Decoder:
         if not 0 < limit < 2**31:
             raise Misconfigured(f"the limit of a value must be between 1 byte and 2 GiB, not {limit}")
         layout.check(readers)
-        program = Program()
+        program = DecoderProgram()
         starts = []
         for schema_id, (writer, reader) in sorted(writers.items()):
             try:
-                starts.append((schema_id, compile_writer(program, layout, writer, readers[reader]), reader))
+                starts.append((schema_id, compile_resolution(program, layout, writer, readers[reader]), reader))
             except Misconfigured as error:
                 raise Misconfigured(f"schema id {schema_id}: {error}") from None
         self.layout = layout
@@ -75,17 +75,17 @@ class Decoder:
         # int64[schemas, 3]: id, first instruction, index of the reader.
         self._schemas = np.array(starts, np.int64).reshape(len(starts), 3)
         self._code = program.array()
-        self._pool = np.array([*program.pool, 0], np.int64)
-        self._tail = bytes(PAD) + bytes(program.constants) + bytes(PAD)
-        self._depth = program.depth + 1
-        self._item_bytes = program.item_bytes
+        self._pool = np.array([*program.operand_pool, 0], np.int64)
+        self._tail = bytes(PADDING_BYTES) + bytes(program.constants) + bytes(PADDING_BYTES)
+        self._depth = program.max_depth + 1
+        self._item_bytes = program.min_item_bytes
         self._added = sorted(program.added.items())
         self._widths = [len(frame.columns) for frame in layout.frames]
         # For each column over all frames: its frame and its number there.
         self._frame_of = np.repeat(np.arange(len(layout.frames)), self._widths).astype(np.int64)
         self._place_of = np.concatenate([np.arange(width) for width in self._widths]).astype(np.int64)
 
-    def decode(self, payloads: Sequence[bytes | None]) -> Columns:
+    def decode(self, payloads: Sequence[bytes | None]) -> DecodedColumns:
         """The columns of a batch of values; None is a record without a value.
 
         Never fails because of what the values hold. Memory: the values themselves, 12 bytes a column and row, and
@@ -118,13 +118,13 @@ class Decoder:
         buffer = np.frombuffer(joined, np.uint8)
         read_records(
             buffer,
-            words_of(joined),
+            overlapping_words(joined),
             sizes,
             self._limit,
             self._schemas,
             self._code,
             self._pool,
-            total + PAD,
+            total + PADDING_BYTES,
             base,
             self._widths[0],
             np.zeros((self._depth, 4), np.int64),
@@ -140,7 +140,7 @@ class Decoder:
             start, width, count = int(cells[frame]), self._widths[frame], int(used[frame])
             _close_up(values, lengths, start, width, room[frame], count)
             frames.append(FrameColumns(count, *_views(values, lengths, start, width, count)))
-        return Columns(rows, status, record, buffer, frames)
+        return DecodedColumns(rows, status, record, buffer, frames)
 
 
 def _views(values: Any, lengths: Any, start: int, width: int, rows: int) -> tuple[Any, Any]:
@@ -148,7 +148,7 @@ def _views(values: Any, lengths: Any, start: int, width: int, rows: int) -> tupl
     return values[cells].reshape(width, rows), lengths[cells].reshape(width, rows)
 
 
-@compiled
+@jit
 def _close_up(values: Any, lengths: Any, start: Any, width: Any, room: Any, rows: Any) -> None:
     """Move the columns of a frame together, so that each has `rows` cells instead of `room`."""
     for column in range(1, width):

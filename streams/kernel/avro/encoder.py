@@ -12,24 +12,34 @@ from numpy.typing import NDArray
 
 from streams.errors import Misconfigured
 from streams.kernel.avro.layout import Layout
-from streams.kernel.avro.primitives import words_of
-from streams.kernel.avro.schema_types import Array, AvroType, Enum, Fixed, Map, Primitive, Record, parse, split_null
+from streams.kernel.avro.primitives import overlapping_words
+from streams.kernel.avro.schema_types import (
+    ArraySchema,
+    AvroSchema,
+    EnumSchema,
+    FixedSchema,
+    MapSchema,
+    PrimitiveSchema,
+    RecordSchema,
+    parse_schema,
+    split_null,
+)
 from streams.kernel.avro.write_loop import (
     ARRAY,
     BOOLEAN,
+    BYTES,
     DOUBLE,
     END,
     ENUM,
-    FAULTS,
+    FAULT_MESSAGES,
     FIXED,
     FLOAT,
-    FULL,
     INT,
     LONG,
-    NEXT,
-    OCTETS,
-    PRESENT,
-    TEXT,
+    NEXT_ITEM,
+    NULLABLE_RECORD,
+    OUTPUT_FULL,
+    STRING,
     ZERO_BYTE,
     write_records,
 )
@@ -40,16 +50,16 @@ _PLAIN: Final = {
     "long": LONG,
     "float": FLOAT,
     "double": DOUBLE,
-    "bytes": OCTETS,
-    "string": TEXT,
+    "bytes": BYTES,
+    "string": STRING,
 }
 
-SOURCES: Final = 4
+MAX_SOURCES: Final = 4
 # Bytes that hold one word of eight, or none.
 _SHORT: Final = 8
 
 
-class Encoder:
+class ColumnEncoder:
     """Writes columns as Avro values of one schema, Confluent-framed where they are whole Kafka values."""
 
     def __init__(
@@ -71,8 +81,8 @@ class Encoder:
         for path, source in self._sources.items():
             if path not in self.layout:
                 raise Misconfigured(f"sources: the schema has no column {path!r}")
-            if not 0 <= source < SOURCES:
-                raise Misconfigured(f"sources: {path} comes from buffer {source}; there are at most {SOURCES}")
+            if not 0 <= source < MAX_SOURCES:
+                raise Misconfigured(f"sources: {path} comes from buffer {source}; there are at most {MAX_SOURCES}")
         if schema_id is not None and not 0 <= schema_id < 2**32:
             raise Misconfigured(f"a schema id is a number of 32 bits, not {schema_id}")
         self._head = np.frombuffer(b"" if schema_id is None else b"\0" + schema_id.to_bytes(4, "big"), np.uint8)
@@ -80,8 +90,8 @@ class Encoder:
         self._program: list[list[int]] = []
         self._paths: list[str] = []
         self._depth = 1
-        record = parse(schema)
-        assert isinstance(record, Record)
+        record = parse_schema(schema)
+        assert isinstance(record, RecordSchema)
         self._fields(record, "", 0)
         self._emit(END, "", -1)
         self._code = np.array(self._program, np.int64)
@@ -102,9 +112,9 @@ class Encoder:
         Raises ValueError, naming column and row, for a value that does not fit the schema.
         """
         values, lengths = self._tables(rows, frames)
-        if len(sources) > SOURCES:
-            raise ValueError(f"at most {SOURCES} sources, not {len(sources)}")
-        octets = [_frozen(source) for source in (*sources, *([b""] * (SOURCES - len(sources))))]
+        if len(sources) > MAX_SOURCES:
+            raise ValueError(f"at most {MAX_SOURCES} sources, not {len(sources)}")
+        octets = [_frozen(source) for source in (*sources, *([b""] * (MAX_SOURCES - len(sources))))]
         words = [_words(source) for source in octets]
         offsets = np.empty(rows + 1, np.int64)
         offsets[0] = 0
@@ -114,14 +124,14 @@ class Encoder:
         out = np.empty(int(rows * self._row_bytes) + 4096, np.uint8)
         while True:
             write_records(
-                rows, values, lengths, self._code, self._head, stack, offsets, state, out, words_of(out),
+                rows, values, lengths, self._code, self._head, stack, offsets, state, out, overlapping_words(out),
                 octets[0], words[0], octets[1], words[1], octets[2], words[2], octets[3], words[3],
             )  # fmt: skip
             _, end, fault, place, row = state.tolist()
             if fault == 0:
                 break
-            if fault != FULL:
-                raise ValueError(f"{self._paths[place]}, row {row}: the value {FAULTS[fault]}")
+            if fault != OUTPUT_FULL:
+                raise ValueError(f"{self._paths[place]}, row {row}: the value {FAULT_MESSAGES[fault]}")
             larger = np.empty(2 * len(out) + 4096, np.uint8)
             larger[:end] = out[:end]
             out = larger
@@ -147,49 +157,49 @@ class Encoder:
             lengths.append(np.empty((0, 0), np.int32))
         return tuple(values), tuple(lengths)
 
-    def _fields(self, record: Record, path: str, depth: int) -> None:
+    def _fields(self, record: RecordSchema, path: str, depth: int) -> None:
         for field in record.fields:
             self._value(field.type, f"{path}.{field.name}" if path else field.name, depth)
 
-    def _value(self, type_: AvroType, path: str, depth: int) -> None:
+    def _value(self, type_: AvroSchema, path: str, depth: int) -> None:
         inner, null, union = split_null(type_, path)
         if union and null < 0:
             null = -2
         source = self._sources.get(path, 0)
         if path in self._raw:
-            self._emit(OCTETS, path, null, source, 1)
-        elif isinstance(inner, Record):
+            self._emit(BYTES, path, null, source, 1)
+        elif isinstance(inner, RecordSchema):
             self._record(inner, path, null, depth)
-        elif isinstance(inner, Array | Map):
+        elif isinstance(inner, ArraySchema | MapSchema):
             self._array(inner, path, null, depth)
-        elif isinstance(inner, Enum):
+        elif isinstance(inner, EnumSchema):
             self._emit(ENUM, path, null, len(inner.symbols))
-        elif isinstance(inner, Fixed):
+        elif isinstance(inner, FixedSchema):
             self._emit(FIXED, path, null, source, inner.size)
-        elif isinstance(inner, Primitive) and inner.kind != "null":
+        elif isinstance(inner, PrimitiveSchema) and inner.kind != "null":
             self._emit(_PLAIN[inner.kind], path, null, source)
         elif union:
             self._emit(ZERO_BYTE, "", -1)
 
-    def _record(self, record: Record, path: str, null: int, depth: int) -> None:
+    def _record(self, record: RecordSchema, path: str, null: int, depth: int) -> None:
         if null == -2:
             self._emit(ZERO_BYTE, "", -1)
         if null < 0:
             self._fields(record, path, depth)
             return
-        place = self._emit(PRESENT, path, null)
+        place = self._emit(NULLABLE_RECORD, path, null)
         self._fields(record, path, depth)
         self._program[place][3] = len(self._program)
 
-    def _array(self, array: Array | Map, path: str, null: int, depth: int) -> None:
-        below = path + ("{}" if isinstance(array, Map) else "[]")
+    def _array(self, array: ArraySchema | MapSchema, path: str, null: int, depth: int) -> None:
+        below = path + ("{}" if isinstance(array, MapSchema) else "[]")
         self._depth = max(self._depth, depth + 1)
         place = self._emit(ARRAY, path, null, self.layout.frame(below), depth)
-        if isinstance(array, Map):
+        if isinstance(array, MapSchema):
             key = path + "{key}"
-            self._emit(TEXT, key, -1, self._sources.get(key, 0))
+            self._emit(STRING, key, -1, self._sources.get(key, 0))
         self._value(array.items, below, depth + 1)
-        self._emit(NEXT, "", -1, 0, depth, place + 1)
+        self._emit(NEXT_ITEM, "", -1, 0, depth, place + 1)
         self._program[place][6] = self._program[place][3] = len(self._program)
 
     def _emit(self, operation: int, path: str, null: int, *arguments: int) -> int:
@@ -211,13 +221,13 @@ def _frozen(source: Any) -> Any:
 
 
 def _words(source: Any) -> Any:
-    """`words_of`, of a padded copy where that had less than two: NumPy says of so few that they lie contiguously.
+    """`overlapping_words`, of a padded copy where that had less than two: NumPy says of so few that they lie contiguously.
 
     To the compiled code that is another type, and it would be compiled once more when the first such source comes.
     """
     if len(source) > _SHORT:
-        return words_of(source)
+        return overlapping_words(source)
     padded = np.zeros(_SHORT + 1, np.uint8)
     padded[: len(source)] = source
     padded.flags.writeable = False
-    return words_of(padded)
+    return overlapping_words(padded)

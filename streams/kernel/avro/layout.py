@@ -18,11 +18,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams.errors import Misconfigured
-from streams.kernel.avro.schema_types import Array, AvroType, Enum, Fixed, Map, Primitive, Record, parse, split_null
+from streams.kernel.avro.schema_types import (
+    ArraySchema,
+    AvroSchema,
+    EnumSchema,
+    FixedSchema,
+    MapSchema,
+    PrimitiveSchema,
+    RecordSchema,
+    parse_schema,
+    split_null,
+)
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnLayout:
     """One column. `type`: the Avro type without null, "record" for the presence of a nullable record, or "raw"."""
 
     path: str
@@ -34,11 +44,11 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Frame:
+class FrameLayout:
     """The columns of the records ("") or of the items of one array or map."""
 
     path: str
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnLayout, ...]
 
 
 class Layout:
@@ -50,7 +60,7 @@ class Layout:
     (['', 'marks[]'], 0, 1, 0)
     """
 
-    def __init__(self, frames: tuple[Frame, ...]) -> None:
+    def __init__(self, frames: tuple[FrameLayout, ...]) -> None:
         self.frames = frames
         self._frames = {frame.path: index for index, frame in enumerate(frames)}
         self._places = {
@@ -70,10 +80,10 @@ class Layout:
         raw: paths of records that are one column of bytes, their Avro encoding, instead of columns of their fields.
         Raises Misconfigured for paths that no reader has and for the same path with different types.
         """
-        builder = _Builder(frozenset(raw))
+        builder = _LayoutBuilder(frozenset(raw))
         for reader in readers:
-            type_ = parse(reader)
-            if not isinstance(type_, Record):
+            type_ = parse_schema(reader)
+            if not isinstance(type_, RecordSchema):
                 raise Misconfigured(f"a reader schema must be a record, not {reader!r}")
             builder.fields(type_, "", "")
         paths = (path for columns in builder.frames.values() for path in columns)
@@ -85,7 +95,7 @@ class Layout:
         for frame, columns in builder.frames.items():
             kept = tuple(column for path, column in columns.items() if only is None or _wanted(path, only))
             if kept or not frame:
-                frames.append(Frame(frame, kept))
+                frames.append(FrameLayout(frame, kept))
         return cls(tuple(frames))
 
     def frame(self, path: str) -> int:
@@ -122,45 +132,45 @@ def _below(path: str, above: str) -> bool:
     return path.startswith(above) and path[len(above)] in ".[{"
 
 
-class _Builder:
+class _LayoutBuilder:
     def __init__(self, raw: frozenset[str]) -> None:
-        self.frames: dict[str, dict[str, Column]] = {"": {}}
+        self.frames: dict[str, dict[str, ColumnLayout]] = {"": {}}
         # Paths of records without a column of their own.
         self.groups: set[str] = set()
         self._raw = raw
 
-    def fields(self, record: Record, path: str, frame: str) -> None:
+    def fields(self, record: RecordSchema, path: str, frame: str) -> None:
         for field in record.fields:
             self.value(field.type, f"{path}.{field.name}" if path else field.name, frame)
 
-    def value(self, type_: AvroType, path: str, frame: str) -> None:
+    def value(self, type_: AvroSchema, path: str, frame: str) -> None:
         type_, null, _ = split_null(type_, path)
         if path in self._raw:
-            if not isinstance(type_, Record):
+            if not isinstance(type_, RecordSchema):
                 raise Misconfigured(f"{path}: only a record can be given as raw bytes")
-            self._add(Column(path, "raw"), frame)
-        elif isinstance(type_, Record):
+            self._add(ColumnLayout(path, "raw"), frame)
+        elif isinstance(type_, RecordSchema):
             self.groups.add(path)
             if null >= 0:
-                self._add(Column(path, "record"), frame)
+                self._add(ColumnLayout(path, "record"), frame)
             self.fields(type_, path, frame)
-        elif isinstance(type_, Array):
-            self._add(Column(path, "array"), frame)
+        elif isinstance(type_, ArraySchema):
+            self._add(ColumnLayout(path, "array"), frame)
             self.frames.setdefault(path + "[]", {})
             self.value(type_.items, path + "[]", path + "[]")
-        elif isinstance(type_, Map):
-            self._add(Column(path, "map"), frame)
+        elif isinstance(type_, MapSchema):
+            self._add(ColumnLayout(path, "map"), frame)
             self.frames.setdefault(path + "{}", {})
-            self._add(Column(path + "{key}", "string"), path + "{}")
+            self._add(ColumnLayout(path + "{key}", "string"), path + "{}")
             self.value(type_.items, path + "{}", path + "{}")
-        elif isinstance(type_, Enum):
-            self._add(Column(path, "enum", symbols=type_.symbols), frame)
-        elif isinstance(type_, Fixed):
-            self._add(Column(path, "fixed", size=type_.size), frame)
-        elif isinstance(type_, Primitive):
-            self._add(Column(path, type_.kind), frame)
+        elif isinstance(type_, EnumSchema):
+            self._add(ColumnLayout(path, "enum", symbols=type_.symbols), frame)
+        elif isinstance(type_, FixedSchema):
+            self._add(ColumnLayout(path, "fixed", size=type_.size), frame)
+        elif isinstance(type_, PrimitiveSchema):
+            self._add(ColumnLayout(path, type_.kind), frame)
 
-    def _add(self, column: Column, frame: str) -> None:
+    def _add(self, column: ColumnLayout, frame: str) -> None:
         known = self.frames[frame].setdefault(column.path, column)
         if known != column:
             raise Misconfigured(

@@ -4,32 +4,32 @@ Eight bytes are read or written at once through `words`: a view of a byte array 
 numbers, one starting at each byte, so `words[p]` is the eight bytes from `p` on. Whoever reads at `p` must know that
 `p + 8` is within the array; the decoder's buffer ends with PAD spare bytes for that.
 
-A read returns (value, next position); a next position below 0 is the negated number of a `Reason`.
+A read returns (value, next position); a next position below 0 is the negated number of a `RejectReason`.
 """
 
 from typing import Any, Final
 
 import numpy as np
 
-from streams.domain.jit import compiled, inlined
-from streams.domain.reject_reasons import Reason
+from streams.domain.jit import jit, jit_inline
+from streams.domain.reject_reasons import RejectReason
 
-TRUNCATED: Final = int(Reason.TRUNCATED)
-BAD_NUMBER: Final = int(Reason.BAD_NUMBER)
-BAD_LENGTH: Final = int(Reason.BAD_LENGTH)
-BAD_CHOICE: Final = int(Reason.BAD_CHOICE)
+TRUNCATED: Final = int(RejectReason.TRUNCATED)
+BAD_NUMBER: Final = int(RejectReason.BAD_NUMBER)
+BAD_LENGTH: Final = int(RejectReason.BAD_LENGTH)
+BAD_CHOICE: Final = int(RejectReason.BAD_CHOICE)
 
-PAD: Final = 16
+PADDING_BYTES: Final = 16
 
 ZERO: Final = np.uint64(0)
 ONE: Final = np.uint64(1)
 SEVEN: Final = np.uint64(7)
-LOW_6: Final = np.uint64(0x3F)
-LOW_7: Final = np.uint64(0x7F)
-MORE: Final = np.uint64(0x80)
-BYTES_1: Final = np.uint64(0x0101010101010101)
-BYTES_255: Final = np.uint64(255)
-HIGH_BITS: Final = np.uint64(0x8080808080808080)
+LOW_6_BITS: Final = np.uint64(0x3F)
+LOW_7_BITS: Final = np.uint64(0x7F)
+CONTINUATION_BIT: Final = np.uint64(0x80)
+LOW_BIT_OF_EACH_BYTE: Final = np.uint64(0x0101010101010101)
+BYTE_MASK: Final = np.uint64(255)
+HIGH_BIT_OF_EACH_BYTE: Final = np.uint64(0x8080808080808080)
 OVER_2_BYTES: Final = np.uint64(1 << 14)
 OVER_3_BYTES: Final = np.uint64(1 << 21)
 OVER_4_BYTES: Final = np.uint64(1 << 28)
@@ -46,88 +46,88 @@ EVEN_28: Final = np.uint64(0x000000000FFFFFFF)
 ODD_28: Final = np.uint64(0x0FFFFFFF00000000)
 SHIFT_2: Final = np.uint64(2)
 SHIFT_4: Final = np.uint64(4)
-LARGEST_INT: Final = 2**31 - 1
-SMALLEST_INT: Final = -(2**31)
+INT32_MAX: Final = 2**31 - 1
+INT32_MIN: Final = -(2**31)
 
 
-def words_of(array: Any) -> Any:
+def overlapping_words(array: Any) -> Any:
     """The view `words` of a contiguous uint8 array; empty where the array has fewer than eight bytes."""
     return np.ndarray((max(len(array) - 7, 0),), np.uint64, array, 0, (1,))
 
 
-@inlined
-def unzigzag(u: Any) -> Any:
+@jit_inline
+def zigzag_decode(u: Any) -> Any:
     """The signed number of a zigzag-coded uint64."""
     return np.int64(u >> ONE) ^ -np.int64(u & ONE)
 
 
-@inlined
+@jit_inline
 def read_long(words: Any, p: Any, e: Any) -> Any:
     """An int or a long at `p`, of a record that ends before `e`."""
     w = words[p]
-    if (w & MORE) == ZERO:
+    if (w & CONTINUATION_BIT) == ZERO:
         if p >= e:
             return np.int64(0), np.int64(-TRUNCATED)
-        return unzigzag(w & LOW_7), np.int64(p + 1)
-    stops = ~w & HIGH_BITS
+        return zigzag_decode(w & LOW_7_BITS), np.int64(p + 1)
+    stops = ~w & HIGH_BIT_OF_EACH_BYTE
     if stops == ZERO:
-        return read_long_number(words, p, e)
+        return read_multibyte_long(words, p, e)
     # Bytes up to the first without a continuation bit: one bit each below that bit, summed by the remainder.
-    n = np.int64((((stops & (~stops + ONE)) - ONE) & BYTES_1) % BYTES_255)
+    n = np.int64((((stops & (~stops + ONE)) - ONE) & LOW_BIT_OF_EACH_BYTE) % BYTE_MASK)
     if n > e - p:
         return np.int64(0), np.int64(-TRUNCATED)
-    w = w & (stops ^ (stops - ONE)) & ~HIGH_BITS
+    w = w & (stops ^ (stops - ONE)) & ~HIGH_BIT_OF_EACH_BYTE
     w = (w & EVEN_7) | ((w & ODD_7) >> ONE)
     w = (w & EVEN_14) | ((w & ODD_14) >> SHIFT_2)
     w = (w & EVEN_28) | ((w & ODD_28) >> SHIFT_4)
-    return unzigzag(w), np.int64(p + n)
+    return zigzag_decode(w), np.int64(p + n)
 
 
-@compiled
-def read_long_number(words: Any, p: Any, e: Any) -> Any:
+@jit
+def read_multibyte_long(words: Any, p: Any, e: Any) -> Any:
     """`read_long` byte by byte, for any length: at most ten bytes, whose value fits 64 bits."""
     u = ZERO
     shift = ZERO
     for k in range(10):
         if p + k >= e:
             return np.int64(0), np.int64(-TRUNCATED)
-        byte = words[p + k] & BYTES_255
+        byte = words[p + k] & BYTE_MASK
         if k == 9 and byte > ONE:
             break
-        u |= (byte & LOW_7) << shift
-        if byte < MORE:
-            return unzigzag(u), np.int64(p + k + 1)
+        u |= (byte & LOW_7_BITS) << shift
+        if byte < CONTINUATION_BIT:
+            return zigzag_decode(u), np.int64(p + k + 1)
         shift += SEVEN
     return np.int64(0), np.int64(-BAD_NUMBER)
 
 
-@inlined
-def read_small(words: Any, p: Any, e: Any) -> Any:
+@jit_inline
+def read_small_long(words: Any, p: Any, e: Any) -> Any:
     """`read_long` for numbers that have one byte nearly always: lengths, positions in unions and enums."""
     w = words[p]
-    if (w & MORE) == ZERO:
+    if (w & CONTINUATION_BIT) == ZERO:
         if p >= e:
             return np.int64(0), np.int64(-TRUNCATED)
-        return unzigzag(w & LOW_7), np.int64(p + 1)
-    return read_long_number(words, p, e)
+        return zigzag_decode(w & LOW_7_BITS), np.int64(p + 1)
+    return read_multibyte_long(words, p, e)
 
 
-@inlined
+@jit_inline
 def read_length(words: Any, p: Any, e: Any) -> Any:
     """The length of a string or of bytes, that many of which follow."""
-    n, p = read_small(words, p, e)
+    n, p = read_small_long(words, p, e)
     if p >= 0 and (n < 0 or n > e - p):
         return np.int64(0), np.int64(-BAD_LENGTH)
     return n, p
 
 
-@inlined
-def read_block(words: Any, p: Any, e: Any) -> Any:
+@jit_inline
+def read_block_header(words: Any, p: Any, e: Any) -> Any:
     """The head of a block of array or map items: (items, where the block ends or -1 if it does not say, next position).
 
     No item has fewer bytes than one, so a count beyond the rest of the record is wrong whatever follows.
     """
-    count, p = read_small(words, p, e)
+    count, p = read_small_long(words, p, e)
     end = np.int64(-1)
     if p < 0:
         return np.int64(0), end, p
@@ -135,7 +135,7 @@ def read_block(words: Any, p: Any, e: Any) -> Any:
         if count < p - e:
             return np.int64(0), end, np.int64(-BAD_LENGTH)
         count = -count
-        size, p = read_small(words, p, e)
+        size, p = read_small_long(words, p, e)
         if p < 0:
             return np.int64(0), end, p
         if size < 0 or size > e - p:
@@ -146,8 +146,8 @@ def read_block(words: Any, p: Any, e: Any) -> Any:
     return count, end, p
 
 
-@inlined
-def is_text(octets: Any, words: Any, p: Any, n: Any) -> Any:
+@jit_inline
+def is_valid_utf8(octets: Any, words: Any, p: Any, n: Any) -> Any:
     """True if the `n` bytes at `p` are UTF-8 (RFC 3629: no surrogates, no overlong forms)."""
     seen = ZERO
     if n >= 8:
@@ -162,14 +162,14 @@ def is_text(octets: Any, words: Any, p: Any, n: Any) -> Any:
     else:
         for q in range(p, p + n):
             seen |= np.uint64(octets[q])
-    if (seen & HIGH_BITS) == ZERO:
+    if (seen & HIGH_BIT_OF_EACH_BYTE) == ZERO:
         return True
-    return is_utf8(octets, p, n)
+    return is_valid_utf8_bytewise(octets, p, n)
 
 
-@compiled
-def is_utf8(octets: Any, p: Any, n: Any) -> Any:
-    """`is_text` for any bytes, one character after the other."""
+@jit
+def is_valid_utf8_bytewise(octets: Any, p: Any, n: Any) -> Any:
+    """`is_valid_utf8` for any bytes, one character after the other."""
     e = p + n
     while p < e:
         lead = int(octets[p])
@@ -207,23 +207,23 @@ def is_utf8(octets: Any, p: Any, n: Any) -> Any:
     return True
 
 
-@inlined
+@jit_inline
 def write_long(out: Any, out_words: Any, o: Any, value: Any) -> Any:
     """Write an int or a long at `o`, where sixteen bytes are free; returns the position after it."""
     v = np.int64(value)
     u = np.int64((v << np.int64(1)) ^ (v >> np.int64(63))).view(np.uint64)
-    if u < MORE:
+    if u < CONTINUATION_BIT:
         out[o] = np.uint8(u)
         return o + 1
-    return write_long_number(out, out_words, o, u)
+    return write_multibyte_long(out, out_words, o, u)
 
 
-@inlined
-def write_long_number(out: Any, out_words: Any, o: Any, u: Any) -> Any:
+@jit_inline
+def write_multibyte_long(out: Any, out_words: Any, o: Any, u: Any) -> Any:
     """`write_long` of a zigzag-coded number of two bytes or more."""
     if u >= OVER_8_BYTES:
-        while u >= MORE:
-            out[o] = np.uint8((u & LOW_7) | MORE)
+        while u >= CONTINUATION_BIT:
+            out[o] = np.uint8((u & LOW_7_BITS) | CONTINUATION_BIT)
             u >>= SEVEN
             o += 1
         out[o] = np.uint8(u)
@@ -234,5 +234,5 @@ def write_long_number(out: Any, out_words: Any, o: Any, u: Any) -> Any:
     w = (u & EVEN_28) | ((u << SHIFT_4) & ODD_28)
     w = (w & EVEN_14) | ((w << SHIFT_2) & ODD_14)
     w = (w & EVEN_7) | ((w << ONE) & ODD_7)
-    out_words[o] = w | (HIGH_BITS & ((ONE << np.uint64(8 * (n - 1))) - ONE))
+    out_words[o] = w | (HIGH_BIT_OF_EACH_BYTE & ((ONE << np.uint64(8 * (n - 1))) - ONE))
     return o + n

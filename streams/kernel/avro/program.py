@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-WIDTH: Final = 6
+INSTRUCTION_WIDTH: Final = 6
 
 (
     STRING,  # a: 0
@@ -27,13 +27,13 @@ WIDTH: Final = 6
     LONG_AS_FLOAT,  # a: 1 if the writer's is an int
     LONG_AS_DOUBLE,  # a: 1 if the writer's is an int
     NULLABLE,  # a: position of null, b and c: columns to set to null (range of the pool), d: where to go on after null
-    NULLS,  # b and c: columns to set to null (range of the pool)
+    SET_NULLS,  # b and c: columns to set to null (range of the pool)
     ARRAY,  # a: frame of the items (-1: skipped), b: depth, c: where to go on after the last item
-    NEXT,  # a: frame, b: depth, c: first instruction of an item
+    NEXT_ITEM,  # a: frame, b: depth, c: first instruction of an item
     UNION,  # a: where each branch begins (in the pool), b: number of branches
     JUMP,  # a: where to go on
-    NUMBER,  # a: value
-    CONSTANT,  # a: position among the constants, b: bytes
+    SET_NUMBER,  # a: value
+    SET_CONSTANT,  # a: position among the constants, b: bytes
     DEFAULT_ARRAY,  # a: frame, b: depth, c: items
     DEFAULT_ITEM,  # a: frame
     DEFAULT_END,  # b: depth
@@ -45,19 +45,19 @@ WIDTH: Final = 6
 
 
 @dataclass
-class Program:
+class DecoderProgram:
     """Instructions of all writers, one after the other, and what they refer to."""
 
     code: list[tuple[int, ...]] = field(default_factory=list)
-    pool: list[int] = field(default_factory=list)
+    operand_pool: list[int] = field(default_factory=list)
     constants: bytearray = field(default_factory=bytearray)
     # Nested arrays and maps at most.
-    depth: int = 0
+    max_depth: int = 0
     # Frame -> fewest bytes of an item, over all writers that have it.
-    item_bytes: dict[int, int] = field(default_factory=dict)
+    min_item_bytes: dict[int, int] = field(default_factory=dict)
     # (frame, frame of the array's record) -> items that defaults add to each row of the latter, at most.
     added: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def array(self) -> Any:
         """The instructions as int64[instruction, WIDTH]."""
-        return np.array(self.code, np.int64).reshape(len(self.code), WIDTH)
+        return np.array(self.code, np.int64).reshape(len(self.code), INSTRUCTION_WIDTH)

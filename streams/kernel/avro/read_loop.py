@@ -4,26 +4,25 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.domain.jit import compiled
-from streams.domain.reject_reasons import Reason
+from streams.domain.jit import jit
+from streams.domain.reject_reasons import RejectReason
 from streams.kernel.avro.primitives import (
     BAD_CHOICE,
     BAD_LENGTH,
     BAD_NUMBER,
-    LARGEST_INT,
-    SMALLEST_INT,
+    INT32_MAX,
+    INT32_MIN,
     TRUNCATED,
-    is_text,
-    read_block,
+    is_valid_utf8,
+    read_block_header,
     read_length,
     read_long,
-    read_small,
+    read_small_long,
 )
 from streams.kernel.avro.program import (
     ARRAY,
     BOOLEAN,
     BYTES,
-    CONSTANT,
     DEFAULT_ARRAY,
     DEFAULT_END,
     DEFAULT_ITEM,
@@ -37,32 +36,33 @@ from streams.kernel.avro.program import (
     LONG,
     LONG_AS_DOUBLE,
     LONG_AS_FLOAT,
-    NEXT,
+    NEXT_ITEM,
     NULLABLE,
     NULLABLE_INT,
     NULLABLE_LONG,
     NULLABLE_STRING,
-    NULLS,
-    NUMBER,
     RAW_BEGIN,
     RAW_END,
+    SET_CONSTANT,
+    SET_NULLS,
+    SET_NUMBER,
     STRING,
     UNION,
 )
 
-NO_VALUE: Final = int(Reason.NO_VALUE)
-BAD_FRAMING: Final = int(Reason.BAD_FRAMING)
-UNKNOWN_SCHEMA: Final = int(Reason.UNKNOWN_SCHEMA)
-TOO_LARGE: Final = int(Reason.TOO_LARGE)
-BAD_TEXT: Final = int(Reason.BAD_TEXT)
-TRAILING_BYTES: Final = int(Reason.TRAILING_BYTES)
-UNRESOLVABLE: Final = int(Reason.UNRESOLVABLE)
+NO_VALUE: Final = int(RejectReason.NO_VALUE)
+BAD_FRAMING: Final = int(RejectReason.BAD_FRAMING)
+UNKNOWN_SCHEMA: Final = int(RejectReason.UNKNOWN_SCHEMA)
+TOO_LARGE: Final = int(RejectReason.TOO_LARGE)
+BAD_TEXT: Final = int(RejectReason.BAD_TEXT)
+TRAILING_BYTES: Final = int(RejectReason.TRAILING_BYTES)
+UNRESOLVABLE: Final = int(RejectReason.UNRESOLVABLE)
 
-FRAMING: Final = 5
-FOUR_BYTES: Final = np.uint64(0xFFFFFFFF)
+WIRE_HEADER_BYTES: Final = 5
+UINT32_MASK: Final = np.uint64(0xFFFFFFFF)
 
 
-@compiled
+@jit
 def read_records(
     buffer: Any,
     words: Any,
@@ -103,7 +103,7 @@ def read_records(
             start = e
             if size > limit:
                 failed = TOO_LARGE
-            elif size < FRAMING or buffer[p] != 0:
+            elif size < WIRE_HEADER_BYTES or buffer[p] != 0:
                 failed = BAD_FRAMING
             else:
                 schema_id = (
@@ -119,7 +119,7 @@ def read_records(
                 if schema == len(schemas):
                     failed = UNKNOWN_SCHEMA
         if failed == 0:
-            p += FRAMING
+            p += WIRE_HEADER_BYTES
             row = i
             pc = int(schemas[schema, 1])
             record[i] = schemas[schema, 2]
@@ -131,7 +131,7 @@ def read_records(
                     if p < 0:
                         failed = -p
                         break
-                    if not is_text(buffer, words, p, n):
+                    if not is_valid_utf8(buffer, words, p, n):
                         failed = BAD_TEXT
                         break
                     if column >= 0:
@@ -141,7 +141,7 @@ def read_records(
                     p += n
                     pc += 1
                 elif operation == NULLABLE_STRING:
-                    v, p = read_small(words, p, e)
+                    v, p = read_small_long(words, p, e)
                     if p < 0:
                         failed = -p
                         break
@@ -159,7 +159,7 @@ def read_records(
                     if p < 0:
                         failed = -p
                         break
-                    if not is_text(buffer, words, p, n):
+                    if not is_valid_utf8(buffer, words, p, n):
                         failed = BAD_TEXT
                         break
                     if column >= 0:
@@ -173,7 +173,7 @@ def read_records(
                     if p < 0:
                         failed = -p
                         break
-                    if operation == INT and (v > LARGEST_INT or v < SMALLEST_INT):
+                    if operation == INT and (v > INT32_MAX or v < INT32_MIN):
                         failed = BAD_NUMBER
                         break
                     if column >= 0:
@@ -182,7 +182,7 @@ def read_records(
                         lengths[cell] = 0
                     pc += 1
                 elif operation == NULLABLE_LONG or operation == NULLABLE_INT:  # noqa: PLR1714
-                    v, p = read_small(words, p, e)
+                    v, p = read_small_long(words, p, e)
                     if p < 0:
                         failed = -p
                         break
@@ -200,7 +200,7 @@ def read_records(
                     if p < 0:
                         failed = -p
                         break
-                    if operation == NULLABLE_INT and (v > LARGEST_INT or v < SMALLEST_INT):
+                    if operation == NULLABLE_INT and (v > INT32_MAX or v < INT32_MIN):
                         failed = BAD_NUMBER
                         break
                     if column >= 0:
@@ -209,7 +209,7 @@ def read_records(
                         lengths[cell] = 0
                     pc += 1
                 elif operation == ENUM:
-                    v, p = read_small(words, p, e)
+                    v, p = read_small_long(words, p, e)
                     if p < 0:
                         failed = -p
                         break
@@ -252,7 +252,7 @@ def read_records(
                     p += 1
                     pc += 1
                 elif operation == NULLABLE:
-                    v, p = read_small(words, p, e)
+                    v, p = read_small_long(words, p, e)
                     if p < 0:
                         failed = -p
                         break
@@ -267,12 +267,12 @@ def read_records(
                         pc = int(code[pc, 5])
                     else:
                         pc += 1
-                elif operation == NUMBER:
+                elif operation == SET_NUMBER:
                     cell = base[column] + row
                     values[cell] = code[pc, 2]
                     lengths[cell] = 0
                     pc += 1
-                elif operation == NULLS:
+                elif operation == SET_NULLS:
                     for k in range(code[pc, 3], code[pc, 4]):
                         cell = base[pool[k]] + row
                         values[cell] = 0
@@ -280,7 +280,7 @@ def read_records(
                     pc += 1
                 elif operation == ARRAY:
                     frame = code[pc, 2]
-                    count, end, p = read_block(words, p, e)
+                    count, end, p = read_block_header(words, p, e)
                     if p < 0:
                         failed = -p
                         break
@@ -303,7 +303,7 @@ def read_records(
                         stack[level, 2] = row
                         used[frame] = row + 1
                     pc += 1
-                elif operation == NEXT:
+                elif operation == NEXT_ITEM:
                     frame = code[pc, 2]
                     level = code[pc, 3]
                     left = stack[level, 0] - 1
@@ -312,7 +312,7 @@ def read_records(
                         if end >= 0 and end != p:
                             failed = BAD_LENGTH
                             break
-                        left, end, p = read_block(words, p, e)
+                        left, end, p = read_block_header(words, p, e)
                         if p < 0:
                             failed = -p
                             break
@@ -355,7 +355,7 @@ def read_records(
                         break
                     if column >= 0:
                         cell = base[column] + row
-                        single = np.uint32(words[p] & FOUR_BYTES).view(np.float32)
+                        single = np.uint32(words[p] & UINT32_MASK).view(np.float32)
                         values[cell] = np.float64(single).view(np.int64)
                         lengths[cell] = 0
                     p += 4
@@ -375,7 +375,7 @@ def read_records(
                     if p < 0:
                         failed = -p
                         break
-                    if code[pc, 2] == 1 and (v > LARGEST_INT or v < SMALLEST_INT):
+                    if code[pc, 2] == 1 and (v > INT32_MAX or v < INT32_MIN):
                         failed = BAD_NUMBER
                         break
                     cell = base[column] + row
@@ -386,7 +386,7 @@ def read_records(
                     lengths[cell] = 0
                     pc += 1
                 elif operation == UNION:
-                    v, p = read_small(words, p, e)
+                    v, p = read_small_long(words, p, e)
                     if p < 0:
                         failed = -p
                         break
@@ -396,7 +396,7 @@ def read_records(
                     pc = int(pool[code[pc, 2] + v])
                 elif operation == JUMP:
                     pc = int(code[pc, 2])
-                elif operation == CONSTANT:
+                elif operation == SET_CONSTANT:
                     cell = base[column] + row
                     values[cell] = constants + code[pc, 2]
                     lengths[cell] = code[pc, 3]

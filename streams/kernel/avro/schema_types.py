@@ -9,23 +9,23 @@ from typing import Any, Final
 
 from streams.errors import Misconfigured
 
-PRIMITIVES: Final = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
+PRIMITIVE_TYPES: Final = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 # A field without a default; None is a default of its own.
 NO_DEFAULT: Final = object()
 # Far beyond any schema of a hub; a schema that names its records again and again could have billions of fields.
-DEPTH: Final = 64
-SIZE: Final = 50_000
+MAX_SCHEMA_DEPTH: Final = 64
+MAX_SCHEMA_TYPES: Final = 50_000
 
 
 @dataclass(frozen=True)
-class Primitive:
+class PrimitiveSchema:
     """One of PRIMITIVES."""
 
     kind: str
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedSchema:
     """`size` bytes, no length written."""
 
     name: str
@@ -34,7 +34,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Enum:
+class EnumSchema:
     """A word of a closed set, written as its position."""
 
     name: str
@@ -45,84 +45,84 @@ class Enum:
 
 
 @dataclass(frozen=True)
-class Array:
+class ArraySchema:
     """Any number of items."""
 
-    items: "AvroType"
+    items: "AvroSchema"
 
 
 @dataclass(frozen=True)
-class Map:
+class MapSchema:
     """Any number of items, each with a text key."""
 
-    items: "AvroType"
+    items: "AvroSchema"
 
 
 @dataclass(frozen=True)
-class Union:
+class UnionSchema:
     """One of several types, written as its position and the value."""
 
-    branches: tuple["AvroType", ...]
+    branches: tuple["AvroSchema", ...]
 
     @property
-    def null(self) -> int:
+    def null_index(self) -> int:
         """Position of the null branch, -1 without one."""
         return next((index for index, branch in enumerate(self.branches) if is_null(branch)), -1)
 
 
 @dataclass(frozen=True)
-class Field:
+class RecordField:
     """A named part of a record."""
 
     name: str
     aliases: tuple[str, ...]
-    type: "AvroType"
+    type: "AvroSchema"
     default: object
 
 
 @dataclass(frozen=True)
-class Record:
+class RecordSchema:
     """Named fields, written in their order."""
 
     name: str
     aliases: tuple[str, ...]
-    fields: tuple[Field, ...]
+    fields: tuple[RecordField, ...]
 
 
-AvroType = Primitive | Fixed | Enum | Array | Map | Union | Record
-Named = Fixed | Enum | Record
+AvroSchema = PrimitiveSchema | FixedSchema | EnumSchema | ArraySchema | MapSchema | UnionSchema | RecordSchema
+NamedSchema = FixedSchema | EnumSchema | RecordSchema
 
 
-def is_null(type_: AvroType) -> bool:
+def is_null(type_: AvroSchema) -> bool:
     """True for the type that has one value and no bytes."""
-    return isinstance(type_, Primitive) and type_.kind == "null"
+    return isinstance(type_, PrimitiveSchema) and type_.kind == "null"
 
 
-def split_null(type_: AvroType, path: str) -> tuple[AvroType, int, bool]:
+def split_null(type_: AvroSchema, path: str) -> tuple[AvroSchema, int, bool]:
     """What a column of this type holds: the type without null, the position of null (-1: none), whether it is a union.
 
     Raises Misconfigured for a union of several types beside null: a column has one type.
     """
-    if not isinstance(type_, Union):
+    if not isinstance(type_, UnionSchema):
         return type_, -1, False
     values = [branch for branch in type_.branches if not is_null(branch)]
     if len(values) > 1:
         raise Misconfigured(
             f"{path or 'the schema'}: a reader's union may have one type beside null, this one has {len(values)}"
         )
-    return (values[0] if values else Primitive("null")), type_.null, True
+    return (values[0] if values else PrimitiveSchema("null")), type_.null_index, True
 
 
-def least_bytes(type_: AvroType) -> int:
+def min_encoded_bytes(type_: AvroSchema) -> int:
     """Length in bytes of the shortest value."""
-    if isinstance(type_, Primitive):
+    if isinstance(type_, PrimitiveSchema):
         return {"null": 0, "float": 4, "double": 8}.get(type_.kind, 1)
-    if isinstance(type_, Fixed):
+    if isinstance(type_, FixedSchema):
         return type_.size
-    if isinstance(type_, Union):
-        return 1 + min(least_bytes(branch) for branch in type_.branches)
-    if isinstance(type_, Record):
-        return sum(least_bytes(field.type) for field in type_.fields)
+    if isinstance(type_, UnionSchema):
+        return 1 + min(min_encoded_bytes(branch) for branch in type_.branches)
+    if isinstance(type_, RecordSchema):
+        return sum(min_encoded_bytes(field.type) for field in type_.fields)
     return 1
 
 
@@ -131,37 +131,39 @@ def short_name(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def same_name(writer: Named, reader: Named) -> bool:
+def names_match(writer: NamedSchema, reader: NamedSchema) -> bool:
     """True where the reader's type, or one of its aliases, is called like the writer's."""
     wanted = short_name(writer.name)
     return any(short_name(name) == wanted for name in (reader.name, *reader.aliases))
 
 
-def parse(schema: object) -> AvroType:
+def parse_schema(schema: object) -> AvroSchema:
     """The type tree of a schema as it stands in an .avsc file.
 
     Raises Misconfigured, saying where, for a schema that is not Avro, that contains itself, or whose arrays or maps
     have items of no bytes (nine bytes could claim 2^40 of those).
     """
-    return _Parser().parse(schema, "", "", 0)
+    return _SchemaParser().parse(schema, "", "", 0)
 
 
-class _Parser:
+class _SchemaParser:
     def __init__(self) -> None:
         # Full name -> type; None while its record is being read.
-        self._named: dict[str, Named | None] = {}
+        self._named: dict[str, NamedSchema | None] = {}
         # Types read so far, those of each reference counted again; full name -> types within.
         self._size = 0
         self._sizes: dict[str, int] = {}
 
-    def parse(self, schema: object, namespace: str, path: str, depth: int) -> AvroType:
+    def parse(self, schema: object, namespace: str, path: str, depth: int) -> AvroSchema:
         self._size += 1
-        if self._size > SIZE:
-            raise Misconfigured(f"{_at(path)}: the schema has more than {SIZE} parts; it repeats its records too often")
-        if depth > DEPTH:
-            raise Misconfigured(f"{_at(path)}: the schema is nested deeper than {DEPTH} levels")
+        if self._size > MAX_SCHEMA_TYPES:
+            raise Misconfigured(
+                f"{_at(path)}: the schema has more than {MAX_SCHEMA_TYPES} parts; it repeats its records too often"
+            )
+        if depth > MAX_SCHEMA_DEPTH:
+            raise Misconfigured(f"{_at(path)}: the schema is nested deeper than {MAX_SCHEMA_DEPTH} levels")
         if isinstance(schema, str):
-            return Primitive(schema) if schema in PRIMITIVES else self._reference(schema, namespace, path)
+            return PrimitiveSchema(schema) if schema in PRIMITIVE_TYPES else self._reference(schema, namespace, path)
         if isinstance(schema, list):
             return self._union(schema, namespace, path, depth)
         if not isinstance(schema, dict) or "type" not in schema:
@@ -170,14 +172,14 @@ class _Parser:
         if not isinstance(kind, str):
             return self.parse(kind, namespace, path, depth + 1)
         if kind == "array":
-            return Array(self._items(schema, "items", namespace, path + "[]", depth))
+            return ArraySchema(self._items(schema, "items", namespace, path + "[]", depth))
         if kind == "map":
-            return Map(self._items(schema, "values", namespace, path + "{}", depth))
+            return MapSchema(self._items(schema, "values", namespace, path + "{}", depth))
         if kind in ("record", "error", "enum", "fixed"):
             return self._definition(schema, kind, namespace, path, depth)
         return self.parse(kind, namespace, path, depth + 1)
 
-    def _reference(self, name: str, namespace: str, path: str) -> AvroType:
+    def _reference(self, name: str, namespace: str, path: str) -> AvroSchema:
         full = name if "." in name or not namespace else f"{namespace}.{name}"
         if full not in self._named and name in self._named:
             full = name
@@ -189,30 +191,30 @@ class _Parser:
         self._size += self._sizes[full]
         return found
 
-    def _union(self, schema: Sequence[object], namespace: str, path: str, depth: int) -> Union:
+    def _union(self, schema: Sequence[object], namespace: str, path: str, depth: int) -> UnionSchema:
         branches = tuple(self.parse(branch, namespace, path, depth + 1) for branch in schema)
         if not branches:
             raise Misconfigured(f"{_at(path)}: a union needs at least one type")
-        if any(isinstance(branch, Union) for branch in branches):
+        if any(isinstance(branch, UnionSchema) for branch in branches):
             raise Misconfigured(f"{_at(path)}: a union may not hold a union directly")
         kinds = [
-            branch.name if isinstance(branch, Named) else getattr(branch, "kind", type(branch).__name__)
+            branch.name if isinstance(branch, NamedSchema) else getattr(branch, "kind", type(branch).__name__)
             for branch in branches
         ]
         if len(set(kinds)) < len(kinds):
             raise Misconfigured(f"{_at(path)}: a union may hold each type once, this one holds {', '.join(kinds)}")
-        return Union(branches)
+        return UnionSchema(branches)
 
-    def _items(self, schema: Mapping[str, Any], key: str, namespace: str, path: str, depth: int) -> AvroType:
+    def _items(self, schema: Mapping[str, Any], key: str, namespace: str, path: str, depth: int) -> AvroSchema:
         if key not in schema:
             raise Misconfigured(f"{_at(path)}: the {schema['type']} has no {key!r}")
         items = self.parse(schema[key], namespace, path, depth + 1)
         # The key of a map has a byte, but the rule is kept simple: nobody needs a map of nulls.
-        if least_bytes(items) == 0:
+        if min_encoded_bytes(items) == 0:
             raise Misconfigured(f"{_at(path)}: items of an array or a map must be at least one byte long")
         return items
 
-    def _definition(self, schema: Mapping[str, Any], kind: str, namespace: str, path: str, depth: int) -> Named:
+    def _definition(self, schema: Mapping[str, Any], kind: str, namespace: str, path: str, depth: int) -> NamedSchema:
         name = schema.get("name")
         if not isinstance(name, str) or not name:
             raise Misconfigured(f"{_at(path)}: the {kind} has no name")
@@ -221,26 +223,26 @@ class _Parser:
         else:
             namespace = schema.get("namespace", namespace) or ""
         full = f"{namespace}.{name}" if namespace else name
-        if full in self._named or name in PRIMITIVES:
+        if full in self._named or name in PRIMITIVE_TYPES:
             raise Misconfigured(f"{_at(path)}: the name {full!r} is already taken; refer to a known type by its name")
         aliases = tuple(schema.get("aliases", ()))
         self._named[full] = None
         before = self._size
-        made: Named
+        made: NamedSchema
         if kind == "fixed":
             size = schema.get("size")
             if not isinstance(size, int) or size < 0:
                 raise Misconfigured(f"{_at(path)}: the fixed {full!r} needs a size of 0 or more, not {size!r}")
-            made = Fixed(full, aliases, size)
+            made = FixedSchema(full, aliases, size)
         elif kind == "enum":
             made = _enum(full, aliases, schema, path)
         else:
-            made = Record(full, aliases, self._fields(schema, namespace, path, depth))
+            made = RecordSchema(full, aliases, self._fields(schema, namespace, path, depth))
         self._named[full] = made
         self._sizes[full] = self._size - before
         return made
 
-    def _fields(self, schema: Mapping[str, Any], namespace: str, path: str, depth: int) -> tuple[Field, ...]:
+    def _fields(self, schema: Mapping[str, Any], namespace: str, path: str, depth: int) -> tuple[RecordField, ...]:
         fields = []
         for field in schema.get("fields", ()):
             if not isinstance(field, dict) or not isinstance(field.get("name"), str) or "type" not in field:
@@ -248,7 +250,7 @@ class _Parser:
             name = field["name"]
             below = f"{path}.{name}" if path else name
             fields.append(
-                Field(
+                RecordField(
                     name,
                     tuple(field.get("aliases", ())),
                     self.parse(field["type"], namespace, below, depth + 1),
@@ -261,14 +263,14 @@ class _Parser:
         return tuple(fields)
 
 
-def _enum(full: str, aliases: tuple[str, ...], schema: Mapping[str, Any], path: str) -> Enum:
+def _enum(full: str, aliases: tuple[str, ...], schema: Mapping[str, Any], path: str) -> EnumSchema:
     symbols = tuple(schema.get("symbols", ()))
     default = schema.get("default")
     if not all(isinstance(symbol, str) for symbol in symbols) or len(set(symbols)) < len(symbols):
         raise Misconfigured(f"{_at(path)}: the enum {full!r} needs a list of different words as symbols")
     if default is not None and default not in symbols:
         raise Misconfigured(f"{_at(path)}: the default {default!r} of the enum {full!r} is not one of its symbols")
-    return Enum(full, aliases, symbols, default)
+    return EnumSchema(full, aliases, symbols, default)
 
 
 def _at(path: str) -> str:

@@ -9,19 +9,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.domain.jit import compiled, inlined
-from streams.kernel.avro.primitives import LARGEST_INT, SMALLEST_INT, is_text, write_long
+from streams.domain.jit import jit, jit_inline
+from streams.kernel.avro.primitives import INT32_MAX, INT32_MIN, is_valid_utf8, write_long
 
 (
-    TEXT,  # a: source
-    OCTETS,  # a: source, b: 1 if no length is written
+    STRING,  # a: source
+    BYTES,  # a: source, b: 1 if no length is written
     LONG,
     INT,
     ENUM,  # a: number of words
     FIXED,  # a: source, b: bytes
-    PRESENT,
+    NULLABLE_RECORD,
     ARRAY,  # a: frame, b: depth, c: where to go on after the last item
-    NEXT,  # b: depth, c: first instruction of an item
+    NEXT_ITEM,  # b: depth, c: first instruction of an item
     BOOLEAN,
     FLOAT,
     DOUBLE,
@@ -30,9 +30,9 @@ from streams.kernel.avro.primitives import LARGEST_INT, SMALLEST_INT, is_text, w
 ) = range(14)
 
 # Bytes that any instruction may write without asking again: a union's position and a number, rounded up.
-SLACK: Final = 32
+OUTPUT_SLACK_BYTES: Final = 32
 
-FAULTS: Final = {
+FAULT_MESSAGES: Final = {
     1: "is null, and the schema has no null there",
     2: "does not fit an int of 32 bits",
     3: "is not 0 or 1, as a boolean must be",
@@ -44,12 +44,23 @@ FAULTS: Final = {
     9: "has a negative length other than -1",
     10: "does not fit a float of 32 bits",
 }
-NULL, NOT_INT, NOT_BOOLEAN, NOT_WORD, OUTSIDE, NOT_FIXED, NOT_TEXT, NO_ITEMS, BAD_LENGTH, NOT_FLOAT = range(1, 11)
-FULL: Final = -1
+(
+    UNEXPECTED_NULL,
+    NOT_INT,
+    NOT_BOOLEAN,
+    NOT_SYMBOL,
+    OUTSIDE_SOURCE,
+    WRONG_FIXED_LENGTH,
+    NOT_UTF8,
+    ITEMS_OUTSIDE_FRAME,
+    NEGATIVE_LENGTH,
+    NOT_FLOAT,
+) = range(1, 11)
+OUTPUT_FULL: Final = -1
 
 
-@inlined
-def copy(out: Any, out_words: Any, o: Any, octets: Any, words: Any, p: Any, n: Any) -> None:
+@jit_inline
+def copy_bytes(out: Any, out_words: Any, o: Any, octets: Any, words: Any, p: Any, n: Any) -> None:
     """Copy `n` bytes from `p` of a source to `o`, where eight more are free: what is copied too much is overwritten."""
     k = 0
     while k < n:
@@ -61,7 +72,7 @@ def copy(out: Any, out_words: Any, o: Any, octets: Any, words: Any, p: Any, n: A
             k += 1
 
 
-@compiled
+@jit
 def write_records(
     rows: Any,
     values: Any,
@@ -86,7 +97,7 @@ def write_records(
 
     `stack` holds of each array being written, by depth: items left, row of its record, frame of its record.
     """
-    full = len(out) - SLACK
+    full = len(out) - OUTPUT_SLACK_BYTES
     o = int(state[1])
     fault = 0
     pc = 0
@@ -98,14 +109,14 @@ def write_records(
         row = i
         pc = 0
         if o > full:
-            fault = FULL
+            fault = OUTPUT_FULL
         else:
             for k in range(len(head)):
                 out[o + k] = head[k]
             o += len(head)
         while fault == 0:
             if o > full:
-                fault = FULL
+                fault = OUTPUT_FULL
                 break
             operation = code[pc, 0]
             column = code[pc, 1]
@@ -117,10 +128,10 @@ def write_records(
                 null = code[pc, 2]
                 if n < 0:
                     if n != -1:
-                        fault = BAD_LENGTH
+                        fault = NEGATIVE_LENGTH
                         break
                     if null < 0:
-                        fault = NULL
+                        fault = UNEXPECTED_NULL
                         break
                     out[o] = null << 1
                     o += 1
@@ -132,24 +143,24 @@ def write_records(
             if operation == LONG:
                 o = write_long(out, out_words, o, v)
             elif operation == INT:
-                if v > LARGEST_INT or v < SMALLEST_INT:
+                if v > INT32_MAX or v < INT32_MIN:
                     fault = NOT_INT
                     break
                 o = write_long(out, out_words, o, v)
             elif operation == ENUM:
                 if v < 0 or v >= code[pc, 4]:
-                    fault = NOT_WORD
+                    fault = NOT_SYMBOL
                     break
                 o = write_long(out, out_words, o, v)
-            elif operation == TEXT or operation == OCTETS or operation == FIXED:  # noqa: PLR1714 - no tuple each turn
+            elif operation == STRING or operation == BYTES or operation == FIXED:  # noqa: PLR1714 - no tuple each turn
                 if operation == FIXED and n != code[pc, 5]:
-                    fault = NOT_FIXED
+                    fault = WRONG_FIXED_LENGTH
                     break
                 if o + n > full:
-                    fault = FULL
+                    fault = OUTPUT_FULL
                     break
                 # The length is written before bytes that may be refused: a refused row ends the batch.
-                if operation != FIXED and not (operation == OCTETS and code[pc, 5] == 1):
+                if operation != FIXED and not (operation == BYTES and code[pc, 5] == 1):
                     o = write_long(out, out_words, o, n)
                 source = code[pc, 4]
                 octets = octets_0
@@ -164,14 +175,14 @@ def write_records(
                     octets = octets_3
                     words = words_3
                 if v < 0 or v > len(octets) - n:
-                    fault = OUTSIDE
+                    fault = OUTSIDE_SOURCE
                     break
-                if operation == TEXT and not is_text(octets, words, v, n):
-                    fault = NOT_TEXT
+                if operation == STRING and not is_valid_utf8(octets, words, v, n):
+                    fault = NOT_UTF8
                     break
-                copy(out, out_words, o, octets, words, v, n)
+                copy_bytes(out, out_words, o, octets, words, v, n)
                 o += int(n)
-            elif operation == NEXT:
+            elif operation == NEXT_ITEM:
                 level = code[pc, 5]
                 left = stack[level, 0] - 1
                 if left > 0:
@@ -193,7 +204,7 @@ def write_records(
                     continue
                 child = int(code[pc, 4])
                 if v < 0 or v > values[child].shape[1] - n:
-                    fault = NO_ITEMS
+                    fault = ITEMS_OUTSIDE_FRAME
                     break
                 o = write_long(out, out_words, o, n)
                 level = code[pc, 5]

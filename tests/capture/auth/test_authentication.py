@@ -13,21 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.capture.auth import devices
-from streams.capture.auth.authentication import Doors, RateLimitedError, Rates, networks
-from streams.capture.auth.devices import Device, Registry
+from streams.capture.auth.authentication import Authenticator, DeviceRateLimiter, RateLimitExceededError, parse_networks
+from streams.capture.auth.devices import Device, DeviceRegistry
 from streams.capture.auth.signatures import (
-    Denied,
-    Nonces,
-    Request,
-    check_digest,
+    AuthenticationError,
+    MessageComponents,
+    NonceStore,
+    check_content_digest,
     content_digest,
     field_value,
-    read_claim,
-    sign,
+    parse_signature_claim,
+    sign_request,
     signature_base,
 )
 from streams.errors import Misconfigured
-from streams.telemetry.gateway_events import DENIALS, RequestDenied
+from streams.telemetry.gateway_events import DENIAL_REASONS, RequestDenied
 from tests.capture.epcis.documents import document
 from tests.capture.epcis.test_documents import SCAN
 from tests.capture.http.gateways import Running, running, scan
@@ -41,12 +41,12 @@ class Enrolled:
     """A gateway and the secrets of who is enrolled at it."""
 
     gateway: Running
-    registry: Registry
+    registry: DeviceRegistry
     key: Ed25519PrivateKey
     token: str
 
     def signed(self, body: bytes, name: str = "S7", created: int | None = None, path: str = "/scans") -> dict[str, str]:
-        return {**KIND, **sign(self.key, name, Request("POST", path, "", KIND), body, created)}
+        return {**KIND, **sign_request(self.key, name, MessageComponents("POST", path, "", KIND), body, created)}
 
     def send(self, headers: dict[str, str], body: bytes, path: str = "/scans", **options: Any) -> int:
         return self.gateway.request("POST", path, content=body, headers=headers, **options).status_code
@@ -54,10 +54,10 @@ class Enrolled:
 
 @pytest.fixture
 def enrolled(tmp_path: Path):
-    registry = Registry(tmp_path / "devices.json")
-    private, public = devices.new_key()
-    _, other = devices.new_key()
-    token, digest = devices.new_token()
+    registry = DeviceRegistry(tmp_path / "devices.json")
+    private, public = devices.generate_key_pair()
+    _, other = devices.generate_key_pair()
+    token, digest = devices.generate_token()
     registry.add(Device("S7", ("LGG",), ("SRT-07", "SRT-08"), 1000.0, public_key=public))
     registry.add(Device("S8", ("LGG",), ("*",), 1000.0, public_key=other))
     registry.add(Device("partner", ("*",), ("*",), 1000.0, token_sha256=digest))
@@ -72,14 +72,14 @@ BODY = json.dumps(scan()).encode()
 def test_signed_requests_are_let_in(enrolled: Enrolled) -> None:
     assert enrolled.send(enrolled.signed(BODY), BODY) == 200
     assert len(enrolled.gateway.kept()) == 1 and enrolled.gateway.denied() == []
-    query = sign(enrolled.key, "S7", Request("GET", "/capture", "perPage=5", {}), b"")
+    query = sign_request(enrolled.key, "S7", MessageComponents("GET", "/capture", "perPage=5", {}), b"")
     assert enrolled.gateway.request("GET", "/capture?perPage=5", headers=query).status_code == 200
 
 
 def test_nobody_else_is(enrolled: Enrolled) -> None:
     good = enrolled.signed(BODY)
     stranger = Ed25519PrivateKey.generate()
-    forged = {**KIND, **sign(stranger, "S7", Request("POST", "/scans", "", KIND), BODY)}
+    forged = {**KIND, **sign_request(stranger, "S7", MessageComponents("POST", "/scans", "", KIND), BODY)}
     unknown = enrolled.signed(BODY, name="S9")
     other = enrolled.signed(BODY, name="S8")
     stripped = {name: value for name, value in good.items() if name != "signature"}
@@ -116,7 +116,7 @@ def test_nobody_else_is(enrolled: Enrolled) -> None:
         assert enrolled.send(headers, body) == 401, reason
         assert enrolled.gateway.denied()[before:] == [reason]
     assert enrolled.gateway.kept() == []
-    assert set(enrolled.gateway.denied()) <= set(DENIALS)
+    assert set(enrolled.gateway.denied()) <= set(DENIAL_REASONS)
 
 
 def test_the_same_request_twice_is_a_replay_even_for_another_gateway_of_the_folder(enrolled: Enrolled) -> None:
@@ -131,7 +131,7 @@ def test_the_same_request_twice_is_a_replay_even_for_another_gateway_of_the_fold
 
 def test_revoked_devices_are_out_at_once(enrolled: Enrolled) -> None:
     assert enrolled.send(enrolled.signed(BODY), BODY) == 200
-    Registry(enrolled.registry.path).revoke("S7")
+    DeviceRegistry(enrolled.registry.path).revoke("S7")
     answer = enrolled.gateway.request("POST", "/scans", content=BODY, headers=enrolled.signed(BODY))
     assert answer.status_code == 401
     assert enrolled.gateway.denied() == ["revoked"]
@@ -162,11 +162,11 @@ def test_tokens_need_tls(enrolled: Enrolled) -> None:
     ],
 )
 def test_tokens_are_taken_from_trusted_proxies_that_had_tls(peer: str, said: str | None, *, taken: bool) -> None:
-    doors = Doors(None, trusted_proxies=networks(["10.0.0.0/24", "fd00::/64"]))
+    doors = Authenticator(None, trusted_proxies=parse_networks(["10.0.0.0/24", "fd00::/64"]))
     headers = {} if said is None else {"x-forwarded-proto": said}
     assert doors.is_secure("http", peer, headers) is taken
     assert doors.is_secure("https", peer, headers)
-    assert not Doors(None).is_secure("http", peer, headers)
+    assert not Authenticator(None).is_secure("http", peer, headers)
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0/0", "::/0", "10.0.0.1/8", "proxy.example", ""])
@@ -186,9 +186,9 @@ def test_a_device_speaks_for_its_own_stations_only(enrolled: Enrolled) -> None:
     place = {**SCAN, "readPoint": {"id": "urn:parcels:place:DUI:DEL-01"}}
     whole = json.dumps(document(place)).encode()
     kind = {"content-type": "application/json"}
-    headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/capture", "", kind), whole)}
+    headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/capture", "", kind), whole)}
     answer = enrolled.gateway.request("POST", "/capture", content=whole, headers=headers)
-    job = sign(enrolled.key, "S7", Request("GET", answer.headers["location"], "", {}), b"")
+    job = sign_request(enrolled.key, "S7", MessageComponents("GET", answer.headers["location"], "", {}), b"")
     said = enrolled.gateway.request("GET", answer.headers["location"], headers=job).json()
     assert not said["success"] and said["errors"][0]["type"] == "epcisException:SecurityException"
     assert len(enrolled.gateway.kept()) == 2
@@ -203,7 +203,7 @@ def test_no_device_moves_the_clock_of_the_log(enrolled: Enrolled) -> None:
 def test_a_job_is_shown_to_its_owner_only(enrolled: Enrolled) -> None:
     whole = json.dumps(document({**SCAN, "readPoint": {"id": "urn:parcels:place:LGG:SRT-07"}})).encode()
     kind = {"content-type": "application/json"}
-    headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/capture", "", kind), whole)}
+    headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/capture", "", kind), whole)}
     place = enrolled.gateway.request("POST", "/capture", content=whole, headers=headers).headers["location"]
     partner = {"authorization": f"Bearer {enrolled.token}"}
     assert enrolled.gateway.request("GET", place, "https", headers=partner).status_code == 404
@@ -211,8 +211,8 @@ def test_a_job_is_shown_to_its_owner_only(enrolled: Enrolled) -> None:
 
 
 def test_too_fast_is_told_when_to_go_on(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "devices.json")
-    token, digest = devices.new_token()
+    registry = DeviceRegistry(tmp_path / "devices.json")
+    token, digest = devices.generate_token()
     registry.add(Device("slow", ("*",), ("*",), 2.0, token_sha256=digest))
     with running(tmp_path, registry, trusted_proxies=("127.0.0.1",)) as gateway:
         headers = {**KIND, "authorization": f"Bearer {token}", "x-forwarded-proto": "https"}
@@ -226,9 +226,9 @@ def test_too_fast_is_told_when_to_go_on(tmp_path: Path) -> None:
 
 
 def test_a_bucket_fills_with_time() -> None:
-    rates = Rates()
+    rates = DeviceRateLimiter()
     rates.take("a", 10, 25, now=0)
-    with pytest.raises(RateLimitedError):
+    with pytest.raises(RateLimitExceededError):
         rates.take("a", 10, 1, now=0.1)
     rates.take("a", 10, 1, now=1.0)
     rates.take("b", 10, 1, now=0.1)
@@ -236,7 +236,7 @@ def test_a_bucket_fills_with_time() -> None:
 
 def test_nonces_are_not_kept_for_longer_because_the_clock_was_set_back(tmp_path: Path) -> None:
     now, day = 1_800_000_000, 86_400
-    used = Nonces(tmp_path / "nonces", 300)
+    used = NonceStore(tmp_path / "nonces", 300)
     assert used.use("S7", "before", now + day, now + day)
     for second in range(now, now + 1_200):
         assert used.use("S7", f"nonce-{second}", second, second)
@@ -245,10 +245,10 @@ def test_nonces_are_not_kept_for_longer_because_the_clock_was_set_back(tmp_path:
 
 def test_nonces_outlive_the_process_and_not_their_window(tmp_path: Path) -> None:
     now = time.time()
-    first = Nonces(tmp_path / "nonces", 300)
+    first = NonceStore(tmp_path / "nonces", 300)
     assert first.use("S7", "nonce-one", int(now), now) and not first.use("S7", "nonce-one", int(now), now)
     assert first.use("S8", "nonce-one", int(now), now)
-    second = Nonces(tmp_path / "nonces", 300)
+    second = NonceStore(tmp_path / "nonces", 300)
     assert not second.use("S7", "nonce-one", int(now), now)
     assert second.use("S7", "nonce-one", int(now), now + 302)
 
@@ -260,10 +260,10 @@ def test_nonces_outlive_the_process_and_not_their_window(tmp_path: Path) -> None
 )
 def test_no_header_breaks_the_reader(said: str, given_: str, more: dict[str, str]) -> None:
     headers = {**more, "signature-input": said, "signature": given_}
-    with pytest.raises(Denied):
-        read_claim(Request("POST", "/scans", "", headers), has_body=True)
-    with pytest.raises(Denied):
-        check_digest(said, b"body")
+    with pytest.raises(AuthenticationError):
+        parse_signature_claim(MessageComponents("POST", "/scans", "", headers), has_body=True)
+    with pytest.raises(AuthenticationError):
+        check_content_digest(said, b"body")
 
 
 @given(st.integers(0, 400), st.integers(1, 127))
@@ -271,16 +271,16 @@ def test_one_changed_character_anywhere_is_noticed(place: int, by: int) -> None:
     key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
     public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
     device = Device("S7", ("*",), ("*",), 1.0, public_key=public)
-    request = Request("POST", "/scans", "", {"content-type": "a/b"})
-    headers = {"content-type": "a/b", **sign(key, "S7", request, b"body", 1_700_000_000)}
+    request = MessageComponents("POST", "/scans", "", {"content-type": "a/b"})
+    headers = {"content-type": "a/b", **sign_request(key, "S7", request, b"body", 1_700_000_000)}
     name = ("signature-input", "signature", "content-digest")[place % 3]
     value = headers[name]
     at = place % len(value)
     headers[name] = value[:at] + chr((ord(value[at]) + by) % 128) + value[at + 1 :]
     try:
-        claim = read_claim(Request("POST", "/scans", "", headers), has_body=True)
-        check_digest(headers["content-digest"], b"body")
-    except Denied:
+        claim = parse_signature_claim(MessageComponents("POST", "/scans", "", headers), has_body=True)
+        check_content_digest(headers["content-digest"], b"body")
+    except AuthenticationError:
         return
     good = device.signed(claim.signature, claim.base) and claim.key_id == "S7"
     # The label of the signature is not signed (RFC 9421, 2.5), and both headers must have the same one.
@@ -304,7 +304,7 @@ class TestTheBaseOfASignatureIsThatOfTheRfc:
         covered = ["date", "@method", "@path", "@authority", "content-type", "content-length"]
         listed = " ".join(f'"{name}"' for name in covered)
         params = f'({listed});created=1618884473;keyid="test-key-ed25519"'
-        base = signature_base(Request("POST", "/foo", "param=Value&Pet=dog", headers), covered, params)
+        base = signature_base(MessageComponents("POST", "/foo", "param=Value&Pet=dog", headers), covered, params)
         assert base.decode().splitlines() == [
             '"date": Tue, 20 Apr 2021 02:07:55 GMT',
             '"@method": POST',
@@ -323,10 +323,10 @@ class TestTheBaseOfASignatureIsThatOfTheRfc:
 
     def test_its_query_and_an_empty_path(self) -> None:
         """RFC 9421, 2.2.6 and 2.2.7: an empty path is a slash, an empty query is a question mark."""
-        assert signature_base(Request("GET", "", "", {}), ["@path", "@query"], "()") == (
+        assert signature_base(MessageComponents("GET", "", "", {}), ["@path", "@query"], "()") == (
             b'"@path": /\n"@query": ?\n"@signature-params": ()'
         )
-        query = signature_base(Request("GET", "/", "param=value&foo=bar&baz=bat%2Dman", {}), ["@query"], "()")
+        query = signature_base(MessageComponents("GET", "/", "param=value&foo=bar&baz=bat%2Dman", {}), ["@query"], "()")
         assert query.splitlines()[0] == b'"@query": ?param=value&foo=bar&baz=bat%2Dman'
 
     @pytest.mark.parametrize(
@@ -344,12 +344,12 @@ class TestTheBaseOfASignatureIsThatOfTheRfc:
     def test_its_examples_of_headers(self, values: list[str], value: str) -> None:
         """RFC 9421, 2.1."""
         assert field_value(values) == value
-        base = signature_base(Request("GET", "/", "", {"x": field_value(values)}), ["x"], "()")
+        base = signature_base(MessageComponents("GET", "/", "", {"x": field_value(values)}), ["x"], "()")
         assert base.decode().split("\n")[0] == f'"x": {value}'
 
     def test_spaces_within_a_header_are_signed(self, enrolled: Enrolled) -> None:
         kind = {"content-type": "application/x-ndjson;  charset=utf-8"}
-        headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/scans", "", kind), BODY)}
+        headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/scans", "", kind), BODY)}
         assert enrolled.send({**headers, "content-type": "application/x-ndjson; charset=utf-8"}, BODY) == 401
         assert enrolled.send(headers, BODY) == 200
 
@@ -365,7 +365,7 @@ class TestRegistry:
         )["token"]
         assert token not in (tmp_path / "devices.json").read_text()
         assert (tmp_path / "devices.json").stat().st_mode & 0o077 == 0
-        assert Registry(tmp_path / "devices.json").by_token(token).name == "p"  # type: ignore[union-attr]
+        assert DeviceRegistry(tmp_path / "devices.json").find_by_token(token).name == "p"  # type: ignore[union-attr]
 
     def test_names_are_given_once_and_revoked_ones_stay(self, tmp_path: Path) -> None:
         data = ("--data", str(tmp_path))
@@ -380,7 +380,7 @@ class TestRegistry:
     def test_a_file_that_is_none_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "devices.json").write_text('{"devices": {"a": {}}}')
         with pytest.raises(Misconfigured, match="no registry"):
-            Registry(tmp_path / "devices.json")
+            DeviceRegistry(tmp_path / "devices.json")
 
     def test_open_gateways_listen_on_loopback_only(self, tmp_path: Path) -> None:
         done = run_cli("gateway", "--insecure-local", "--host", "0.0.0.0", "--data", str(tmp_path))
@@ -401,12 +401,12 @@ def test_a_disk_without_space_for_nonces_is_a_reason_to_come_again(enrolled: Enr
 
 
 def test_requests_at_once_are_all_counted() -> None:
-    rates = Rates()
+    rates = DeviceRateLimiter()
     for _ in range(3):
         rates.take("S7", 10.0, 0, now=0.0)
     for _ in range(3):
         rates.charge("S7", 10.0, 100, now=0.0)
-    with pytest.raises(RateLimitedError):
+    with pytest.raises(RateLimitExceededError):
         rates.take("S7", 10.0, 0, now=27.0)
     rates.take("S7", 10.0, 0, now=29.0)
 
@@ -420,7 +420,7 @@ def test_a_scanner_speaks_for_no_other_place_in_any_way(enrolled: Enrolled) -> N
     def event(**changes: Any) -> int:
         whole = json.dumps({"@context": document()["@context"], **SCAN, **changes}).encode()
         kind = {"content-type": "application/ld+json"}
-        headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/events", "", kind), whole)}
+        headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/events", "", kind), whole)}
         return enrolled.send(headers, whole, "/events")
 
     partner = {**KIND, "authorization": f"Bearer {enrolled.token}"}
@@ -447,14 +447,14 @@ def test_a_scanner_speaks_for_no_other_place_in_any_way(enrolled: Enrolled) -> N
 
 
 def test_nobody_reads_what_a_stranger_sends(enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> None:
-    from streams.capture.http.request_context import Call
+    from streams.capture.http.request_context import RequestContext
 
     async def read(*_: Any) -> bytes:
         raise AssertionError("the content was read")
 
-    monkeypatch.setattr(Call, "_read", read)
+    monkeypatch.setattr(RequestContext, "_read", read)
     stranger = Ed25519PrivateKey.generate()
-    forged = {**KIND, **sign(stranger, "S7", Request("POST", "/scans", "", KIND), BODY)}
+    forged = {**KIND, **sign_request(stranger, "S7", MessageComponents("POST", "/scans", "", KIND), BODY)}
     late = enrolled.signed(BODY, created=int(time.time()) - 400)
     for headers in (forged, late, enrolled.signed(BODY, name="S9")):
         assert enrolled.send(headers, BODY) == 401
@@ -464,7 +464,7 @@ def test_nobody_reads_what_a_stranger_sends(enrolled: Enrolled, monkeypatch: pyt
 def test_nobody_adds_what_a_document_does_on_errors(enrolled: Enrolled) -> None:
     kind = {"content-type": "application/ld+json"}
     whole = json.dumps(document(SCAN)).encode()
-    headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/capture", "", kind), whole)}
+    headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/capture", "", kind), whole)}
     assert enrolled.send({**headers, "gs1-capture-error-behaviour": "proceed"}, whole, "/capture") == 401
     assert enrolled.gateway.denied() == ["not_covered"]
 
@@ -475,24 +475,24 @@ def test_two_who_change_the_registry_at_once_undo_nothing_of_each_other(tmp_path
     path = tmp_path / "devices.json"
     names = [f"S{number}" for number in range(12)]
     adding = [
-        threading.Thread(target=Registry(path).add, args=(Device(name, ("LGG",), ("*",), 1.0),)) for name in names
+        threading.Thread(target=DeviceRegistry(path).add, args=(Device(name, ("LGG",), ("*",), 1.0),)) for name in names
     ]
     for each in adding:
         each.start()
     for each in adding:
         each.join()
-    assert {each.name for each in Registry(path).everybody()} == set(names)
+    assert {each.name for each in DeviceRegistry(path).all_devices()} == set(names)
 
 
 def test_a_signature_is_written_in_one_way_only() -> None:
     key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
-    headers = sign(key, "S7", Request("POST", "/scans", "", {}), b"body", 1_700_000_000)
+    headers = sign_request(key, "S7", MessageComponents("POST", "/scans", "", {}), b"body", 1_700_000_000)
     written = headers["signature"]
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     other = letters[letters.index(written[-4]) ^ 1]
     headers["signature"] = written[:-4] + other + written[-3:]
-    with pytest.raises(Denied):
-        read_claim(Request("POST", "/scans", "", headers), has_body=True)
+    with pytest.raises(AuthenticationError):
+        parse_signature_claim(MessageComponents("POST", "/scans", "", headers), has_body=True)
 
 
 class TestAnIdStandsForOneRecord:
@@ -550,7 +550,10 @@ class TestAnIdStandsForOneRecord:
             whole = {"@context": [*document()["@context"], {"own": "urn:parcels:voc:"}], **SCAN, "readPoint": place}
             content = json.dumps(whole | changes).encode()
             kind = {"content-type": "application/ld+json"}
-            headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/events", "", kind), content)}
+            headers = {
+                **kind,
+                **sign_request(enrolled.key, "S7", MessageComponents("POST", "/events", "", kind), content),
+            }
             return enrolled.send(headers, content, "/events")
 
         assert event(**{"own:device_id": "S8"}) == 403
@@ -574,7 +577,10 @@ class TestAnIdStandsForOneRecord:
         for event_id, status in ((None, 201), ("urn:x:forgotten", 403)):
             content = json.dumps(whole | ({"eventID": event_id} if event_id else {})).encode()
             kind = {"content-type": "application/ld+json"}
-            headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/events", "", kind), content)}
+            headers = {
+                **kind,
+                **sign_request(enrolled.key, "S7", MessageComponents("POST", "/events", "", kind), content),
+            }
             assert enrolled.send(headers, content, "/events") == status
 
 
@@ -582,9 +588,9 @@ def test_an_event_is_shown_to_who_sent_it_only(enrolled: Enrolled) -> None:
     place = {"id": "urn:parcels:place:LGG:SRT-07"}
     whole = json.dumps({"@context": document()["@context"], **SCAN, "readPoint": place}).encode()
     kind = {"content-type": "application/ld+json"}
-    headers = {**kind, **sign(enrolled.key, "S7", Request("POST", "/events", "", kind), whole)}
+    headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/events", "", kind), whole)}
     where = enrolled.gateway.request("POST", "/events", content=whole, headers=headers).headers["location"]
-    mine = sign(enrolled.key, "S7", Request("GET", where, "", {}), b"")
+    mine = sign_request(enrolled.key, "S7", MessageComponents("GET", where, "", {}), b"")
     assert enrolled.gateway.request("GET", where, headers=mine).json()["readPoint"] == place
     partner = {"authorization": f"Bearer {enrolled.token}"}
     assert enrolled.gateway.request("GET", where, "https", headers=partner).status_code == 404
@@ -595,11 +601,11 @@ class TestASignatureIsVerifiedOnce:
     """What cannot change while the content comes is not asked again; what can is."""
 
     @pytest.fixture
-    def doors(self, tmp_path: Path) -> tuple[Doors, Registry, Ed25519PrivateKey]:
-        registry = Registry(tmp_path / "devices.json")
-        private, public = devices.new_key()
+    def doors(self, tmp_path: Path) -> tuple[Authenticator, DeviceRegistry, Ed25519PrivateKey]:
+        registry = DeviceRegistry(tmp_path / "devices.json")
+        private, public = devices.generate_key_pair()
         registry.add(Device("S7", ("LGG",), ("*",), 1000.0, public_key=public))
-        return Doors(registry), registry, Ed25519PrivateKey.from_private_bytes(base64.b64decode(private))
+        return Authenticator(registry), registry, Ed25519PrivateKey.from_private_bytes(base64.b64decode(private))
 
     def test_for_each_request(self, enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> None:
         verified, signed = [], Device.signed
@@ -609,28 +615,30 @@ class TestASignatureIsVerifiedOnce:
 
     @pytest.mark.parametrize("reason", ["revoked", "bad_signature", "outside_window", "bad_digest", "not_covered"])
     def test_who_is_let_in_no_longer_when_the_content_is_there(
-        self, doors: tuple[Doors, Registry, Ed25519PrivateKey], reason: str
+        self, doors: tuple[Authenticator, DeviceRegistry, Ed25519PrivateKey], reason: str
     ) -> None:
         door, registry, key = doors
         now, body = time.time(), BODY
-        request = Request("POST", "/scans", "", {"content-length": str(len(body)), **KIND})
-        headers = sign(key, "S7", request, b"" if reason == "not_covered" else body, int(now))
+        request = MessageComponents("POST", "/scans", "", {"content-length": str(len(body)), **KIND})
+        headers = sign_request(key, "S7", request, b"" if reason == "not_covered" else body, int(now))
         if reason == "not_covered":
             # Whoever says that there is no content, and brings some.
-            request = Request("POST", "/scans", "", {**KIND, **headers})
+            request = MessageComponents("POST", "/scans", "", {**KIND, **headers})
         else:
-            request = Request("POST", "/scans", "", {**request.headers, **headers})
-        seen = door.glance(request, secure=False, now=now)
+            request = MessageComponents("POST", "/scans", "", {**request.headers, **headers})
+        seen = door.authenticate_headers(request, secure=False, now=now)
         match reason:
             case "revoked":
                 registry.revoke("S7")
             case "bad_signature":
-                registry.add(Device("S7", ("LGG",), ("*",), 1000.0, public_key=devices.new_key()[1]), replace=True)
+                registry.add(
+                    Device("S7", ("LGG",), ("*",), 1000.0, public_key=devices.generate_key_pair()[1]), replace=True
+                )
             case "outside_window":
                 now += 301
             case "bad_digest":
                 body = BODY + b" "
-        with pytest.raises(Denied) as denied:
+        with pytest.raises(AuthenticationError) as denied:
             door.enter(seen, request, body, secure=False, now=now)
         assert denied.value.reason == reason
         # Nothing of it used up the nonce.
@@ -639,8 +647,8 @@ class TestASignatureIsVerifiedOnce:
 
 
 def test_requests_that_are_refused_whole_are_counted_as_well(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "devices.json")
-    token, digest = devices.new_token()
+    registry = DeviceRegistry(tmp_path / "devices.json")
+    token, digest = devices.generate_token()
     registry.add(Device("slow", ("*",), ("*",), 2.0, token_sha256=digest))
     kinds = {"/scans": "application/x-ndjson", "/capture": "application/json", "/events": "text/plain"}
     for path, kind in kinds.items():
@@ -654,7 +662,7 @@ def test_nonces_that_do_not_fit_on_the_disk_do_not_replace_those_that_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
-    nonces = Nonces(tmp_path / "nonces", 300)
+    nonces = NonceStore(tmp_path / "nonces", 300)
     assert nonces.use("S7", "nonce-one", int(now), now)
     opened = Path.open
 
@@ -677,6 +685,6 @@ def test_nonces_that_do_not_fit_on_the_disk_do_not_replace_those_that_did(
     with pytest.raises(OSError, match="No space left"):
         nonces.use("S7", "nonce-two", int(now), now + 80)
     monkeypatch.undo()
-    assert not Nonces(tmp_path / "nonces", 300).use("S7", "nonce-one", int(now), now + 90)
+    assert not NonceStore(tmp_path / "nonces", 300).use("S7", "nonce-one", int(now), now + 90)
     assert nonces.use("S7", "nonce-two", int(now), now + 90)
-    assert not Nonces(tmp_path / "nonces", 300).use("S7", "nonce-two", int(now), now + 90)
+    assert not NonceStore(tmp_path / "nonces", 300).use("S7", "nonce-two", int(now), now + 90)

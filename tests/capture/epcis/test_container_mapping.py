@@ -5,9 +5,9 @@ import json
 import pytest
 
 from streams.capture.epcis.mapping import map_event
-from streams.domain.limits import CONTAINER_RECORD_BYTES
-from streams.formats.record_decoder import Decoder
-from streams.formats.record_parser import Reader
+from streams.domain.limits import MAX_CONTAINER_RECORD_BYTES
+from streams.formats.record_decoder import RecordDecoder
+from streams.formats.record_parser import RecordParser
 from tests.capture.http.gateways import Running, running
 
 BAG, ULD = "urn:parcels:container:BAG-1", "urn:parcels:uld:AKE12345XX"
@@ -22,7 +22,7 @@ def mapped(type_="AggregationEvent", **said):
     event = {"type": type_, "eventTime": "2026-03-01T05:00:00+01:00", "eventTimeZoneOffset": "+01:00", **PLACE, **said}
     made = map_event(event, "urn:x:1", {}, 1_772_355_600_000, "acme")
     for record in (*made.scans, *made.containers):
-        Reader()(record)
+        RecordParser()(record)
     return made
 
 
@@ -86,7 +86,7 @@ class TestAnAggregation:
         made = mapped(type_, action="ADD", parentID=BAG, childEPCs=children).containers
         assert [each["event_id"] for each in made] == ["urn:x:1", "urn:x:1#2", "urn:x:1#3", "urn:x:1#4"]
         assert [each for record in made for each in record["parcels"]] == [f"{n:0120d}" for n in range(20_000)]
-        assert all(len(Reader()(each).value) < CONTAINER_RECORD_BYTES for each in made)
+        assert all(len(RecordParser()(each).value) < MAX_CONTAINER_RECORD_BYTES for each in made)
         voids = mapped(type_, action="ADD", parentID=BAG, childEPCs=children, **WRONG).containers
         assert [each["voids"] for each in voids] == [each["event_id"] for each in made]
 
@@ -137,7 +137,7 @@ class TestLines:
     def test_of_containers_go_to_their_log(self, gateway: Running):
         said = gateway.scans(line(parcels=["LP1", "LP2"]), line(event_id="c2", kind="UNPACKED")).json()
         assert [each["status"] for each in said["results"]] == ["accepted", "accepted"]
-        packed, emptied = (Decoder("ContainerEvent")(entry.value) for entry in gateway.kept(1))
+        packed, emptied = (RecordDecoder("ContainerEvent")(entry.value) for entry in gateway.kept(1))
         assert (packed["parcels"], emptied["parcels"]) == (["LP1", "LP2"], [])
         assert gateway.kept(0) == [] and gateway.kept(1)[0].key == b"BAG-1"
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.capture.epcis.documents import TooManyEventsError, check_document, parse
+from streams.capture.epcis.documents import TooManyEventsError, check_document, parse_json
 from tests.capture.epcis import reference_events as events
 from tests.capture.epcis.documents import document, query_document
 from tests.conftest import run_cli
@@ -122,8 +122,8 @@ def test_right_events_are_accepted(event: dict[str, Any]) -> None:
     for whole in (document(event), query_document(event), {"@context": events.PREFIXES, **event}):
         checked = check_document(whole)
         assert checked.ok, (checked.problems, checked.events[0].problems)
-        assert checked.events[0].hash.startswith("ni:///sha-256;")
-        assert checked.events[0].event_id == event.get("eventID", checked.events[0].hash)
+        assert checked.events[0].event_hash.startswith("ni:///sha-256;")
+        assert checked.events[0].event_id == event.get("eventID", checked.events[0].event_hash)
 
 
 def without(event: dict[str, Any], field: str) -> dict[str, Any]:
@@ -503,7 +503,7 @@ def test_broken_events_are_refused_and_the_rule_is_named(event: Any, path: str, 
     where = "epcisBody.eventList[1]" + (f".{path}" if path else "")
     assert (where, rule) in {(each.path, each.rule) for each in problems}, problems
     assert all(each.message for each in problems)
-    assert checked.events[1].event_id is None and checked.events[1].hash is None
+    assert checked.events[1].event_id is None and checked.events[1].event_hash is None
 
 
 @pytest.mark.parametrize(
@@ -571,7 +571,7 @@ def test_query_documents_need_their_parts(where: str) -> None:
 )
 def test_hostile_json_is_refused(text: bytes, word: str) -> None:
     with pytest.raises(ValueError, match=word):
-        parse(text)
+        parse_json(text)
 
 
 JSON = st.recursive(
@@ -596,7 +596,7 @@ def test_no_mutation_breaks_the_checker(event: dict[str, Any], data: st.DataObje
         at = at[key]
     checked = check_document(copy.deepcopy(whole))
     for each in checked.events:
-        assert (each.hash is None) == bool(each.problems)
+        assert (each.event_hash is None) == bool(each.problems)
 
 
 def test_an_event_of_a_document_need_not_bring_prefixes() -> None:
@@ -658,23 +658,23 @@ def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
     many = ",".join(f'"k{number}": 1' for number in range(200_000))
     begun = time.process_time()
     with pytest.raises(ValueError, match="'z' stands twice"):
-        parse(f'{{{many}, "z": 1, "z": 2}}'.encode())
+        parse_json(f'{{{many}, "z": 1, "z": 2}}'.encode())
     assert time.process_time() - begun < 10
 
 
 def test_a_number_beyond_all_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match="larger than any number"):
-        parse(b'{"quantity": 1e999}')
-    assert parse(b'{"quantity": 1.5e30}') == {"quantity": 1.5e30}
+        parse_json(b'{"quantity": 1e999}')
+    assert parse_json(b'{"quantity": 1.5e30}') == {"quantity": 1.5e30}
 
 
 def test_an_event_that_is_named_twice_has_the_last_name() -> None:
     text = json.dumps(document({**SCAN, "eventID": "urn:x:2"}))
     twice = text.replace('"eventID"', '"eventID": "urn:x:1", "eventID"')
     assert twice != text
-    assert check_document(parse(twice.encode())).events[0].event_id == "urn:x:2"
+    assert check_document(parse_json(twice.encode())).events[0].event_id == "urn:x:2"
     with pytest.raises(ValueError, match="'action' stands twice"):
-        parse(twice.replace('"action"', '"action": "ADD", "action"').encode())
+        parse_json(twice.replace('"action"', '"action": "ADD", "action"').encode())
 
 
 def test_an_event_of_a_document_may_bring_its_own_prefixes() -> None:
@@ -724,4 +724,4 @@ def test_prefixes_of_an_event_do_not_undo_those_of_its_document() -> None:
     event = {**SCAN, "cbvmda:lotNumber": "A"}
     whole = document(event, {**event, "@context": {"own": "urn:x:"}}, **{"@context": [PREFIX, {"cbvmda": "urn:y:"}]})
     one, other = check_document(whole).events
-    assert one.hash == other.hash and other.prefixes["cbvmda"] == "urn:y:"
+    assert one.event_hash == other.event_hash and other.prefixes["cbvmda"] == "urn:y:"

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.capture.epcis.event_hash import event_hash, namespaces, pre_hash, utc
+from streams.capture.epcis.event_hash import context_namespaces, event_hash, normalize_time, pre_hash
 from tests.capture.epcis import reference_events as events
 
-PREFIXES = namespaces(events.PREFIXES)
+PREFIXES = context_namespaces(events.PREFIXES)
 
 
 @pytest.mark.parametrize(("event", "digest"), events.HASHES)
@@ -39,7 +39,7 @@ def test_extensions_of_standard_fields_stand_behind_ilmd_and_before_those_of_the
     ],
 )
 def test_times(written: str, expected: str) -> None:
-    assert utc(written) == expected
+    assert normalize_time(written) == expected
 
 
 def shuffled(value: Any, chance: random.Random) -> Any:

@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 
 from streams.capture.auth import devices
-from streams.capture.auth.authentication import Doors, networks
-from streams.capture.http.application import application
-from streams.capture.http.gateway import Bounds, Gateway, deliver_to
-from streams.capture.intake.capture_jobs import Jobs
-from streams.capture.intake.dedup_cache import Events, Known
+from streams.capture.auth.authentication import Authenticator, parse_networks
+from streams.capture.http.application import create_application
+from streams.capture.http.gateway import Gateway, RequestLimits, deliver_on_loop
+from streams.capture.intake.capture_jobs import CaptureJobs
+from streams.capture.intake.dedup_cache import DedupCache, EventCache
 from streams.capture.intake.intake import Intake
-from streams.capture.spool.spool import Disk, Limits, Spool, every_frame
+from streams.capture.spool.spool import Spool, SpoolDisk, SpoolLimits, read_all_frames
 from streams.telemetry import gateway_events as told
 
 
@@ -29,11 +29,11 @@ class Running:
     folder: Path
     gateway: Gateway
     loop: asyncio.AbstractEventLoop
-    heard: list[told.Happening]
+    heard: list[told.GatewayEvent]
 
     def request(self, method: str, path: str, scheme: str = "http", **options: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(application(self.gateway))
+            transport = httpx.ASGITransport(create_application(self.gateway))
             async with httpx.AsyncClient(transport=transport, base_url=f"{scheme}://127.0.0.1:1") as client:
                 return await client.request(method, path, **options)
 
@@ -52,7 +52,10 @@ class Running:
     def kept(self, target: int = 0) -> list[Any]:
         """Entries of the spool."""
         return [
-            entry for frame in every_frame(self.folder / "spool") for entry in frame.entries if entry.target == target
+            entry
+            for frame in read_all_frames(self.folder / "spool")
+            for entry in frame.entries
+            if entry.target == target
         ]
 
     def denied(self) -> list[str]:
@@ -62,29 +65,29 @@ class Running:
 @contextlib.contextmanager
 def running(
     folder: Path,
-    registry: devices.Registry | None = None,
+    registry: devices.DeviceRegistry | None = None,
     *,
-    bounds: Bounds | None = None,
-    limits: Limits | None = None,
-    disk: Disk | None = None,
-    known: Known | None = None,
-    events: Events | None = None,
+    bounds: RequestLimits | None = None,
+    limits: SpoolLimits | None = None,
+    disk: SpoolDisk | None = None,
+    known: DedupCache | None = None,
+    events: EventCache | None = None,
     trusted_proxies: tuple[str, ...] = (),
 ) -> Iterator[Running]:
     """A gateway until the block ends; `registry` None lets everybody in."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    spool = Spool(folder / "spool", limits or Limits(), deliver_to(loop), disk)
-    heard: list[told.Happening] = []
+    spool = Spool(folder / "spool", limits or SpoolLimits(), deliver_on_loop(loop), disk)
+    heard: list[told.GatewayEvent] = []
     gateway = Gateway(
         spool,
-        Intake(Known() if known is None else known),
-        Jobs(folder / "captures.jsonl"),
-        Doors(registry, folder / "nonces", trusted_proxies=networks(trusted_proxies)),
+        Intake(DedupCache() if known is None else known),
+        CaptureJobs(folder / "captures.jsonl"),
+        Authenticator(registry, folder / "nonces", trusted_proxies=parse_networks(trusted_proxies)),
         heard.append,
-        bounds or Bounds(),
-        events=events or Events(),
+        bounds or RequestLimits(),
+        events=events or EventCache(),
     )
     try:
         yield Running(folder, gateway, loop, heard)

@@ -14,11 +14,11 @@ import pytest
 
 from streams.capture.auth.principal import Principal
 from streams.capture.epcis.documents import check_document
-from streams.capture.http.gateway import Bounds
-from streams.capture.intake.capture_jobs import Jobs
-from streams.capture.intake.dedup_cache import Events, Known, newest_entries, remember
-from streams.capture.spool.spool import Limits
-from streams.formats.record_decoder import Decoder
+from streams.capture.http.gateway import RequestLimits
+from streams.capture.intake.capture_jobs import CaptureJobs
+from streams.capture.intake.dedup_cache import DedupCache, EventCache, newest_entries, restore_caches
+from streams.capture.spool.spool import SpoolLimits
+from streams.formats.record_decoder import RecordDecoder
 from streams.formats.schemas import load_schemas
 from streams.telemetry import gateway_events as told
 from tests.capture.epcis import reference_events as events
@@ -28,7 +28,7 @@ from tests.capture.http.gateways import Running, running, scan
 from tests.capture.spool.test_spool import Faulty, Hanging
 from tests.faults.harness import wait_until
 
-CONTAINER = Decoder("ContainerEvent")
+CONTAINER = RecordDecoder("ContainerEvent")
 EVENT = {"@context": events.PREFIXES, **SCAN}
 ANYBODY = Principal("", lambda _, __: True)
 ADVICE = {
@@ -50,7 +50,7 @@ def gateway(tmp_path: Path):
 
 
 def logged(gateway: Running) -> list[Any]:
-    return [Decoder("Scan")(entry.value) for entry in gateway.kept()]
+    return [RecordDecoder("Scan")(entry.value) for entry in gateway.kept()]
 
 
 class TestScans:
@@ -176,8 +176,8 @@ class TestScans:
         numbered = {key: value for key, value in scan(device_id="S7", device_seq=1).items() if key != "event_id"}
         with running(tmp_path) as first:
             first.scans(numbered)
-        known = Known()
-        remember(newest_entries(tmp_path / "spool", 100), known, Events())
+        known = DedupCache()
+        restore_caches(newest_entries(tmp_path / "spool", 100), known, EventCache())
         with running(tmp_path, known=known) as second:
             said = second.scans(numbered, {**numbered, "parcel_id": "LP2"}).json()
         assert [each["status"] for each in said["results"]] == ["duplicate", "refused"]
@@ -187,8 +187,8 @@ class TestScans:
         with running(tmp_path) as first:
             first.scans(scan(), ADVICE)
             assert first.post("/events", named).status_code == 201
-        known, archive = Known(), Events()
-        remember(newest_entries(tmp_path / "spool", 100), known, archive)
+        known, archive = DedupCache(), EventCache()
+        restore_caches(newest_entries(tmp_path / "spool", 100), known, archive)
         places = {known.find(entry.identity) for entry in newest_entries(tmp_path / "spool", 100)}
         assert {found.place for found in places if found is not None} == {("LGG", "SRT-07"), ("*", "*"), ("-", "-")}
         with running(tmp_path, known=known, events=archive) as second:
@@ -201,7 +201,7 @@ class TestScans:
             assert second.request("GET", "/events/urn:uuid:1").json()["epcList"] == EVENT["epcList"]
 
     def test_only_the_newest_are_remembered(self, tmp_path: Path) -> None:
-        with running(tmp_path, known=Known(3)) as gateway:
+        with running(tmp_path, known=DedupCache(3)) as gateway:
             for number in range(8):
                 gateway.scans(scan(f"a{number}"))
                 assert min(number + 1, 3) <= len(gateway.gateway.intake.known) < 6
@@ -211,7 +211,7 @@ class TestScans:
     def test_of_two_records_with_one_id_at_the_same_time_one_waits(self, gateway: Running) -> None:
         known = gateway.gateway.intake.known
         taken = asyncio.run(gateway.gateway.intake.ndjson(json.dumps(scan("a1", lane="X")).encode(), ANYBODY))
-        with known.storing(taken.remembered):
+        with known.reserve(taken.dedup_entries):
             answer = gateway.scans(scan("a1"))
             assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
             assert gateway.scans(scan("a1", lane="X")).json()["accepted"] == 1
@@ -270,7 +270,7 @@ class TestAvro:
         body = container([RECORD], "deflate")
         head, mark = body[: body.rindex(body[-16:], 0, -16) + 16], body[-16:]
         sizes = b"\x02" + _long(len(packed))
-        with running(tmp_path, bounds=Bounds(inflated_bytes=1 << 20)) as gateway:
+        with running(tmp_path, bounds=RequestLimits(max_inflated_bytes=1 << 20)) as gateway:
             answer = gateway.request("POST", "/scans", content=head + sizes + packed + mark, headers=AVRO)
         assert "too large when inflated" in answer.json()["results"][0]["error"]
 
@@ -383,10 +383,10 @@ class TestCapture:
         assert answer.status_code == 204 and answer.headers["allow"] == "GET, POST, OPTIONS"
         assert answer.headers["gs1-epcis-version"].startswith("2.0")
         assert answer.headers["gs1-epcis-capture-limit"] == "10000"
-        assert int(answer.headers["gs1-epcis-capture-file-size-limit"]) == gateway.gateway.bounds.body_bytes
+        assert int(answer.headers["gs1-epcis-capture-file-size-limit"]) == gateway.gateway.bounds.max_body_bytes
 
     def test_more_events_than_a_document_may_have(self, tmp_path: Path) -> None:
-        with running(tmp_path, bounds=Bounds(events=2)) as gateway:
+        with running(tmp_path, bounds=RequestLimits(events=2)) as gateway:
             answer = gateway.post("/capture", document(SCAN, SCAN, SCAN))
         assert answer.status_code == 413
 
@@ -476,7 +476,7 @@ class TestEverywhere:
         assert gateway.scans(scan(), headers={"content-encoding": "gzip"}).status_code == 415
 
     def test_bodies_beyond_the_limit(self, tmp_path: Path) -> None:
-        with running(tmp_path, bounds=Bounds(body_bytes=1_000)) as gateway:
+        with running(tmp_path, bounds=RequestLimits(max_body_bytes=1_000)) as gateway:
             answer = gateway.scans(b"x" * 1_001)
             assert answer.status_code == 413 and gateway.kept() == []
 
@@ -496,7 +496,7 @@ class TestEverywhere:
             if stalls:
                 await asyncio.sleep(30)
 
-        with running(tmp_path, bounds=Bounds(body_bytes=1_000, body_seconds=0.2)) as gateway:
+        with running(tmp_path, bounds=RequestLimits(max_body_bytes=1_000, body_timeout_seconds=0.2)) as gateway:
             headers = {"content-type": "application/x-ndjson"}
             answer = gateway.request("POST", "/scans", content=content(), headers=headers)
             assert (answer.status_code, answer.headers.get("connection") == "close") == (status, ends)
@@ -536,7 +536,7 @@ class TestEverywhere:
 
     def test_a_disk_that_hangs_is_told_and_nothing_is_kept_for_it(self, tmp_path: Path) -> None:
         disk = Hanging()
-        limits, bounds = Limits(slow_seconds=0.2), Bounds(spool_seconds=0.4)
+        limits, bounds = SpoolLimits(stall_timeout_seconds=0.2), RequestLimits(spool_timeout_seconds=0.4)
         with running(tmp_path, disk=disk, limits=limits, bounds=bounds) as gateway:
             disk.answers.clear()
             try:
@@ -551,10 +551,10 @@ class TestEverywhere:
             assert len(gateway.kept()) == 2
 
     def test_a_spool_as_full_as_it_may_be(self, tmp_path: Path) -> None:
-        with running(tmp_path, limits=Limits(waiting_bytes=500)) as gateway:
+        with running(tmp_path, limits=SpoolLimits(waiting_bytes=500)) as gateway:
             statuses = [gateway.scans(scan(f"a{number}")).status_code for number in range(8)]
             assert statuses[0] == 200 and statuses[-1] == 503
-            gateway.gateway.spool.mark_sent(gateway.gateway.spool.durable)
+            gateway.gateway.spool.mark_sent(gateway.gateway.spool.durable_position)
             assert gateway.scans(scan("b")).status_code == 200
 
 
@@ -600,18 +600,18 @@ def test_a_document_of_errors_leaves_a_job_of_bounded_size(gateway: Running) -> 
 
 
 def test_the_file_of_jobs_does_not_grow_for_ever(tmp_path: Path) -> None:
-    jobs = Jobs(tmp_path / "captures.jsonl")
+    jobs = CaptureJobs(tmp_path / "captures.jsonl")
     for _ in range(20_000):
         job = jobs.begin("S7", "rollback")
         job.finish([])
         jobs.keep(job)
     lines = (tmp_path / "captures.jsonl").read_text().splitlines()
     assert len(lines) <= 8_000
-    assert Jobs(tmp_path / "captures.jsonl").find(job.capture_id, "S7") is not None
+    assert CaptureJobs(tmp_path / "captures.jsonl").find(job.capture_id, "S7") is not None
 
 
 def test_bodies_together_have_a_limit_too(tmp_path: Path) -> None:
-    with running(tmp_path, bounds=Bounds(held_bytes=1_000)) as gateway:
+    with running(tmp_path, bounds=RequestLimits(max_buffered_bytes=1_000)) as gateway:
         many = [scan(f"a{number}") for number in range(20)]
         answer = gateway.scans(*many)
         assert answer.status_code == 503 and answer.headers["retry-after"] == "1"

@@ -21,12 +21,12 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from streams.capture.http import openapi
-from streams.capture.http.gateway import Bounds
+from streams.capture.http.gateway import RequestLimits
 from streams.formats import record_parser
 from tests.capture.http.gateways import running, scan
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
-DOCUMENT = openapi.document(Bounds().body_bytes, Bounds().events)
+DOCUMENT = openapi.openapi_document(RequestLimits().max_body_bytes, RequestLimits().events)
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 CHECKS = [
     not_a_server_error,

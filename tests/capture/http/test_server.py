@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from streams.capture.client import Client, Refused
+from streams.capture.client import CaptureClient, RequestRejectedError
 from streams.capture.epcis.vocabulary import STANDARD_CONTEXT
-from streams.capture.spool.spool import every_frame
+from streams.capture.spool.spool import read_all_frames
 from streams.kafka.local_broker import free_port
 from tests.capture.epcis.documents import document
 from tests.capture.epcis.test_documents import SCAN
@@ -95,19 +95,21 @@ def test_signed_and_token_clients_over_tls(tmp_path: Path) -> None:
     context = ssl.create_default_context(cafile=str(chain))
     with gateway(data, "--certificate", str(chain), "--key", str(key)) as address:
         assert address.startswith("https://")
-        scanner = Client(address, "S7", private, context=context, patience_seconds=10)
+        scanner = CaptureClient(address, "S7", private, context=context, delivery_timeout_seconds=10)
         assert scanner.scans([scan("a1"), scan("a2", station="SRT-09")])["results"][1]["status"] == "refused"
-        partner = Client(address, token=token, context=context, patience_seconds=10)
+        partner = CaptureClient(address, token=token, context=context, delivery_timeout_seconds=10)
         job = partner.capture(document(SCAN))
         assert job["success"] and job["errors"] == []
         assert partner.event({"@context": STANDARD_CONTEXT, **SCAN, "eventID": "urn:x:1"}) == "/events/urn%3Ax%3A1"
-        with pytest.raises(Refused) as refused:
-            Client(address, "S7", enrol(data, "S8", "--site", "*")["private_key"], context=context).scans([scan("a3")])
+        with pytest.raises(RequestRejectedError) as refused:
+            CaptureClient(address, "S7", enrol(data, "S8", "--site", "*")["private_key"], context=context).scans(
+                [scan("a3")]
+            )
         assert refused.value.status == 401
         run_cli("devices", "revoke", "partner", "--data", str(data), check=True)
-        with pytest.raises(Refused):
+        with pytest.raises(RequestRejectedError):
             partner.event({"@context": STANDARD_CONTEXT, **SCAN, "eventID": "urn:x:2"})
-    assert sum(len(frame.entries) for frame in every_frame(data / "spool")) == 1 + 2 + 2
+    assert sum(len(frame.entries) for frame in read_all_frames(data / "spool")) == 1 + 2 + 2
 
 
 def test_a_client_that_drips_its_head_or_sends_too_large_a_one_is_cut_off(tmp_path: Path) -> None:
@@ -132,8 +134,10 @@ def test_whoever_sends_too_much_is_told(tmp_path: Path, connection: str) -> None
             assert asked.getresponse().status == 413
             asked.close()
         # More than the gateway reads to its end: it goes while its client still sends.
-        with pytest.raises(Refused) as refused:
-            Client(address, patience_seconds=5).post("/capture", b"x" * 50_000_000, "application/ld+json")
+        with pytest.raises(RequestRejectedError) as refused:
+            CaptureClient(address, delivery_timeout_seconds=5).post(
+                "/capture", b"x" * 50_000_000, "application/ld+json"
+            )
         assert refused.value.status == 413
 
 
@@ -156,10 +160,10 @@ def test_what_it_says_of_itself_is_on_a_port_of_its_own(tmp_path: Path) -> None:
 
 def test_what_was_taken_without_kafka_is_in_the_spool(tmp_path: Path) -> None:
     with gateway(tmp_path, "--insecure-local") as address:
-        client = Client(address)
+        client = CaptureClient(address)
         assert client.scans([scan(f"a{number}") for number in range(500)])["accepted"] == 500
     with gateway(tmp_path, "--insecure-local") as address:
-        assert Client(address).scans([scan("a499"), scan("b")])["duplicates"] == 1
+        assert CaptureClient(address).scans([scan("a499"), scan("b")])["duplicates"] == 1
     done = run_cli("spool", "status", "--data", str(tmp_path), "--json")
     said = json.loads(done.stdout)
     assert done.returncode == 0 and said["records"]["scans"] == said["waiting_records"] == 501

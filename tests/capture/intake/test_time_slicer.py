@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from streams.capture.auth.principal import Principal
-from streams.capture.intake.dedup_cache import BusyError, Known
+from streams.capture.intake.dedup_cache import DedupCache, IdentityInFlightError
 from streams.capture.intake.intake import MAX_RECORDS, Intake
-from streams.capture.intake.time_slicer import Slices
+from streams.capture.intake.time_slicer import TimeSlicer
 from tests.capture.epcis.documents import document
 from tests.capture.epcis.test_documents import SCAN
 from tests.capture.http.gateways import running, scan
@@ -24,12 +24,12 @@ def lines(first: int, end: int, **changes: str) -> bytes:
 @pytest.fixture
 def by_tens(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice is ten records, however long they take."""
-    monkeypatch.setattr(Slices, "over", property(lambda self: len(self._taken.entries) % 10 == 0))
+    monkeypatch.setattr(TimeSlicer, "over", property(lambda self: len(self._taken.entries) % 10 == 0))
 
 
 def test_while_ten_thousand_records_are_taken_the_loop_gets_turn_after_turn() -> None:
     async def take() -> int:
-        turns, taking = 0, asyncio.create_task(Intake(Known()).ndjson(lines(0, MAX_RECORDS), ANYBODY))
+        turns, taking = 0, asyncio.create_task(Intake(DedupCache()).ndjson(lines(0, MAX_RECORDS), ANYBODY))
         while not taking.done():
             await asyncio.sleep(0)
             turns += 1
@@ -44,7 +44,7 @@ def test_while_ten_thousand_records_are_taken_the_loop_gets_turn_after_turn() ->
 class TestSlices:
     def test_a_small_request_is_taken_while_large_ones_are_and_those_one_after_the_other(self) -> None:
         async def take() -> list[str]:
-            intake, ended = Intake(Known()), list[str]()
+            intake, ended = Intake(DedupCache()), list[str]()
 
             async def one(name: str, first: int, end: int) -> None:
                 assert (await intake.ndjson(lines(first, end), ANYBODY)).accepted == end - first
@@ -61,10 +61,10 @@ class TestSlices:
 
     def test_what_is_taken_already_is_nobody_elses_until_the_request_is_done(self) -> None:
         async def take() -> None:
-            intake = Intake(Known())
+            intake = Intake(DedupCache())
             taking = asyncio.create_task(intake.ndjson(lines(0, 501), ANYBODY))
             await asyncio.sleep(0)
-            with pytest.raises(BusyError):
+            with pytest.raises(IdentityInFlightError):
                 await intake.ndjson(lines(0, 1, lane="X"), ANYBODY)
             # What it has not come to is not.
             assert (await intake.ndjson(lines(500, 501, lane="X"), ANYBODY)).accepted == 1
@@ -77,11 +77,11 @@ class TestSlices:
 
     def test_what_another_request_stored_meanwhile_counts(self) -> None:
         async def take() -> None:
-            known = Known()
+            known = DedupCache()
             intake = Intake(known)
             taking = asyncio.create_task(intake.ndjson(lines(0, 501), ANYBODY))
             await asyncio.sleep(0)
-            known.add((await intake.ndjson(lines(499, 500) + b"\n" + lines(500, 501, lane="X"), ANYBODY)).remembered)
+            known.add((await intake.ndjson(lines(499, 500) + b"\n" + lines(500, 501, lane="X"), ANYBODY)).dedup_entries)
             taken = await taking
             assert (taken.accepted, taken.duplicates, taken.conflicts) == (499, 1, 1)
 

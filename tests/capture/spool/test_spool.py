@@ -16,29 +16,29 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from streams.capture.spool.forward_checkpoint import Progress, read_progress
+from streams.capture.spool.forward_checkpoint import ForwardCheckpoint, load_forward_checkpoint
 from streams.capture.spool.segment_files import (
-    Damage,
-    Entry,
-    Position,
+    SegmentDamage,
+    SpoolEntry,
+    SpoolPosition,
     Target,
     encode_frame,
-    identity,
+    identity_hash,
+    list_segments,
     read_frames,
     segment_path,
-    segments,
 )
-from streams.capture.spool.spool import Disk, Limits, Spool, SpoolUnavailable, every_frame
+from streams.capture.spool.spool import Spool, SpoolDisk, SpoolLimits, SpoolUnavailableError, read_all_frames
 from streams.errors import Misconfigured
 from tests.conftest import unable
 
 
 def frame(*words: str) -> bytes:
-    return encode_frame(1_000, [Entry(0, identity(word), word.encode(), word.encode() * 3) for word in words])
+    return encode_frame(1_000, [SpoolEntry(0, identity_hash(word), word.encode(), word.encode() * 3) for word in words])
 
 
 def kept(folder: Path) -> list[str]:
-    return [(entry.key or b"").decode() for each in every_frame(folder) for entry in each.entries]
+    return [(entry.key or b"").decode() for each in read_all_frames(folder) for entry in each.entries]
 
 
 def until_refused(spool: Spool, word: str) -> int:
@@ -46,7 +46,7 @@ def until_refused(spool: Spool, word: str) -> int:
     for number in range(5_000):
         try:
             spool.append_and_wait(frame(word))
-        except SpoolUnavailable:
+        except SpoolUnavailableError:
             return number
     raise AssertionError("never refused")
 
@@ -58,7 +58,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     held.close()
 
 
-class Faulty(Disk):
+class Faulty(SpoolDisk):
     """A disk that fails as often as a test says."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Faulty(Disk):
         super().truncate(descriptor, size)
 
 
-class Hanging(Disk):
+class Hanging(SpoolDisk):
     """A disk that syncs nothing while it does not answer."""
 
     def __init__(self) -> None:
@@ -105,12 +105,12 @@ def test_what_was_appended_is_there_for_the_next_process(tmp_path: Path) -> None
     spool = Spool(tmp_path / "spool")
     spool.append_and_wait(frame("a", "b"))
     spool.append_and_wait(frame("c"))
-    assert [entry.value for each in spool.unsent() for entry in each.entries] == [b"aaa", b"bbb", b"ccc"]
+    assert [entry.value for each in spool.read_unsent() for entry in each.entries] == [b"aaa", b"bbb", b"ccc"]
     spool.close()
     again = Spool(tmp_path / "spool")
     again.append_and_wait(frame("d"))
     assert kept(tmp_path / "spool") == ["a", "b", "c", "d"]
-    assert [entry.key for each in again.unsent() for entry in each.entries] == [b"a", b"b", b"c", b"d"]
+    assert [entry.key for each in again.read_unsent() for entry in each.entries] == [b"a", b"b", b"c", b"d"]
     again.close()
 
 
@@ -142,14 +142,14 @@ def test_a_full_disk_is_told_and_the_spool_goes_on_by_itself(tmp_path: Path) -> 
     spool.append_and_wait(frame("a"))
     disk.write_errors = [errno.ENOSPC] * 2
     for word in ("b", "c"):
-        with pytest.raises(SpoolUnavailable) as refused:
+        with pytest.raises(SpoolUnavailableError) as refused:
             spool.append_and_wait(frame(word))
-        assert refused.value.reason == "disk" and spool.trouble is not None
+        assert refused.value.reason == "disk" and spool.write_error is not None
     spool.append_and_wait(frame("d"))
-    assert spool.trouble is None and spool.room() is None
-    damage = Damage()
-    assert [entry.key for each in every_frame(tmp_path / "spool", damage) for entry in each.entries] == [b"a", b"d"]
-    assert damage == Damage()
+    assert spool.write_error is None and spool.unavailable_reason() is None
+    damage = SegmentDamage()
+    assert [entry.key for each in read_all_frames(tmp_path / "spool", damage) for entry in each.entries] == [b"a", b"d"]
+    assert damage == SegmentDamage()
     spool.close()
 
 
@@ -158,14 +158,14 @@ def test_a_half_written_frame_that_cannot_be_cut_off_is_left_behind(tmp_path: Pa
     spool = Spool(tmp_path / "spool", disk=disk)
     spool.append_and_wait(frame("a"))
     disk.write_errors, disk.truncate_errors = [errno.EIO], 1
-    with pytest.raises(SpoolUnavailable):
+    with pytest.raises(SpoolUnavailableError):
         spool.append_and_wait(frame("b"))
     spool.append_and_wait(frame("c"))
-    assert len(segments(tmp_path / "spool")) == 2
-    damage = Damage()
-    assert [entry.key for each in every_frame(tmp_path / "spool", damage) for entry in each.entries] == [b"a", b"c"]
+    assert len(list_segments(tmp_path / "spool")) == 2
+    damage = SegmentDamage()
+    assert [entry.key for each in read_all_frames(tmp_path / "spool", damage) for entry in each.entries] == [b"a", b"c"]
     assert damage.torn_bytes > 0 and damage.lost_bytes == 0
-    assert [entry.key for each in spool.unsent() for entry in each.entries] == [b"a", b"c"]
+    assert [entry.key for each in spool.read_unsent() for entry in each.entries] == [b"a", b"c"]
     spool.close()
 
 
@@ -174,11 +174,11 @@ def test_a_file_whose_sync_failed_is_never_synced_again(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", disk=disk)
     spool.append_and_wait(frame("a"))
     disk.sync_errors = 1
-    with pytest.raises(SpoolUnavailable) as refused:
+    with pytest.raises(SpoolUnavailableError) as refused:
         spool.append_and_wait(frame("b"))
     assert refused.value.reason == "sync"
     spool.append_and_wait(frame("c"))
-    first, second = segments(tmp_path / "spool")
+    first, second = list_segments(tmp_path / "spool")
     assert [entry.key for each in read_frames(tmp_path / "spool", second) for entry in each.entries] == [b"c"]
     assert b"a" in [entry.key for each in read_frames(tmp_path / "spool", first) for entry in each.entries]
     spool.close()
@@ -194,12 +194,12 @@ def test_short_writes_are_completed(tmp_path: Path) -> None:
 
 
 def test_it_takes_no_more_than_may_wait_and_goes_on_when_sent(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", Limits(waiting_bytes=2_000))
+    spool = Spool(tmp_path / "spool", SpoolLimits(waiting_bytes=2_000))
     taken = until_refused(spool, "parcel")
-    refused = spool.room()
+    refused = spool.unavailable_reason()
     assert refused is not None and refused.reason == "full" and taken > 5
-    spool.mark_sent(spool.durable)
-    assert spool.waiting_bytes == 0 and spool.room() is None
+    spool.mark_sent(spool.durable_position)
+    assert spool.waiting_bytes == 0 and spool.unavailable_reason() is None
     spool.append_and_wait(frame("more"))
     spool.close()
     assert len(kept(tmp_path / "spool")) == taken + 1
@@ -207,23 +207,23 @@ def test_it_takes_no_more_than_may_wait_and_goes_on_when_sent(tmp_path: Path) ->
 
 def test_segments_are_deleted_when_sent_and_old_and_not_before(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
-    spool = Spool(folder, Limits(segment_bytes=200, keep_days=1))
+    spool = Spool(folder, SpoolLimits(segment_bytes=200, retention_days=1))
     for number in range(20):
         spool.append_and_wait(frame(f"parcel {number}"))
-    assert len(segments(folder)) > 3
-    for number in segments(folder):
+    assert len(list_segments(folder)) > 3
+    for number in list_segments(folder):
         os.utime(segment_path(folder, number), (0, 0))
-    assert spool.forget_old() == 0
-    spool.mark_sent(spool.durable)
-    for number in segments(folder)[2:]:
+    assert spool.delete_expired_segments() == 0
+    spool.mark_sent(spool.durable_position)
+    for number in list_segments(folder)[2:]:
         os.utime(segment_path(folder, number))
-    assert spool.forget_old() == 2
+    assert spool.delete_expired_segments() == 2
     spool.close()
-    assert read_progress(folder).position == spool.durable
+    assert load_forward_checkpoint(folder).position == spool.durable_position
     again = Spool(folder)
-    assert list(again.unsent()) == [] and again.waiting_bytes == 0
+    assert list(again.read_unsent()) == [] and again.waiting_bytes == 0
     again.append_and_wait(frame("next"))
-    assert [entry.key for each in again.unsent() for entry in each.entries] == [b"next"]
+    assert [entry.key for each in again.read_unsent() for entry in each.entries] == [b"next"]
     again.close()
 
 
@@ -231,7 +231,7 @@ def test_segments_are_deleted_when_sent_and_old_and_not_before(tmp_path: Path) -
 def test_zeros_behind_the_begin_of_a_frame_are_a_torn_write(tmp_path: Path, zeros: int) -> None:
     torn = b"PSF1" + bytes(zeros)
     segment_path(tmp_path, 1).write_bytes(frame("a") + torn)
-    damage = Damage()
+    damage = SegmentDamage()
     assert [entry.key for each in read_frames(tmp_path, 1, damage=damage) for entry in each.entries] == [b"a"]
     assert (damage.torn_bytes, damage.lost_bytes) == (len(torn), 0)
 
@@ -240,30 +240,31 @@ def unsent(spool: Spool) -> list[bytes | None]:
     """Keys of what a sender would send now, in order."""
     return [
         entry.key
-        for each in spool.unsent()
+        for each in spool.read_unsent()
         for entry in each.entries
-        if entry.target in spool.progress.targets - spool.progress.sent_before(each.end)
+        if entry.target in spool.progress.targets - spool.progress.targets_already_sent(each.end)
     ]
 
 
 def both(name: str) -> bytes:
     """A frame with a scan and an event of a container."""
     entries = [
-        Entry(target, identity(name, str(target)), f"{name}{target}".encode(), b"x" * 400) for target in (0, 1, 2)
+        SpoolEntry(target, identity_hash(name, str(target)), f"{name}{target}".encode(), b"x" * 400)
+        for target in (0, 1, 2)
     ]
     return encode_frame(1, entries)
 
 
 def test_what_nobody_sends_yet_is_kept_until_somebody_has(tmp_path: Path) -> None:
-    folder, limits = tmp_path / "spool", Limits(segment_bytes=500, keep_days=1)
+    folder, limits = tmp_path / "spool", SpoolLimits(segment_bytes=500, retention_days=1)
     spool = Spool(folder, limits)
     for number in range(4):
         spool.append_and_wait(both(f"f{number}") if number % 2 else frame(f"f{number}" * 100))
-    spool.mark_sent(spool.durable)
-    for number in segments(folder):
+    spool.mark_sent(spool.durable_position)
+    for number in list_segments(folder):
         os.utime(segment_path(folder, number), (0, 0))
-    assert (spool.forget_old(), len(segments(folder))) == (2, 2)
-    assert spool.forget_old() == 0
+    assert (spool.delete_expired_segments(), len(list_segments(folder))) == (2, 2)
+    assert spool.delete_expired_segments() == 0
     spool.close()
     # A version that has a topic for them begins with the oldest, and sends none of the others again.
     spool = Spool(folder, limits)
@@ -271,32 +272,35 @@ def test_what_nobody_sends_yet_is_kept_until_somebody_has(tmp_path: Path) -> Non
     spool.send([0, 1])
     spool.append_and_wait(both("g"))
     assert unsent(spool) == [b"f11", b"f31", b"g0", b"g1"]
-    assert spool.waiting_bytes == len(both("g")) and spool.forget_old() == 0
-    spool.mark_sent(next(spool.unsent()).end)
+    assert spool.waiting_bytes == len(both("g")) and spool.delete_expired_segments() == 0
+    spool.mark_sent(next(spool.read_unsent()).end)
     spool.close()
     # Ended half-way, it goes on where it was.
     spool = Spool(folder, limits)
     spool.send([0, 1])
     assert unsent(spool) == [b"f31", b"g0", b"g1"]
-    spool.mark_sent(spool.durable)
-    for number in segments(folder):
+    spool.mark_sent(spool.durable_position)
+    for number in list_segments(folder):
         os.utime(segment_path(folder, number), (0, 0))
-    assert unsent(spool) == [] and spool.waiting_bytes == 0 and spool.forget_old() == 2
+    assert unsent(spool) == [] and spool.waiting_bytes == 0 and spool.delete_expired_segments() == 2
     spool.close()
-    assert read_progress(folder).targets == {0, 1} and read_progress(folder).position == spool.durable
+    assert (
+        load_forward_checkpoint(folder).targets == {0, 1}
+        and load_forward_checkpoint(folder).position == spool.durable_position
+    )
 
 
 def test_a_target_that_joins_while_another_catches_up_begins_at_the_oldest_too() -> None:
-    first, later = Position(1, 100), Position(2, 50)
-    one = Progress(later).sending([0, 1])
-    assert (one.position, one.before, one.already) == (Position(0, 0), later, {0})
+    first, later = SpoolPosition(1, 100), SpoolPosition(2, 50)
+    one = ForwardCheckpoint(later).with_targets([0, 1])
+    assert (one.position, one.before, one.previous_targets) == (SpoolPosition(0, 0), later, {0})
     half = dataclasses.replace(one, position=first)
-    two = half.sending([0, 1, 2])
-    assert (two.position, two.before, two.already) == (Position(0, 0), later, {0})
+    two = half.with_targets([0, 1, 2])
+    assert (two.position, two.before, two.previous_targets) == (SpoolPosition(0, 0), later, {0})
     assert two.is_sent(0, first) and not two.is_sent(1, first) and not two.is_sent(2, first)
     assert half.is_sent(1, first) and not half.is_sent(1, later)
     # A fresh spool has nothing to catch up with.
-    assert Progress().sending([0, 1]).before == Position(0, 0)
+    assert ForwardCheckpoint().with_targets([0, 1]).before == SpoolPosition(0, 0)
 
 
 def test_two_gateways_cannot_share_a_spool(spool: Spool) -> None:
@@ -315,7 +319,7 @@ def test_after_closing_nothing_is_accepted(tmp_path: Path) -> None:
     spool.close()
     outcomes: list[Exception | None] = []
     spool.append(frame("a"), outcomes.append)
-    assert isinstance(outcomes[0], SpoolUnavailable)
+    assert isinstance(outcomes[0], SpoolUnavailableError)
 
 
 @given(data=st.data())
@@ -336,7 +340,7 @@ def test_damage_anywhere_costs_only_the_frames_it_touches(tmp_path: Path, data: 
     segment_path(folder, 1).write_bytes(content)
     ends = [sum(map(len, frames[: number + 1])) for number in range(8)]
     touched = next(number for number, end in enumerate(ends) if at < end)
-    damage = Damage()
+    damage = SegmentDamage()
     words = [(each.entries[0].key or b"").decode() for each in read_frames(folder, 1, damage=damage)]
     expected = [f"word {number}" for number in range(8)]
     if kind == "cut":
@@ -349,7 +353,7 @@ def test_damage_anywhere_costs_only_the_frames_it_touches(tmp_path: Path, data: 
 
 
 def test_positions_are_ordered() -> None:
-    assert Position(1, 900) < Position(2, 0) < Position(2, 5)
+    assert SpoolPosition(1, 900) < SpoolPosition(2, 0) < SpoolPosition(2, 5)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system of a fixed size needs root")
@@ -362,28 +366,28 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     spool = Spool(mount / "spool")
     try:
         taken = until_refused(spool, "parcel" * 10)
-        assert 10 < taken < 2_000 and spool.trouble is not None and spool.trouble.reason == "disk"
-        with pytest.raises(SpoolUnavailable):
+        assert 10 < taken < 2_000 and spool.write_error is not None and spool.write_error.reason == "disk"
+        with pytest.raises(SpoolUnavailableError):
             spool.append_and_wait(frame("no" * 2_000))
         subprocess.run(["mount", "-o", "remount,size=1m", mount], check=True)
         spool.append_and_wait(frame("yes"))
-        damage = Damage()
-        words = [entry.key for each in every_frame(mount / "spool", damage) for entry in each.entries]
-        assert words == [b"parcel" * 10] * taken + [b"yes"] and damage == Damage()
+        damage = SegmentDamage()
+        words = [entry.key for each in read_all_frames(mount / "spool", damage) for entry in each.entries]
+        assert words == [b"parcel" * 10] * taken + [b"yes"] and damage == SegmentDamage()
     finally:
         spool.close()
         subprocess.run(["umount", mount], check=True)
 
 
 def test_what_an_earlier_process_wrote_is_synced_before_it_counts(tmp_path: Path) -> None:
-    class Counting(Disk):
+    class Counting(SpoolDisk):
         synced = 0
 
         def sync(self, descriptor: int) -> None:
             self.synced += 1
             super().sync(descriptor)
 
-    frame = encode_frame(1, [Entry(Target.SCANS, identity("a"), b"k", b"v")])
+    frame = encode_frame(1, [SpoolEntry(Target.SCANS, identity_hash("a"), b"k", b"v")])
     segment_path(tmp_path, 1).write_bytes(frame)
     disk = Counting()
     spool = Spool(tmp_path, disk=disk)
@@ -393,10 +397,10 @@ def test_what_an_earlier_process_wrote_is_synced_before_it_counts(tmp_path: Path
 
 def test_what_is_kept_behind_is_not_looked_at_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "spool"
-    first = Spool(folder, Limits(segment_bytes=200))
+    first = Spool(folder, SpoolLimits(segment_bytes=200))
     for number in range(20):
         first.append_and_wait(frame(str(number)))
-    first.mark_sent(first.durable)
+    first.mark_sent(first.durable_position)
     first.close()
     spool = Spool(folder)
     spool.append_and_wait(frame("new"))
@@ -412,7 +416,7 @@ def test_what_is_kept_behind_is_not_looked_at_again_and_again(tmp_path: Path, mo
 
     monkeypatch.setattr(spool, "_sizes", Sizes(spool._sizes))
     monkeypatch.setattr("streams.capture.spool.spool.segments", lambda _: pytest.fail("the folder was listed"))
-    assert unsent(spool) == [b"new"] and spool.room() is None
+    assert unsent(spool) == [b"new"] and spool.unavailable_reason() is None
     assert 0 < len(looked) <= 3
     monkeypatch.undo()
     spool.close()

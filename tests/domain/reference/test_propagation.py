@@ -2,20 +2,20 @@
 
 from itertools import permutations
 
-from streams.domain.reference.propagation import Event, handed_on
+from streams.domain.reference.propagation import ReferenceContainerEvent, propagate
 
 
 def event(name, container, kind, time, site="LGG", **others):
-    return Event(name, container, kind, time, site, **others)
+    return ReferenceContainerEvent(name, container, kind, time, site, **others)
 
 
 def told(*events):
     """(child, event, path) -> must it be there; (child, event, path) -> what takes it back."""
     must, back = {}, {}
-    for handed in handed_on(events):
+    for handed in propagate(events):
         for child in (*handed.parcels, *handed.containers):
             about = child, handed.cause.event_id, handed.path
-            must[about] = handed.must
+            must[about] = handed.required
             if handed.void is not None:
                 back[about] = handed.void.event_id
     return must, back
@@ -77,13 +77,13 @@ def test_what_was_handed_on_before_a_packing_was_declared_wrong_may_be_there():
 
 def test_what_is_a_parcel_and_a_container_hears_as_both_and_what_is_in_it_hears_too():
     packed = event("u", "ULD", "PACKED", 20, parcels=["BAG"], containers=["BAG"])
-    handed = [each for each in handed_on([BAG, packed, ARRIVED]) if each.cause.event_id == "a"]
+    handed = [each for each in propagate([BAG, packed, ARRIVED]) if each.cause.event_id == "a"]
     assert [(each.path, each.parcels, each.containers) for each in handed] == [
         (("ULD",), ["BAG"], ["BAG"]),
         (("ULD", "BAG"), ["X", "Y"], []),
     ]
     out = event("r", "ULD", "UNPACKED", 25, parcels=["BAG"])
-    handed = [each for each in handed_on([BAG, packed, out, ARRIVED]) if each.cause.event_id == "a"]
+    handed = [each for each in propagate([BAG, packed, out, ARRIVED]) if each.cause.event_id == "a"]
     assert (handed[0].parcels, handed[0].containers) == ([], ["BAG"])
 
 

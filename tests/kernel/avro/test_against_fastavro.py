@@ -11,9 +11,9 @@ from fastavro.read import SchemaResolutionError
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from streams.domain.reject_reasons import Reason
-from streams.kernel.avro.decoder import Decoder
-from streams.kernel.avro.encoder import Encoder
+from streams.domain.reject_reasons import RejectReason
+from streams.kernel.avro.decoder import ColumnDecoder
+from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import Layout
 from tests.kernel.avro.avro_cases import (
     pairs,
@@ -28,12 +28,12 @@ from tests.kernel.avro.avro_cases import (
 )
 
 HEAD = b"\0\0\0\0\7"
-STATUSES = {Reason(number) for number in range(Reason.UNRESOLVABLE + 1)}
+STATUSES = {RejectReason(number) for number in range(RejectReason.UNRESOLVABLE + 1)}
 
 
 def decoder_of(writer, reader):
     layout = Layout.of(schema_of(reader))
-    return Decoder(layout, [schema_of(reader)], {7: (schema_of(writer), 0)})
+    return ColumnDecoder(layout, [schema_of(reader)], {7: (schema_of(writer), 0)})
 
 
 def read(writer, reader, body):
@@ -41,10 +41,10 @@ def read(writer, reader, body):
     try:
         value = fastavro.schemaless_reader(io.BytesIO(body), spelled_out(writer), spelled_out(reader))
     except SchemaResolutionError:
-        return Reason.UNRESOLVABLE
+        return RejectReason.UNRESOLVABLE
     except UnicodeDecodeError:
         # The writer's bytes are the reader's string.
-        return Reason.BAD_TEXT
+        return RejectReason.BAD_TEXT
     return settle(reader, value)
 
 
@@ -63,10 +63,10 @@ def test_every_record_is_read_as_fastavro_reads_it(batch):
     columns = decoder.decode([HEAD + body for body in bodies])
     for row, body in enumerate(bodies):
         expected = read(writer, reader, body)
-        if isinstance(expected, Reason):
+        if isinstance(expected, RejectReason):
             assert columns.status[row] == expected
         else:
-            assert columns.status[row] == Reason.OK
+            assert columns.status[row] == RejectReason.OK
             assert same(rebuild(reader, columns, decoder.layout, row), expected)
 
 
@@ -96,9 +96,9 @@ def test_damaged_bytes_get_a_status_and_never_a_wrong_value(batch, data):
     decoder = decoder_of(writer, reader)
     columns = decoder.decode([HEAD + body for body in bodies])
     for row, body in enumerate(bodies):
-        status = Reason(columns.status[row])
+        status = RejectReason(columns.status[row])
         assert status in STATUSES
-        if status == Reason.OK:
+        if status == RejectReason.OK:
             assert same(rebuild(reader, columns, decoder.layout, row), read(writer, reader, body))
         else:
             assert (columns.frames[0].lengths[:, row] == -1).all()
@@ -120,7 +120,7 @@ def test_no_record_affects_another(batch, data):
     for place, payload in zip(places, payloads, strict=True):
         alone = decoder.decode([payload])
         assert together.status[place] == alone.status[0]
-        if alone.status[0] == Reason.OK:
+        if alone.status[0] == RejectReason.OK:
             assert same(rebuild(reader, together, decoder.layout, place), rebuild(reader, alone, decoder.layout, 0))
     # Rows of items belong to good records only.
     items = sum(decoder.decode([payload]).frames[-1].rows for payload in mixed)
@@ -136,7 +136,7 @@ def test_what_is_written_is_what_fastavro_writes(node, data):
     decoder = decoder_of(node, node)
     columns = decoder.decode([HEAD + body for body in bodies])
     assert not columns.status.any()
-    encoder = Encoder(schema, 7)
+    encoder = ColumnEncoder(schema, 7)
     frames = [(frame.values, frame.lengths) for frame in columns.frames]
     joined, offsets = encoder.encode(len(bodies), frames, (columns.buffer,))
     assert [joined[a:b].tobytes() for a, b in pairwise(offsets)] == [HEAD + body for body in bodies]
@@ -150,7 +150,7 @@ def test_what_is_written_is_what_fastavro_writes(node, data):
 
 @pytest.mark.parametrize("schema_id", [None, 0, 7, 2**32 - 1])
 def test_framing_is_a_zero_byte_and_the_schema_id(schema_id):
-    encoder = Encoder({"type": "record", "name": "R", "fields": []}, schema_id)
+    encoder = ColumnEncoder({"type": "record", "name": "R", "fields": []}, schema_id)
     joined, offsets = encoder.encode(2, [(np.empty((0, 2), np.int64), np.empty((0, 2), np.int32))], ())
     one = b"" if schema_id is None else b"\0" + schema_id.to_bytes(4, "big")
     assert joined.tobytes() == one + one

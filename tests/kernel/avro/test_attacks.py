@@ -7,9 +7,9 @@ import tracemalloc
 
 import pytest
 
-from streams.domain.reject_reasons import Reason
+from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
-from streams.kernel.avro.decoder import Decoder
+from streams.kernel.avro.decoder import ColumnDecoder
 from streams.kernel.avro.layout import Layout
 from tests.kernel.avro.avro_cases import number
 
@@ -30,37 +30,37 @@ EMPTY = {"type": "record", "name": "Empty", "fields": []}
 
 def status(schema, *bodies, reader=None, limit=1 << 20):
     reader = reader or schema
-    decoder = Decoder(Layout.of(reader), [reader], {1: (schema, 0)}, limit=limit)
-    return [Reason(number) for number in decoder.decode([HEAD + body for body in bodies]).status]
+    decoder = ColumnDecoder(Layout.of(reader), [reader], {1: (schema, 0)}, limit=limit)
+    return [RejectReason(number) for number in decoder.decode([HEAD + body for body in bodies]).status]
 
 
 class TestFraming:
-    DECODER = Decoder(Layout.of(record("long")), [record("long")], {1: (record("long"), 0)}, limit=20)
+    DECODER = ColumnDecoder(Layout.of(record("long")), [record("long")], {1: (record("long"), 0)}, limit=20)
 
     @pytest.mark.parametrize(
         ("payload", "reason"),
         [
-            (None, Reason.NO_VALUE),
-            (b"", Reason.BAD_FRAMING),
-            (b"\0\0\0\0", Reason.BAD_FRAMING),
-            (b"\1\0\0\0\1\2", Reason.BAD_FRAMING),
-            (b"{}", Reason.BAD_FRAMING),
-            (b"\0\0\0\0\2\2", Reason.UNKNOWN_SCHEMA),
-            (b"\0\xff\xff\xff\xff\2", Reason.UNKNOWN_SCHEMA),
-            (b"\0\0\0\0\1", Reason.TRUNCATED),
-            (b"\0\0\0\0\1\2", Reason.OK),
-            (b"\0\0\0\0\1\2\0", Reason.TRAILING_BYTES),
-            (b"\0\0\0\0\1" + bytes(15), Reason.TRAILING_BYTES),
-            (b"\0\0\0\0\1" + bytes(16), Reason.TOO_LARGE),
-            (b"\1" + bytes(20), Reason.TOO_LARGE),
+            (None, RejectReason.NO_VALUE),
+            (b"", RejectReason.BAD_FRAMING),
+            (b"\0\0\0\0", RejectReason.BAD_FRAMING),
+            (b"\1\0\0\0\1\2", RejectReason.BAD_FRAMING),
+            (b"{}", RejectReason.BAD_FRAMING),
+            (b"\0\0\0\0\2\2", RejectReason.UNKNOWN_SCHEMA),
+            (b"\0\xff\xff\xff\xff\2", RejectReason.UNKNOWN_SCHEMA),
+            (b"\0\0\0\0\1", RejectReason.TRUNCATED),
+            (b"\0\0\0\0\1\2", RejectReason.OK),
+            (b"\0\0\0\0\1\2\0", RejectReason.TRAILING_BYTES),
+            (b"\0\0\0\0\1" + bytes(15), RejectReason.TRAILING_BYTES),
+            (b"\0\0\0\0\1" + bytes(16), RejectReason.TOO_LARGE),
+            (b"\1" + bytes(20), RejectReason.TOO_LARGE),
         ],
     )
     def test_status(self, payload, reason):
         columns = self.DECODER.decode([payload])
-        assert Reason(columns.status[0]) == reason
-        known = reason in (Reason.OK, Reason.TRUNCATED, Reason.TRAILING_BYTES)
+        assert RejectReason(columns.status[0]) == reason
+        known = reason in (RejectReason.OK, RejectReason.TRUNCATED, RejectReason.TRAILING_BYTES)
         assert columns.record[0] == (0 if known else -1)
-        assert columns.frames[0].lengths[0, 0] == (0 if reason == Reason.OK else -1)
+        assert columns.frames[0].lengths[0, 0] == (0 if reason == RejectReason.OK else -1)
 
     def test_an_empty_batch_has_no_rows(self):
         columns = self.DECODER.decode([])
@@ -68,33 +68,33 @@ class TestFraming:
         assert columns.frames[0].values.shape == (1, 0)
 
     def test_no_schema_at_all(self):
-        columns = Decoder(Layout.of(record("long")), [record("long")], {}).decode([b"\0\0\0\0\1\2"])
-        assert Reason(columns.status[0]) == Reason.UNKNOWN_SCHEMA
+        columns = ColumnDecoder(Layout.of(record("long")), [record("long")], {}).decode([b"\0\0\0\0\1\2"])
+        assert RejectReason(columns.status[0]) == RejectReason.UNKNOWN_SCHEMA
 
 
 class TestNumbers:
     @pytest.mark.parametrize("schema", ["long", "int"])
     def test_a_number_of_more_than_ten_bytes(self, schema):
-        assert status(record(schema), b"\x80" * 10 + b"\0", b"\x80" * 199 + b"\0") == [Reason.BAD_NUMBER] * 2
+        assert status(record(schema), b"\x80" * 10 + b"\0", b"\x80" * 199 + b"\0") == [RejectReason.BAD_NUMBER] * 2
 
     def test_a_number_of_more_than_64_bits(self):
-        assert status(record("long"), b"\xff" * 9 + b"\2", b"\xff" * 9 + b"\x7f") == [Reason.BAD_NUMBER] * 2
-        assert status(record("long"), b"\xff" * 9 + b"\1", b"\xff" * 8 + b"\x7f") == [Reason.OK] * 2
+        assert status(record("long"), b"\xff" * 9 + b"\2", b"\xff" * 9 + b"\x7f") == [RejectReason.BAD_NUMBER] * 2
+        assert status(record("long"), b"\xff" * 9 + b"\1", b"\xff" * 8 + b"\x7f") == [RejectReason.OK] * 2
 
     def test_an_int_of_more_than_32_bits(self):
         for schema, reader in (("int", "int"), ("int", "long"), ("int", "double")):
             bodies = [number(2**31), number(-(2**31) - 1), number(2**31 - 1), number(-(2**31))]
-            expected = [Reason.BAD_NUMBER] * 2 + [Reason.OK] * 2
+            expected = [RejectReason.BAD_NUMBER] * 2 + [RejectReason.OK] * 2
             assert status(record(schema), *bodies, reader=record(reader)) == expected
             assert status(record(["null", schema]), *(b"\2" + body for body in bodies)) == expected
 
     def test_a_number_that_ends_early(self):
         bodies = [b"\xff" * n for n in range(10)]
-        assert status(record("long"), *bodies) == [Reason.TRUNCATED] * 10
+        assert status(record("long"), *bodies) == [RejectReason.TRUNCATED] * 10
         # Not even a good neighbour's bytes are read as its end.
-        decoder = Decoder(Layout.of(record("long")), [record("long")], {1: (record("long"), 0)})
+        decoder = ColumnDecoder(Layout.of(record("long")), [record("long")], {1: (record("long"), 0)})
         columns = decoder.decode([HEAD + b"\x80", HEAD + b"\2"])
-        assert columns.status.tolist() == [Reason.TRUNCATED, Reason.OK]
+        assert columns.status.tolist() == [RejectReason.TRUNCATED, RejectReason.OK]
 
 
 ENUM = {"type": "enum", "name": "E", "symbols": ["A", "B"]}
@@ -103,7 +103,7 @@ ENUM = {"type": "enum", "name": "E", "symbols": ["A", "B"]}
 class TestChoices:
     @pytest.mark.parametrize("index", [-1, 2, 3, -(2**31), 2**40, -(2**63)])
     def test_enum_and_union_positions_outside_the_schema(self, index):
-        assert status(record(ENUM), number(index)) == [Reason.BAD_CHOICE]
+        assert status(record(ENUM), number(index)) == [RejectReason.BAD_CHOICE]
         for union in (
             ["null", "string"],
             ["string", "null"],
@@ -112,26 +112,26 @@ class TestChoices:
             ["long", "string"],
         ):
             reader = record("long") if union == ["long", "string"] else None
-            assert status(record(union), number(index), reader=reader) == [Reason.BAD_CHOICE]
+            assert status(record(union), number(index), reader=reader) == [RejectReason.BAD_CHOICE]
 
     def test_a_boolean_is_0_or_1(self):
         assert status(record("boolean"), b"\0", b"\1", b"\2", b"\xff", b"") == [
-            Reason.OK,
-            Reason.OK,
-            Reason.BAD_CHOICE,
-            Reason.BAD_CHOICE,
-            Reason.TRUNCATED,
+            RejectReason.OK,
+            RejectReason.OK,
+            RejectReason.BAD_CHOICE,
+            RejectReason.BAD_CHOICE,
+            RejectReason.TRUNCATED,
         ]
 
     def test_skipped_values_are_checked_too(self):
         writer, reader = record("long", ENUM, "boolean", "string"), record("long")
         good = b"\2\0\1\2x"
         for body, reason in [
-            (good, Reason.OK),
-            (b"\2\4\1\2x", Reason.BAD_CHOICE),
-            (b"\2\0\2\2x", Reason.BAD_CHOICE),
-            (b"\2\0\1\2\xff", Reason.BAD_TEXT),
-            (b"\2\0\1\4x", Reason.BAD_LENGTH),
+            (good, RejectReason.OK),
+            (b"\2\4\1\2x", RejectReason.BAD_CHOICE),
+            (b"\2\0\2\2x", RejectReason.BAD_CHOICE),
+            (b"\2\0\1\2\xff", RejectReason.BAD_TEXT),
+            (b"\2\0\1\4x", RejectReason.BAD_LENGTH),
         ]:
             assert status(writer, body, reader=reader) == [reason]
 
@@ -140,33 +140,33 @@ class TestLengths:
     @pytest.mark.parametrize("length", [-1, 2, 2**31, 2**40, 2**63 - 1, -(2**63)])
     @pytest.mark.parametrize("schema", ["string", "bytes"])
     def test_of_strings_and_bytes_beyond_the_record(self, schema, length):
-        assert status(record(schema), number(length) + b"x") == [Reason.BAD_LENGTH]
+        assert status(record(schema), number(length) + b"x") == [RejectReason.BAD_LENGTH]
 
     def test_a_fixed_or_a_float_that_ends_early(self):
         for schema in ({"type": "fixed", "name": "F", "size": 4}, "float"):
-            assert status(record(schema), b"abc", b"abcd") == [Reason.TRUNCATED, Reason.OK]
-        assert status(record("double"), b"abcdefg", b"abcdefgh") == [Reason.TRUNCATED, Reason.OK]
+            assert status(record(schema), b"abc", b"abcd") == [RejectReason.TRUNCATED, RejectReason.OK]
+        assert status(record("double"), b"abcdefg", b"abcdefgh") == [RejectReason.TRUNCATED, RejectReason.OK]
 
     @pytest.mark.parametrize("count", [3, 2**31, 2**40, 2**63 - 1, -3, -(2**40), -(2**63)])
     def test_of_arrays_and_maps_beyond_the_record(self, count):
         for schema in (array("boolean"), {"type": "map", "values": "boolean"}):
             body = number(count) + (number(2) if count < 0 else b"") + b"\0\0"
             [found] = status(record(schema), body)
-            assert found == Reason.BAD_LENGTH
+            assert found == RejectReason.BAD_LENGTH
 
     def test_a_block_must_be_as_long_as_it_says(self):
         schema = record(array("long"))
         good = number(-2) + number(2) + b"\2\4" + b"\0"
-        assert status(schema, good) == [Reason.OK]
+        assert status(schema, good) == [RejectReason.OK]
         for size in (-1, 0, 1, 3, 4, 2**40):
-            assert status(schema, number(-2) + number(size) + b"\2\4\0") == [Reason.BAD_LENGTH]
+            assert status(schema, number(-2) + number(size) + b"\2\4\0") == [RejectReason.BAD_LENGTH]
 
     def test_items_of_a_broken_record_leave_no_rows(self):
         schema = record(array(array("string")), "boolean")
-        decoder = Decoder(Layout.of(schema), [schema], {1: (schema, 0)})
+        decoder = ColumnDecoder(Layout.of(schema), [schema], {1: (schema, 0)})
         good = HEAD + b"\2\4\2a\2b\0\0\1"
         columns = decoder.decode([good, good[:-1] + b"\2", good[:-3], good])
-        assert columns.status.tolist() == [0, Reason.BAD_CHOICE, Reason.TRUNCATED, 0]
+        assert columns.status.tolist() == [0, RejectReason.BAD_CHOICE, RejectReason.TRUNCATED, 0]
         assert [frame.rows for frame in columns.frames] == [4, 2, 4]
         assert columns.frames[0].values[0].tolist() == [0, 0, 0, 1]
         assert columns.frames[0].lengths[0].tolist() == [1, -1, -1, 1]
@@ -200,16 +200,16 @@ class TestText:
             octets.decode()
         body = number(len(octets)) + octets
         # What follows may not complete it.
-        assert status(record("string", "bytes"), body + number(2) + b"\xbf\xbf") == [Reason.BAD_TEXT]
-        assert status(record(["null", "string"]), b"\2" + body) == [Reason.BAD_TEXT]
-        assert status(record({"type": "map", "values": "long"}), b"\2" + body) == [Reason.BAD_TEXT]
+        assert status(record("string", "bytes"), body + number(2) + b"\xbf\xbf") == [RejectReason.BAD_TEXT]
+        assert status(record(["null", "string"]), b"\2" + body) == [RejectReason.BAD_TEXT]
+        assert status(record({"type": "map", "values": "long"}), b"\2" + body) == [RejectReason.BAD_TEXT]
 
     @pytest.mark.parametrize(
         "text", ["", "é", "€", "😀", "\ud7ff\ue000", "\U0010ffff", "a" * 7, "a" * 8, "aé" * 9, "\0"]
     )
     def test_what_is(self, text):
         octets = text.encode()
-        assert status(record("string"), number(len(octets)) + octets) == [Reason.OK]
+        assert status(record("string"), number(len(octets)) + octets) == [RejectReason.OK]
 
 
 class TestSchemasAreRefused:
@@ -221,14 +221,14 @@ class TestSchemasAreRefused:
             with pytest.raises(Misconfigured, match="at least one byte"):
                 Layout.of(schema)
             with pytest.raises(Misconfigured, match="at least one byte"):
-                Decoder(Layout.of(record()), [record()], {1: (schema, 0)})
+                ColumnDecoder(Layout.of(record()), [record()], {1: (schema, 0)})
 
     def test_when_they_contain_themselves(self):
         schema = record(["null", "R"])
         with pytest.raises(Misconfigured, match="contains itself"):
             Layout.of(schema)
         with pytest.raises(Misconfigured, match=r"schema id 1: .*contains itself"):
-            Decoder(Layout.of(record()), [record()], {1: (schema, 0)})
+            ColumnDecoder(Layout.of(record()), [record()], {1: (schema, 0)})
 
     def test_when_a_reader_has_a_choice_of_types(self):
         with pytest.raises(Misconfigured, match="f0: a reader's union may have one type beside null, this one has 2"):
@@ -239,7 +239,7 @@ class TestSchemasAreRefused:
         for level in range(1, 30):
             inner = record(inner, *[f"R{level - 1}"] * 9, name=f"R{level}")
         started = time.perf_counter()
-        for make in (Layout.of, lambda schema: Decoder(Layout.of(record()), [record()], {1: (schema, 0)})):
+        for make in (Layout.of, lambda schema: ColumnDecoder(Layout.of(record()), [record()], {1: (schema, 0)})):
             with pytest.raises(Misconfigured, match="repeat"):
                 make(inner)
         assert time.perf_counter() - started < 10
@@ -254,7 +254,7 @@ class TestSchemasAreRefused:
 
 def test_a_bomb_costs_neither_time_nor_memory():
     schema = record(array("boolean"))
-    decoder = Decoder(Layout.of(schema), [schema], {1: (schema, 0)})
+    decoder = ColumnDecoder(Layout.of(schema), [schema], {1: (schema, 0)})
     decoder.decode([HEAD + b"\0"])
     bombs = [HEAD + number(2**40) + bytes(4), HEAD + number(-(2**62)) + number(2**62) + b"\0"] * 500
     tracemalloc.start()
@@ -263,16 +263,16 @@ def test_a_bomb_costs_neither_time_nor_memory():
     seconds = time.perf_counter() - started
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert set(columns.status.tolist()) == {Reason.BAD_LENGTH}
+    assert set(columns.status.tolist()) == {RejectReason.BAD_LENGTH}
     assert seconds < 10
     assert peak < 2_000_000
 
 
 def test_each_bit_of_a_record_may_be_wrong():
     schema = record("string", ["null", "long"], array(record(["string", "null"], name="I")), "double", "boolean")
-    decoder = Decoder(Layout.of(schema), [schema], {1: (schema, 0)})
+    decoder = ColumnDecoder(Layout.of(schema), [schema], {1: (schema, 0)})
     good = HEAD + b"\6abc" + b"\2\x90\x4e" + b"\4\0\2x\2\0" + bytes(8) + b"\1"
-    assert decoder.decode([good]).status[0] == Reason.OK
+    assert decoder.decode([good]).status[0] == RejectReason.OK
     wrong = [
         bytes(b ^ (1 << bit) * (k == place) for k, b in enumerate(good))
         for place in range(len(good))
@@ -280,9 +280,9 @@ def test_each_bit_of_a_record_may_be_wrong():
     ]
     wrong += [good[:end] for end in range(len(good))]
     columns = decoder.decode([*wrong, good])
-    assert columns.status[-1] == Reason.OK
-    assert all(Reason(found) <= Reason.UNRESOLVABLE for found in columns.status.tolist())
-    assert (columns.status[-1 - len(good) : -1] != Reason.OK).all()
+    assert columns.status[-1] == RejectReason.OK
+    assert all(RejectReason(found) <= RejectReason.UNRESOLVABLE for found in columns.status.tolist())
+    assert (columns.status[-1 - len(good) : -1] != RejectReason.OK).all()
 
 
 @pytest.mark.parametrize(

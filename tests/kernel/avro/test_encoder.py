@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from streams.errors import Misconfigured
-from streams.kernel.avro.decoder import Decoder
-from streams.kernel.avro.encoder import Encoder
+from streams.kernel.avro.decoder import ColumnDecoder
+from streams.kernel.avro.encoder import ColumnEncoder
 
 FIXED = {"type": "fixed", "name": "F", "size": 2}
 ENUM = {"type": "enum", "name": "E", "symbols": ["A", "B"]}
@@ -31,7 +31,7 @@ def table(*columns):
 
 
 def encode(schema, *frames, sources=(SOURCE,), rows=None, **more):
-    joined, offsets = written(Encoder(schema, None, **more), rows or frames[0][0].shape[1], frames, sources)
+    joined, offsets = written(ColumnEncoder(schema, None, **more), rows or frames[0][0].shape[1], frames, sources)
     assert offsets[-1] == len(joined)
     return joined
 
@@ -87,7 +87,7 @@ class TestFaultsNameColumnAndRow:
             encode(schema, *frames)
 
     def test_of_the_call(self):
-        encoder = Encoder(record("long"), None)
+        encoder = ColumnEncoder(record("long"), None)
         good = table([(1, 0)])
         for frames, rows, message in [
             ([], 1, "1 frames, not 0"),
@@ -100,7 +100,7 @@ class TestFaultsNameColumnAndRow:
             encoder.encode(1, [good], (b"",) * 5)
         for more in ({"raw": {"f9"}}, {"raw": {"f0"}}, {"sources": {"f9": 0}}, {"sources": {"f0": 4}}):
             with pytest.raises(Misconfigured):
-                Encoder(record("long"), None, **more)
+                ColumnEncoder(record("long"), None, **more)
 
 
 def test_each_path_has_its_source():
@@ -108,7 +108,7 @@ def test_each_path_has_its_source():
     sources = {"f1": 1, "f2": 2, "f3{key}": 3, "f3{}": 1}
     frames = [table([(1, 2)], [(0, 2)], [(0, 3)], [(0, 1)]), table([(0, 1)], [(1, 1)])]
     buffers = (b"abc", b"de", np.frombuffer(b"fgh", np.uint8), b"i")
-    joined, _ = written(Encoder(schema, None, sources=sources), 1, frames, buffers)
+    joined, _ = written(ColumnEncoder(schema, None, sources=sources), 1, frames, buffers)
     assert joined == b"\4bc" + b"de" + b"\6fgh" + b"\2\2i\2e\0"
 
 
@@ -122,7 +122,7 @@ def test_raw_records_are_copied():
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 63, 64, 5_000, 1_000_000])
 def test_the_buffer_grows_with_the_records(length):
     source = bytes(97 + k % 26 for k in range(length))
-    encoder = Encoder(record("bytes", "long"), 3)
+    encoder = ColumnEncoder(record("bytes", "long"), 3)
     frames = [table([(0, length)] * 5, [(k, 0) for k in range(5)])]
     for _ in range(2):
         joined, offsets = written(encoder, 5, frames, (source,))
@@ -142,8 +142,10 @@ def test_numbers_of_each_length(bits):
     for value in values:
         fastavro.schemaless_writer(buffer, record("long"), {"f0": value})
     assert joined == buffer.getvalue()
-    decoder = Decoder(Encoder(record("long"), 1).layout, [record("long")], {1: (record("long"), 0)})
-    joined, offsets = written(Encoder(record("long"), 1), len(values), [table([(value, 0) for value in values])], ())
+    decoder = ColumnDecoder(ColumnEncoder(record("long"), 1).layout, [record("long")], {1: (record("long"), 0)})
+    joined, offsets = written(
+        ColumnEncoder(record("long"), 1), len(values), [table([(value, 0) for value in values])], ()
+    )
     columns = decoder.decode([joined[a:b] for a, b in pairwise(offsets)])
     assert columns.frames[0].values[0].tolist() == values
 
@@ -161,8 +163,8 @@ def test_columns_of_any_make_are_taken():
 def test_many_arrays():
     schema = record(*[{"type": "array", "items": "long"}] * 5)
     body = b"\4\2\4\0" * 5
-    encoder = Encoder(schema, 1)
-    columns = Decoder(encoder.layout, [schema], {1: (schema, 0)}).decode([b"\0\0\0\0\1" + body])
+    encoder = ColumnEncoder(schema, 1)
+    columns = ColumnDecoder(encoder.layout, [schema], {1: (schema, 0)}).decode([b"\0\0\0\0\1" + body])
     frames = [(frame.values, frame.lengths) for frame in columns.frames]
     assert written(encoder, 1, frames, (columns.buffer,))[0] == b"\0\0\0\0\1" + body
 
@@ -197,8 +199,8 @@ def test_the_state_of_a_parcel_survives_decoding_and_encoding():
     plain = json.loads(json.dumps(schema).replace('"logicalType": "timestamp-millis"', '"x": 0'))
     fastavro.schemaless_writer(buffer, plain, state)
     value = b"\0\0\0\0\4" + buffer.getvalue()
-    for encoder in (Encoder(schema, 4), Encoder(schema, 4, raw=raw)):
-        columns = Decoder(encoder.layout, [schema], {4: (schema, 0)}).decode([value] * 3)
+    for encoder in (ColumnEncoder(schema, 4), ColumnEncoder(schema, 4, raw=raw)):
+        columns = ColumnDecoder(encoder.layout, [schema], {4: (schema, 0)}).decode([value] * 3)
         assert not columns.status.any()
         frames = [(frame.values, frame.lengths) for frame in columns.frames]
         assert written(encoder, 3, frames, (columns.buffer,)) == (value * 3, [len(value) * k for k in range(4)])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from streams.domain.reject_reasons import Reason
+from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
-from streams.kernel.avro.decoder import Decoder
+from streams.kernel.avro.decoder import ColumnDecoder
 from streams.kernel.avro.layout import Layout
 from tests.kernel.avro.avro_cases import number, rebuild
 
@@ -23,9 +23,9 @@ def field(name, type_, **more):
 def one(writer, reader, body):
     """(status, the reader's value) of one record; `reader` must hold no references for `rebuild`."""
     layout = Layout.of(reader)
-    columns = Decoder(layout, [reader], {1: (writer, 0)}).decode([HEAD + body])
-    status = Reason(columns.status[0])
-    return status, rebuild(expanded(reader, {}), columns, layout, 0) if status == Reason.OK else None
+    columns = ColumnDecoder(layout, [reader], {1: (writer, 0)}).decode([HEAD + body])
+    status = RejectReason(columns.status[0])
+    return status, rebuild(expanded(reader, {}), columns, layout, 0) if status == RejectReason.OK else None
 
 
 def expanded(schema, names):
@@ -50,18 +50,21 @@ class TestNames:
     def test_fields_are_found_by_name_whatever_their_order(self):
         writer = record(field("b", "long"), field("x", "string"), field("a", "string"))
         reader = record(field("a", "string"), field("b", "long"))
-        assert one(writer, reader, number(5) + number(1) + b"?" + number(2) + b"hi") == (Reason.OK, {"a": "hi", "b": 5})
+        assert one(writer, reader, number(5) + number(1) + b"?" + number(2) + b"hi") == (
+            RejectReason.OK,
+            {"a": "hi", "b": 5},
+        )
 
     def test_aliases_of_fields_and_types_are_the_readers(self):
         writer = record(field("old", {"type": "enum", "name": "Old", "symbols": ["A"]}), name="Before")
         kind = {"type": "enum", "name": "New", "aliases": ["Old"], "symbols": ["A"]}
         reader = record(field("new", kind, aliases=["old"]), name="After", aliases=["hub.Before"])
-        assert one(writer, reader, number(0)) == (Reason.OK, {"new": "A"})
+        assert one(writer, reader, number(0)) == (RejectReason.OK, {"new": "A"})
 
     def test_the_namespace_does_not_matter_to_resolution(self):
         writer = record(field("k", {"type": "fixed", "name": "K", "size": 1}), namespace="one")
         reader = record(field("k", {"type": "fixed", "name": "two.K", "size": 1}), namespace="two")
-        assert one(writer, reader, b"x") == (Reason.OK, {"k": b"x"})
+        assert one(writer, reader, b"x") == (RejectReason.OK, {"k": b"x"})
 
     def test_a_reference_means_the_namespace_it_stands_in(self):
         def schema(reference):
@@ -118,12 +121,12 @@ class TestDefaults:
     )
     def test_a_field_the_writer_lacks(self, type_, default, value):
         reader = record(field("a", "long"), field("d", type_, default=default))
-        assert one(record(field("a", "long")), reader, number(3)) == (Reason.OK, {"a": 3, "d": value})
+        assert one(record(field("a", "long")), reader, number(3)) == (RejectReason.OK, {"a": 3, "d": value})
         # Within the items of an array too, for many of them.
         writer = record(field("s", {"type": "array", "items": record(field("a", "long"), name="Item")}))
         reader = record(field("s", {"type": "array", "items": {**reader, "name": "Item"}}))
         body = number(40) + number(3) * 40 + b"\0"
-        assert one(writer, reader, body) == (Reason.OK, {"s": [{"a": 3, "d": value}] * 40})
+        assert one(writer, reader, body) == (RejectReason.OK, {"s": [{"a": 3, "d": value}] * 40})
 
     def test_no_default(self):
         with pytest.raises(Misconfigured, match="no field d, and the reader gives no default"):
@@ -158,7 +161,7 @@ class TestPromotions:
     def test_numbers(self, wrote, value):
         for wanted, expected in (("long", value), ("float", float(np.float32(value))), ("double", float(value))):
             assert one(record(field("a", wrote)), record(field("a", wanted)), number(value)) == (
-                Reason.OK,
+                RejectReason.OK,
                 {"a": expected},
             )
 
@@ -166,7 +169,7 @@ class TestPromotions:
         # Rounded to a double first it would become 2^60.
         value = 2**60 + 2**36 + 1
         status, found = one(record(field("a", "long")), record(field("a", "float")), number(value))
-        assert (status, found["a"]) == (Reason.OK, float(2**60 + 2**37))
+        assert (status, found["a"]) == (RejectReason.OK, float(2**60 + 2**37))
 
     @pytest.mark.parametrize(
         ("wrote", "wanted"),
@@ -185,11 +188,14 @@ class TestPromotions:
 
     def test_text_and_bytes(self):
         body = number(2) + "é".encode()
-        assert one(record(field("a", "bytes")), record(field("a", "string")), body) == (Reason.OK, {"a": "é"})
-        assert one(record(field("a", "string")), record(field("a", "bytes")), body) == (Reason.OK, {"a": "é".encode()})
+        assert one(record(field("a", "bytes")), record(field("a", "string")), body) == (RejectReason.OK, {"a": "é"})
+        assert one(record(field("a", "string")), record(field("a", "bytes")), body) == (
+            RejectReason.OK,
+            {"a": "é".encode()},
+        )
         for wrote, wanted in (("bytes", "string"), ("string", "bytes")):
             status, _ = one(record(field("a", wrote)), record(field("a", wanted)), number(1) + b"\xff")
-            assert status == Reason.BAD_TEXT
+            assert status == RejectReason.BAD_TEXT
 
 
 class TestChoices:
@@ -200,28 +206,31 @@ class TestChoices:
         )
         without = record(field("k", {"type": "enum", "name": "K", "symbols": ["A", "B"]}))
         for index, word in enumerate(["OTHER", "B", "A"]):
-            assert one(writer, with_default, number(index)) == (Reason.OK, {"k": word})
-        assert one(writer, without, number(0))[0] == Reason.UNRESOLVABLE
-        assert one(writer, without, number(1)) == (Reason.OK, {"k": "B"})
+            assert one(writer, with_default, number(index)) == (RejectReason.OK, {"k": word})
+        assert one(writer, without, number(0))[0] == RejectReason.UNRESOLVABLE
+        assert one(writer, without, number(1)) == (RejectReason.OK, {"k": "B"})
 
     def test_each_branch_of_a_writers_union_on_its_own(self):
         inner = record(field("p", "long"), name="I")
         writer = record(field("a", ["string", "null", "int", inner]), field("z", "long"))
         reader = record(field("a", ["null", "double"]), field("z", "long"))
-        assert one(writer, reader, number(0) + number(1) + b"x" + number(9))[0] == Reason.UNRESOLVABLE
-        assert one(writer, reader, number(1) + number(9)) == (Reason.OK, {"a": None, "z": 9})
-        assert one(writer, reader, number(2) + number(4) + number(9)) == (Reason.OK, {"a": 4.0, "z": 9})
-        assert one(writer, reader, number(3) + number(4) + number(9))[0] == Reason.UNRESOLVABLE
+        assert one(writer, reader, number(0) + number(1) + b"x" + number(9))[0] == RejectReason.UNRESOLVABLE
+        assert one(writer, reader, number(1) + number(9)) == (RejectReason.OK, {"a": None, "z": 9})
+        assert one(writer, reader, number(2) + number(4) + number(9)) == (RejectReason.OK, {"a": 4.0, "z": 9})
+        assert one(writer, reader, number(3) + number(4) + number(9))[0] == RejectReason.UNRESOLVABLE
         reader = record(field("a", [inner, "null"]), field("z", "long"))
-        assert one(writer, reader, number(3) + number(4) + number(9)) == (Reason.OK, {"a": {"p": 4}, "z": 9})
+        assert one(writer, reader, number(3) + number(4) + number(9)) == (RejectReason.OK, {"a": {"p": 4}, "z": 9})
 
     def test_null_where_the_reader_has_none(self):
         writer, reader = record(field("a", ["null", "string"])), record(field("a", "string"))
-        assert one(writer, reader, number(0))[0] == Reason.UNRESOLVABLE
-        assert one(writer, reader, number(1) + number(1) + b"x") == (Reason.OK, {"a": "x"})
+        assert one(writer, reader, number(0))[0] == RejectReason.UNRESOLVABLE
+        assert one(writer, reader, number(1) + number(1) + b"x") == (RejectReason.OK, {"a": "x"})
         # A record without fields has no columns, and is no null all the same.
         empty = record(name="I")
-        assert one(record(field("a", ["null", empty])), record(field("a", empty)), number(0))[0] == Reason.UNRESOLVABLE
+        assert (
+            one(record(field("a", ["null", empty])), record(field("a", empty)), number(0))[0]
+            == RejectReason.UNRESOLVABLE
+        )
 
 
 class TestSeveralReaders:
@@ -234,11 +243,11 @@ class TestSeveralReaders:
         assert [column.path for column in layout.frames[0].columns] == ["id", "weight", "time", "items"]
         schemas = {1: (self.BAG, 0), 2: (self.TICK, 1), 3: (other, 2), 9: (record(field("old", "long"), name="Bag"), 0)}
         with pytest.raises(Misconfigured, match="schema id 9"):
-            Decoder(layout, [self.BAG, self.TICK, other], schemas)
+            ColumnDecoder(layout, [self.BAG, self.TICK, other], schemas)
         del schemas[9]
-        decoder = Decoder(layout, [self.BAG, self.TICK, other], schemas)
+        decoder = ColumnDecoder(layout, [self.BAG, self.TICK, other], schemas)
         columns = decoder.decode([b"\0\0\0\0\2\x0a", b"\0\0\0\0\1\2a\0", b"\0\0\0\0\3\2\2b\4\2\4\0"])
-        assert columns.status.tolist() == [Reason.OK] * 3
+        assert columns.status.tolist() == [RejectReason.OK] * 3
         assert columns.record.tolist() == [1, 0, 2]
         root = columns.frames[0]
         assert root.values[layout.column("time")].tolist() == [5, 0, 0]
@@ -249,7 +258,7 @@ class TestSeveralReaders:
 
     def test_a_layout_of_other_readers(self):
         with pytest.raises(Misconfigured, match="time: the layout was made of other reader schemas"):
-            Decoder(Layout.of(self.BAG, self.TICK), [self.BAG], {})
+            ColumnDecoder(Layout.of(self.BAG, self.TICK), [self.BAG], {})
 
     def test_may_not_disagree_about_a_path(self):
         other = record(field("id", "long"), name="Other")
@@ -269,9 +278,9 @@ class TestOnlyAndRaw:
             ["items", "at.lane"],
             ["items[].at", "items[].at.site"],
         ]
-        decoder = Decoder(layout, [self.SCHEMA], {1: (self.SCHEMA, 0)})
+        decoder = ColumnDecoder(layout, [self.SCHEMA], {1: (self.SCHEMA, 0)})
         columns = decoder.decode([HEAD + self.BODY, HEAD + self.BODY[:-1] + b"\xff"])
-        assert columns.status.tolist() == [Reason.OK, Reason.BAD_TEXT]
+        assert columns.status.tolist() == [RejectReason.OK, RejectReason.BAD_TEXT]
         assert columns.frames[0].lengths[:, 0].tolist() == [2, 1]
         assert columns.frames[1].lengths.tolist() == [[0, -1], [1, -1]]
 
@@ -288,7 +297,7 @@ class TestOnlyAndRaw:
             ["id", "items", "at"],
             ["items[].n", "items[].at"],
         ]
-        columns = Decoder(layout, [self.SCHEMA], {1: (self.SCHEMA, 0)}).decode([HEAD + self.BODY])
+        columns = ColumnDecoder(layout, [self.SCHEMA], {1: (self.SCHEMA, 0)}).decode([HEAD + self.BODY])
 
         def octets(path, row):
             frame, column = layout.place(path)
@@ -304,4 +313,4 @@ class TestOnlyAndRaw:
         writer = record(field("id", "string"), field("at", place))
         reader = record(field("id", "string"), field("at", self.PLACE))
         with pytest.raises(Misconfigured, match="cannot be raw"):
-            Decoder(Layout.of(reader, raw={"at"}), [reader], {1: (writer, 0)})
+            ColumnDecoder(Layout.of(reader, raw={"at"}), [reader], {1: (writer, 0)})
