@@ -48,7 +48,7 @@ def explain_promises(
     told = {alert["about"]: {**alert} for alert in standing}
     return {
         "hub_time": hub_time,
-        "journeys": looked.journeys,
+        "journeys": looked.journey_count,
         "promises": [_promise(each, looked, records) | {"told": told.get(each.name)} for each in promises.promises],
         "anomalies": [
             {
@@ -71,9 +71,9 @@ def _promise(promise: "Promise", looked: "Evaluation", records: Sequence["Parcel
         "standing": clock.standing,
         "since": clock.start.time,
         "limit_ms": clock.limit,
-        "at_risk_since": clock.risk if clock.level == "AT_RISK" else None,
+        "at_risk_since": clock.at_risk_time if clock.alert_level == "AT_RISK" else None,
         "deadline": clock.deadline,
-        "left_ms": clock.left if clock.standing == "PAUSED" else None,
+        "left_ms": clock.remaining if clock.standing == "PAUSED" else None,
         "stopped": clock.stop.time if clock.stop else None,
         "steps": [_place(record) | {"says": text} for record, text in _steps(clock, looked, records)],
     }
@@ -109,7 +109,7 @@ def _is_over(hold: "ParcelRecord", clock: "PromiseClock", looked: "Evaluation") 
     released = any(
         record.kind == "CUSTOMS_RELEASED" and hold.time <= record.time <= clock.start.time for record in looked.journey
     )
-    other_journey = looked.journeys > 1 and hold.time < looked.journey[0].time
+    other_journey = looked.journey_count > 1 and hold.time < looked.journey[0].time
     return released or other_journey or (clock.stop is not None and hold.time > clock.stop.time)
 
 
@@ -119,7 +119,7 @@ def _why_no_pause(
     wrong = next((record for record in records if record.kind == "VOID" and record.voids == hold.identity), None)
     if wrong is not None:
         return f"a VOID declares it wrong ({wrong.identity.hex()})"
-    if hold.identity not in {record.identity for record in looked.live}:
+    if hold.identity not in {record.identity for record in looked.effective_records}:
         return "it follows from a container that the parcel was not in"
     if not clock.promise.pauses:
         return "no hold stops the clock of this promise"

@@ -110,7 +110,9 @@ def _container_of(
     from streams.domain.containers import Container
 
     container = load_container(chosen, name, partitions)
-    if unless_empty and (container is None or not any(event.lists or event.is_emptying for event in container.events)):
+    if unless_empty and (
+        container is None or not any(event.names_children or event.is_emptying for event in container.events)
+    ):
         return None
     contents = load_contents(chosen, name, at)
     if container is None:

@@ -43,11 +43,11 @@ def container_json(
                 "lane": event.lane,
                 "reason": event.reason,
                 "parent_id": event.parent_id,
-                "children": event.named,
+                "children": event.child_count,
                 "voids": event.voids,
                 "inferred_from": event.inferred_from,
                 "voided": container.voided_by(event) is not None,
-                "handed_on": event.told,
+                "handed_on": event.propagated,
                 "in_two_with": before.get(event.identity),
             }
             for event in events_as_of(container, at)

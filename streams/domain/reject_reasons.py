@@ -1,13 +1,13 @@
-"""Why a record became a dead letter: a closed set, the status of each record in the compiled code.
+"""Reject reasons: why a record became a dead letter; a closed set.
 
-The numbers are what the kernels write; the words are what people, headers and metrics see.
+The compiled code writes the numbers as the status of each record. People, headers and metrics see the names.
 """
 
 from enum import IntEnum
 
 
 class RejectReason(IntEnum):
-    """Status of one record of a batch; everything but OK ends in the dead-letter topic."""
+    """Status of one record of a batch; a record with any status but OK goes to the dead-letter topic."""
 
     OK = 0
     NO_VALUE = 1
@@ -52,10 +52,11 @@ REJECT_REASON_TEXTS: dict[RejectReason, str] = {
     RejectReason.WRONG_PARTITION: "the parcel_id or container_id belongs to another partition (murmur2): send it with "
     "that key",
     RejectReason.PARCEL_FULL: "the parcel already has 10,000 records or 1,000 voids",
-    RejectReason.BAD_CONTAINER: "a container_id is empty, longer than 128 bytes or holds control characters, or the event "
-    "names children or a parent where its kind has none",
-    RejectReason.CONTAINER_FULL: "the container already has 10,000 events, or would hold more than 100,000 children, or "
-    "name a million in all",
-    RejectReason.CYCLE: "the container is inside itself: it is its own child or parent, or the event came through it before",
+    RejectReason.BAD_CONTAINER: "a container_id is empty, longer than 128 bytes or holds control characters, or the "
+    "event names children or a parent where its kind has none",
+    RejectReason.CONTAINER_FULL: "the container already has 10,000 events, or would hold more than 100,000 children, "
+    "or name a million in all",
+    RejectReason.CYCLE: "the container is inside itself: it is its own child or parent, or the event came through it "
+    "before",
     RejectReason.TOO_DEEP: "the event came through more than 8 containers",
 }

@@ -37,13 +37,13 @@ class PendingFanOut:
         """What is left of `step`."""
         return cls(
             container_id,
-            int(step.what),
+            int(step.kind),
             step.cause.identity,
             step.generation,
             step.void_time,
-            None if step.reached is None else step.reached.identity,
-            step.containers,
-            None if step.after is None else step.after.decode(),
+            None if step.current_event is None else step.current_event.identity,
+            step.to_containers,
+            None if step.after_child is None else step.after_child.decode(),
         )
 
     def step(self, container: Container) -> FanOut:

@@ -426,7 +426,7 @@ def _level_of_run(
     limit = rules.limit[promise]
     if until > add_running_time(story, since, limit, pausable)[0]:
         return int64(BREACHED)
-    risk = rules.risk[promise]
+    risk = rules.at_risk_basis_points[promise]
     if risk != 0 and until > add_running_time(story, since, limit * risk // 10_000, pausable)[0]:
         return int64(AT_RISK)
     return int64(NO_ALERT)

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 import fastavro
 import numpy as np
 
-from streams.domain.containers import Container, ContainerEvent, identity_of, pack_ids
+from streams.domain.container_events import ContainerEvent, identity_of, pack_ids
+from streams.domain.containers import Container
 from streams.domain.kinds import KINDS
 from streams.domain.limits import (
     EARLIEST_MS,
@@ -42,6 +43,8 @@ _ENTRY: Final = (
     "parent_id", "voids", "inferred_from", "path", "told", "generation", "in_two",
 )  # fmt: skip
 _STATE_BYTES: Final = 16 << 20
+# Fields of the schema that the event has by another name.
+_ATTRIBUTES: Final = {"told": "propagated", "in_two": "conflicting_packing"}
 # So much is decoded at a time: manifests of freighters are large, and a transaction may have room for one of them only.
 _SLICE_BYTES: Final = 1 << 20
 
@@ -147,7 +150,7 @@ class ContainerEventDecoder:
             path=tuple(each.decode() for each in path),
             containers=pack_ids(containers),
             parcels=pack_ids(parcels),
-            lists=bool(containers or parcels),
+            names_children=bool(containers or parcels),
             **said,
         )
         return ContainerLogRecord(container_id, event)
@@ -217,7 +220,8 @@ class ContainerStateCodec:
         body = io.BytesIO(self._head)
         body.seek(len(self._head))
         entries = [
-            {**{name: getattr(event, name) for name in _ENTRY}, "children": event.named} for event in container.events
+            {**{name: getattr(event, _ATTRIBUTES.get(name, name)) for name in _ENTRY}, "children": event.child_count}
+            for event in container.events
         ]
         state = {
             "container_id": container.container_id,
@@ -238,9 +242,9 @@ class ContainerStateCodec:
         container = Container(state["container_id"])
         container.touched = state["touched"]
         for entry in state["events"]:
-            said = {name: entry[name] for name in _ENTRY} | {"path": tuple(entry["path"])}
+            said = {_ATTRIBUTES.get(name, name): entry[name] for name in _ENTRY} | {"path": tuple(entry["path"])}
             identity = identity_of(entry["event_id"], entry["kind"], entry["event_time"])
-            container.enter(ContainerEvent(identity=identity, lists=entry["children"] > 0, **said))
+            container.insert_event(ContainerEvent(identity=identity, names_children=entry["children"] > 0, **said))
         return container
 
 

@@ -9,7 +9,7 @@ import pytest
 from streams.domain.jit import compiled_digest, compiled_sources
 
 PACKAGE = Path(__file__).parents[2] / "streams"
-DECORATORS = {"compiled", "inlined"}
+DECORATORS = {"jit", "jit_inline"}
 
 
 def module_path(name):

@@ -9,10 +9,10 @@ from collections import Counter
 import mmh3
 
 from streams.domain import kinds
-from streams.domain.containment import ContainmentRecord, evaluate_containment
 from streams.domain.kinds import KINDS, MILESTONE_TYPES
 from streams.domain.promises import Promises
 from streams.domain.reference.alerts import ReferenceAlertEvaluator
+from streams.domain.reference.containment import ChildScan, derive_containment
 from streams.domain.reference.promise_clocks import ParcelRecord, evaluate
 from tests.kernel.records import type_of
 
@@ -105,7 +105,7 @@ class Parcel:
         """Identities of what a VOID declares wrong, and of what is set aside."""
         targets = self.targets()
         scans = [known for known in self.ordered() if known.kind != "VOID" and not known.is_advice]
-        aside = evaluate_containment([told_of(known, targets) for known in scans]).superseded
+        aside = derive_containment([told_of(known, targets) for known in scans]).superseded
         return targets | {known.identity for known, is_aside in zip(scans, aside, strict=True) if is_aside}
 
     def firsts(self):
@@ -128,14 +128,14 @@ class Parcel:
         """What ParcelState says of clocks and alerts."""
         looked = evaluate(self.teller.promises, self.records(), hub_time)
         return {
-            "journeys": looked.journeys,
+            "journeys": looked.journey_count,
             "clocks": [
                 {
                     "promise": name,
                     "standing": clock.standing,
                     "since": clock.start.time,
                     "deadline": clock.deadline,
-                    "left_ms": clock.left if clock.standing == "PAUSED" else None,
+                    "left_ms": clock.remaining if clock.standing == "PAUSED" else None,
                     "stopped": clock.stop and clock.stop.time,
                 }
                 for name, clock in looked.clocks.items()
@@ -143,7 +143,7 @@ class Parcel:
             # The newest first.
             "alerts": [
                 {"about": about, "type": told.type, "since": told.since, "alert_id": told.alert_id}
-                for about, told in reversed(self.teller.told.items())
+                for about, told in reversed(self.teller.active_alerts.items())
             ],
         }
 
@@ -249,7 +249,7 @@ def last(among, condition):
 
 
 def told_of(known, targets):
-    return ContainmentRecord(
+    return ChildScan(
         known.kind,
         known["site"],
         known["container_id"],
@@ -262,7 +262,7 @@ def told_of(known, targets):
 def container_of(live, ordered, targets):
     """The last one that was named, unless the parcel left it since."""
     scans = [known for known in ordered if known.kind != "VOID" and not known.is_advice]
-    inside = evaluate_containment([told_of(known, targets) for known in scans]).inside
+    inside = derive_containment([told_of(known, targets) for known in scans]).containers_after
     now_in = {known.identity: held for known, held in zip(scans, inside, strict=True)}
     container = before = None
     for known in live:
@@ -319,14 +319,14 @@ class Oracle:
             return
         self.hub_time = hub_time
         for parcel_id, parcel in list(self.parcels.items()):
-            before = dict(parcel.teller.told)
+            before = dict(parcel.teller.active_alerts)
             said, looked = parcel.teller.tick(parcel.records(), hub_time)
             self.alerts += said
             if looked.retirement_time is not None and hub_time > looked.retirement_time:
                 del self.parcels[parcel_id]
                 self.retired.append(parcel_id)
                 self.changed.discard(parcel_id)
-            elif said or parcel.teller.told != before:
+            elif said or parcel.teller.active_alerts != before:
                 self.changed.add(parcel_id)
 
     def states(self):

@@ -230,8 +230,8 @@ class TestPackedByItsOwnScan:
 
     def test_an_emptying_counts_likewise_and_a_removal_that_names_it_always(self):
         assert evaluate_containment([self.OWN, self.EMPTIED]).superseded == [False, True]
-        assert evaluate_containment([self.OWN, self.DECLARED, self.EMPTIED]).inside[-1] is None
-        assert evaluate_containment([self.OWN, self.REMOVED]).inside == ["BAG", None]
+        assert evaluate_containment([self.OWN, self.DECLARED, self.EMPTIED]).containers_after[-1] is None
+        assert evaluate_containment([self.OWN, self.REMOVED]).containers_after == ["BAG", None]
 
     def test_what_the_container_said_while_it_was_in_another_is_heard(self):
         other = ContainmentRecord("PACKED", "LGG", "OTHER", False)

@@ -85,7 +85,7 @@ class Checker:
 
     def instance(self, path: str, value: Any, *, batches: bool = False) -> None:
         """Is it a URI that may name one object, or also a lot?"""
-        if self.epc(path, value) and (problem := gs1.instance_problem(value, batches=batches)) is not None:
+        if self.epc(path, value) and (problem := gs1.instance_problem(value, allow_lots=batches)) is not None:
             self.bad(path, "instance-level", f"{format_value(value)}: {problem}")
 
     def class_epc(self, path: str, value: Any) -> None:
