@@ -52,7 +52,7 @@ class FanOutChunk:
     """A part of a fan-out: for each of these children a record of `event`, or a VOID of it."""
 
     event: ContainerEvent
-    # Its sender, time and place stand in the records: the event itself, or the VOID of it.
+    # The records take their offset, record time, site and station from it: the event itself, or the VOID of it.
     source: ContainerEvent
     generation: int
     void_time: int | None

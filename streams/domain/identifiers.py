@@ -33,7 +33,7 @@ _MAX_LENGTH: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """The result of `identify`. `canonical` is None unless `valid`; `why` gives the mistake, or the parts that were read."""
+    """The result of `identify`. `canonical` is None unless `valid`; `why` gives the mistake, or the parts."""
 
     value: str
     scheme: str

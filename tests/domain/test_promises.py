@@ -24,11 +24,11 @@ class TestTheDefaultPromises:
         assert (again, again.digest()) == (default, default.digest())
 
     def test_a_limit_in_another_unit_has_the_same_digest(self):
-        plain = Promises.default().model_dump(mode="json")
-        plain["promises"][0]["limit"] = "180m"
-        assert Promises.parse(plain).digest() == Promises.default().digest()
-        plain["promises"][0]["limit"] = "181m"
-        assert Promises.parse(plain).digest() != Promises.default().digest()
+        content = Promises.default().model_dump(mode="json")
+        content["promises"][0]["limit"] = "180m"
+        assert Promises.parse(content).digest() == Promises.default().digest()
+        content["promises"][0]["limit"] = "181m"
+        assert Promises.parse(content).digest() != Promises.default().digest()
 
 
 class TestAWrongFile:

@@ -1,16 +1,15 @@
 """The rules of containment a second time: first the stays of the child, then the verdict on each of its records.
 
-A stay begins with a packing that names a container, and lasts until the next packing or until a record shows that the
-child is not in the container any more. A packing always counts, so the beginnings are known before anything is judged,
-and no stay depends on another one:
+A stay begins with a packing that names a container. It lasts until the next packing, or until a record shows that the
+child is not in the container any more. A packing always counts, so the stays do not depend on each other:
 
 - A stay ends early with a record that counts and takes the child out or handles it on its own (`UNCONTAINED`), or with
   a scan of its own at another site than the container is known to be at.
 - During a stay, an inferred record counts if it comes from the container of the stay. If the child was packed by a
-  record of its own, the container must confirm it: its last word about the child is a packing, or the record is a
-  removal that names the child.
-- Outside of all stays, an inferred record counts only as long as no packing was heard of, not even a voided one, and
-  nothing was done to the child on its own.
+  record of its own, the container must confirm it: its last packing or removal of the child before is a packing, or the
+  record itself is a removal that names the child.
+- Outside of all stays, an inferred record counts only if no packing came before, not even a voided one, and the child
+  was not handled on its own before.
 
 The rules with their reasons are in docs/decisions/containers.md. The worker runs `streams/domain/containment.py`; the
 two share no code, so that a mistake in one of them shows. This one may take a time that grows with the square of the

@@ -192,7 +192,7 @@ class TestByHand:
         assert reference.derive_containment([self.OWN_PACKED, self.LOADED]).superseded == [False, True]
         assert reference.derive_containment([self.PACKED, self.OWN_PACKED, self.LOADED]).superseded == [False] * 3
 
-    def test_an_emptying_and_a_removal_of_what_was_never_put_in_are_told_apart(self):
+    def test_an_emptying_differs_from_a_removal_of_a_child_that_was_never_put_in(self):
         emptied = self.ARRIVED._replace(kind="UNPACKED", reason="EMPTIED")
         assert reference.derive_containment([self.PACKED, emptied]).emptied == [(1, 0)]
         assert reference.derive_containment([emptied._replace(reason=None)]).found_extra == [(0, None)]
