@@ -14,7 +14,7 @@ import mmh3
 
 from streams.domain.kinds import KIND_NUMBERS, UNCONTAINED, kind_names
 
-# The order of events: event time, number of the kind, identity.
+# The order of events: event time, number of the kind, record_hash.
 Order = tuple[int, int, bytes]
 
 # Kinds of container event that are inferred for the children: those that the children went through with the container.
@@ -22,7 +22,7 @@ PROPAGATED_KINDS: Final = frozenset(KIND_NUMBERS) - {"PACKED", "VOID", "ADVISED"
 
 
 def identity_of(event_id: str, kind: str, event_time: int) -> bytes:
-    """The identity of an event: its event_id hashed; with its time for a VOID, which repeats the id that it voids."""
+    """The record_hash of an event: its event_id hashed; with its time for a VOID, which repeats the id that it voids."""
     text = event_id.encode()
     if kind == "VOID":
         text += b"\0" + struct.pack(">q", event_time)
@@ -43,7 +43,7 @@ def unpack_ids(packed: bytes) -> list[bytes]:
 class ContainerEvent:
     """One distinct event of a container."""
 
-    identity: bytes
+    record_hash: bytes
     event_id: str
     kind: str
     event_time: int
@@ -65,13 +65,13 @@ class ContainerEvent:
     # True while its propagation to the children holds; `generation` counts the earlier ones, which were retracted.
     propagated: bool = False
     generation: int = 0
-    # Of a packing: identity of the earlier packing, once it was reported that the container was in both (see
+    # Of a packing: record_hash of the earlier packing, once it was reported that the container was in both (see
     # `streams/domain/double_containment.py`).
     conflicting_packing: bytes | None = None
     order: Order = field(init=False)
 
     def __post_init__(self) -> None:
-        self.order = (self.event_time, KIND_NUMBERS[self.kind], self.identity)
+        self.order = (self.event_time, KIND_NUMBERS[self.kind], self.record_hash)
 
     @property
     def is_emptying(self) -> bool:

@@ -23,7 +23,7 @@ from streams.errors import StreamsError
 
 
 class FanOutKind(IntEnum):
-    """What a fan-out writes for each child; the numbers are those of the schema's FanOutStep."""
+    """What a fan-out writes for each child; the numbers are those of the schema's FanOutKind."""
 
     PROPAGATE = 1  # a record that is inferred from the event
     RETRACT = 2  # a VOID of that record
@@ -40,11 +40,11 @@ class FanOut:
     # RETRACT: event_time of the VOID.
     void_time: int | None = None
     # BACKFILL: the event that is being written; None before the first.
-    current_event: ContainerEvent | None = None
+    backfill_event: ContainerEvent | None = None
     # Containers come first, so that their own children are not kept waiting.
-    to_containers: bool = True
+    containers_next: bool = True
     # The last child that is written; None before the first.
-    after_child: bytes | None = None
+    last_child: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class FanOutChunk:
     source: ContainerEvent
     generation: int
     void_time: int | None
-    to_containers: bool
+    containers_next: bool
     children: Sequence[bytes]
 
 
@@ -70,15 +70,15 @@ _order = attrgetter("order")
 class Container:
     """Everything known of one container."""
 
-    __slots__ = ("_aggregations", "_contents", "_events_by_identity", "_voids", "container_id", "events", "touched")
+    __slots__ = ("_aggregations", "_contents", "_events_by_hash", "_voids", "container_id", "events", "last_activity")
 
     def __init__(self, container_id: str) -> None:
         self.container_id = container_id
         # In their order.
         self.events: list[ContainerEvent] = []
         # Hub time when the newest of them arrived.
-        self.touched = 0
-        self._events_by_identity: dict[bytes, ContainerEvent] = {}
+        self.last_activity = 0
+        self._events_by_hash: dict[bytes, ContainerEvent] = {}
         # Identity of the event that is declared wrong -> the first VOID of it.
         self._voids: dict[bytes, ContainerEvent] = {}
         # A cache: packings, removals and emptyings that count, in their order; None where it must be built again.
@@ -86,23 +86,23 @@ class Container:
         # A cache: a number of aggregations, and the children inside after them: containers, parcels.
         self._contents: tuple[int, tuple[list[bytes], list[bytes]]] | None = None
 
-    def has_event(self, identity: bytes) -> bool:
-        """Is there an event of that identity?"""
-        return identity in self._events_by_identity
+    def has_event(self, record_hash: bytes) -> bool:
+        """Is there an event of that record_hash?"""
+        return record_hash in self._events_by_hash
 
-    def set_children(self, identity: bytes, containers: Iterable[bytes], parcels: Iterable[bytes]) -> None:
+    def set_children(self, record_hash: bytes, containers: Iterable[bytes], parcels: Iterable[bytes]) -> None:
         """Give a restored event the children that it names."""
-        event = self._events_by_identity[identity]
+        event = self._events_by_hash[record_hash]
         event.containers, event.parcels = pack_ids(containers), pack_ids(parcels)
         self.drop_caches()
 
-    def event(self, identity: bytes) -> ContainerEvent:
-        """The event of that identity. Raises KeyError."""
-        return self._events_by_identity[identity]
+    def event(self, record_hash: bytes) -> ContainerEvent:
+        """The event of that record_hash. Raises KeyError."""
+        return self._events_by_hash[record_hash]
 
     def voided_by(self, event: ContainerEvent) -> ContainerEvent | None:
         """The VOID that declares an event wrong."""
-        return self._voids.get(event.identity) if event.kind != "VOID" else None
+        return self._voids.get(event.record_hash) if event.kind != "VOID" else None
 
     # What an event means for the children
 
@@ -114,7 +114,7 @@ class Container:
         """
         self.check_limits(event)
         if event.kind == "VOID":
-            target = self._events_by_identity.get(_target(event))
+            target = self._events_by_hash.get(_target(event))
             is_repeated = _target(event) in self._voids
             self.insert_event(event)
             return [] if target is None or is_repeated else self._on_void(event, target)
@@ -136,14 +136,14 @@ class Container:
     def update_propagation(self) -> list[FanOut]:
         """The fan-outs of its scans and emptyings after events were added: all that counts must be propagated."""
         fan_outs: list[FanOut] = []
-        superseded = self._superseded_identities()
+        superseded = self._superseded_hashes()
         # Most parcels with an SSCC never hold anything. Should one turn out to hold children, they get a backfill.
         has_children = any(event.names_children for event in self.events)
         for event in self.events:
             if not event.reaches_contents:
                 continue
             void = self.voided_by(event)
-            counts = void is None and event.identity not in superseded
+            counts = void is None and event.record_hash not in superseded
             if counts and not event.propagated:
                 event.propagated = True
                 fan_outs += [FanOut(FanOutKind.PROPAGATE, event, event.generation)] if has_children else []
@@ -161,7 +161,7 @@ class Container:
             first = self._voids.setdefault(_target(event), event)
             if event.order < first.order:
                 self._voids[_target(event)] = event
-        self._events_by_identity[event.identity] = event
+        self._events_by_hash[event.record_hash] = event
         if event.kind == "VOID" or event.names_children or event.is_emptying:
             self.drop_caches()
 
@@ -212,12 +212,12 @@ class Container:
 
     # The container as a child of the containers around it
 
-    def _superseded_identities(self) -> set[bytes]:
+    def _superseded_hashes(self) -> set[bytes]:
         """Identities of inferred events that do not count by the container's own records."""
         if not any(event.inferred_from is not None and event.kind in PROPAGATED_KINDS for event in self.events):
             return set()
         events, result = self.evaluate_containment()
-        return {event.identity for event, superseded in zip(events, result.superseded, strict=True) if superseded}
+        return {event.record_hash for event, superseded in zip(events, result.superseded, strict=True) if superseded}
 
     def containment_history(self) -> Iterator[tuple[ContainerEvent, str | None]]:
         """Its records as a child, and the container that it is in after each."""
@@ -288,15 +288,15 @@ class Container:
         if event is None:
             return None, True
         audience = self._audience(fan_out, event)
-        first = 0 if fan_out.after_child is None else bisect_right(audience, fan_out.after_child)
+        first = 0 if fan_out.last_child is None else bisect_right(audience, fan_out.last_child)
         children = audience[first : first + limit]
         chunk = None
         if children:
             void_time = self._void_time(fan_out, event)
             source = event if void_time is None else self.voided_by(event) or event
-            chunk = FanOutChunk(event, source, fan_out.generation, void_time, fan_out.to_containers, children)
+            chunk = FanOutChunk(event, source, fan_out.generation, void_time, fan_out.containers_next, children)
         if first + limit < len(audience):
-            fan_out.after_child = children[-1]
+            fan_out.last_child = children[-1]
             return chunk, False
         return chunk, self._advance(fan_out, event)
 
@@ -309,9 +309,9 @@ class Container:
             # An event that was retracted meanwhile need not reach the remaining children; a packing must.
             is_current = cause.propagated and cause.generation == fan_out.generation
             return cause if is_current or (cause.kind == "PACKED" and cause.names_children) else None
-        if fan_out.current_event is None:
-            fan_out.current_event = self._next_propagated(cause.order)
-        return fan_out.current_event
+        if fan_out.backfill_event is None:
+            fan_out.backfill_event = self._next_propagated(cause.order)
+        return fan_out.backfill_event
 
     def _next_propagated(self, order: Order) -> ContainerEvent | None:
         return next(
@@ -321,14 +321,14 @@ class Container:
     def _audience(self, fan_out: FanOut, event: ContainerEvent) -> list[bytes]:
         """The containers or the parcels that the event concerns, sorted."""
         if event.names_children:
-            return event.children(containers=fan_out.to_containers)
-        inside = self.contents_before(event.order, containers=fan_out.to_containers)
+            return event.children(containers=fan_out.containers_next)
+        inside = self.contents_before(event.order, containers=fan_out.containers_next)
         if fan_out.kind != FanOutKind.BACKFILL:
             return inside
         if fan_out.cause.names_children:
-            late = fan_out.cause.children(containers=fan_out.to_containers)
+            late = fan_out.cause.children(containers=fan_out.containers_next)
         else:
-            late = self.contents_before(fan_out.cause.order, containers=fan_out.to_containers)
+            late = self.contents_before(fan_out.cause.order, containers=fan_out.containers_next)
         return sorted(set(inside).intersection(late))
 
     def _void_time(self, fan_out: FanOut, event: ContainerEvent) -> int | None:
@@ -344,17 +344,17 @@ class Container:
 
     def _advance(self, fan_out: FanOut, event: ContainerEvent) -> bool:
         """Move on to the parcels, the next generation or the next event; True when nothing is left."""
-        fan_out.after_child = None
-        fan_out.to_containers = not fan_out.to_containers
-        if not fan_out.to_containers:
+        fan_out.last_child = None
+        fan_out.containers_next = not fan_out.containers_next
+        if not fan_out.containers_next:
             return False
         if fan_out.kind != FanOutKind.BACKFILL:
             return True
         fan_out.generation += 1
         if fan_out.generation >= event.generation + event.propagated:
             fan_out.generation = 0
-            fan_out.current_event = self._next_propagated(event.order)
-        return fan_out.current_event is None
+            fan_out.backfill_event = self._next_propagated(event.order)
+        return fan_out.backfill_event is None
 
 
 def _target(void: ContainerEvent) -> bytes:

@@ -3,7 +3,7 @@
 A child is a parcel, or a container inside another one. The events of a container declare what is put in and taken out.
 Each of them, and each scan of the container, reaches the declared children as a record that is inferred from it. The
 rules here decide whether such a record counts. They use the child's own records alone, in the order of (event_time,
-kind, identity):
+kind, record_hash):
 
 - After a PACKED that names a container, the child is in that container and in no other.
 - After anything that is done to the child on its own (`UNCONTAINED`), it is in no container.

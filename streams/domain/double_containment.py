@@ -71,14 +71,14 @@ def find_double_containments(container: Container) -> Iterator[tuple[ContainerEv
 
 
 def _update_reports(container: Container) -> Iterable[DoubleContainment]:
-    first_packings = {second.identity: first for first, second in find_double_containments(container)}
+    first_packings = {second.record_hash: first for first, second in find_double_containments(container)}
     for event in container.events:
-        first = first_packings.get(event.identity)
+        first = first_packings.get(event.record_hash)
         if event.conflicting_packing is not None and first is None:
             yield _report(container, container.event(event.conflicting_packing), event, withdrawn=True)
             event.conflicting_packing = None
         elif event.conflicting_packing is None and first is not None:
-            event.conflicting_packing = first.identity
+            event.conflicting_packing = first.record_hash
             yield _report(container, first, event, withdrawn=False)
 
 
@@ -97,7 +97,7 @@ def _report(
 
 
 def _is_quiet(container: Container | None, hub_time: int) -> bool:
-    return container is None or container.touched + QUIET_MS <= hub_time
+    return container is None or container.last_activity + QUIET_MS <= hub_time
 
 
 def _has_two_parents(container: Container) -> bool:

@@ -1,7 +1,7 @@
 """Promise clocks: the state of each promise of a parcel, by the records of the parcel and the hub's time.
 
 Plain functions about one parcel, compiled where they run over millions of parcels. The records are applied in the order
-of (event_time, kind, identity), without voided and superseded ones. The result depends only on them, the promises and
+of (event_time, kind, record_hash), without voided and superseded ones. The result depends only on them, the promises and
 the hub's time. First `JourneyFacts` collects facts, record by record; then `evaluate_promise` turns them into findings.
 Both halves of each rule stand in this one module, although it is a long one. The rules:
 
@@ -59,9 +59,9 @@ PROMISED_AT: Final = -1  # a limit: until the instant that the advice promises
 # Types of alerts, and alert levels of promises and anomalies, by position in the Avro enum `AlertType`.
 ALERT_TYPES: Final = ("OTHER", "AT_RISK", "BREACHED", "WITHDRAWN", "ANOMALY")
 NO_ALERT, AT_RISK, BREACHED, WITHDRAWN, ANOMALY = range(len(ALERT_TYPES))
-# Standings of clocks, by position in the Avro enum `Standing`; a clock that has not started is not shown.
-STANDINGS: Final = ("OTHER", "RUNNING", "PAUSED", "KEPT", "BROKEN")
-NOT_STARTED, RUNNING, PAUSED, KEPT, BROKEN = range(len(STANDINGS))
+# Status of a clock, by position in the Avro enum `ClockStatus`; a clock that has not started is not shown.
+CLOCK_STATUSES: Final = ("OTHER", "RUNNING", "PAUSED", "MET", "BREACHED")
+NOT_STARTED, RUNNING, PAUSED, CLOCK_MET, CLOCK_BREACHED = range(len(CLOCK_STATUSES))
 
 JOURNEY_END_KINDS: Final = 1 << DELIVERED | 1 << RETURNED
 FINISHED_KINDS: Final = JOURNEY_END_KINDS | 1 << LOST
@@ -322,7 +322,7 @@ def first_scan_of(journey: JourneyFacts, kinds: Integers, promise: int) -> tuple
     LIMIT,  # ms, or a count
     STOPPED,  # when the clock stopped, or NO_TIME
     REMAINING,  # of a clock that is paused, ms
-    STANDING,
+    STATUS,
     NEXT_CHANGE,  # the next instant after which it changes without any further record; OPEN_ENDED for none
     FIRST_EVIDENCE,  # slots of the evidence
     SECOND_EVIDENCE,
@@ -344,7 +344,7 @@ def new_findings() -> Integers:
 def clear_finding(findings: Integers, row: int) -> None:
     """Clear a finding: the clock has not started, or there is no such anomaly."""
     if (
-        findings[row, STANDING] == NOT_STARTED
+        findings[row, STATUS] == NOT_STARTED
         and findings[row, LEVEL] == NO_ALERT
         and findings[row, NEXT_CHANGE] == OPEN_ENDED
     ):
@@ -356,7 +356,7 @@ def clear_finding(findings: Integers, row: int) -> None:
     findings[row, LIMIT] = NO_TIME
     findings[row, STOPPED] = NO_TIME
     findings[row, REMAINING] = 0
-    findings[row, STANDING] = NOT_STARTED
+    findings[row, STATUS] = NOT_STARTED
     findings[row, NEXT_CHANGE] = OPEN_ENDED
     findings[row, FIRST_EVIDENCE] = NO_SLOT
     findings[row, SECOND_EVIDENCE] = NO_SLOT
@@ -415,14 +415,14 @@ def evaluate_promise(
     findings[promise, REMAINING] = 0
     findings[promise, NEXT_CHANGE] = OPEN_ENDED
     if stop > end or now > end:
-        findings[promise, STANDING] = BROKEN if stop == NO_TIME or stop > end else KEPT
+        findings[promise, STATUS] = CLOCK_BREACHED if stop == NO_TIME or stop > end else CLOCK_MET
     elif stop != NO_TIME:
-        findings[promise, STANDING] = KEPT
+        findings[promise, STATUS] = CLOCK_MET
     elif end == OPEN_ENDED:
-        findings[promise, STANDING] = PAUSED
+        findings[promise, STATUS] = PAUSED
         findings[promise, REMAINING] = remaining
     else:
-        findings[promise, STANDING] = RUNNING
+        findings[promise, STATUS] = RUNNING
     if is_running and level == NO_ALERT and can_be_at_risk:
         # A promised instant may lie before the start.
         findings[promise, NEXT_CHANGE] = min(at_risk_time, end)

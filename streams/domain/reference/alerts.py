@@ -155,14 +155,14 @@ class ReferenceAlertEvaluator:
             "parcel_id": self.parcel_id,
             "version": len(records),
             "type": type_,
-            "about": about,
+            "condition": about,
             "hub_time": now,
             "since": since,
             "deadline": clock.deadline if clock else anomaly.deadline if anomaly else None,
             "limit": clock.limit if clock else anomaly.limit if anomaly else None,
-            "stopped": clock.stop.time if clock and clock.stop else None,
+            "stopped_at": clock.stop.time if clock and clock.stop else None,
             "withdraws": withdraws,
-            "evidence": [each.identity for each in evidence],
+            "evidence": [each.record_hash for each in evidence],
             "site": last_scan.site if last_scan else "",
             "station": last_scan.station if last_scan else "",
             "direction": advice.plan["direction"] if advice and advice.plan else "UNKNOWN",
@@ -184,9 +184,9 @@ class ReferenceAlertEvaluator:
             return (first,)
         starts = {promise.name: promise.starts + promise.renews for promise in self.promises.promises}
         kinds = starts.get(about) or _EVIDENCE_KINDS[about]
-        effective = set(map(attrgetter("identity"), evaluation.effective_records))
+        effective = set(map(attrgetter("record_hash"), evaluation.effective_records))
         for record in sort_records(records):
-            if record.kind in kinds and record.kind != "VOID" and record.identity not in effective:
+            if record.kind in kinds and record.kind != "VOID" and record.record_hash not in effective:
                 return (record,)
         return next(((each,) for each in reversed(evaluation.journey) if each.plan is not None), ())
 
@@ -196,9 +196,9 @@ def alert_hash_input(alert: Mapping[str, Any]) -> bytes:
     first, second = [*alert["evidence"], bytes(16), bytes(16)][:2]
     times = [
         NO_TIME if alert[name] is None else alert[name]
-        for name in ("hub_time", "since", "deadline", "limit", "stopped")
+        for name in ("hub_time", "since", "deadline", "limit", "stopped_at")
     ]
-    head = f"{alert['parcel_id']}\0{alert['about']}\0".encode()
+    head = f"{alert['parcel_id']}\0{alert['condition']}\0".encode()
     type_number = _ALERT_TYPE_NUMBERS[alert["type"]]
     numbers = struct.pack(">BBi5q", type_number, len(alert["evidence"]), alert["version"], *times)
     withdrawn: bytes = alert["withdraws"] or bytes(16)

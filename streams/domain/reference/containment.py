@@ -79,7 +79,7 @@ class ContainmentVerdict(NamedTuple):
 
 
 def derive_containment(scans: Sequence[ChildScan]) -> ContainmentVerdict:
-    """Apply the rules to the scans of one child, given in the order of (event_time, kind, identity)."""
+    """Apply the rules to the scans of one child, given in the order of (event_time, kind, record_hash)."""
     stays = container_stays(scans)
     before: list[ContainerStay | None] = [None] * len(scans)
     after: list[str | None] = [None] * len(scans)

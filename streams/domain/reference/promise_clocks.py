@@ -32,14 +32,14 @@ _STAGES: Final = frozenset(
 class ParcelRecord(NamedTuple):
     """One distinct record of a parcel; times in ms since 1970."""
 
-    identity: bytes
+    record_hash: bytes
     kind: str  # ADVISED for an advice
     time: int
     site: str = ""
     station: str = ""
     lane: str | None = None
     reason: str | None = None
-    voids: bytes | None = None  # identity of what a VOID declares wrong
+    voids: bytes | None = None  # record_hash of what a VOID declares wrong
     # Of an advice: direction, service, planned_lane.
     plan: Mapping[str, str | None] | None = None
     promised_at: int | None = None
@@ -58,7 +58,7 @@ class PromiseClock:
     deadline: int | None
     remaining: int  # of a clock that is paused, ms
     alert_level: str | None  # AT_RISK, BREACHED or None
-    standing: str
+    status: str
     at_risk_time: int | None  # the last instant at which it is not at risk
     holds: tuple[tuple[ParcelRecord, ParcelRecord | None], ...]  # those with a reason, and their releases
     # The next instant after which it changes without any further record.
@@ -93,16 +93,16 @@ class Evaluation:
 
 
 def sort_records(records: Iterable[ParcelRecord]) -> list[ParcelRecord]:
-    """Sort by event time, kind and identity."""
-    return sorted(records, key=lambda record: (record.time, KIND_NUMBERS[record.kind], record.identity))
+    """Sort by event time, kind and record_hash."""
+    return sorted(records, key=lambda record: (record.time, KIND_NUMBERS[record.kind], record.record_hash))
 
 
 def effective_records(records: Sequence[ParcelRecord]) -> list[ParcelRecord]:
     """Those of the records, given in their order, that count: neither voided nor superseded."""
     scans, verdict = _containment(records)
-    superseded = {scan.identity for scan, is_superseded in zip(scans, verdict.superseded, strict=True) if is_superseded}
+    superseded = {scan.record_hash for scan, is_superseded in zip(scans, verdict.superseded, strict=True) if is_superseded}
     voided = _voided(records)
-    return [record for record in records if record.kind != "VOID" and record.identity not in voided | superseded]
+    return [record for record in records if record.kind != "VOID" and record.record_hash not in voided | superseded]
 
 
 def _voided(records: Iterable[ParcelRecord]) -> set[bytes | None]:
@@ -114,7 +114,7 @@ def _containment(records: Sequence[ParcelRecord]) -> tuple[list[ParcelRecord], C
     voided = _voided(records)
     scans = [record for record in records if record.kind != "VOID" and record.plan is None]
     child_scans = [
-        ChildScan(each.kind, each.site, each.container, each.inferred, each.identity in voided, each.reason)
+        ChildScan(each.kind, each.site, each.container, each.inferred, each.record_hash in voided, each.reason)
         for each in scans
     ]
     return scans, derive_containment(child_scans)
@@ -248,11 +248,11 @@ def _clock(
     ran_until = stop.time if stop is not None and is_stopped else now
     alert_level = alert_level_at(promise, ran_until, at_risk_time, deadline)
     if is_past(stop.time if stop else now, deadline):
-        standing = "BROKEN"
+        status = "BREACHED"
     elif stop is not None:
-        standing = "KEPT"
+        status = "MET"
     else:
-        standing = "PAUSED" if deadline is None else "RUNNING"
+        status = "PAUSED" if deadline is None else "RUNNING"
     next_change = None
     if not is_stopped and alert_level != "BREACHED":
         next_change = deadline
@@ -262,7 +262,7 @@ def _clock(
             next_change = at_risk_time
     holds = tuple(customs_holds(journey)) if promise.pauses else ()
     return PromiseClock(
-        promise, start, stop, limit, deadline, remaining, alert_level, standing, at_risk_time, holds, next_change
+        promise, start, stop, limit, deadline, remaining, alert_level, status, at_risk_time, holds, next_change
     )
 
 
@@ -392,7 +392,7 @@ def _containment_anomalies(
     later = [
         record
         for index, record in enumerate(scans)
-        if index > last.scan and not verdict.superseded[index] and record.identity not in voided
+        if index > last.scan and not verdict.superseded[index] and record.record_hash not in voided
     ]
     seen = next(
         (
