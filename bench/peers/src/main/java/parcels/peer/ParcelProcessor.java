@@ -34,9 +34,9 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
     static final String STATE_SINK = "state";
     static final String MILESTONE_SINK = "milestones";
     static final String ALERT_SINK = "alerts";
-    private static final int STATE_ID = 16;
+    private static final int STATE_ID = 4;
     private static final int MILESTONE_ID = 5;
-    private static final int ALERT_ID = 15;
+    private static final int ALERT_ID = 7;
 
     private final Progress progress;
     private final boolean outputs;
