@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.capture.auth.principal import Principal
+from streams.capture.epcis.contexts import context_namespaces
 from streams.capture.epcis.documents import check_document, parse_json
-from streams.capture.epcis.event_hash import context_namespaces, event_hash
+from streams.capture.epcis.event_hash import event_hash
 from streams.capture.epcis.mapping import map_event
 from streams.capture.intake import untrusted_avro
 from streams.capture.intake.dedup_cache import DedupCache, DedupEntryReader
@@ -90,10 +91,13 @@ def test_avro(content: bytes) -> None:
 @given(spoilt(CONTAINERS) | spoilt([LINES]) | st.binary(max_size=300))
 @hard
 def test_records(content: bytes) -> None:
-    for read in (lambda intake: intake.ndjson(content, ANYBODY), lambda intake: intake.avro(content, ANYBODY, 1 << 16)):
+    for read in (
+        lambda intake: intake.accept_ndjson(content, ANYBODY),
+        lambda intake: intake.accept_avro(content, ANYBODY, 1 << 16),
+    ):
         taken = asyncio.run(read(Intake(DedupCache())))
-        assert taken.accepted + taken.duplicates + taken.conflicts + taken.refused == len(taken.results)
-        assert {each["status"] for each in taken.results} <= set(RECORD_RESULTS)
+        assert taken.accepted + taken.duplicates + taken.conflicts + taken.rejected == len(taken.record_results)
+        assert {each["status"] for each in taken.record_results} <= set(RECORD_RESULTS)
         assert len(taken.entries) == taken.accepted
         # What is remembered now is what is read back after a restart, and what a repeat brings again.
         assert taken.dedup_entries == {entry.identity: CONTENTS.from_spool_entry(entry) for entry in taken.entries}
@@ -101,7 +105,7 @@ def test_records(content: bytes) -> None:
         known.add(taken.dedup_entries)
         again = asyncio.run(read(Intake(known)))
         assert (again.accepted, again.duplicates) == (0, taken.accepted + taken.duplicates)
-        assert (again.conflicts, again.refused) == (taken.conflicts, taken.refused)
+        assert (again.conflicts, again.rejected) == (taken.conflicts, taken.rejected)
 
 
 JSON = st.recursive(
@@ -114,8 +118,8 @@ JSON = st.recursive(
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(("event_id", "parcel_id", "kind", "site", "event_time"), JSON)))
 @hard
 def test_records_of_anything(said: dict[str, Any]) -> None:
-    taken = asyncio.run(Intake(DedupCache()).ndjson(json.dumps(said).encode(), ANYBODY))
-    assert len(taken.results) == 1
+    taken = asyncio.run(Intake(DedupCache()).accept_ndjson(json.dumps(said).encode(), ANYBODY))
+    assert len(taken.record_results) == 1
 
 
 @given(spoilt(DOCUMENTS) | st.binary(max_size=300))
@@ -127,7 +131,7 @@ def test_documents(content: bytes) -> None:
         return
     checked = check_document(document)
     for event in checked.events:
-        if not event.problems:
+        if not event.violations:
             assert event.event_id is not None
             map_event(event.raw, event.event_id, event.prefixes, 0)
 
@@ -139,7 +143,7 @@ def test_extensions_of_anything(event: dict[str, Any], name: str, value: Any) ->
     assert event_hash(extended, context_namespaces(PREFIXES)).startswith("ni:///sha-256;")
     mapped = [map_event({**each, **extended}, "urn:x:1", context_namespaces(PREFIXES), 0) for each in (BAG, SCAN)]
     for kept in [record for each in mapped for record in (*each.scans, *each.containers)]:
-        assert asyncio.run(Intake(DedupCache()).ndjson(json.dumps(kept).encode(), ANYBODY)).accepted == 1
+        assert asyncio.run(Intake(DedupCache()).accept_ndjson(json.dumps(kept).encode(), ANYBODY)).accepted == 1
 
 
 @given(spoilt([encode_frame(1, []) + LINES, b"PSF1" * 20]) | st.binary(max_size=200))
@@ -161,4 +165,4 @@ def test_identities_tell_parts_apart() -> None:
 
 def test_the_record_count_has_a_limit() -> None:
     with pytest.raises(TooManyRecordsError):
-        asyncio.run(Intake(DedupCache()).ndjson(b"{}\n" * 10_001, ANYBODY))
+        asyncio.run(Intake(DedupCache()).accept_ndjson(b"{}\n" * 10_001, ANYBODY))

@@ -124,7 +124,9 @@ def test_the_same_request_twice_is_a_replay_even_for_another_gateway_of_the_fold
     assert [enrolled.send(headers, BODY) for _ in range(3)] == [200, 401, 401]
     assert enrolled.gateway.denied() == ["replayed", "replayed"]
     with running(enrolled.gateway.folder / "..", enrolled.registry) as other:
-        other.gateway.doors = type(other.gateway.doors)(enrolled.registry, enrolled.gateway.folder / "nonces")
+        other.gateway.authenticator = type(other.gateway.authenticator)(
+            enrolled.registry, enrolled.gateway.folder / "nonces"
+        )
         answer = other.request("POST", "/scans", content=BODY, headers=headers)
         assert answer.status_code == 401 and other.denied() == ["replayed"]
 
@@ -181,7 +183,7 @@ def test_a_device_speaks_for_its_own_stations_only(enrolled: Enrolled) -> None:
         for each in (scan("a1"), scan("a2", station="SRT-09"), scan("a3", site="DUI"), scan("a4", station="SRT-08"))
     )
     answer = enrolled.gateway.request("POST", "/scans", content=body, headers=enrolled.signed(body))
-    assert [each["status"] for each in answer.json()["results"]] == ["accepted", "refused", "refused", "accepted"]
+    assert [each["status"] for each in answer.json()["results"]] == ["accepted", "rejected", "rejected", "accepted"]
     assert enrolled.gateway.denied() == ["out_of_scope", "out_of_scope"]
     place = {**SCAN, "readPoint": {"id": "urn:parcels:place:DUI:DEL-01"}}
     whole = json.dumps(document(place)).encode()
@@ -197,7 +199,7 @@ def test_a_device_speaks_for_its_own_stations_only(enrolled: Enrolled) -> None:
 def test_no_device_moves_the_clock_of_the_log(enrolled: Enrolled) -> None:
     body = b'{"type": "tick", "hub_time": 1772337600000}'
     answer = enrolled.gateway.request("POST", "/scans", content=body, headers=enrolled.signed(body))
-    assert answer.json()["refused"] == 1 and enrolled.gateway.kept() == []
+    assert answer.json()["rejected"] == 1 and enrolled.gateway.kept() == []
 
 
 def test_a_job_is_shown_to_its_owner_only(enrolled: Enrolled) -> None:
@@ -227,11 +229,11 @@ def test_too_fast_is_told_when_to_go_on(tmp_path: Path) -> None:
 
 def test_a_bucket_fills_with_time() -> None:
     rates = DeviceRateLimiter()
-    rates.take("a", 10, 25, now=0)
+    rates.acquire("a", 10, 25, now=0)
     with pytest.raises(RateLimitExceededError):
-        rates.take("a", 10, 1, now=0.1)
-    rates.take("a", 10, 1, now=1.0)
-    rates.take("b", 10, 1, now=0.1)
+        rates.acquire("a", 10, 1, now=0.1)
+    rates.acquire("a", 10, 1, now=1.0)
+    rates.acquire("b", 10, 1, now=0.1)
 
 
 def test_nonces_are_not_kept_for_longer_because_the_clock_was_set_back(tmp_path: Path) -> None:
@@ -282,7 +284,7 @@ def test_one_changed_character_anywhere_is_noticed(place: int, by: int) -> None:
         check_content_digest(headers["content-digest"], b"body")
     except AuthenticationError:
         return
-    good = device.signed(claim.signature, claim.base) and claim.key_id == "S7"
+    good = device.verify_signature(claim.signature, claim.signature_base) and claim.key_id == "S7"
     # The label of the signature is not signed (RFC 9421, 2.5), and both headers must have the same one.
     assert not good or headers[name] == value
 
@@ -318,8 +320,8 @@ class TestTheBaseOfASignatureIsThatOfTheRfc:
         assert base64.b64encode(RFC_KEY.public_key().public_bytes_raw()).decode() == RFC_PUBLIC
         assert base64.b64encode(RFC_KEY.sign(base)).decode() == said
         device = Device("test-key-ed25519", ("*",), ("*",), 1.0, public_key=RFC_PUBLIC)
-        assert device.signed(base64.b64decode(said), base)
-        assert not device.signed(base64.b64decode(said), base + b" ")
+        assert device.verify_signature(base64.b64decode(said), base)
+        assert not device.verify_signature(base64.b64decode(said), base + b" ")
 
     def test_its_query_and_an_empty_path(self) -> None:
         """RFC 9421, 2.2.6 and 2.2.7: an empty path is a slash, an empty query is a question mark."""
@@ -389,7 +391,7 @@ class TestRegistry:
 
 def test_a_disk_without_space_for_nonces_is_a_reason_to_come_again(enrolled: Enrolled) -> None:
     assert enrolled.send(enrolled.signed(BODY), BODY) == 200
-    nonces = enrolled.gateway.gateway.doors._nonces
+    nonces = enrolled.gateway.gateway.authenticator._nonces
     assert nonces is not None
     written = nonces._stream
     with Path("/dev/full").open("wb", buffering=0) as full:
@@ -403,12 +405,12 @@ def test_a_disk_without_space_for_nonces_is_a_reason_to_come_again(enrolled: Enr
 def test_requests_at_once_are_all_counted() -> None:
     rates = DeviceRateLimiter()
     for _ in range(3):
-        rates.take("S7", 10.0, 0, now=0.0)
+        rates.acquire("S7", 10.0, 0, now=0.0)
     for _ in range(3):
         rates.charge("S7", 10.0, 100, now=0.0)
     with pytest.raises(RateLimitExceededError):
-        rates.take("S7", 10.0, 0, now=27.0)
-    rates.take("S7", 10.0, 0, now=29.0)
+        rates.acquire("S7", 10.0, 0, now=27.0)
+    rates.acquire("S7", 10.0, 0, now=29.0)
 
 
 def test_a_scanner_speaks_for_no_other_place_in_any_way(enrolled: Enrolled) -> None:
@@ -432,9 +434,9 @@ def test_a_scanner_speaks_for_no_other_place_in_any_way(enrolled: Enrolled) -> N
     # Its declarations wear the name that its scans wear.
     assert records(scan("mine2", parcel_id="P"))["accepted"] == 1
     # Advices, and VOIDs of what others said, are not a scanner's business; a VOID of its own place is.
-    assert records({**advice, "event_id": "ad2"})["refused"] == 1
-    assert records(scan("v1", parcel_id="P", kind="VOID", voids="other"))["refused"] == 1
-    assert records(scan("v2", parcel_id="P", kind="VOID", voids="ad"))["refused"] == 1
+    assert records({**advice, "event_id": "ad2"})["rejected"] == 1
+    assert records(scan("v1", parcel_id="P", kind="VOID", voids="other"))["rejected"] == 1
+    assert records(scan("v2", parcel_id="P", kind="VOID", voids="ad"))["rejected"] == 1
     assert records(scan("v3", parcel_id="P", kind="VOID", voids="mine"))["accepted"] == 1
     here, there = {"id": "urn:parcels:place:LGG:SRT-07"}, {"id": "urn:parcels:place:BRU:X"}
     assert event(readPoint=here, bizLocation={"id": "urn:parcels:place:LGG"}) == 201
@@ -608,8 +610,8 @@ class TestASignatureIsVerifiedOnce:
         return Authenticator(registry), registry, Ed25519PrivateKey.from_private_bytes(base64.b64decode(private))
 
     def test_for_each_request(self, enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> None:
-        verified, signed = [], Device.signed
-        monkeypatch.setattr(Device, "signed", lambda *given: verified.append(1) or signed(*given))
+        verified, signed = [], Device.verify_signature
+        monkeypatch.setattr(Device, "verify_signature", lambda *given: verified.append(1) or signed(*given))
         assert enrolled.send(enrolled.signed(BODY), BODY) == 200
         assert len(verified) == 1
 
@@ -639,11 +641,11 @@ class TestASignatureIsVerifiedOnce:
             case "bad_digest":
                 body = BODY + b" "
         with pytest.raises(AuthenticationError) as denied:
-            door.enter(seen, request, body, secure=False, now=now)
+            door.authenticate_body(seen, request, body, secure=False, now=now)
         assert denied.value.reason == reason
         # Nothing of it used up the nonce.
         if reason == "bad_digest":
-            assert door.enter(seen, request, BODY, secure=False, now=now) is not None
+            assert door.authenticate_body(seen, request, BODY, secure=False, now=now) is not None
 
 
 def test_requests_that_are_refused_whole_are_counted_as_well(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ class TestLines:
     )
     def test_that_are_wrong_are_refused(self, gateway: Running, wrong, message):
         (result,) = gateway.scans(line(**wrong)).json()["results"]
-        assert result["status"] == "refused"
+        assert result["status"] == "rejected"
         assert message in result["error"]
 
     def test_may_be_long_and_others_may_not(self, gateway: Running):
@@ -170,7 +170,7 @@ class TestLines:
         assert result["status"] == "accepted"
         body = json.dumps({"type": "scan", "event_id": "x" * 70_000}).encode()
         (result,) = gateway.scans(body).json()["results"]
-        assert result["status"] == "refused" and "65,536" in result["error"]
+        assert result["status"] == "rejected" and "65,536" in result["error"]
 
     def test_ticks_go_to_both_logs(self, gateway: Running):
         gateway.scans({"type": "tick", "hub_time": "2026-03-01T04:00:00Z"})

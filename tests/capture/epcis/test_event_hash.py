@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.capture.epcis.event_hash import context_namespaces, event_hash, normalize_time, pre_hash
+from streams.capture.epcis.contexts import context_namespaces
+from streams.capture.epcis.event_hash import event_hash, normalize_time, pre_hash
 from tests.capture.epcis import reference_events as events
 
 PREFIXES = context_namespaces(events.PREFIXES)

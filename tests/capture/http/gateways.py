@@ -87,7 +87,7 @@ def running(
         Authenticator(registry, folder / "nonces", trusted_proxies=parse_networks(trusted_proxies)),
         heard.append,
         bounds or RequestLimits(),
-        events=events or EventCache(),
+        event_cache=events or EventCache(),
     )
     try:
         yield Running(folder, gateway, loop, heard)

@@ -26,7 +26,7 @@ from streams.formats import record_parser
 from tests.capture.http.gateways import running, scan
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
-DOCUMENT = openapi.openapi_document(RequestLimits().max_body_bytes, RequestLimits().events)
+DOCUMENT = openapi.openapi_document(RequestLimits().max_body_bytes, RequestLimits().max_events)
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 CHECKS = [
     not_a_server_error,

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from streams.capture.client import CaptureClient, RequestRejectedError
-from streams.capture.epcis.vocabulary import STANDARD_CONTEXT
+from streams.capture.epcis.contexts import STANDARD_CONTEXT
 from streams.capture.spool.spool import read_all_frames
 from streams.kafka.local_broker import free_port
 from tests.capture.epcis.documents import document
@@ -95,20 +95,20 @@ def test_signed_and_token_clients_over_tls(tmp_path: Path) -> None:
     context = ssl.create_default_context(cafile=str(chain))
     with gateway(data, "--certificate", str(chain), "--key", str(key)) as address:
         assert address.startswith("https://")
-        scanner = CaptureClient(address, "S7", private, context=context, delivery_timeout_seconds=10)
-        assert scanner.scans([scan("a1"), scan("a2", station="SRT-09")])["results"][1]["status"] == "refused"
-        partner = CaptureClient(address, token=token, context=context, delivery_timeout_seconds=10)
-        job = partner.capture(document(SCAN))
+        scanner = CaptureClient(address, "S7", private, ssl_context=context, delivery_timeout_seconds=10)
+        assert scanner.send_scans([scan("a1"), scan("a2", station="SRT-09")])["results"][1]["status"] == "rejected"
+        partner = CaptureClient(address, token=token, ssl_context=context, delivery_timeout_seconds=10)
+        job = partner.send_document(document(SCAN))
         assert job["success"] and job["errors"] == []
-        assert partner.event({"@context": STANDARD_CONTEXT, **SCAN, "eventID": "urn:x:1"}) == "/events/urn%3Ax%3A1"
+        assert partner.send_event({"@context": STANDARD_CONTEXT, **SCAN, "eventID": "urn:x:1"}) == "/events/urn%3Ax%3A1"
         with pytest.raises(RequestRejectedError) as refused:
-            CaptureClient(address, "S7", enrol(data, "S8", "--site", "*")["private_key"], context=context).scans(
-                [scan("a3")]
-            )
+            CaptureClient(
+                address, "S7", enrol(data, "S8", "--site", "*")["private_key"], ssl_context=context
+            ).send_scans([scan("a3")])
         assert refused.value.status == 401
         run_cli("devices", "revoke", "partner", "--data", str(data), check=True)
         with pytest.raises(RequestRejectedError):
-            partner.event({"@context": STANDARD_CONTEXT, **SCAN, "eventID": "urn:x:2"})
+            partner.send_event({"@context": STANDARD_CONTEXT, **SCAN, "eventID": "urn:x:2"})
     assert sum(len(frame.entries) for frame in read_all_frames(data / "spool")) == 1 + 2 + 2
 
 
@@ -161,9 +161,9 @@ def test_what_it_says_of_itself_is_on_a_port_of_its_own(tmp_path: Path) -> None:
 def test_what_was_taken_without_kafka_is_in_the_spool(tmp_path: Path) -> None:
     with gateway(tmp_path, "--insecure-local") as address:
         client = CaptureClient(address)
-        assert client.scans([scan(f"a{number}") for number in range(500)])["accepted"] == 500
+        assert client.send_scans([scan(f"a{number}") for number in range(500)])["accepted"] == 500
     with gateway(tmp_path, "--insecure-local") as address:
-        assert CaptureClient(address).scans([scan("a499"), scan("b")])["duplicates"] == 1
+        assert CaptureClient(address).send_scans([scan("a499"), scan("b")])["duplicates"] == 1
     done = run_cli("spool", "status", "--data", str(tmp_path), "--json")
     said = json.loads(done.stdout)
     assert done.returncode == 0 and said["records"]["scans"] == said["waiting_records"] == 501

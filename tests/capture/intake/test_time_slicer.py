@@ -8,7 +8,8 @@ import pytest
 
 from streams.capture.auth.principal import Principal
 from streams.capture.intake.dedup_cache import DedupCache, IdentityInFlightError
-from streams.capture.intake.intake import MAX_RECORDS, Intake
+from streams.capture.intake.intake import Intake
+from streams.capture.intake.record_bodies import MAX_RECORDS
 from streams.capture.intake.time_slicer import TimeSlicer
 from tests.capture.epcis.documents import document
 from tests.capture.epcis.test_documents import SCAN
@@ -24,12 +25,12 @@ def lines(first: int, end: int, **changes: str) -> bytes:
 @pytest.fixture
 def by_tens(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice is ten records, however long they take."""
-    monkeypatch.setattr(TimeSlicer, "over", property(lambda self: len(self._taken.entries) % 10 == 0))
+    monkeypatch.setattr(TimeSlicer, "is_expired", property(lambda self: len(self._taken.entries) % 10 == 0))
 
 
 def test_while_ten_thousand_records_are_taken_the_loop_gets_turn_after_turn() -> None:
     async def take() -> int:
-        turns, taking = 0, asyncio.create_task(Intake(DedupCache()).ndjson(lines(0, MAX_RECORDS), ANYBODY))
+        turns, taking = 0, asyncio.create_task(Intake(DedupCache()).accept_ndjson(lines(0, MAX_RECORDS), ANYBODY))
         while not taking.done():
             await asyncio.sleep(0)
             turns += 1
@@ -47,7 +48,7 @@ class TestSlices:
             intake, ended = Intake(DedupCache()), list[str]()
 
             async def one(name: str, first: int, end: int) -> None:
-                assert (await intake.ndjson(lines(first, end), ANYBODY)).accepted == end - first
+                assert (await intake.accept_ndjson(lines(first, end), ANYBODY)).accepted == end - first
                 ended.append(name)
 
             async with asyncio.TaskGroup() as group:
@@ -62,15 +63,15 @@ class TestSlices:
     def test_what_is_taken_already_is_nobody_elses_until_the_request_is_done(self) -> None:
         async def take() -> None:
             intake = Intake(DedupCache())
-            taking = asyncio.create_task(intake.ndjson(lines(0, 501), ANYBODY))
+            taking = asyncio.create_task(intake.accept_ndjson(lines(0, 501), ANYBODY))
             await asyncio.sleep(0)
             with pytest.raises(IdentityInFlightError):
-                await intake.ndjson(lines(0, 1, lane="X"), ANYBODY)
+                await intake.accept_ndjson(lines(0, 1, lane="X"), ANYBODY)
             # What it has not come to is not.
-            assert (await intake.ndjson(lines(500, 501, lane="X"), ANYBODY)).accepted == 1
-            assert (await intake.ndjson(lines(0, 1), ANYBODY)).accepted == 1
+            assert (await intake.accept_ndjson(lines(500, 501, lane="X"), ANYBODY)).accepted == 1
+            assert (await intake.accept_ndjson(lines(0, 1), ANYBODY)).accepted == 1
             taken = await taking
-            assert (await intake.ndjson(lines(1, 2, lane="X"), ANYBODY)).accepted == 1
+            assert (await intake.accept_ndjson(lines(1, 2, lane="X"), ANYBODY)).accepted == 1
             assert taken.accepted == 501
 
         asyncio.run(take())
@@ -79,9 +80,11 @@ class TestSlices:
         async def take() -> None:
             known = DedupCache()
             intake = Intake(known)
-            taking = asyncio.create_task(intake.ndjson(lines(0, 501), ANYBODY))
+            taking = asyncio.create_task(intake.accept_ndjson(lines(0, 501), ANYBODY))
             await asyncio.sleep(0)
-            known.add((await intake.ndjson(lines(499, 500) + b"\n" + lines(500, 501, lane="X"), ANYBODY)).dedup_entries)
+            known.add(
+                (await intake.accept_ndjson(lines(499, 500) + b"\n" + lines(500, 501, lane="X"), ANYBODY)).dedup_entries
+            )
             taken = await taking
             assert (taken.accepted, taken.duplicates, taken.conflicts) == (499, 1, 1)
 

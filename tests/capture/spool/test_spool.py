@@ -194,7 +194,7 @@ def test_short_writes_are_completed(tmp_path: Path) -> None:
 
 
 def test_it_takes_no_more_than_may_wait_and_goes_on_when_sent(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", SpoolLimits(waiting_bytes=2_000))
+    spool = Spool(tmp_path / "spool", SpoolLimits(max_waiting_bytes=2_000))
     taken = until_refused(spool, "parcel")
     refused = spool.unavailable_reason()
     assert refused is not None and refused.reason == "full" and taken > 5
@@ -242,7 +242,7 @@ def unsent(spool: Spool) -> list[bytes | None]:
         entry.key
         for each in spool.read_unsent()
         for entry in each.entries
-        if entry.target in spool.progress.targets - spool.progress.targets_already_sent(each.end)
+        if entry.target in spool.checkpoint.targets - spool.checkpoint.targets_already_sent(each.end)
     ]
 
 
@@ -269,7 +269,7 @@ def test_what_nobody_sends_yet_is_kept_until_somebody_has(tmp_path: Path) -> Non
     # A version that has a topic for them begins with the oldest, and sends none of the others again.
     spool = Spool(folder, limits)
     assert unsent(spool) == []
-    spool.send([0, 1])
+    spool.set_targets([0, 1])
     spool.append_and_wait(both("g"))
     assert unsent(spool) == [b"f11", b"f31", b"g0", b"g1"]
     assert spool.waiting_bytes == len(both("g")) and spool.delete_expired_segments() == 0
@@ -277,7 +277,7 @@ def test_what_nobody_sends_yet_is_kept_until_somebody_has(tmp_path: Path) -> Non
     spool.close()
     # Ended half-way, it goes on where it was.
     spool = Spool(folder, limits)
-    spool.send([0, 1])
+    spool.set_targets([0, 1])
     assert unsent(spool) == [b"f31", b"g0", b"g1"]
     spool.mark_sent(spool.durable_position)
     for number in list_segments(folder):
@@ -293,14 +293,14 @@ def test_what_nobody_sends_yet_is_kept_until_somebody_has(tmp_path: Path) -> Non
 def test_a_target_that_joins_while_another_catches_up_begins_at_the_oldest_too() -> None:
     first, later = SpoolPosition(1, 100), SpoolPosition(2, 50)
     one = ForwardCheckpoint(later).with_targets([0, 1])
-    assert (one.position, one.before, one.previous_targets) == (SpoolPosition(0, 0), later, {0})
+    assert (one.position, one.previous_position, one.previous_targets) == (SpoolPosition(0, 0), later, {0})
     half = dataclasses.replace(one, position=first)
     two = half.with_targets([0, 1, 2])
-    assert (two.position, two.before, two.previous_targets) == (SpoolPosition(0, 0), later, {0})
+    assert (two.position, two.previous_position, two.previous_targets) == (SpoolPosition(0, 0), later, {0})
     assert two.is_sent(0, first) and not two.is_sent(1, first) and not two.is_sent(2, first)
     assert half.is_sent(1, first) and not half.is_sent(1, later)
     # A fresh spool has nothing to catch up with.
-    assert ForwardCheckpoint().with_targets([0, 1]).before == SpoolPosition(0, 0)
+    assert ForwardCheckpoint().with_targets([0, 1]).previous_position == SpoolPosition(0, 0)
 
 
 def test_two_gateways_cannot_share_a_spool(spool: Spool) -> None:
@@ -415,7 +415,7 @@ def test_what_is_kept_behind_is_not_looked_at_again_and_again(tmp_path: Path, mo
             raise AssertionError("every segment that is kept was counted")
 
     monkeypatch.setattr(spool, "_sizes", Sizes(spool._sizes))
-    monkeypatch.setattr("streams.capture.spool.spool.segments", lambda _: pytest.fail("the folder was listed"))
+    monkeypatch.setattr("streams.capture.spool.spool.list_segments", lambda _: pytest.fail("the folder was listed"))
     assert unsent(spool) == [b"new"] and spool.unavailable_reason() is None
     assert 0 < len(looked) <= 3
     monkeypatch.undo()
