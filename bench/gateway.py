@@ -171,7 +171,7 @@ def _spool_alone(folder: Path, seconds: float) -> dict[str, float]:
     passed = time.perf_counter() - begun
     return {
         "records_per_second": round(done[0] * _BATCH / passed, 1),
-        "syncs_per_second": round(spool.tally.groups / passed, 1),
+        "syncs_per_second": round(spool.counters.group_commits / passed, 1),
     }
 
 
