@@ -22,7 +22,7 @@ PROPAGATED_KINDS: Final = frozenset(KIND_NUMBERS) - {"PACKED", "VOID", "ADVISED"
 
 
 def identity_of(event_id: str, kind: str, event_time: int) -> bytes:
-    """The record_hash of an event: its event_id hashed; with its time for a VOID, which repeats the id that it voids."""
+    """The record hash of an event: of its event_id, and of its time for a VOID, which repeats the id that it voids."""
     text = event_id.encode()
     if kind == "VOID":
         text += b"\0" + struct.pack(">q", event_time)

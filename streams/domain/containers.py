@@ -56,7 +56,7 @@ class FanOutChunk:
     source: ContainerEvent
     generation: int
     void_time: int | None
-    containers_next: bool
+    to_containers: bool
     children: Sequence[bytes]
 
 

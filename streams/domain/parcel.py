@@ -1,7 +1,7 @@
 """The state of a parcel: the result of all its records, applied one by one.
 
 Plain functions about one parcel, compiled where they run over millions of parcels. The state is a pure function of the
-set of records. The caller applies them in the order of (event_time, kind, record_hash), and leaves out voided and
+set of records. The caller applies them in the order of (event_time, kind, record hash), and leaves out voided and
 superseded records. The rules of containers are explained in `streams/domain/containment.py`.
 """
 

@@ -100,7 +100,7 @@ def sort_records(records: Iterable[ParcelRecord]) -> list[ParcelRecord]:
 def effective_records(records: Sequence[ParcelRecord]) -> list[ParcelRecord]:
     """Those of the records, given in their order, that count: neither voided nor superseded."""
     scans, verdict = _containment(records)
-    superseded = {scan.record_hash for scan, is_superseded in zip(scans, verdict.superseded, strict=True) if is_superseded}
+    superseded = {scan.record_hash for scan, aside in zip(scans, verdict.superseded, strict=True) if aside}
     voided = _voided(records)
     return [record for record in records if record.kind != "VOID" and record.record_hash not in voided | superseded]
 
