@@ -306,7 +306,7 @@ def _fullest_bag(where: "KafkaSettings") -> str:
 
     from streams.formats.record_decoder import RecordDecoder
     from streams.formats.topics import PARCEL_STATE_TOPIC
-    from streams.kafka.clients import read_to_end
+    from streams.kafka.reader import read_to_end
 
     newest = {record.key(): record.value() for record in read_to_end(where, where.prefix + PARCEL_STATE_TOPIC)}
     decode = RecordDecoder("ParcelState")

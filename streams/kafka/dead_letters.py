@@ -19,7 +19,8 @@ from streams.errors import BadRecord, StreamsError
 from streams.formats.record_decoder import without_logical_types
 from streams.formats.schemas import load_schemas
 from streams.formats.topics import CONTAINERS_TOPIC, DEAD_LETTERS_TOPIC, SCANS_TOPIC, find_topic
-from streams.kafka.clients import new_admin_client, new_producer, read_past_last_stable_offset, read_record, read_to_end
+from streams.kafka.clients import new_admin_client, new_producer
+from streams.kafka.reader import read_past_last_stable_offset, read_record, read_to_end
 from streams.kafka.settings import KafkaSettings
 
 # As the client types it; what it hands over is bytes, or None for a header without a value.

@@ -266,7 +266,7 @@ class PartitionWriter:
             self._claim.confirm()
             self.fence()
             try:
-                position = read_position(self._settings, self._partition, states=self._kind.states)
+                position = read_position(self._settings, self._partition, state_topic=self._kind.states)
             except Retry:
                 self.beat = time.monotonic()
                 continue

@@ -6,7 +6,7 @@ import pytest
 
 from streams.formats.record_decoder import RecordDecoder
 from streams.formats.topics import ALERTS_TOPIC, PARCEL_STATE_TOPIC, THROUGHPUT_TOPIC
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 
 HASTY = """
 promises:

@@ -11,7 +11,7 @@ from streams.errors import Misconfigured, StreamsError
 from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC, partition_of
 from streams.kafka import topic_admin
 from streams.kafka.bulk_producer import BulkProducer, ProducerBatch, RecordColumnsEncoder
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.simulate.day import Scenario, Simulation
 

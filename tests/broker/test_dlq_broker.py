@@ -7,7 +7,7 @@ import pytest
 from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
 from streams.formats.topics import DEAD_LETTERS_TOPIC, SCANS_TOPIC, partition_of
-from streams.kafka.clients import new_producer, read_to_end
+from streams.kafka.clients import new_producer
 from streams.kafka.dead_letters import (
     dead_letter_headers,
     purge,
@@ -15,6 +15,7 @@ from streams.kafka.dead_letters import (
     read_dead_letters,
     redrive,
 )
+from streams.kafka.reader import read_to_end
 from streams.kafka.topic_admin import apply_topics, plan_topics
 from tests.formats.avro import framed, scan
 

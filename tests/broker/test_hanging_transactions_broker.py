@@ -10,7 +10,8 @@ import time
 import pytest
 
 from streams.formats.topics import MILESTONES_TOPIC, PARCEL_STATE_TOPIC, POSITION_KEY, partition_of
-from streams.kafka.clients import follow_topic, new_producer, read_newest_of_key, read_to_end
+from streams.kafka.clients import new_producer
+from streams.kafka.reader import follow_topic, read_newest_of_key, read_to_end
 from streams.kafka.topic_admin import apply_topics, plan_topics
 from tests.audit.test_verify import Log
 from tests.formats.avro import framed

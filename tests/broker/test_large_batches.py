@@ -10,7 +10,7 @@ from streams.formats import topics
 from streams.formats.position import PartitionPosition
 from streams.formats.record_block import RecordBlock
 from streams.kafka import topic_admin
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.processors.registry import processor_spec
 from streams.telemetry.worker_events import TransactionRecovered, WorkerEvent

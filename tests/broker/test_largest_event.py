@@ -11,7 +11,8 @@ import pytest
 from streams.domain.limits import MAX_CHILDREN_PER_CONTAINER
 from streams.formats.record_parser import RecordParser
 from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
-from streams.kafka.clients import new_consumer, new_producer, read_to_end
+from streams.kafka.clients import new_consumer, new_producer
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from tests.processors.alone import START
 

@@ -14,7 +14,8 @@ from streams.formats.topics import (
     SCANS_TOPIC,
     partition_of,
 )
-from streams.kafka.clients import new_producer, read_to_end
+from streams.kafka.clients import new_producer
+from streams.kafka.reader import read_to_end
 from streams.kafka.topic_admin import apply_topics, plan_topics
 from streams.processors.parcel_processor import ParcelProcessor
 from tests.formats.avro import framed, scan

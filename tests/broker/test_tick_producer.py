@@ -10,7 +10,7 @@ import fastavro
 
 from streams.formats.schemas import load_schemas
 from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.topic_admin import apply_topics, plan_topics
 from tests.faults.harness import Chronicle, Crew, Installation, positions, wait_until
 

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 from streams.errors import Misconfigured
 from streams.formats.record_block import RecordBlock
 from streams.formats.topics import MILESTONES_TOPIC
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.topic_admin import apply_topics, plan_topics
 from streams.kafka.transactional_producer import TransactionalProducer
 from streams.worker.partition_writer import split_block

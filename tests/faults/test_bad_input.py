@@ -14,7 +14,8 @@ from streams.formats import topics
 from streams.formats.record_decoder import RecordDecoder
 from streams.formats.schemas import load_schemas
 from streams.formats.topics import partition_of
-from streams.kafka.clients import new_producer, read_to_end
+from streams.kafka.clients import new_producer
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from tests.faults.harness import Chronicle, Installation, behind, ends_of
 

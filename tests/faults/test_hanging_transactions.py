@@ -20,8 +20,9 @@ from streams.formats import topics
 from streams.formats.position import PartitionPosition
 from streams.formats.record_decoder import RecordDecoder
 from streams.kafka import hanging_transactions, topic_admin
-from streams.kafka.clients import new_producer, read_past_last_stable_offset, read_to_end
+from streams.kafka.clients import new_producer
 from streams.kafka.local_broker import LocalBroker, free_port
+from streams.kafka.reader import read_past_last_stable_offset, read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.processors.processor import ProcessorName, ProcessorSpec
 from streams.processors.registry import processor_spec
@@ -96,7 +97,7 @@ def write_until_seen(settings: KafkaSettings, stage: ProcessorName, topic: str, 
     writer = PartitionWriter(settings, kind, 0, PARTITIONS, PartitionLease(itertools.count().__next__), lambda _: None)
     try:
         writer.fence()
-        position = read_position(settings, 0, states=kind.states)
+        position = read_position(settings, 0, state_topic=kind.states)
         for step in range(20):
             following = PartitionPosition(1, HUB_TIME, step=step + 1)
             writer.write(TransactionBatch(position, following, [], []))

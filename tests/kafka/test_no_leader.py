@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from streams.kafka import clients, hanging_transactions
+from streams.kafka.reader import _offsets_for_times, watermark_offsets
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.transactional_producer import _library
 
@@ -71,13 +72,13 @@ def reader() -> Iterator[Consumer]:
 
 def test_the_end_of_a_partition(reader: Consumer) -> None:
     asked = time.monotonic()
-    assert clients.watermark_offsets(reader, TopicPartition(TOPIC, 0), asked + 10) == (0, 0)
+    assert watermark_offsets(reader, TopicPartition(TOPIC, 0), asked + 10) == (0, 0)
     assert AWAY_SECONDS < time.monotonic() - asked < 5
 
 
 def test_where_the_records_of_a_time_begin(reader: Consumer) -> None:
     asked = time.monotonic()
-    found = clients._offsets_at(reader, [TopicPartition(TOPIC, 0, 1_000)])
+    found = _offsets_for_times(reader, [TopicPartition(TOPIC, 0, 1_000)])
     assert [each.error for each in found] == [None]
     assert AWAY_SECONDS < time.monotonic() - asked < 5
 
