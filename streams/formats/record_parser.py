@@ -38,9 +38,9 @@ class ProducerRecord:
 
     key: bytes | None
     value: bytes | None
-    everywhere: bool = False
+    broadcast: bool = False
     # Whether it goes to hub.containers, not to hub.scans.
-    container: bool = False
+    to_containers_topic: bool = False
 
 
 def _text(limit: int, least: int = 1) -> Callable[[str, Any], str]:
@@ -221,9 +221,9 @@ class RecordParser:
         fastavro.schemaless_writer(body, self._parsed[type_], record)
         value = self._schemas.frame(_SCHEMA[type_], body.getvalue())
         if type_ == "tick":
-            return ProducerRecord(None, value, everywhere=True)
+            return ProducerRecord(None, value, broadcast=True)
         if type_ == "container":
-            return ProducerRecord(record["container_id"].encode(), value, container=True)
+            return ProducerRecord(record["container_id"].encode(), value, to_containers_topic=True)
         return ProducerRecord(record["parcel_id"].encode(), value)
 
 
@@ -289,7 +289,7 @@ def _raw(said: Mapping[str, Any]) -> ProducerRecord:
         return ProducerRecord(
             None if key is None else _text(1 << 15, 0)("key", key).encode(),
             None if value is None else b64decode(_text(1 << 25, 0)("value_base64", value), validate=True),
-            container=container,
+            to_containers_topic=container,
         )
     except ValueError as error:
         raise ValueError(f"a record of type raw: {error}") from None

@@ -236,7 +236,7 @@ class PartitionWriter:
                 partition,
                 encode_tick(cast(int, hub_time), self._kind.writer) if topic in self._kind.logs else None,
             )
-            for topic, partition in self._unended.found()
+            for topic, partition in self._unended.find_partitions()
         ]
 
     def _make_room(
@@ -249,7 +249,7 @@ class PartitionWriter:
         return more, records
 
     def _drain(self, to: TransactionalProducer) -> None:
-        while to.wait(0.05):
+        while to.wait_for_deliveries(0.05):
             self.beat = time.monotonic()
             self._claim.wait(0)
 

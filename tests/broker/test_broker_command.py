@@ -28,7 +28,7 @@ def status(folder: Path) -> dict:
 def node(tmp_path):
     node = LocalBroker(tmp_path / "node", free_port())
     yield node
-    node.down()
+    node.stop()
 
 
 @needs_jars
@@ -115,7 +115,7 @@ def test_a_port_that_is_taken_is_named(tmp_path, monkeypatch):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(Misconfigured, match=f"port {port} is taken by another program.*--port"):
-            LocalBroker(tmp_path / "node", port).up()
+            LocalBroker(tmp_path / "node", port).start()
 
 
 def test_without_java_it_says_what_to_install(tmp_path, monkeypatch):
@@ -130,20 +130,20 @@ def test_without_java_it_says_what_to_install(tmp_path, monkeypatch):
 def test_an_old_java_is_refused(tmp_path, monkeypatch, version, said):
     with_java(tmp_path, monkeypatch, version)
     with pytest.raises(Misconfigured, match=f"is Java {said}, but Kafka .* needs 17 or later"):
-        LocalBroker(tmp_path / "node", free_port()).up()
+        LocalBroker(tmp_path / "node", free_port()).start()
 
 
 def test_missing_jars_are_named(tmp_path, monkeypatch):
     with_java(tmp_path, monkeypatch, "17.0.1")
     monkeypatch.setenv("PARCELS_KAFKA_LIBS", str(tmp_path / "nowhere"))
     with pytest.raises(Misconfigured, match=f'are not in {tmp_path}/nowhere: run "make setup"'):
-        LocalBroker(tmp_path / "node", free_port()).up()
+        LocalBroker(tmp_path / "node", free_port()).start()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(Misconfigured, match=r"the folder .*/file/node cannot be written"):
-        LocalBroker(tmp_path / "file" / "node", free_port()).up()
+        LocalBroker(tmp_path / "file" / "node", free_port()).start()
 
 
 @needs_jars

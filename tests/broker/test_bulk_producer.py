@@ -34,12 +34,12 @@ class TestTheFeed:
             for columns in Simulation(Scenario(300, seed=9)).batches():
                 encoded = encoder.encode(columns)
                 feed.send(encoded)
-                ticks = set(encoded.everywhere)
+                ticks = set(encoded.broadcast_indexes)
                 for n, pair in enumerate(zip(encoded.keys, encoded.values, strict=True)):
                     sent += [pair] * (6 if n in ticks else 1)
         found = [*log(), *log(CONTAINERS_TOPIC)]
         assert Counter((message.key(), message.value()) for message in found) == Counter(sent)
-        assert feed.sent == len(found)
+        assert feed.records_sent == len(found)
         for message in found:
             assert message.key() is None or message.partition() == partition_of(message.key(), 3)
 
@@ -68,14 +68,14 @@ class TestTheFeed:
         with BulkProducer(settings, rate=2_000) as feed:
             feed.send(numbered(1_000))
             feed.send(numbered(1_000))
-            seconds = feed.seconds
+            seconds = feed.elapsed_seconds
         assert seconds >= 0.95
         assert len(log()) == 2_000
 
     def test_sends_each_record_when_it_is_due(self, settings, log):
         with BulkProducer(settings) as feed:
             feed.send(numbered(10), np.full(10, 0.3))
-            assert feed.seconds >= 0.3
+            assert feed.elapsed_seconds >= 0.3
         assert len(log()) == 10
 
     @pytest.mark.usefixtures("log")

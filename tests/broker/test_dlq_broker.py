@@ -113,13 +113,13 @@ def test_the_command_line_asks_before_it_writes(topics, parcels):
     assert parcels("dlq", "redrive", "--yes").returncode == 2, "everything must be asked for by a reason"
     purged = parcels("dlq", "purge", "--until", "0:0", "--yes")
     assert (purged.returncode, purged.stdout) == (0, "deleted 1 dead letters\n")
-    assert [letter.place for letter in read_dead_letters(topics)] == [(0, 1)]
+    assert [letter.partition_offset for letter in read_dead_letters(topics)] == [(0, 1)]
 
 
 def test_purge_keeps_what_came_later(topics):
     bury(topics, *[(partition, RejectReason.TRUNCATED, b"k", b"v", []) for partition in (0, 0, 1)])
     purge(topics, {0: 1})
-    assert {letter.place for letter in read_dead_letters(topics)} == {(0, 1), (1, 0)}
+    assert {letter.partition_offset for letter in read_dead_letters(topics)} == {(0, 1), (1, 0)}
     assert read_dead_letter(topics, (0, 0)) is None
 
 

@@ -66,7 +66,7 @@ def test_a_value_of_no_bytes_in_a_block_is_a_tombstone(settings, topic, sender):
 def test_what_was_not_committed_is_not_seen_and_the_next_of_the_id_fences(settings, topic, sender):
     sender.begin_transaction()
     sender.produce_block(topic, 0, RecordBlock.of([(b"a", b"never")]), 0, 1)
-    while sender.wait(0.05):
+    while sender.wait_for_deliveries(0.05):
         pass
     heir = TransactionalProducer(settings, transactional_id=f"{settings.prefix}a", transaction_timeout_ms=10_000)
     heir.init_transactions(30)
@@ -99,7 +99,7 @@ def test_closed_while_a_call_runs_and_used_afterwards(settings, topic):
     sender.close()
     sender.close()
     calling.join()
-    for call in (sender.begin_transaction, lambda: sender.commit_transaction(1), lambda: sender.wait(0)):
+    for call in (sender.begin_transaction, lambda: sender.commit_transaction(1), lambda: sender.wait_for_deliveries(0)):
         with pytest.raises(KafkaException, match="closed"):
             call()
 

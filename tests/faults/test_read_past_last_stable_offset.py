@@ -95,7 +95,7 @@ def test_dead_letters_are_listed_once_until_they_are_aborted(settings: KafkaSett
     begin_dead_letter(settings, sender, 5)
     assert sources(settings) == [5]
     (letter,) = read_dead_letters(settings, reasons=["NO_VALUE"])
-    found = read_dead_letter(settings, letter.place)
+    found = read_dead_letter(settings, letter.partition_offset)
     assert found == letter
     sender.commit_transaction(30)
     assert sources(settings) == [5]

@@ -97,7 +97,7 @@ class TestALine:
     def test_of_a_container_becomes_its_record_under_the_key_of_the_container(self):
         (line,) = read(scan(type="container", kind="PACKED", container_id="B1", parcel_id=..., parcels=["LP1", "LP2"]))
         record = decoded(line, "ContainerEvent")
-        assert (line.key, line.container, line.everywhere) == (b"B1", True, False)
+        assert (line.key, line.to_containers_topic, line.broadcast) == (b"B1", True, False)
         assert (record["kind"], record["parcels"], record["containers"], record["path"]) == (
             "PACKED",
             ["LP1", "LP2"],
@@ -127,7 +127,7 @@ class TestALine:
 
     def test_of_a_tick_goes_to_every_partition(self):
         (line,) = read({"type": "tick", "hub_time": NINE})
-        assert line.everywhere
+        assert line.broadcast
         assert line.key is None
         assert decoded(line, "Tick")["hub_time"] == NINE
 
@@ -202,7 +202,7 @@ class TestAWrongLine:
 
     def test_is_named_by_its_number_and_kept_while_the_rest_goes_on(self):
         found = read(SCAN, b"nonsense\n", b"\n", SCAN, b'{"type": "tick"}')
-        assert [type(each).__name__ for each in found] == ["Line", "BadLine", "Line", "BadLine"]
+        assert [type(each) for each in found] == [ProducerRecord, RejectedLine, ProducerRecord, RejectedLine]
         assert (str(found[1]).split(":")[:2], found[1].line) == (["in.ndjson", "2"], b"nonsense\n")
         assert (str(found[3]).split(":")[:2], found[3].line) == (["in.ndjson", "5"], b'{"type": "tick"}')
 
@@ -235,7 +235,7 @@ def test_a_simulated_file_gives_the_same_records_as_the_simulation_itself():
         found = list(RecordFile(io.BytesIO(text), "sim", reader))
         assert [line.value for line in found] == list(encoded.values)
         assert [line.key for line in found] == list(encoded.keys)
-        assert [at for at, line in enumerate(found) if line.everywhere] == list(encoded.everywhere)
+        assert [at for at, line in enumerate(found) if line.broadcast] == list(encoded.broadcast_indexes)
 
 
 def container(records, schema, codec="deflate") -> bytes:
@@ -264,7 +264,7 @@ class TestAnAvroContainer:
         schemas = [load_schemas().current(name) for name in ("Scan", "Tick")]
         records = [("parcels.hub.Scan", self.records(1)[0]), ("parcels.hub.Tick", {"hub_time": NINE, "clock": "x"})]
         found = list(RecordFile(io.BytesIO(container(records, schemas)), "in.avro"))
-        assert [line.everywhere for line in found] == [False, True]
+        assert [line.broadcast for line in found] == [False, True]
 
     def test_with_fewer_fields_and_times_in_microseconds_is_read(self):
         fields = [{"name": name, "type": "string"} for name in ("event_id", "parcel_id", "kind", "site", "station")]

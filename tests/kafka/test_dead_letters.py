@@ -49,7 +49,7 @@ def test_a_dead_letter_gives_the_record_back_untouched(own, reason, key, value):
         reason.name,
         REJECT_REASON_TEXTS[reason],
     )
-    assert letter.place == (2, 17)
+    assert letter.partition_offset == (2, 17)
 
 
 def test_a_record_that_died_before_keeps_the_headers_of_then():
@@ -100,7 +100,7 @@ class TestDecoding:
 
     def test_a_whole_value(self):
         decoded = decode_partially(self.value)
-        assert (decoded.schema, decoded.failed_field, decoded.rest) == ("Scan", None, 0)
+        assert (decoded.schema, decoded.failed_field, decoded.remaining_bytes) == ("Scan", None, 0)
         assert decoded.fields["site"] == "LGG"
 
     def test_a_value_that_ends_in_the_middle(self):
@@ -110,7 +110,7 @@ class TestDecoding:
         assert "site" not in decoded.fields
 
     def test_bytes_after_the_last_field(self):
-        assert decode_partially(self.value + b"more").rest == 4
+        assert decode_partially(self.value + b"more").remaining_bytes == 4
 
     @pytest.mark.parametrize(
         "value",

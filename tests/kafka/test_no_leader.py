@@ -89,11 +89,11 @@ def test_a_look_for_transactions_without_an_end() -> None:
 
     def look() -> bool:
         """Was it answered?"""
-        looks._next_look = 0.0
-        assert looks.found() == []
-        assert looks._looking is not None
-        failed = looks._looking.exception(timeout=30) is not None
-        assert looks.found() == []
+        looks._next_check = 0.0
+        assert looks.find_partitions() == []
+        assert looks._running_check is not None
+        failed = looks._running_check.exception(timeout=30) is not None
+        assert looks.find_partitions() == []
         return not failed
 
     assert look()
