@@ -115,8 +115,8 @@ class _BadLinesFile:
                 self._file = self.path.open(self._mode)
             except OSError as error:
                 raise Misconfigured(f"bad lines cannot be kept: {error}; give another place with --bad FILE") from error
-        self._file.write(bad.line if bad.line.endswith(b"\n") or not bad.where else bad.line + b"\n")
-        if not bad.where:  # one more piece of a line that is too long
+        self._file.write(bad.line if bad.line.endswith(b"\n") or not bad.file_position else bad.line + b"\n")
+        if not bad.file_position:  # one more piece of a line that is too long
             return
         self.lines += 1
         if self.lines <= _SHOWN:

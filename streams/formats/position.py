@@ -87,7 +87,7 @@ class PartitionPosition:
         }
         body = io.BytesIO()
         fastavro.schemaless_writer(body, _writer(), said)
-        return load_schemas().frame("Position", body.getvalue())
+        return load_schemas().to_wire_format("Position", body.getvalue())
 
     @classmethod
     def decoded(cls, value: bytes) -> "PartitionPosition":

@@ -208,7 +208,7 @@ class ContainerStateCodec:
 
     def __init__(self) -> None:
         schemas = load_schemas()
-        self._head = schemas.frame("ContainerState", b"")
+        self._head = schemas.to_wire_format("ContainerState", b"")
         self._schema = fastavro.parse_schema(without_logical_types(schemas.current("ContainerState")))
         self._decoder = PlainDecoder("ContainerState")
 

@@ -203,7 +203,7 @@ class ContainerProcessor:
         self._unticked.update(partition for topic, partition, _ in blocks if topic == SCANS_TOPIC)
         if self.hub_time is None or self._left:
             return []
-        block = RecordBlock.of([(b"", encode_tick(self.hub_time, "container-stage"))])
+        block = RecordBlock.from_records([(b"", encode_tick(self.hub_time, "container-stage"))])
         partitions, self._unticked = sorted(self._unticked), set()
         return [(SCANS_TOPIC, partition, block) for partition in partitions]
 
@@ -303,7 +303,7 @@ class ContainerProcessor:
     # Encoding
 
     def _states(self, touched: dict[str, list[ContainerEvent]], gone: list[bytes]) -> Iterator[RecordBlock]:
-        yield RecordBlock.of([(key, b"") for key in gone])
+        yield RecordBlock.from_records([(key, b"") for key in gone])
         for name, events in touched.items():
             container = self.containers.get(name)
             # Those that name more are written ahead.
@@ -314,7 +314,9 @@ class ContainerProcessor:
                 yield child_record_codec().encode(name.encode(), child_records_of(container, few))
         states = container_state_codec()
         known = (self.containers[name] for name in touched if name in self.containers)
-        yield RecordBlock.of([(container.container_id.encode(), states.encode(container)) for container in known])
+        yield RecordBlock.from_records(
+            [(container.container_id.encode(), states.encode(container)) for container in known]
+        )
 
     # Restoring
 

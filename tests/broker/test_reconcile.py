@@ -94,7 +94,9 @@ def test_what_is_doubled_or_told_without_a_reason_is_found(told, settings, parce
     sender = new_producer(settings)
     topic = settings.prefix + ALERTS_TOPIC
     sender.produce(topic, messages[0].value(), messages[0].key(), messages[0].partition())
-    invented = RecordBlock.of([(messages[1].key(), messages[1].value()[:5] + bytes(16) + messages[1].value()[21:])])
+    invented = RecordBlock.from_records(
+        [(messages[1].key(), messages[1].value()[:5] + bytes(16) + messages[1].value()[21:])]
+    )
     sender.produce(topic, invented[0][1], invented[0][0], messages[1].partition())
     assert sender.flush(30) == 0
     code, report = reconciled(parcels)

@@ -37,7 +37,7 @@ def records(settings, topic):
 
 def test_blocks_and_single_records_arrive_in_their_order(settings, topic, sender):
     made = [(b"k%d" % number, b"v" * (number % 97 + 1)) for number in range(20_000)]
-    block = RecordBlock.of(made)
+    block = RecordBlock.from_records(made)
     sender.begin_transaction()
     sender.produce_block(topic, 2, block, 0, 12_345)
     sender.produce_block(topic, 2, block, 12_345, len(block))
@@ -53,7 +53,7 @@ def test_blocks_and_single_records_arrive_in_their_order(settings, topic, sender
 
 def test_a_value_of_no_bytes_in_a_block_is_a_tombstone(settings, topic, sender):
     sender.begin_transaction()
-    sender.produce_block(topic, 0, RecordBlock.of([(b"gone", b""), (b"", b"no key but empty")]), 0, 2)
+    sender.produce_block(topic, 0, RecordBlock.from_records([(b"gone", b""), (b"", b"no key but empty")]), 0, 2)
     sender.produce(topic, 0, None, None, [])
     sender.produce(topic, 0, b"", b"", [])
     sender.commit_transaction(30)
@@ -65,7 +65,7 @@ def test_a_value_of_no_bytes_in_a_block_is_a_tombstone(settings, topic, sender):
 
 def test_what_was_not_committed_is_not_seen_and_the_next_of_the_id_fences(settings, topic, sender):
     sender.begin_transaction()
-    sender.produce_block(topic, 0, RecordBlock.of([(b"a", b"never")]), 0, 1)
+    sender.produce_block(topic, 0, RecordBlock.from_records([(b"a", b"never")]), 0, 1)
     while sender.wait_for_deliveries(0.05):
         pass
     heir = TransactionalProducer(settings, transactional_id=f"{settings.prefix}a", transaction_timeout_ms=10_000)
@@ -73,14 +73,14 @@ def test_what_was_not_committed_is_not_seen_and_the_next_of_the_id_fences(settin
     with pytest.raises(KafkaException):
         sender.commit_transaction(10)
     heir.begin_transaction()
-    heir.produce_block(topic, 0, RecordBlock.of([(b"a", b"once")]), 0, 1)
+    heir.produce_block(topic, 0, RecordBlock.from_records([(b"a", b"once")]), 0, 1)
     heir.commit_transaction(30)
     heir.close()
     assert [value for _, _, value, _ in records(settings, topic)] == [b"once"]
 
 
 def test_a_record_that_is_too_large_fails_the_block(topic, sender):
-    large = RecordBlock.of([(b"a", b"x" * (21 << 20)), (b"b", b"small")])
+    large = RecordBlock.from_records([(b"a", b"x" * (21 << 20)), (b"b", b"small")])
     sender.begin_transaction()
     with pytest.raises(KafkaException) as raised:
         sender.produce_block(topic, 0, large, 0, 2)
@@ -110,6 +110,6 @@ def test_an_option_that_librdkafka_lacks_is_named(settings):
 
 
 def test_a_block_is_cut_by_its_bytes_and_a_large_record_stands_alone():
-    block = RecordBlock.of([(b"k", b"x" * size) for size in (5 << 20, 2 << 20, 2 << 20, 9 << 20, 1, 1)])
+    block = RecordBlock.from_records([(b"k", b"x" * size) for size in (5 << 20, 2 << 20, 2 << 20, 9 << 20, 1, 1)])
     assert list(split_block(block)) == [(0, 2), (2, 3), (3, 4), (4, 6)]
-    assert list(split_block(RecordBlock.of([]))) == []
+    assert list(split_block(RecordBlock.from_records([]))) == []

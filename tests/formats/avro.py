@@ -11,7 +11,7 @@ def framed(name, record):
     """The value that `record` of the current schema `name` is in the log."""
     body = io.BytesIO()
     fastavro.schemaless_writer(body, load_schemas().current(name), record)
-    return load_schemas().frame(name, body.getvalue())
+    return load_schemas().to_wire_format(name, body.getvalue())
 
 
 def scan(event_id, parcel_id, kind="UNLOADED", **others):

@@ -67,7 +67,7 @@ def decoded(line: ProducerRecord, schema: str = "Scan"):
 @pytest.mark.parametrize(("compress", "command"), [(gzip.compress, "gzip -dc"), (lzma.compress, "xz -dc")])
 def test_a_compressed_file_is_named_as_such_and_not_read_as_lines(compress, command):
     (bad,) = read(compress(json.dumps(SCAN).encode() * 100), name="day.gz")
-    assert bad.where == "day.gz"
+    assert bad.file_position == "day.gz"
     assert f"compressed: {command} FILE | parcels load -" in bad.message
 
 
@@ -211,7 +211,7 @@ class TestAWrongLine:
         found = read(SCAN, endless, SCAN)
         bad = found[1:-1]
         assert b"".join(each.line for each in bad) == endless
-        assert [each.where for each in bad] == ["in.ndjson:2", "", ""]
+        assert [each.file_position for each in bad] == ["in.ndjson:2", "", ""]
         assert isinstance(found[-1], ProducerRecord)
 
 

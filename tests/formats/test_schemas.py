@@ -44,7 +44,7 @@ def test_ids_are_those_that_the_first_log_was_written_with():
 
 
 def test_a_value_is_framed_as_confluents_clients_frame_it():
-    assert load_schemas().frame("Tick", b"body") == b"\0\0\0\0" + bytes([load_schemas().id("Tick")]) + b"body"
+    assert load_schemas().to_wire_format("Tick", b"body") == b"\0\0\0\0" + bytes([load_schemas().id("Tick")]) + b"body"
 
 
 def test_writers_are_every_version_of_the_named_schemas(folder):

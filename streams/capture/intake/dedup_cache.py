@@ -144,7 +144,8 @@ class DedupEntryReader:
         schemas = load_schemas()
         # By the first bytes of a value: the fields in front of record_time, and whether site and station follow it.
         self._before = {
-            schemas.frame(name, b""): _before(schemas.current(name)) for name in ("Scan", "Advice", "ContainerEvent")
+            schemas.to_wire_format(name, b""): _before(schemas.current(name))
+            for name in ("Scan", "Advice", "ContainerEvent")
         }
 
     def from_value(self, value: bytes) -> DedupEntry:
