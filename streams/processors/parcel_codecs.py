@@ -27,7 +27,7 @@ def _numbers(
 ) -> _Numbers:
     """Column numbers for the fields of the NamedTuple `kind`, by the paths of the schema."""
     fields: tuple[str, ...] = cast(Any, kind)._fields
-    return kind(*(layout.column(path + (renamed or {}).get(field, field)) for field in fields))
+    return kind(*(layout.column_index(path + (renamed or {}).get(field, field)) for field in fields))
 
 
 class ScanDecoder:
@@ -61,17 +61,17 @@ class ParcelStateCodec:
         self.root = _numbers(StateColumns, layout)
         self.kinds = _numbers(KindColumns, layout, "kinds[].", {"scans": "count"})
         self.entries = _numbers(ScanEntryColumns, layout, "scans[].")
-        self.kinds_frame = layout.frame("kinds[]")
-        self.scan_entries_frame = layout.frame("scans[]")
+        self.kinds_frame = layout.frame_index("kinds[]")
+        self.scan_entries_frame = layout.frame_index("scans[]")
         self.watched = _numbers(MonitoringColumns, layout)
         self.clocks = _numbers(ClockColumns, layout, "clocks[].")
-        self.clocks_frame = layout.frame("clocks[]")
+        self.clocks_frame = layout.frame_index("clocks[]")
         self.standing = _numbers(ActiveAlertColumns, layout, "alerts[].")
-        self.active_alerts_frame = layout.frame("alerts[]")
+        self.active_alerts_frame = layout.frame_index("alerts[]")
         self.widths = [len(frame.columns) for frame in layout.frames]
         reader = Layout.of(schema, only=StateReaderColumns._fields)
         writers = {number: (text, 0) for number, (_, text) in schemas.writer_schemas("ParcelState").items()}
-        self.decoder = ColumnDecoder(reader, [schema], writers, limit=_STATE_BYTES)
+        self.decoder = ColumnDecoder(reader, [schema], writers, max_value_bytes=_STATE_BYTES)
         self.root_reader_columns = _numbers(StateReaderColumns, reader)
         nested = {
             name: name.replace("_", ".", 1)
@@ -79,9 +79,9 @@ class ParcelStateCodec:
             if name.startswith(("at_", "plan_"))
         }
         self.scan_entry_reader_columns = _numbers(ScanEntryReaderColumns, reader, "scans[].", nested)
-        self.scan_entries_reader_frame = reader.frame("scans[]")
+        self.scan_entries_reader_frame = reader.frame_index("scans[]")
         self.active_alert_reader_columns = _numbers(ActiveAlertReaderColumns, reader, "alerts[].")
-        self.active_alerts_reader_frame = reader.frame("alerts[]")
+        self.active_alerts_reader_frame = reader.frame_index("alerts[]")
 
 
 class MilestoneEncoder:

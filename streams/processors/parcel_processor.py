@@ -217,7 +217,7 @@ class ParcelProcessor:
     def _fold(self, columns: DecodedColumns, text_room: int) -> BatchChanges:
         records = columns.rows
         root = columns.frames[0]
-        batch = DecodedBatch(columns.buffer, root.values, root.lengths, columns.record, columns.status)
+        batch = DecodedBatch(columns.buffer, root.values, root.lengths, columns.reader_index, columns.status)
         if self.table.retired * _SWEEP_SHARE > self.table.rows and self.table.retired >= COMPACT_MIN_ROWS:
             self._sweep()
         self.table.reserve(records, records, records, text_room)

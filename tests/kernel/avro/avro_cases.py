@@ -442,7 +442,7 @@ def absent(node, columns, layout, path, row):
 
 
 def own(columns, layout, path, row):
-    frame, column = layout.place(path)
+    frame, column = layout.frame_and_column_index(path)
     table = columns.frames[frame]
     assert 0 <= row < table.rows
     return int(table.values[column, row]), int(table.lengths[column, row])

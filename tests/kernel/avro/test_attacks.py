@@ -30,12 +30,12 @@ EMPTY = {"type": "record", "name": "Empty", "fields": []}
 
 def status(schema, *bodies, reader=None, limit=1 << 20):
     reader = reader or schema
-    decoder = ColumnDecoder(Layout.of(reader), [reader], {1: (schema, 0)}, limit=limit)
+    decoder = ColumnDecoder(Layout.of(reader), [reader], {1: (schema, 0)}, max_value_bytes=limit)
     return [RejectReason(number) for number in decoder.decode([HEAD + body for body in bodies]).status]
 
 
 class TestFraming:
-    DECODER = ColumnDecoder(Layout.of(record("long")), [record("long")], {1: (record("long"), 0)}, limit=20)
+    DECODER = ColumnDecoder(Layout.of(record("long")), [record("long")], {1: (record("long"), 0)}, max_value_bytes=20)
 
     @pytest.mark.parametrize(
         ("payload", "reason"),
@@ -59,7 +59,7 @@ class TestFraming:
         columns = self.DECODER.decode([payload])
         assert RejectReason(columns.status[0]) == reason
         known = reason in (RejectReason.OK, RejectReason.TRUNCATED, RejectReason.TRAILING_BYTES)
-        assert columns.record[0] == (0 if known else -1)
+        assert columns.reader_index[0] == (0 if known else -1)
         assert columns.frames[0].lengths[0, 0] == (0 if reason == RejectReason.OK else -1)
 
     def test_an_empty_batch_has_no_rows(self):

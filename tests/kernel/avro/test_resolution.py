@@ -6,6 +6,7 @@ import pytest
 from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
 from streams.kernel.avro.decoder import ColumnDecoder
+from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import Layout
 from tests.kernel.avro.avro_cases import number, rebuild
 
@@ -76,7 +77,7 @@ class TestNames:
 
         for reference, size in (("K", 1), ("n1.K", 1), ("n2.K", 2)):
             layout = Layout.of(schema(reference))
-            frame, column = layout.place("l")
+            frame, column = layout.frame_and_column_index("l")
             assert layout.frames[frame].columns[column].size == size
 
     def test_a_name_nobody_defined(self):
@@ -248,13 +249,13 @@ class TestSeveralReaders:
         decoder = ColumnDecoder(layout, [self.BAG, self.TICK, other], schemas)
         columns = decoder.decode([b"\0\0\0\0\2\x0a", b"\0\0\0\0\1\2a\0", b"\0\0\0\0\3\2\2b\4\2\4\0"])
         assert columns.status.tolist() == [RejectReason.OK] * 3
-        assert columns.record.tolist() == [1, 0, 2]
+        assert columns.reader_index.tolist() == [1, 0, 2]
         root = columns.frames[0]
-        assert root.values[layout.column("time")].tolist() == [5, 0, 0]
-        assert root.lengths[layout.column("time")].tolist() == [0, -1, -1]
-        assert root.lengths[layout.column("id")].tolist() == [-1, 1, 1]
-        assert root.lengths[layout.column("weight")].tolist() == [-1, -1, -1]
-        assert root.lengths[layout.column("items")].tolist() == [-1, -1, 2]
+        assert root.values[layout.column_index("time")].tolist() == [5, 0, 0]
+        assert root.lengths[layout.column_index("time")].tolist() == [0, -1, -1]
+        assert root.lengths[layout.column_index("id")].tolist() == [-1, 1, 1]
+        assert root.lengths[layout.column_index("weight")].tolist() == [-1, -1, -1]
+        assert root.lengths[layout.column_index("items")].tolist() == [-1, -1, 2]
 
     def test_a_layout_of_other_readers(self):
         with pytest.raises(Misconfigured, match="time: the layout was made of other reader schemas"):
@@ -300,7 +301,7 @@ class TestOnlyAndRaw:
         columns = ColumnDecoder(layout, [self.SCHEMA], {1: (self.SCHEMA, 0)}).decode([HEAD + self.BODY])
 
         def octets(path, row):
-            frame, column = layout.place(path)
+            frame, column = layout.frame_and_column_index(path)
             start = columns.frames[frame].values[column, row]
             return columns.buffer[start : start + columns.frames[frame].lengths[column, row]].tobytes()
 
@@ -314,3 +315,54 @@ class TestOnlyAndRaw:
         reader = record(field("id", "string"), field("at", self.PLACE))
         with pytest.raises(Misconfigured, match="cannot be raw"):
             ColumnDecoder(Layout.of(reader, raw={"at"}), [reader], {1: (writer, 0)})
+
+
+class TestItemsWithoutColumns:
+    """Records without fields have no column, and where they are items the frame of the items has none either."""
+
+    EMPTY = record(name="Empty")
+    NESTED = record(field("inner", [record(name="Inner")]), name="Outer")
+    # Schema of the items, encoding of one item, the value of one item.
+    ITEMS = pytest.mark.parametrize(
+        ("items", "body", "value"),
+        [
+            ([EMPTY], b"\0", {}),
+            (NESTED, b"\0", {"inner": {}}),
+            ([NESTED], b"\0\0", {"inner": {}}),
+            (["null"], b"\0", None),
+            ([{"type": "fixed", "name": "Nothing", "size": 0}], b"\0", b""),
+        ],
+        ids=["empty record", "record of an empty record", "union of that", "null", "fixed of 0 bytes"],
+    )
+
+    @ITEMS
+    def test_an_array_has_as_many_as_were_written(self, items, body, value):
+        schema = record(field("a", {"type": "array", "items": items}), field("last", "long"))
+        encoded = number(3) + body * 3 + b"\0" + number(7)
+        assert one(schema, schema, encoded) == (RejectReason.OK, {"a": [value] * 3, "last": 7})
+
+    @ITEMS
+    def test_a_map_has_its_keys(self, items, body, value):
+        schema = record(field("m", {"type": "map", "values": items}), field("last", "long"))
+        encoded = number(2) + b"\2x" + body + b"\2y" + body + b"\0" + number(7)
+        assert one(schema, schema, encoded) == (RejectReason.OK, {"m": {"x": value, "y": value}, "last": 7})
+
+    def test_a_default_has_its_items(self):
+        reader = record(field("a", {"type": "array", "items": [self.EMPTY]}, default=[{}, {}]), field("last", "long"))
+        assert one(record(field("last", "long")), reader, number(7)) == (RejectReason.OK, {"a": [{}, {}], "last": 7})
+
+    def test_they_are_checked_where_they_are_left_out(self):
+        schema = record(field("a", {"type": "array", "items": [self.EMPTY]}), field("last", "long"))
+        layout = Layout.of(schema, only={"last"})
+        assert [frame.path for frame in layout.frames] == [""]
+        decoder = ColumnDecoder(layout, [schema], {1: (schema, 0)})
+        good, bad = (HEAD + number(1) + branch + b"\0" + number(7) for branch in (b"\0", b"\2"))
+        assert decoder.decode([good, bad]).status.tolist() == [RejectReason.OK, RejectReason.BAD_CHOICE]
+
+    def test_they_are_written_as_they_were_read(self):
+        schema = record(field("a", {"type": "array", "items": [self.EMPTY]}), field("last", "long"))
+        value = HEAD + number(2) + b"\0\0\0" + number(7)
+        columns = ColumnDecoder(Layout.of(schema), [schema], {1: (schema, 0)}).decode([value] * 2)
+        frames = [(frame.values, frame.lengths) for frame in columns.frames]
+        octets, ends = ColumnEncoder(schema, 1).encode(2, frames, (columns.buffer,))
+        assert (octets.tobytes(), ends.tolist()) == (value * 2, [0, len(value), 2 * len(value)])
