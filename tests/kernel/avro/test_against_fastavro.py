@@ -15,17 +15,8 @@ from streams.domain.reject_reasons import RejectReason
 from streams.kernel.avro.decoder import ColumnDecoder
 from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import Layout
-from tests.kernel.avro.avro_cases import (
-    pairs,
-    reader_records,
-    rebuild,
-    same,
-    schema_of,
-    settle,
-    spelled_out,
-    values,
-    write,
-)
+from tests.kernel.avro.avro_cases import pairs, reader_records, schema_of, spelled_out, values
+from tests.kernel.avro.avro_values import rebuild, same, settle, write
 
 HEAD = b"\0\0\0\0\7"
 STATUSES = {RejectReason(number) for number in range(RejectReason.UNRESOLVABLE + 1)}

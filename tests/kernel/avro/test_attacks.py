@@ -11,7 +11,7 @@ from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
 from streams.kernel.avro.decoder import ColumnDecoder
 from streams.kernel.avro.layout import Layout
-from tests.kernel.avro.avro_cases import number
+from tests.kernel.avro.avro_values import number
 
 HEAD = b"\0\0\0\0\1"
 

@@ -8,7 +8,7 @@ from streams.errors import Misconfigured
 from streams.kernel.avro.decoder import ColumnDecoder
 from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import Layout
-from tests.kernel.avro.avro_cases import number, rebuild
+from tests.kernel.avro.avro_values import number, rebuild
 
 HEAD = b"\0\0\0\0\1"
 
