@@ -182,7 +182,7 @@ _FIELDS: Final[Mapping[str, Mapping[str, tuple[Callable[[str, Any], Any], bool]]
         "owner": (_EMPTY_OR_TEXT, False),
         "promised_at": (_time, False),
     },
-    "tick": {"hub_time": (_time, True), "clock": (_EMPTY_OR_TEXT, False)},
+    "tick": {"hub_time": (_time, True), "producer": (_EMPTY_OR_TEXT, False)},
 }
 _SCHEMA_NAMES: Final = {"scan": "Scan", "container": "ContainerEvent", "advice": "Advice", "tick": "Tick"}
 _TYPES: Final = (*_FIELDS, "raw")

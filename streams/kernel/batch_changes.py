@@ -31,7 +31,7 @@ ALERT: Final = np.dtype(
         ("since", np.int64),
         ("deadline", np.int64),
         ("limit", np.int64),
-        ("stopped", np.int64),
+        ("stopped_at", np.int64),
         ("one_high", np.uint64),  # evidence
         ("one_low", np.uint64),
         ("other_high", np.uint64),

@@ -46,7 +46,7 @@ from streams.domain.promise_clocks import (
     SECOND_EVIDENCE,
     SEEN_AFTER_EMPTYING_SLOT,
     SINCE,
-    STANDING,
+    STATUS,
     STOPPED,
     WITHDRAWN,
     Integers,
@@ -195,7 +195,7 @@ def _count_running(a: TableArrays, rules: PromiseRules, row: int, found: Integer
     before = int64(a.rows[row]["running"])
     now = int64(0)
     for promise in range(len(rules.limit)):
-        if found[promise, STANDING] == RUNNING or found[promise, STANDING] == PAUSED:
+        if found[promise, STATUS] == RUNNING or found[promise, STATUS] == PAUSED:
             now |= 1 << promise
     if now != before:
         _set_running(a, row, before, now)
@@ -321,7 +321,7 @@ def _put_alert(
     alert["since"] = since
     alert["deadline"] = found[subject, DEADLINE] if found[subject, DEADLINE] != OPEN_ENDED else NO_TIME
     alert["limit"] = found[subject, LIMIT]
-    alert["stopped"] = found[subject, STOPPED]
+    alert["stopped_at"] = found[subject, STOPPED]
     one = found[subject, FIRST_EVIDENCE]
     other = found[subject, SECOND_EVIDENCE]
     if kind == WITHDRAWN:
@@ -463,7 +463,7 @@ def _alert_identity(a: TableArrays, out: BatchChanges, n: int) -> tuple[np.uint6
     put_big_endian(said, at + 8, np.uint64(int64(alert["since"])))
     put_big_endian(said, at + 16, np.uint64(int64(alert["deadline"])))
     put_big_endian(said, at + 24, np.uint64(int64(alert["limit"])))
-    put_big_endian(said, at + 32, np.uint64(int64(alert["stopped"])))
+    put_big_endian(said, at + 32, np.uint64(int64(alert["stopped_at"])))
     put_big_endian(said, at + 40, alert["one_high"])
     put_big_endian(said, at + 48, alert["one_low"])
     put_big_endian(said, at + 56, alert["other_high"])

@@ -9,8 +9,8 @@ for each item. A column has two numbers in each row, its value and its length:
 - nullable record: a column at its own path, with length 0 for a record and -1 for null; other records have none;
 - array, map: first row in its own frame, and number of items.
 
-Paths: `plan.service`; `scans[]` is an item of the array `scans` and the name of its frame; `scans[].at.site`. For a map
-`m` the items are `m{}` and their keys `m{key}`.
+Paths: `plan.service`; `timeline[]` is an item of the array `timeline` and the name of its frame;
+`timeline[].details.site`. For a map `m` the items are `m{}` and their keys `m{key}`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
