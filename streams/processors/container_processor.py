@@ -120,7 +120,7 @@ class ContainerProcessor:
 
     def position(self, next_offset: int) -> PartitionPosition:
         """The position after the last batch."""
-        left = tuple(PendingFanOut.of(name, step) for name, step in self._left)
+        left = tuple(PendingFanOut.from_fan_out(name, step) for name, step in self._left)
         return PartitionPosition(next_offset, self.hub_time, transaction_number=self._step, pending_fan_outs=left)
 
     def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> ProcessorOutput:
@@ -363,7 +363,7 @@ class ContainerProcessor:
             self._claims.track(container)
         if position is not None:
             for left in position.pending_fan_outs:
-                self._left.add(left.container_id, [left.step(self.containers[left.container_id])])
+                self._left.add(left.container_id, [left.to_fan_out(self.containers[left.container_id])])
             if position.pending_fan_outs:
                 self._left_since = None if self._pace is None else self._pace.clock()
                 self._unticked.update(range(self.partitions))

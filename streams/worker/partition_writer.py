@@ -270,7 +270,7 @@ class PartitionWriter:
             except Retry:
                 self.beat = time.monotonic()
                 continue
-            start, found, end = (place and place.place for place in (batch.start, position, batch.end))
+            start, found, end = (each and each.sequence_key for each in (batch.start, position, batch.end))
             outcome = "committed" if found == end else "sent_again" if found == start else "restored"
             self._watcher(TransactionRecovered(self._partition, outcome, error, self._kind.name))
             if outcome != "restored":

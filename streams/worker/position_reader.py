@@ -106,5 +106,5 @@ def _is_waited_out(_: KafkaError) -> bool:
 def _last_position(records: list[Message]) -> PartitionPosition | None:
     for record in reversed(records):
         if record.key() == POSITION_KEY:
-            return PartitionPosition.decoded(cast(bytes, record.value()))
+            return PartitionPosition.decode(cast(bytes, record.value()))
     return None

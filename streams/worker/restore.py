@@ -89,7 +89,7 @@ def _restore_batch(processor: Processor, records: list[Message]) -> PartitionPos
     for record in records:
         key = cast(bytes, record.key())
         if key == POSITION_KEY:
-            position = PartitionPosition.decoded(cast(bytes, record.value()))
+            position = PartitionPosition.decode(cast(bytes, record.value()))
         else:
             newest[key] = record.value()
     processor.restore(newest)

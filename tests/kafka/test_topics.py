@@ -6,7 +6,7 @@ from streams.domain.limits import MAX_RECORD_BYTES, MAX_RECORDS_PER_PARCEL, MAX_
 from streams.errors import StreamsError
 from streams.formats.schemas import load_schemas
 from streams.formats.topics import DEAD_LETTERS_TOPIC, PARCEL_STATE_TOPIC, SCANS_TOPIC, TOPICS, find_topic, partition_of
-from streams.formats.topics_reference import PAGE, page
+from streams.formats.topics_reference import PAGE, render_page
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.topic_admin import check_topics
 
@@ -29,7 +29,7 @@ def test_keys_go_to_the_partition_of_kafkas_java_clients(key, hashed):
 
 
 def test_the_reference_page_is_the_one_of_the_catalogue():
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m streams.formats.topics_reference"
+    assert PAGE.read_text(encoding="utf-8") == render_page(), "run: python -m streams.formats.topics_reference"
 
 
 def test_every_schema_has_a_topic_and_every_topic_known_schemas():
@@ -39,7 +39,7 @@ def test_every_schema_has_a_topic_and_every_topic_known_schemas():
 
 def test_every_setting_has_a_reason():
     for topic in TOPICS:
-        assert topic.reasons.keys() == topic.full_config().keys() - {"cleanup.policy"}, topic.name
+        assert topic.config_reasons.keys() == topic.full_config().keys() - {"cleanup.policy"}, topic.name
 
 
 def test_the_largest_state_fits_into_a_record():
