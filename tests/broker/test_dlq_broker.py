@@ -37,7 +37,7 @@ def bury(settings, *letters):
     assert sender.flush(10) == 0
 
 
-def test_they_are_listed_and_shown_as_they_were_buried(topics, parcels):
+def test_they_are_listed_and_shown_as_they_were_written(topics, parcels):
     bury(
         topics,
         (1, RejectReason.TRUNCATED, b"P1", WHOLE[:-3], [("trace", b"1")]),
@@ -65,7 +65,7 @@ def test_they_are_listed_and_shown_as_they_were_buried(topics, parcels):
     ("place", "code", "words"),
     [("1:99", 1, "no dead letter at 1:99"), ("9:0", 2, "partitions 0 to 3"), ("x", 2, "PARTITION:OFFSET")],
 )
-def test_a_place_where_there_is_none(topics, parcels, place, code, words):
+def test_an_offset_without_a_dead_letter(topics, parcels, place, code, words):
     shown = parcels("dlq", "show", place)
     assert shown.returncode == code
     assert words in shown.stderr
@@ -116,7 +116,7 @@ def test_the_command_line_asks_before_it_writes(topics, parcels):
     assert [letter.partition_offset for letter in read_dead_letters(topics)] == [(0, 1)]
 
 
-def test_purge_keeps_what_came_later(topics):
+def test_purge_keeps_later_dead_letters(topics):
     bury(topics, *[(partition, RejectReason.TRUNCATED, b"k", b"v", []) for partition in (0, 0, 1)])
     purge(topics, {0: 1})
     assert {letter.partition_offset for letter in read_dead_letters(topics)} == {(0, 1), (1, 0)}

@@ -1,4 +1,4 @@
-"""The producer that takes blocks, on a real broker: what arrives, in which order, and what a failure raises."""
+"""The transactional producer on a real broker: the records that arrive, their order, and the errors of a failure."""
 
 import contextlib
 import threading
@@ -25,10 +25,10 @@ def topic(settings):
 
 @pytest.fixture
 def sender(settings):
-    made = TransactionalProducer(settings, transactional_id=f"{settings.prefix}a", transaction_timeout_ms=10_000)
-    made.init_transactions(30)
-    yield made
-    made.close()
+    producer = TransactionalProducer(settings, transactional_id=f"{settings.prefix}a", transaction_timeout_ms=10_000)
+    producer.init_transactions(30)
+    yield producer
+    producer.close()
 
 
 def records(settings, topic):
@@ -36,8 +36,8 @@ def records(settings, topic):
 
 
 def test_blocks_and_single_records_arrive_in_their_order(settings, topic, sender):
-    made = [(b"k%d" % number, b"v" * (number % 97 + 1)) for number in range(20_000)]
-    block = RecordBlock.from_records(made)
+    sent = [(b"k%d" % number, b"v" * (number % 97 + 1)) for number in range(20_000)]
+    block = RecordBlock.from_records(sent)
     sender.begin_transaction()
     sender.produce_block(topic, 2, block, 0, 12_345)
     sender.produce_block(topic, 2, block, 12_345, len(block))
@@ -46,7 +46,7 @@ def test_blocks_and_single_records_arrive_in_their_order(settings, topic, sender
     )
     sender.commit_transaction(30)
     found = records(settings, topic)
-    assert [(key, value) for _, key, value, _ in found] == [*made, (b"last", b"one")]
+    assert [(key, value) for _, key, value, _ in found] == [*sent, (b"last", b"one")]
     assert {partition for partition, *_ in found} == {2}
     assert found[-1][3] == [("why", "text \u00e9".encode()), ("raw", b"\0\1"), ("none", None), ("empty", b"")]
 
@@ -63,7 +63,7 @@ def test_a_value_of_no_bytes_in_a_block_is_a_tombstone(settings, topic, sender):
     assert found[2:] == [(None, None), (b"", b"")]
 
 
-def test_what_was_not_committed_is_not_seen_and_the_next_of_the_id_fences(settings, topic, sender):
+def test_uncommitted_records_are_not_read_and_the_next_producer_of_the_id_fences(settings, topic, sender):
     sender.begin_transaction()
     sender.produce_block(topic, 0, RecordBlock.from_records([(b"a", b"never")]), 0, 1)
     while sender.wait_for_deliveries(0.05):

@@ -45,13 +45,13 @@ ADVICE = {
 }
 
 
-def read(*said, name="in.ndjson"):
-    text = b"".join(each if isinstance(each, bytes) else json.dumps(each).encode() + b"\n" for each in said)
+def read(*lines, name="in.ndjson"):
+    text = b"".join(each if isinstance(each, bytes) else json.dumps(each).encode() + b"\n" for each in lines)
     return list(RecordFile(io.BytesIO(text), name))
 
 
-def message(said) -> str:
-    (bad,) = read(said)
+def message(line) -> str:
+    (bad,) = read(line)
     assert isinstance(bad, RejectedLine), bad
     return bad.message
 
@@ -106,7 +106,7 @@ class TestALine:
         )
 
     @pytest.mark.parametrize(
-        ("changes", "said"),
+        ("changes", "expected"),
         [
             ({"kind": "ARRIVED", "parcels": ["LP1"]}, "are for kinds PACKED and UNPACKED"),
             ({"kind": "UNPACKED", "containers": ["B2"], "parent_id": "U1"}, 'without "parent_id"'),
@@ -117,8 +117,8 @@ class TestALine:
             ({"kind": "LOADED", "path": ["A"] * 9}, "path has 9 items; it must have 8 at most"),
         ],
     )
-    def test_of_a_container_is_checked(self, changes, said):
-        assert said in message(scan(type="container", container_id="B1", parcel_id=..., **changes))
+    def test_of_a_container_is_checked(self, changes, expected):
+        assert expected in message(scan(type="container", container_id="B1", parcel_id=..., **changes))
 
     def test_of_an_advice_becomes_its_record(self):
         (line,) = read(ADVICE | {"promised_at": "2026-03-01T10:00:00+01:00"})
@@ -160,7 +160,7 @@ class TestALine:
 
 class TestAWrongLine:
     @pytest.mark.parametrize(
-        ("said", "expected"),
+        ("line", "expected"),
         [
             (scan(type="scam"), "type is 'scam'; did you mean scan?"),
             (scan(type=...), "type is missing"),
@@ -197,8 +197,8 @@ class TestAWrongLine:
             (b"[1]\n", "this is [1]; a line is a record"),
         ],
     )  # fmt: skip
-    def test_says_what_is_wrong_and_what_would_be_right(self, said, expected):
-        assert expected in message(said)
+    def test_says_what_is_wrong_and_what_would_be_right(self, line, expected):
+        assert expected in message(line)
 
     def test_is_named_by_its_number_and_kept_while_the_rest_goes_on(self):
         found = read(SCAN, b"nonsense\n", b"\n", SCAN, b'{"type": "tick"}')

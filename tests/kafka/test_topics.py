@@ -49,7 +49,7 @@ def test_the_largest_state_fits_into_a_record():
     assert largest < int(find_topic(PARCEL_STATE_TOPIC).config["max.message.bytes"])
 
 
-def test_whatever_fits_into_the_log_fits_into_the_dead_letters():
+def test_every_record_of_the_log_fits_into_the_dead_letters():
     largest = int(find_topic(SCANS_TOPIC).config["max.message.bytes"])
     assert MAX_RECORD_BYTES < 5_000_000 < largest
     assert largest + 64 * 1024 <= int(find_topic(DEAD_LETTERS_TOPIC).config["max.message.bytes"])
@@ -60,7 +60,7 @@ def test_states_are_kept_for_ever():
     assert "retention.ms" not in find_topic(PARCEL_STATE_TOPIC).full_config()
 
 
-def test_no_broker_is_said_with_its_address(monkeypatch):
+def test_an_unreachable_broker_is_named_by_its_address(monkeypatch):
     monkeypatch.setattr("streams.kafka.topic_admin._ANSWER_SECONDS", 0.5)
     with pytest.raises(StreamsError, match=r"no answer from Kafka at 127\.0\.0\.1:1 "):
         check_topics(KafkaSettings(bootstrap="127.0.0.1:1"))
