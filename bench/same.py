@@ -26,15 +26,15 @@ _IDENTITY = 16
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a program made of hub.scans."""
+    """The outputs of a program for hub.scans."""
 
     # parcel_id -> framed bytes of the newest state.
     states: dict[bytes, bytes]
-    # The ids of all milestones, sorted; an id is a hash of everything a milestone says.
+    # The ids of all milestones, sorted; an id is a hash of the whole milestone.
     milestones: NDArray[np.uint64]
     # (parcel_id, about, type, deadline) of the alerts of promises -> how many.
     alerts: Counter[tuple[str, str, str, Any]] = field(default_factory=Counter)
-    # The ids of these alerts; an id is a hash of everything that the alert says.
+    # The ids of these alerts; an id is a hash of the whole alert.
     alert_ids: Counter[bytes] = field(default_factory=Counter)
 
 
@@ -54,7 +54,7 @@ def outcome(cluster: Cluster) -> Outcome:
 
 
 def compare(one: Outcome, other: Outcome) -> dict[str, Any]:
-    """How far two outcomes agree.
+    """Compare two outcomes.
 
     Raises:
         StreamsError: they do not; the message has the first difference.

@@ -74,9 +74,9 @@ class HttpProducer:
         body = "\n".join(self._waiting).encode()
         self._waiting.clear()
         said = self._client.post("/scans", body, "application/x-ndjson").content
-        if said["refused"]:
-            wrong = next(each for each in said["results"] if each["status"] == "refused")
-            raise StreamsError(f"the gateway refused {said['refused']} records, the first: {wrong['error']}")
+        if said["rejected"]:
+            wrong = next(each for each in said["results"] if each["status"] == "rejected")
+            raise StreamsError(f"the gateway refused {said['rejected']} records, the first: {wrong['error']}")
 
     def _seconds(self) -> float:
         return time.monotonic() - self._begun

@@ -87,8 +87,8 @@ class GatewayMetrics:
                     self._state(happening)
                 case told.GatewayStarted():
                     self._not_ready = None
-                    say = self._log.warning if happening.open_to_all else self._log.info
-                    say("parcels.gateway.started", address=happening.address, open_to_all=happening.open_to_all)
+                    say = self._log.warning if happening.allows_anonymous else self._log.info
+                    say("parcels.gateway.started", address=happening.address, open_to_all=happening.allows_anonymous)
                 case told.GatewayStopped():
                     self._not_ready = "stopped"
                     self._log.info("parcels.gateway.stopped", waiting_bytes=happening.waiting_bytes)
@@ -103,7 +103,7 @@ class GatewayMetrics:
             ("accepted", happening.accepted),
             ("duplicate", happening.duplicates),
             ("conflict", happening.conflicts),
-            ("refused", happening.refused),
+            ("rejected", happening.rejected),
         ):
             if count:
                 self._records[result].inc(count)
@@ -118,7 +118,7 @@ class GatewayMetrics:
         before, self._before = self._before, state
         self._waiting.set(state.waiting_bytes)
         self._limit.set(state.limit_bytes)
-        self._syncs.inc(state.groups - before.groups)
+        self._syncs.inc(state.group_commits - before.group_commits)
         self._frames.inc(state.frames - before.frames)
         self._sync_seconds.inc(max(state.sync_seconds - before.sync_seconds, 0.0))
         self._sent.inc(state.forwarded_records - before.forwarded_records)

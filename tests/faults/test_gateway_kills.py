@@ -48,12 +48,12 @@ class Load:
             records = [scan(f"{number}-{batch}-{each}") for each in range(20)]
             begun = time.monotonic()
             try:
-                said = client.scans(records)
+                said = client.send_scans(records)
             except (RequestRejectedError, GatewayUnreachableError) as error:
                 self.errors.append(str(error))
                 return
             self.slowest = max(self.slowest, time.monotonic() - begun)
-            self.acknowledged += [each["event_id"] for each in said["results"] if each["status"] != "refused"]
+            self.acknowledged += [each["event_id"] for each in said["results"] if each["status"] != "rejected"]
             time.sleep(0.005)
         client.close()
 

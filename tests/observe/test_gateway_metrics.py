@@ -21,7 +21,7 @@ def samples(metrics: GatewayMetrics) -> dict[str, float]:
 
 def test_what_happens_is_counted() -> None:
     metrics = GatewayMetrics(log=structlog.get_logger())
-    metrics(told.RequestAnswered("scans", 200, 0.004, accepted=9, duplicates=2, refused=1))
+    metrics(told.RequestAnswered("scans", 200, 0.004, accepted=9, duplicates=2, rejected=1))
     metrics(told.RequestAnswered("look", 404, 0.001))
     metrics(told.GatewayState(1_000, 5, 3, 7, 0.5, 8_000))
     metrics(told.GatewayState(500, 9, 4, 9, 0.75, 8_000))
