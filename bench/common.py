@@ -113,12 +113,12 @@ def cluster() -> Iterator[Cluster]:
             return
         node = LocalBroker(scratch / "broker", free_port())
         with console.status("starting a broker"):
-            bootstrap = node.up()
-        running = node.running()
+            bootstrap = node.start()
+        running = node.find_process()
         try:
             yield Cluster(KafkaSettings(bootstrap=bootstrap, prefix=prefix), scratch, running.pid if running else None)
         finally:
-            node.down()
+            node.stop()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

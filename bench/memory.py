@@ -113,7 +113,7 @@ class History:
         encoder = self._encoders["Tick"]
         count = len(hub_times)
         values, lengths = np.zeros((2, count), np.int64), np.zeros((2, count), np.int32)
-        values[encoder.layout.column("hub_time")] = hub_times
+        values[encoder.layout.column_index("hub_time")] = hub_times
         blob, ends = encoder.encode(count, [(values, lengths)], (b"",))
         return [blob[begin:end].tobytes() for begin, end in itertools.pairwise(ends)]
 

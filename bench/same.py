@@ -17,7 +17,7 @@ from bench.common import Cluster, console
 from streams.errors import StreamsError
 from streams.formats.schemas import load_schemas
 from streams.formats.topics import ALERTS_TOPIC, MILESTONES_TOPIC, PARCEL_STATE_TOPIC
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 
 _FRAME = 5

@@ -14,7 +14,7 @@ from streams.domain.containment import ContainmentRecord, evaluate_containment
 from streams.domain.limits import LATEST_MS, MAX_NESTING_DEPTH
 from streams.formats.record_decoder import RecordDecoder
 from streams.formats.topics import CONTAINER_STATE_TOPIC, PARCEL_STATE_TOPIC, POSITION_KEY, partition_of
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.processors.container_codecs import container_state_codec
 from streams.processors.container_processor import ContainerProcessor

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from streams.audit.verify import record_hash
 from streams.formats.record_decoder import DecodingError, RecordDecoder
 from streams.formats.topics import ALERTS_TOPIC, SCANS_TOPIC
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 
 _TYPES: Final = ("Scan", "Advice")

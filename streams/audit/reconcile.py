@@ -16,7 +16,8 @@ from streams.errors import Misconfigured, StreamsError
 from streams.formats.record_block import KeyValue
 from streams.formats.record_decoder import RecordDecoder
 from streams.formats.topics import ALERTS_TOPIC, MILESTONES_TOPIC, SCANS_TOPIC
-from streams.kafka.clients import new_producer, read_offset_range, read_to_end
+from streams.kafka.clients import new_producer
+from streams.kafka.reader import read_offset_range, read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.topic_admin import check_topics
 from streams.worker.position_reader import read_position

@@ -357,13 +357,13 @@ def compare_dead_letters(
     differences = report.dead_letter_differences
     sources: defaultdict[tuple[str, int, int], int] = defaultdict(int)
     for letter in letters:
-        where = f"dead letter {letter.place[0]}:{letter.place[1]}"
+        where = f"dead letter {letter.partition_offset[0]}:{letter.partition_offset[1]}"
         report.dead_letters[letter.reason] += 1
         if letter.source is None:
             differences.append(Difference(where, "headers", "topic, partition and offset", "none"))
             continue
-        if letter.source[1] != letter.place[0]:
-            differences.append(Difference(where, "partition", letter.source[1], letter.place[0]))
+        if letter.source[1] != letter.partition_offset[0]:
+            differences.append(Difference(where, "partition", letter.source[1], letter.partition_offset[0]))
         counted[letter.source[0], letter.reason] += 1
         sources[letter.source] += 1
         if sources[letter.source] > 1:

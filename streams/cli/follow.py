@@ -36,7 +36,7 @@ def follow(
     """
     from streams.formats import topics
     from streams.formats.record_decoder import RecordDecoder
-    from streams.kafka import clients, topic_admin
+    from streams.kafka import reader, topic_admin
 
     chosen = load_settings(bootstrap, prefix)
     start = None if from_when is None else parse_time(from_when)
@@ -45,7 +45,7 @@ def follow(
     partitions: Iterable[int] = {topics.partition_of(key, count) for key in keys} or range(count)
     decode = RecordDecoder("Milestone")
     with suppress(KeyboardInterrupt):
-        for record in clients.follow_topic(
+        for record in reader.follow_topic(
             chosen, chosen.prefix + topics.MILESTONES_TOPIC, list(partitions), since_ms=start
         ):
             value = record.value()

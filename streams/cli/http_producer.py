@@ -56,10 +56,10 @@ class HttpProducer:
                 self.flush()
             rest = [row for row in range(first, last) if not by_http[row]]
             if rest and encoded is not None:
-                theirs = frozenset(encoded.containers)
+                theirs = frozenset(encoded.container_indexes)
                 of_containers = [place for place, row in enumerate(rest) if row in theirs]
                 keys, values = ([part[row] for row in rest] for part in (encoded.keys, encoded.values))
-                self._direct.send(ProducerBatch(keys, values, containers=of_containers))
+                self._direct.send(ProducerBatch(keys, values, container_indexes=of_containers))
             self.sent += last - first
             first = last
 

@@ -72,7 +72,7 @@ def explain(
     from streams.formats import topics
     from streams.formats.record_decoder import RecordDecoder
     from streams.kafka import topic_admin
-    from streams.kafka.clients import read_newest_of_key
+    from streams.kafka.reader import read_newest_of_key
     from streams.worker.position_reader import read_position
 
     promises, chosen = load_promises(file), load_settings(bootstrap, prefix)

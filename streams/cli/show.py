@@ -92,7 +92,7 @@ def _ways_to_write(thing: str) -> list[str]:
 def _state_of(chosen: "KafkaSettings", name: str, partitions: int) -> Mapping[str, Any] | None:
     from streams.formats import topics
     from streams.formats.record_decoder import RecordDecoder
-    from streams.kafka.clients import read_newest_of_key
+    from streams.kafka.reader import read_newest_of_key
 
     key = name.encode(errors="surrogateescape")
     record = read_newest_of_key(

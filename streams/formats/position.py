@@ -1,7 +1,7 @@
-"""The position record: how far a partition of a stage's input has been folded into its topic of states.
+"""The position record: the offset up to which a partition of an input topic has been folded into its state topic.
 
-It is written in the transaction of the batch that it ends, so state and position cannot part, and no offset that a
-consumer group committed has to be trusted.
+It is written to the state topic in the transaction of its batch. So states and position always agree, and no offset
+that a consumer group committed has to be trusted.
 """
 
 import io
@@ -22,7 +22,7 @@ FAN_OUT_KIND_SYMBOLS: Final = ("OTHER", *(kind.name for kind in FanOutKind))
 
 @dataclass(frozen=True, slots=True)
 class PendingFanOut:
-    """A part of a container's fan-out that is not written yet (`streams.domain.containers.FanOut`)."""
+    """The part of a container's fan-out that is not written yet (`streams.domain.containers.FanOut`)."""
 
     container_id: str
     kind: int
@@ -34,21 +34,21 @@ class PendingFanOut:
     last_child: str | None
 
     @classmethod
-    def of(cls, container_id: str, step: FanOut) -> "PendingFanOut":
-        """What is left of `step`."""
+    def from_fan_out(cls, container_id: str, fan_out: FanOut) -> "PendingFanOut":
+        """The rest of `fan_out`, with events as their record hashes."""
         return cls(
             container_id,
-            int(step.kind),
-            step.cause.record_hash,
-            step.generation,
-            step.void_time,
-            None if step.backfill_event is None else step.backfill_event.record_hash,
-            step.containers_next,
-            None if step.last_child is None else step.last_child.decode(),
+            int(fan_out.kind),
+            fan_out.cause.record_hash,
+            fan_out.generation,
+            fan_out.void_time,
+            None if fan_out.backfill_event is None else fan_out.backfill_event.record_hash,
+            fan_out.containers_next,
+            None if fan_out.last_child is None else fan_out.last_child.decode(),
         )
 
-    def step(self, container: Container) -> FanOut:
-        """The step, to go on with."""
+    def to_fan_out(self, container: Container) -> FanOut:
+        """The fan-out, with the events of `container`, to go on with."""
         return FanOut(
             FanOutKind(self.kind),
             container.event(self.cause),
@@ -71,24 +71,26 @@ class PendingFanOut:
 
 @dataclass(frozen=True, slots=True)
 class PartitionPosition:
-    """Where to go on: offset of the input, and the largest Tick folded (ms since 1970; None before the first)."""
+    """Where a worker goes on in a partition of an input topic."""
 
+    # The first offset that is not folded.
     next_offset: int
+    # The largest Tick that was folded, ms since 1970; None before the first.
     hub_time: int | None
-    # Digest of the promises that were in force; None in records of a time without any.
+    # Digest of the promises that were in force; None where none were.
     promises_digest: str | None = None
-    # Number of the transaction, for a stage that also writes when nothing came.
+    # Counts the transactions of a processor that also writes when no input came.
     transaction_number: int = 0
     pending_fan_outs: tuple[PendingFanOut, ...] = ()
 
     @property
-    def place(self) -> tuple[int, int]:
-        """What tells it from the positions before and after it."""
+    def sequence_key(self) -> tuple[int, int]:
+        """Grows with every position of a partition."""
         return self.next_offset, self.transaction_number
 
     def encode(self) -> bytes:
         """The value of the position record."""
-        said = {
+        fields = {
             "next_offset": self.next_offset,
             "hub_time": self.hub_time,
             "promises_digest": self.promises_digest,
@@ -96,19 +98,25 @@ class PartitionPosition:
             "pending_fan_outs": [each.to_avro() for each in self.pending_fan_outs],
         }
         body = io.BytesIO()
-        fastavro.schemaless_writer(body, _writer(), said)
-        return load_schemas().frame("InputPosition", body.getvalue())
+        fastavro.schemaless_writer(body, _writer_schema(), fields)
+        return load_schemas().to_wire_format("InputPosition", body.getvalue())
 
     @classmethod
-    def decoded(cls, value: bytes) -> "PartitionPosition":
-        """Position of a record's value.
+    def decode(cls, value: bytes) -> "PartitionPosition":
+        """The position in the value of a record.
 
         Raises:
-            StreamsError: the value is not one that any version of this program wrote.
+            StreamsError: no version of this program wrote the value.
         """
-        read = _decoder()(value)
-        pending = tuple(PendingFanOut.from_avro(each) for each in read["pending_fan_outs"])
-        return cls(read["next_offset"], read["hub_time"], read["promises_digest"], read["transaction_number"], pending)
+        fields = _decoder()(value)
+        fan_outs = tuple(PendingFanOut.from_avro(each) for each in fields["pending_fan_outs"])
+        return cls(
+            fields["next_offset"],
+            fields["hub_time"],
+            fields["promises_digest"],
+            fields["transaction_number"],
+            fan_outs,
+        )
 
 
 @cache
@@ -117,5 +125,5 @@ def _decoder() -> RecordDecoder:
 
 
 @cache
-def _writer() -> Any:
+def _writer_schema() -> Any:
     return fastavro.parse_schema(without_logical_types(load_schemas().current("InputPosition")))

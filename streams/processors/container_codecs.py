@@ -85,9 +85,9 @@ class ContainerEventDecoder:
         writers = {
             number: (schema, names.index(name)) for number, (name, schema) in schemas.writer_schemas(*names).items()
         }
-        self._decoder = ColumnDecoder(layout, readers, writers, limit=MAX_CONTAINER_RECORD_BYTES)
+        self._decoder = ColumnDecoder(layout, readers, writers, max_value_bytes=MAX_CONTAINER_RECORD_BYTES)
         self._columns = {column.path: place for place, column in enumerate(layout.frames[0].columns)}
-        self._frames = {name: layout.frame(f"{name}[]") for name in ("parcels", "containers", "path")}
+        self._frames = {name: layout.frame_index(f"{name}[]") for name in ("parcels", "containers", "path")}
 
     def read(self, payloads: Sequence[bytes | None]) -> Iterator[ContainerLogRecord]:
         """The records of a batch, in their order; decoded as they are asked for."""
@@ -98,7 +98,9 @@ class ContainerEventDecoder:
         columns = self._decoder.decode(payloads)
         text = columns.buffer.tobytes()
         values, lengths = (part.T.tolist() for part in (columns.frames[0].values, columns.frames[0].lengths))
-        for row, (status, record) in enumerate(zip(columns.status.tolist(), columns.record.tolist(), strict=True)):
+        for row, (status, record) in enumerate(
+            zip(columns.status.tolist(), columns.reader_index.tolist(), strict=True)
+        ):
             if status:
                 yield ContainerLogRecord(reason=RejectReason(status))
             elif record == _EVENT:
@@ -209,7 +211,7 @@ class ContainerStateCodec:
 
     def __init__(self) -> None:
         schemas = load_schemas()
-        self._head = schemas.frame("ContainerState", b"")
+        self._head = schemas.to_wire_format("ContainerState", b"")
         self._schema = fastavro.parse_schema(without_logical_types(schemas.current("ContainerState")))
         self._decoder = PlainDecoder("ContainerState")
 
@@ -253,10 +255,10 @@ class ChildRecordCodec:
         schemas = load_schemas()
         schema = schemas.current("ContainerChild")
         self._encoder = ColumnEncoder(schema, schemas.id("ContainerChild"), sources={"record_hashes[]": 1})
-        self._place = self._encoder.layout.column
+        self._place = self._encoder.layout.column_index
         writers = {number: (text, 0) for number, (_, text) in schemas.writer_schemas("ContainerChild").items()}
         self._layout = Layout.of(schema)
-        self._decoder = ColumnDecoder(self._layout, [schema], writers, limit=_STATE_BYTES)
+        self._decoder = ColumnDecoder(self._layout, [schema], writers, max_value_bytes=_STATE_BYTES)
 
     def encode(self, container_id: bytes, children: Sequence[ChildRecord]) -> RecordBlock:
         """Records of children of a container."""
@@ -295,7 +297,7 @@ class ChildRecordCodec:
         own, sizes = columns.frames[0].values, columns.frames[0].lengths
         items = columns.frames[1].values[0].tolist()
         container, child, which, record_hashes = (
-            self._layout.column(name) for name in ("container_id", "child_id", "is_container", "record_hashes")
+            self._layout.column_index(name) for name in ("container_id", "child_id", "is_container", "record_hashes")
         )
         for at, size, at_child, size_child, is_container, first, count in zip(
             own[container].tolist(), sizes[container].tolist(), own[child].tolist(), sizes[child].tolist(),

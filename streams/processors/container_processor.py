@@ -121,7 +121,7 @@ class ContainerProcessor:
 
     def position(self, next_offset: int) -> PartitionPosition:
         """The position after the last batch."""
-        left = tuple(PendingFanOut.of(name, step) for name, step in self._left)
+        left = tuple(PendingFanOut.from_fan_out(name, step) for name, step in self._left)
         return PartitionPosition(next_offset, self.hub_time, transaction_number=self._step, pending_fan_outs=left)
 
     def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> ProcessorOutput:
@@ -204,7 +204,7 @@ class ContainerProcessor:
         self._unticked.update(partition for topic, partition, _ in blocks if topic == SCANS_TOPIC)
         if self.hub_time is None or self._left:
             return []
-        block = RecordBlock.of([(b"", encode_tick(self.hub_time, "container-stage"))])
+        block = RecordBlock.from_records([(b"", encode_tick(self.hub_time, "container-stage"))])
         partitions, self._unticked = sorted(self._unticked), set()
         return [(SCANS_TOPIC, partition, block) for partition in partitions]
 
@@ -305,7 +305,7 @@ class ContainerProcessor:
     # Encoding
 
     def _states(self, touched: dict[str, list[ContainerEvent]], gone: list[bytes]) -> Iterator[RecordBlock]:
-        yield RecordBlock.of([(key, b"") for key in gone])
+        yield RecordBlock.from_records([(key, b"") for key in gone])
         for name, events in touched.items():
             container = self.containers.get(name)
             # Those that name more are written ahead.
@@ -318,7 +318,9 @@ class ContainerProcessor:
                 yield child_record_codec().encode(name.encode(), child_records_of(container, few))
         states = container_state_codec()
         known = (self.containers[name] for name in touched if name in self.containers)
-        yield RecordBlock.of([(container.container_id.encode(), states.encode(container)) for container in known])
+        yield RecordBlock.from_records(
+            [(container.container_id.encode(), states.encode(container)) for container in known]
+        )
 
     # Restoring
 
@@ -364,7 +366,7 @@ class ContainerProcessor:
             self._claims.track(container)
         if position is not None:
             for left in position.pending_fan_outs:
-                self._left.add(left.container_id, [left.step(self.containers[left.container_id])])
+                self._left.add(left.container_id, [left.to_fan_out(self.containers[left.container_id])])
             if position.pending_fan_outs:
                 self._left_since = None if self._pace is None else self._pace.clock()
                 self._unticked.update(range(self.partitions))

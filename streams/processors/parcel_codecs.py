@@ -33,7 +33,7 @@ def _numbers(
 ) -> _Numbers:
     """Column numbers for the fields of the NamedTuple `kind`, by the paths of the schema."""
     fields: tuple[str, ...] = cast(Any, kind)._fields
-    return kind(*(layout.column(path + (renamed or {}).get(field, field)) for field in fields))
+    return kind(*(layout.column_index(path + (renamed or {}).get(field, field)) for field in fields))
 
 
 class ScanDecoder:
@@ -67,17 +67,17 @@ class ParcelStateCodec:
         self.root = _numbers(StateColumns, layout)
         self.kinds = _numbers(KindColumns, layout, "kinds[].", {"scans": "count"})
         self.entries = _numbers(TimelineEntryColumns, layout, "timeline[].")
-        self.kinds_frame = layout.frame("kinds[]")
-        self.timeline_frame = layout.frame("timeline[]")
+        self.kinds_frame = layout.frame_index("kinds[]")
+        self.timeline_frame = layout.frame_index("timeline[]")
         self.watched = _numbers(MonitoringColumns, layout)
         self.clocks = _numbers(ClockColumns, layout, "clocks[].")
-        self.clocks_frame = layout.frame("clocks[]")
+        self.clocks_frame = layout.frame_index("clocks[]")
         self.standing = _numbers(ActiveAlertColumns, layout, "active_alerts[].")
-        self.active_alerts_frame = layout.frame("active_alerts[]")
+        self.active_alerts_frame = layout.frame_index("active_alerts[]")
         self.widths = [len(frame.columns) for frame in layout.frames]
         reader = Layout.of(schema, only=StateReaderColumns._fields)
         writers = {number: (text, 0) for number, (_, text) in schemas.writer_schemas("ParcelState").items()}
-        self.decoder = ColumnDecoder(reader, [schema], writers, limit=_STATE_BYTES)
+        self.decoder = ColumnDecoder(reader, [schema], writers, max_value_bytes=_STATE_BYTES)
         self.root_reader_columns = _numbers(StateReaderColumns, reader)
         nested = {
             name: name.replace("_", ".", 1)
@@ -85,9 +85,9 @@ class ParcelStateCodec:
             if name.startswith(("details_", "plan_"))
         }
         self.timeline_reader_columns = _numbers(TimelineEntryReaderColumns, reader, "timeline[].", nested)
-        self.timeline_reader_frame = reader.frame("timeline[]")
+        self.timeline_reader_frame = reader.frame_index("timeline[]")
         self.active_alert_reader_columns = _numbers(ActiveAlertReaderColumns, reader, "active_alerts[].")
-        self.active_alerts_reader_frame = reader.frame("active_alerts[]")
+        self.active_alerts_reader_frame = reader.frame_index("active_alerts[]")
 
 
 class MilestoneEncoder:

@@ -73,7 +73,7 @@ _ALERTS_AT_A_TIME: Final = 20_000
 
 
 def _no_records() -> RecordBlock:
-    return RecordBlock.of([])
+    return RecordBlock.from_records([])
 
 
 @dataclass(slots=True)
@@ -206,7 +206,7 @@ class ParcelProcessor:
 
     def restore_tombstones(self, keys: Sequence[bytes]) -> None:
         """Take tombstones of parcel.state into the table: these parcels are not known any more."""
-        block = RecordBlock.of([(key, b"") for key in keys])
+        block = RecordBlock.from_records([(key, b"") for key in keys])
         self.table.reserve(len(block), 0, 0, len(block.key_bytes))
         apply_tombstones(self.table.arrays, block.key_bytes, block.key_ends)
 
@@ -217,7 +217,7 @@ class ParcelProcessor:
     def _fold(self, columns: DecodedColumns, text_room: int) -> BatchChanges:
         records = columns.rows
         root = columns.frames[0]
-        batch = DecodedBatch(columns.buffer, root.values, root.lengths, columns.record, columns.status)
+        batch = DecodedBatch(columns.buffer, root.values, root.lengths, columns.reader_index, columns.status)
         if self.table.retired * _SWEEP_SHARE > self.table.rows and self.table.retired >= COMPACT_MIN_ROWS:
             self._sweep()
         self.table.reserve(records, records, records, text_room)
@@ -271,7 +271,7 @@ class ParcelProcessor:
         return touched
 
     def _encode_states(self, touched: NDArray[np.int32]) -> RecordBlock:
-        return RecordBlock.joined(
+        return RecordBlock.concatenate(
             [
                 self._encode_rows(touched[first : first + _STATES_AT_A_TIME])
                 for first in range(0, len(touched), _STATES_AT_A_TIME)
@@ -327,7 +327,7 @@ class ParcelProcessor:
 
     def _encode_milestones(self, out: BatchChanges) -> RecordBlock:
         count = int(out.counts[MILESTONE_COUNT])
-        return RecordBlock.joined(
+        return RecordBlock.concatenate(
             [
                 self._encode_some(
                     out._replace(milestones=out.milestones[first : min(first + _MILESTONES_AT_A_TIME, count)])
@@ -349,7 +349,7 @@ class ParcelProcessor:
 
     def _encode_alerts(self, out: BatchChanges) -> RecordBlock:
         count = int(out.counts[ALERT_COUNT])
-        return RecordBlock.joined(
+        return RecordBlock.concatenate(
             [
                 self._encode_some_alerts(out._replace(alerts=out.alerts[first : min(first + _ALERTS_AT_A_TIME, count)]))
                 for first in range(0, count, _ALERTS_AT_A_TIME)

@@ -256,7 +256,7 @@ class PartitionTask:
             # The broker may be away: try again until it is back or the partition goes.
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             return
-        self._stage = restored.stage
+        self._stage = restored.processor
         self._recorded = restored.position
         self._next = self.position or 0
         self.ready = True

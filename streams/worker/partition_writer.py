@@ -236,7 +236,7 @@ class PartitionWriter:
                 partition,
                 encode_tick(cast(int, hub_time), self._kind.writer) if topic in self._kind.logs else None,
             )
-            for topic, partition in self._unended.found()
+            for topic, partition in self._unended.find_partitions()
         ]
 
     def _make_room(
@@ -249,7 +249,7 @@ class PartitionWriter:
         return more, records
 
     def _drain(self, to: TransactionalProducer) -> None:
-        while to.wait(0.05):
+        while to.wait_for_deliveries(0.05):
             self.beat = time.monotonic()
             self._claim.wait(0)
 
@@ -266,11 +266,11 @@ class PartitionWriter:
             self._claim.confirm()
             self.fence()
             try:
-                position = read_position(self._settings, self._partition, states=self._kind.states)
+                position = read_position(self._settings, self._partition, state_topic=self._kind.states)
             except Retry:
                 self.beat = time.monotonic()
                 continue
-            start, found, end = (place and place.place for place in (batch.start, position, batch.end))
+            start, found, end = (each and each.sequence_key for each in (batch.start, position, batch.end))
             outcome = "committed" if found == end else "sent_again" if found == start else "restored"
             self._watcher(TransactionRecovered(self._partition, outcome, error, self._kind.name))
             if outcome != "restored":

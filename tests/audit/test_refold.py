@@ -50,7 +50,7 @@ def test_partitions_change_nothing(day):
     whole = digest_of([(Refold(), [line.value for line in lines(day)])])
     partitions = {number: [] for number in range(4)}
     for line in lines(day):
-        own = range(4) if line.everywhere else [partition_of(line.key, 4)] if line.key is not None else []
+        own = range(4) if line.broadcast else [partition_of(line.key, 4)] if line.key is not None else []
         for number in own:
             partitions[number].append(line.value)
     parts = [(Refold(partition=number, partitions=4), values) for number, values in partitions.items()]

@@ -23,7 +23,7 @@ PARCEL = b"JD0099999990000000000BE"
 def encoded(name, record):
     body = io.BytesIO()
     fastavro.schemaless_writer(body, load_schemas().current(name), record)
-    return load_schemas().frame(name, body.getvalue())
+    return load_schemas().to_wire_format(name, body.getvalue())
 
 
 def state(version, parcel=PARCEL, **fields):

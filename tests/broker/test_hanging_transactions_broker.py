@@ -1,4 +1,4 @@
-"""Looking at parcels on a real broker: show, follow and verify, over topics as a worker writes them."""
+"""`parcels show`, `follow` and `verify` on a real broker, with topics as a worker writes them."""
 
 import json
 import signal
@@ -10,7 +10,8 @@ import time
 import pytest
 
 from streams.formats.topics import MILESTONES_TOPIC, PARCEL_STATE_TOPIC, POSITION_KEY, partition_of
-from streams.kafka.clients import follow_topic, new_producer, read_newest_of_key, read_to_end
+from streams.kafka.clients import new_producer
+from streams.kafka.reader import follow_topic, read_newest_of_key, read_to_end
 from streams.kafka.topic_admin import apply_topics, plan_topics
 from tests.audit.test_verify import Log
 from tests.formats.avro import framed
@@ -87,7 +88,7 @@ def test_show_finds_the_events_behind_a_parcel_and_its_alerts(topics, parcels, t
     assert [known[proof] for proof in broken["evidence"]] == ["one"]
 
 
-def test_a_parcel_that_nobody_knows(written, parcels):
+def test_an_unknown_parcel(written, parcels):
     shown = parcels("show", "P9")
     assert (shown.returncode, shown.stdout) == (1, "")
     assert "nothing is known of a parcel or a container P9" in shown.stderr
@@ -102,7 +103,7 @@ def test_the_newest_record_of_a_key_is_found_in_its_partition_only(written, topi
     ).value() == framed("ParcelState", written.states["P1"])
 
 
-def test_follow_tells_what_was_and_what_comes(written, topics):
+def test_follow_yields_earlier_and_new_records(written, topics):
     records = follow_topic(topics, topics.prefix + MILESTONES_TOPIC, range(4), since_ms=0)
     seen = [next(records).key() for _ in range(5)]
     assert sorted(seen) == [b"P1", b"P1", b"P2", b"P2", b"P2"]
@@ -114,12 +115,12 @@ def test_follow_tells_what_was_and_what_comes(written, topics):
 
 
 def test_follow_ends_at_ctrl_c(written, topics):
-    # Who runs tests beside each other, or in the background, may ignore the signal, and that is inherited.
+    # A shell that runs the tests in the background may ignore the signal, and child processes inherit that.
     python = ["env", "--default-signal=INT", sys.executable]
     command = [*python, "-m", "streams.cli", "follow", "P2", "--since", "1h", "--json"]
     where = ["--bootstrap", topics.bootstrap, "--prefix", topics.prefix]
     with subprocess.Popen([*command, *where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        # A follower that tells less than it should, or does not hear, must end too.
+        # A process that prints too little, or ignores the signal, must end as well.
         guard = threading.Timer(60, process.kill)
         guard.start()
         lines = [json.loads(process.stdout.readline()) for _ in range(3)]
@@ -131,7 +132,7 @@ def test_follow_ends_at_ctrl_c(written, topics):
     assert {line["parcel_id"] for line in lines} == {"P2"}
 
 
-def test_verify_finds_nothing_in_a_log_that_is_right_and_says_what_is_wrong(written, topics, parcels, tmp_path):
+def test_verify_accepts_a_right_log_and_names_a_difference(written, topics, parcels, tmp_path):
     truth = {"format": "parcel-streams truth 3", "parcels": written.truth, "dead_letters": {}}
     path = tmp_path / "truth.json"
     path.write_text(json.dumps(truth))

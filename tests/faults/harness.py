@@ -351,36 +351,36 @@ class Broker:
     def __init__(self, folder: Path, port: int, chronicle: Chronicle) -> None:
         self._node = LocalBroker(folder, port)
         self._chronicle = chronicle
-        self.bootstrap = self._node.up()
+        self.bootstrap = self._node.start()
 
     def kill(self) -> None:
         """SIGKILL."""
-        running = self._node.running()
+        running = self._node.find_process()
         assert running is not None
         os.kill(running.pid, signal.SIGKILL)
-        wait_until(lambda: self._node.running() is None, "the broker did not die")
+        wait_until(lambda: self._node.find_process() is None, "the broker did not die")
         self._chronicle.tell("broker killed")
 
     def freeze(self) -> None:
-        running = self._node.running()
+        running = self._node.find_process()
         assert running is not None
         os.kill(running.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        running = self._node.running()
+        running = self._node.find_process()
         assert running is not None
         os.kill(running.pid, signal.SIGCONT)
 
     def down(self) -> None:
-        self._node.down()
+        self._node.stop()
         self._chronicle.tell("broker down")
 
     def up(self) -> None:
-        self._node.up()
+        self._node.start()
         self._chronicle.tell("broker up")
 
     def close(self) -> None:
-        self._node.down()
+        self._node.stop()
 
 
 def compact_often(settings: KafkaSettings) -> None:

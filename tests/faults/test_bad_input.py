@@ -14,7 +14,8 @@ from streams.formats import topics
 from streams.formats.record_decoder import RecordDecoder
 from streams.formats.schemas import load_schemas
 from streams.formats.topics import partition_of
-from streams.kafka.clients import new_producer, read_to_end
+from streams.kafka.clients import new_producer
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from tests.faults.harness import Chronicle, Installation, behind, ends_of
 
@@ -38,7 +39,7 @@ def scan(parcel_id: str, event_id: str = "e", **said) -> bytes:
     }
     body = io.BytesIO()
     fastavro.schemaless_writer(body, load_schemas().current("Scan"), fields | said)
-    return load_schemas().frame("Scan", body.getvalue())
+    return load_schemas().to_wire_format("Scan", body.getvalue())
 
 
 def advice(promised_at: int) -> bytes:
@@ -55,13 +56,13 @@ def advice(promised_at: int) -> bytes:
     }
     body = io.BytesIO()
     fastavro.schemaless_writer(body, load_schemas().current("Advice"), fields)
-    return load_schemas().frame("Advice", body.getvalue())
+    return load_schemas().to_wire_format("Advice", body.getvalue())
 
 
 def tick(hub_time: int) -> bytes:
     body = io.BytesIO()
     fastavro.schemaless_writer(body, load_schemas().current("Tick"), {"hub_time": hub_time})
-    return load_schemas().frame("Tick", body.getvalue())
+    return load_schemas().to_wire_format("Tick", body.getvalue())
 
 
 def framed(schema: int, body: bytes) -> bytes:

@@ -12,8 +12,8 @@ import pytest
 from streams.capture.client import CaptureClient, GatewayUnreachableError, RequestRejectedError
 from streams.formats import topics
 from streams.formats.record_decoder import RecordDecoder
-from streams.kafka.clients import read_to_end
 from streams.kafka.local_broker import free_port
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from tests.faults.harness import Broker, Chronicle, Installation, Member, wait_until
 

@@ -20,8 +20,9 @@ from streams.formats import topics
 from streams.formats.position import PartitionPosition
 from streams.formats.record_decoder import RecordDecoder
 from streams.kafka import hanging_transactions, topic_admin
-from streams.kafka.clients import new_producer, read_past_last_stable_offset, read_to_end
+from streams.kafka.clients import new_producer
 from streams.kafka.local_broker import LocalBroker, free_port
+from streams.kafka.reader import read_past_last_stable_offset, read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.processors.processor import ProcessorName, ProcessorSpec
 from streams.processors.registry import processor_spec
@@ -37,18 +38,18 @@ HUB_TIME = 1_772_400_000_000
 def node(tmp_path: Path) -> Iterator[LocalBroker]:
     made = LocalBroker(tmp_path / "broker", free_port())
     try:
-        made.up()
+        made.start()
     except Misconfigured as error:
         unable(f"no broker that can be stopped: {error}")
     try:
         yield made
     finally:
-        made.down()
+        made.stop()
 
 
 @pytest.fixture
 def settings(node: LocalBroker) -> KafkaSettings:
-    running = node.running()
+    running = node.find_process()
     assert running is not None
     made = KafkaSettings(bootstrap=running.bootstrap)
     topic_admin.apply_topics(made, topic_admin.plan_topics(made, PARTITIONS))
@@ -71,12 +72,12 @@ def leave_without_end(
     sender.commit_transaction(30)
     # Answered when all the ends are written.
     fenced(settings, kind)
-    node.down()
+    node.stop()
     shutil.rmtree(folder)
     kept.rename(folder)
     # It reads every log then, as after a crash.
     (log / ".kafka_cleanshutdown").unlink()
-    node.up()
+    node.start()
 
 
 def fenced(settings: KafkaSettings, kind: ProcessorSpec) -> Producer:
@@ -96,7 +97,7 @@ def write_until_seen(settings: KafkaSettings, stage: ProcessorName, topic: str, 
     writer = PartitionWriter(settings, kind, 0, PARTITIONS, PartitionLease(itertools.count().__next__), lambda _: None)
     try:
         writer.fence()
-        position = read_position(settings, 0, states=kind.states)
+        position = read_position(settings, 0, state_topic=kind.states)
         for step in range(20):
             following = PartitionPosition(1, HUB_TIME, transaction_number=step + 1)
             writer.write(TransactionBatch(position, following, [], []))
@@ -145,9 +146,9 @@ def test_what_somebody_else_left_is_left_alone_after_one_try(settings: KafkaSett
     looks = hanging_transactions.HangingTransactions(settings, [(topics.SCANS_TOPIC, 0), (topics.SCANS_TOPIC, 1)])
     found = []
     for _ in range(4):
-        looks._next_look = 0.0
-        assert looks.found() == []
-        concurrent.futures.wait([looks._looking], 30)
-        found += looks.found()
+        looks._next_check = 0.0
+        assert looks.find_partitions() == []
+        concurrent.futures.wait([looks._running_check], 30)
+        found += looks.find_partitions()
     assert found == [(topics.SCANS_TOPIC, 1)]
     stranger.abort_transaction(30)

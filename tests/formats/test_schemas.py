@@ -60,7 +60,7 @@ def test_the_ids_of_the_first_versions_never_change():
 def test_an_edit_of_a_schema_of_the_repository_becomes_its_next_version(tmp_path):
     folder = shutil.copytree(schemas_folder(), tmp_path / "schemas")
     before = read_lock_file(folder)
-    texts = {version.file: (folder / version.file).read_bytes() for version in before}
+    texts = {version.history_file: (folder / version.history_file).read_bytes() for version in before}
     edit(folder, "ParcelState", lambda schema: schema.update(doc="Another doc."))
     (added,) = lock_schemas(folder)
     number = max(version.number for version in before if version.name == "ParcelState") + 1
@@ -70,7 +70,7 @@ def test_an_edit_of_a_schema_of_the_repository_becomes_its_next_version(tmp_path
 
 
 def test_values_are_framed_as_by_the_clients_of_confluent():
-    assert load_schemas().frame("Tick", b"body") == b"\0\0\0\0" + bytes([load_schemas().id("Tick")]) + b"body"
+    assert load_schemas().to_wire_format("Tick", b"body") == b"\0\0\0\0" + bytes([load_schemas().id("Tick")]) + b"body"
 
 
 def test_writer_schemas_are_all_versions_of_the_named_schemas(folder):

@@ -73,12 +73,12 @@ def framed(record):
     name = type_of(record)
     body = io.BytesIO()
     fastavro.schemaless_writer(body, _schema(name), record)
-    return load_schemas().frame(name, body.getvalue())
+    return load_schemas().to_wire_format(name, body.getvalue())
 
 
 def read(name, value):
     """What a value of an output topic says."""
-    assert value[:5] == load_schemas().frame(name, b"")
+    assert value[:5] == load_schemas().to_wire_format(name, b"")
     body = io.BytesIO(value[5:])
     told = fastavro.schemaless_reader(body, _schema(name), None)
     assert not body.read(1)

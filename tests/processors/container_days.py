@@ -207,7 +207,7 @@ class Hub:
         self.refused += made.refused
         self.read[CONTAINERS_TOPIC][number] += made.taken
         position = stage.position(self.read[CONTAINERS_TOPIC][number])
-        self.positions[number] = PartitionPosition.decoded(position.encode())
+        self.positions[number] = PartitionPosition.decode(position.encode())
         self.largest = max(self.largest, sum(len(block) for *_, block in made.blocks))
         for topic, partition, block in made.blocks:
             for key, value in block:

@@ -67,7 +67,7 @@ def test_ticks_are_those_of_the_log():
     encoder, log = RecordColumnsEncoder(), []
     for columns in Simulation(scenario).batches():
         encoded = encoder.encode(columns)
-        log += [read("Tick", encoded.values[index])["hub_time"] for index in encoded.everywhere]
+        log += [read("Tick", encoded.values[index])["hub_time"] for index in encoded.broadcast_indexes]
     ticks, told = TickSchedule(scenario.start_ms, scenario.tick_ms, scenario.end_ms), []
     tick = ticks.after(scenario.start_ms - 1)
     while tick is not None:

@@ -292,7 +292,7 @@ class TestACrashPoint:
 class TestAPosition:
     @pytest.mark.parametrize("hub_time", [None, 0, -1, 1_772_323_404_873, 7_258_118_399_999])
     def test_survives_its_own_encoding(self, hub_time):
-        assert PartitionPosition.decoded(PartitionPosition(12_345, hub_time).encode()) == PartitionPosition(
+        assert PartitionPosition.decode(PartitionPosition(12_345, hub_time).encode()) == PartitionPosition(
             12_345, hub_time
         )
 

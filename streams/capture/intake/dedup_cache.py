@@ -148,7 +148,8 @@ class DedupEntryReader:
         schemas = load_schemas()
         # Framing prefix of a value -> its fields before record_time, and whether site and station follow it.
         self._layouts = {
-            schemas.frame(name, b""): _layout(schemas.current(name)) for name in ("Scan", "Advice", "ContainerEvent")
+            schemas.to_wire_format(name, b""): _layout(schemas.current(name))
+            for name in ("Scan", "Advice", "ContainerEvent")
         }
 
     def from_value(self, value: bytes) -> DedupEntry:

@@ -1,4 +1,4 @@
-"""The encoder writes whole records or says what is wrong with them."""
+"""The encoder writes whole records, or raises an error that names the fault."""
 
 import io
 import json
@@ -19,12 +19,12 @@ SOURCE = b"abcdefgh\xff"
 
 
 def record(*fields, name="R"):
-    made = [{"name": f"f{index}", "type": type_} for index, type_ in enumerate(fields)]
-    return {"type": "record", "name": name, "fields": made}
+    members = [{"name": f"f{index}", "type": type_} for index, type_ in enumerate(fields)]
+    return {"type": "record", "name": name, "fields": members}
 
 
 def table(*columns):
-    """A frame out of columns of (value, length) pairs."""
+    """A frame of columns, given as (value, length) pairs."""
     values = [[value for value, _ in column] for column in columns]
     lengths = [[length for _, length in column] for column in columns]
     return np.array(values, np.int64), np.array(lengths, np.int32)
@@ -74,7 +74,7 @@ class TestFaultsNameColumnAndRow:
         schema = record({"type": "array", "items": "long"})
         frames = [table([(0, 2), cell]), table([(1, 0), (2, 0)])]
         if cell == (3, 0):
-            # An empty array has no rows, so it does not matter where.
+            # An empty array has no rows, so its first row does not matter.
             assert encode(schema, *frames) == b"\4\2\4\0\0"
             return
         with pytest.raises(ValueError, match=r"^f0, row 1: the value points outside the frame of its items"):
@@ -150,7 +150,7 @@ def test_numbers_of_each_length(bits):
     assert columns.frames[0].values[0].tolist() == values
 
 
-def test_columns_of_any_make_are_taken():
+def test_columns_of_any_memory_layout_are_accepted():
     values, lengths = table([(1, 0), (2, 0), (3, 0)], [(4, 0), (5, 0), (6, 0)])
     expected = encode(record("long", "long"), (values, lengths))
     wide = np.repeat(values, 2, axis=1), np.repeat(lengths, 2, axis=1)
