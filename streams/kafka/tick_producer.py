@@ -98,11 +98,11 @@ class TickProducer:
         if error is None:
             self._arrived += 1
             if self._behind_since is not None:
-                self._tell("on_time", {"seconds": time.monotonic() - self._behind_since})
+                self._tell("kafka_available", {"seconds": time.monotonic() - self._behind_since})
                 self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = time.monotonic()
-            self._tell("behind", {"error": error.str()})
+            self._tell("kafka_unavailable", {"error": error.str()})
 
     def _on_error(self, error: KafkaError) -> None:
         if is_fatal(error):

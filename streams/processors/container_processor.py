@@ -203,7 +203,7 @@ class ContainerProcessor:
         self._unticked.update(partition for topic, partition, _ in blocks if topic == SCANS_TOPIC)
         if self.hub_time is None or self._left:
             return []
-        block = RecordBlock.of([(b"", encode_tick(self.hub_time, "container-stage"))])
+        block = RecordBlock.of([(b"", encode_tick(self.hub_time, "container-processor"))])
         partitions, self._unticked = sorted(self._unticked), set()
         return [(SCANS_TOPIC, partition, block) for partition in partitions]
 
@@ -249,7 +249,7 @@ class ContainerProcessor:
         try:
             steps = container.take(event)
         except ContainerLimitExceeded:
-            return RejectReason.CONTAINER_FULL
+            return RejectReason.CONTAINER_LIMIT_EXCEEDED
         # Before the first Tick nobody knows the time but the events.
         container.touched = max(container.touched, event.event_time) if self.hub_time is None else self.hub_time
         self.containers.pop(name, None)

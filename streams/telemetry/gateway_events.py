@@ -11,15 +11,15 @@ DENIAL_REASONS: Final = (
     "revoked",
     "bad_signature",
     "bad_digest",
-    "not_covered",
-    "outside_window",
+    "component_not_signed",
+    "created_out_of_window",
     "replayed",
     "bad_token",
-    "token_needs_tls",
+    "insecure_transport",
     "out_of_scope",
-    "rate",
+    "rate_limited",
 )
-ROUTE_LABELS: Final = ("scans", "capture", "events", "look")
+ROUTE_LABELS: Final = ("scans", "capture", "events", "read")
 # A conflict is a record whose id is known with other content: refused as well.
 RECORD_RESULTS: Final = ("accepted", "duplicate", "conflict", "refused")
 
@@ -78,12 +78,12 @@ class KafkaRecovered:
 class GatewayState:
     """How things stand, once a second."""
 
-    waiting_bytes: int
+    pending_bytes: int
     forwarded_records: int
     groups: int
     frames: int
     sync_seconds: float
-    # Beyond so many waiting bytes nothing is accepted.
+    # Beyond so many pending bytes nothing is accepted.
     limit_bytes: int
 
 
@@ -92,14 +92,14 @@ class GatewayStarted:
     """The gateway listens."""
 
     address: str
-    open_to_all: bool
+    insecure: bool
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayStopped:
     """The gateway has stopped; everything accepted is in the spool."""
 
-    waiting_bytes: int
+    pending_bytes: int
 
 
 GatewayEvent = (

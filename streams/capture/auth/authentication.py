@@ -177,7 +177,7 @@ class Authenticator:
             raise AuthenticationError("bad_signature", _NOT_SIGNED, device.name)
         self._check_window(claim, now)
         if body and "content-digest" not in claim.covered_components:
-            raise AuthenticationError("not_covered", "the signature must cover content-digest", device.name)
+            raise AuthenticationError("component_not_signed", "the signature must cover content-digest", device.name)
         if "content-digest" in claim.covered_components:
             check_content_digest(request.headers.get("content-digest", ""), body)
         # Only now: whoever cannot sign cannot use up a nonce.
@@ -205,7 +205,9 @@ class Authenticator:
 
     def _check_window(self, claim: SignatureClaim, now: float) -> None:
         if abs(now - claim.created) > self._window or (claim.expires is not None and now > claim.expires):
-            raise AuthenticationError("outside_window", f"created must be within {self._window} s of now", claim.key_id)
+            raise AuthenticationError(
+                "created_out_of_window", f"created must be within {self._window} s of now", claim.key_id
+            )
 
     def _by_token(self, request: MessageComponents, *, secure: bool) -> Device:
         assert self.registry is not None
@@ -213,7 +215,7 @@ class Authenticator:
         if scheme.lower() != "bearer":
             raise AuthenticationError("no_credentials", "the scheme of Authorization must be Bearer")
         if not secure:
-            raise AuthenticationError("token_needs_tls", "a token is taken over TLS only; sign the request instead")
+            raise AuthenticationError("insecure_transport", "a token is taken over TLS only; sign the request instead")
         device = self.registry.find_by_token(token.strip())
         if device is None:
             raise AuthenticationError("bad_token", "nobody has this token")

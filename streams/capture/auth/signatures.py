@@ -128,7 +128,9 @@ def parse_signature_claim(request: MessageComponents, has_body: bool) -> Signatu
     # It changes what is done with the content, so nobody on the way may add it.
     needed |= {"gs1-capture-error-behaviour"} & request.headers.keys()
     if not needed <= set(covered):
-        raise AuthenticationError("not_covered", f"the signature must cover {', '.join(sorted(needed))}", device)
+        raise AuthenticationError(
+            "component_not_signed", f"the signature must cover {', '.join(sorted(needed))}", device
+        )
     try:
         signature = base64.b64decode(given[2], validate=True)
     except binascii.Error:
@@ -182,7 +184,9 @@ def signature_base(request: MessageComponents, covered_components: list[str], pa
         said = request.headers.get(name)
         value = derived.get(name) if name.startswith("@") else None if said is None else field_value([said])
         if value is None:
-            raise AuthenticationError("not_covered", f"the signature covers {name}, which this request does not have")
+            raise AuthenticationError(
+                "component_not_signed", f"the signature covers {name}, which this request does not have"
+            )
         lines.append(f'"{name}": {value}')
     lines.append(f'"@signature-params": {params}')
     return "\n".join(lines).encode("utf-8", "surrogateescape")

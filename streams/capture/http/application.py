@@ -62,7 +62,7 @@ def create_application(gateway: Gateway) -> Starlette:
             taken = call.taken
             gateway.watch(
                 RequestAnswered(
-                    route if request.method == "POST" else "look",
+                    route if request.method == "POST" else "read",
                     response.status_code,
                     time.monotonic() - begun,
                     taken.accepted,

@@ -65,7 +65,7 @@ class RequestContext:
             # The nonce cannot be written down, so a restarted gateway would take the request twice.
             raise retry_later(503, f"the nonces cannot be written: {error.strerror or error}", 5) from None
         except RateLimitExceededError as error:
-            self.gateway.watch(RequestDenied("rate", error.device))
+            self.gateway.watch(RequestDenied("rate_limited", error.device))
             raise retry_later(429, str(error), error.seconds, "TooManyRequestsException") from None
 
     def charge(self, records: int) -> None:

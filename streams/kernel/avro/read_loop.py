@@ -7,12 +7,12 @@ import numpy as np
 from streams.domain.jit import jit
 from streams.domain.reject_reasons import RejectReason
 from streams.kernel.avro.primitives import (
-    BAD_CHOICE,
+    BAD_INDEX,
     BAD_LENGTH,
-    BAD_NUMBER,
     INT32_MAX,
     INT32_MIN,
     TRUNCATED,
+    VARINT_OVERFLOW,
     is_valid_utf8,
     read_block_header,
     read_length,
@@ -54,7 +54,7 @@ NO_VALUE: Final = int(RejectReason.NO_VALUE)
 BAD_FRAMING: Final = int(RejectReason.BAD_FRAMING)
 UNKNOWN_SCHEMA: Final = int(RejectReason.UNKNOWN_SCHEMA)
 TOO_LARGE: Final = int(RejectReason.TOO_LARGE)
-BAD_TEXT: Final = int(RejectReason.BAD_TEXT)
+INVALID_UTF8: Final = int(RejectReason.INVALID_UTF8)
 TRAILING_BYTES: Final = int(RejectReason.TRAILING_BYTES)
 UNRESOLVABLE: Final = int(RejectReason.UNRESOLVABLE)
 
@@ -132,7 +132,7 @@ def read_records(
                         failed = -p
                         break
                     if not is_valid_utf8(buffer, words, p, n):
-                        failed = BAD_TEXT
+                        failed = INVALID_UTF8
                         break
                     if column >= 0:
                         cell = base[column] + row
@@ -146,7 +146,7 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if v == code[pc, 2]:
                         if column >= 0:
@@ -160,7 +160,7 @@ def read_records(
                         failed = -p
                         break
                     if not is_valid_utf8(buffer, words, p, n):
-                        failed = BAD_TEXT
+                        failed = INVALID_UTF8
                         break
                     if column >= 0:
                         cell = base[column] + row
@@ -174,7 +174,7 @@ def read_records(
                         failed = -p
                         break
                     if operation == INT and (v > INT32_MAX or v < INT32_MIN):
-                        failed = BAD_NUMBER
+                        failed = VARINT_OVERFLOW
                         break
                     if column >= 0:
                         cell = base[column] + row
@@ -187,7 +187,7 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if v == code[pc, 2]:
                         if column >= 0:
@@ -201,7 +201,7 @@ def read_records(
                         failed = -p
                         break
                     if operation == NULLABLE_INT and (v > INT32_MAX or v < INT32_MIN):
-                        failed = BAD_NUMBER
+                        failed = VARINT_OVERFLOW
                         break
                     if column >= 0:
                         cell = base[column] + row
@@ -214,7 +214,7 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v >= code[pc, 2]:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if column >= 0:
                         if code[pc, 3] >= 0:
@@ -243,7 +243,7 @@ def read_records(
                         break
                     v = np.int64(buffer[p])
                     if v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if column >= 0:
                         cell = base[column] + row
@@ -257,7 +257,7 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if v == code[pc, 2]:
                         for k in range(code[pc, 3], code[pc, 4]):
@@ -376,7 +376,7 @@ def read_records(
                         failed = -p
                         break
                     if code[pc, 2] == 1 and (v > INT32_MAX or v < INT32_MIN):
-                        failed = BAD_NUMBER
+                        failed = VARINT_OVERFLOW
                         break
                     cell = base[column] + row
                     if operation == LONG_AS_FLOAT:
@@ -391,7 +391,7 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v >= code[pc, 3]:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     pc = int(pool[code[pc, 2] + v])
                 elif operation == JUMP:

@@ -98,17 +98,17 @@ def test_nobody_else_is(enrolled: Enrolled) -> None:
         (other, BODY, "bad_signature"),
         (stripped, BODY, "bad_signature"),
         (unsigned, BODY, "no_credentials"),
-        (without_digest, BODY, "not_covered"),
-        (old, BODY, "outside_window"),
-        (early, BODY, "outside_window"),
+        (without_digest, BODY, "component_not_signed"),
+        (old, BODY, "created_out_of_window"),
+        (early, BODY, "created_out_of_window"),
         (elsewhere, BODY, "bad_signature"),
         (shifted, BODY, "bad_signature"),
         (swapped, BODY, "bad_signature"),
-        (uncovered, BODY, "not_covered"),
+        (uncovered, BODY, "component_not_signed"),
         (good, changed, "bad_digest"),
         ({**good, "content-digest": content_digest(changed)}, changed, "bad_signature"),
         ({**good, "content-type": "application/ndjson"}, BODY, "bad_signature"),
-        ({**KIND, "authorization": "Bearer " + "a" * 43}, BODY, "token_needs_tls"),
+        ({**KIND, "authorization": "Bearer " + "a" * 43}, BODY, "insecure_transport"),
         ({**KIND, "authorization": "Basic dTpw"}, BODY, "no_credentials"),
     ]
     for headers, body, reason in cases:
@@ -143,7 +143,7 @@ def test_tokens_need_tls(enrolled: Enrolled) -> None:
     assert enrolled.send(headers, BODY) == 401
     assert enrolled.send(headers, BODY, scheme="https") == 200
     assert enrolled.send({**KIND, "authorization": "Bearer " + "a" * 43}, BODY, scheme="https") == 401
-    assert enrolled.gateway.denied() == ["token_needs_tls", "bad_token"]
+    assert enrolled.gateway.denied() == ["insecure_transport", "bad_token"]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_too_fast_is_told_when_to_go_on(tmp_path: Path) -> None:
         ]
     assert answers[0].status_code == 200 and answers[-1].status_code == 429
     assert int(answers[-1].headers["retry-after"]) >= 1
-    assert RequestDenied("rate", "slow") in gateway.heard
+    assert RequestDenied("rate_limited", "slow") in gateway.heard
 
 
 def test_a_bucket_fills_with_time() -> None:
@@ -466,7 +466,7 @@ def test_nobody_adds_what_a_document_does_on_errors(enrolled: Enrolled) -> None:
     whole = json.dumps(document(SCAN)).encode()
     headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/capture", "", kind), whole)}
     assert enrolled.send({**headers, "gs1-capture-error-behaviour": "proceed"}, whole, "/capture") == 401
-    assert enrolled.gateway.denied() == ["not_covered"]
+    assert enrolled.gateway.denied() == ["component_not_signed"]
 
 
 def test_two_who_change_the_registry_at_once_undo_nothing_of_each_other(tmp_path: Path) -> None:
@@ -613,15 +613,17 @@ class TestASignatureIsVerifiedOnce:
         assert enrolled.send(enrolled.signed(BODY), BODY) == 200
         assert len(verified) == 1
 
-    @pytest.mark.parametrize("reason", ["revoked", "bad_signature", "outside_window", "bad_digest", "not_covered"])
+    @pytest.mark.parametrize(
+        "reason", ["revoked", "bad_signature", "created_out_of_window", "bad_digest", "component_not_signed"]
+    )
     def test_who_is_let_in_no_longer_when_the_content_is_there(
         self, doors: tuple[Authenticator, DeviceRegistry, Ed25519PrivateKey], reason: str
     ) -> None:
         door, registry, key = doors
         now, body = time.time(), BODY
         request = MessageComponents("POST", "/scans", "", {"content-length": str(len(body)), **KIND})
-        headers = sign_request(key, "S7", request, b"" if reason == "not_covered" else body, int(now))
-        if reason == "not_covered":
+        headers = sign_request(key, "S7", request, b"" if reason == "component_not_signed" else body, int(now))
+        if reason == "component_not_signed":
             # Whoever says that there is no content, and brings some.
             request = MessageComponents("POST", "/scans", "", {**KIND, **headers})
         else:
@@ -634,7 +636,7 @@ class TestASignatureIsVerifiedOnce:
                 registry.add(
                     Device("S7", ("LGG",), ("*",), 1000.0, public_key=devices.generate_key_pair()[1]), replace=True
                 )
-            case "outside_window":
+            case "created_out_of_window":
                 now += 301
             case "bad_digest":
                 body = BODY + b" "

@@ -151,7 +151,7 @@ def test_what_it_says_of_itself_is_on_a_port_of_its_own(tmp_path: Path) -> None:
         assert [httpx.get(here + path).text for path in ("/healthz", "/readyz")] == ["ok\n", "ok\n"]
         answers = [httpx.get(f"http://127.0.0.1:{port}{path}") for path in ("/metrics", "/healthz", "/readyz")]
         assert [answer.status_code for answer in answers] == [200, 200, 200]
-        assert "parcel_gateway_spool_waiting_bytes" in answers[0].text
+        assert "parcel_gateway_spool_pending_bytes" in answers[0].text
     with gateway(tmp_path / "other", "--host", "0.0.0.0") as address:
         assert httpx.get(address.replace("0.0.0.0", "127.0.0.1") + "/metrics").status_code == 404
     with gateway(tmp_path / "local", "--insecure-local") as address:
@@ -166,7 +166,7 @@ def test_what_was_taken_without_kafka_is_in_the_spool(tmp_path: Path) -> None:
         assert CaptureClient(address).scans([scan("a499"), scan("b")])["duplicates"] == 1
     done = run_cli("spool", "status", "--data", str(tmp_path), "--json")
     said = json.loads(done.stdout)
-    assert done.returncode == 0 and said["records"]["scans"] == said["waiting_records"] == 501
+    assert done.returncode == 0 and said["records"]["scans"] == said["pending_records"] == 501
     segment = next((tmp_path / "spool").glob("*.spool"))
     content = bytearray(segment.read_bytes())
     content[100] ^= 1

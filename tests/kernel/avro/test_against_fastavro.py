@@ -44,7 +44,7 @@ def read(writer, reader, body):
         return RejectReason.UNRESOLVABLE
     except UnicodeDecodeError:
         # The writer's bytes are the reader's string.
-        return RejectReason.BAD_TEXT
+        return RejectReason.INVALID_UTF8
     return settle(reader, value)
 
 

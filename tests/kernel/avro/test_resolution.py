@@ -195,7 +195,7 @@ class TestPromotions:
         )
         for wrote, wanted in (("bytes", "string"), ("string", "bytes")):
             status, _ = one(record(field("a", wrote)), record(field("a", wanted)), number(1) + b"\xff")
-            assert status == RejectReason.BAD_TEXT
+            assert status == RejectReason.INVALID_UTF8
 
 
 class TestChoices:
@@ -280,7 +280,7 @@ class TestOnlyAndRaw:
         ]
         decoder = ColumnDecoder(layout, [self.SCHEMA], {1: (self.SCHEMA, 0)})
         columns = decoder.decode([HEAD + self.BODY, HEAD + self.BODY[:-1] + b"\xff"])
-        assert columns.status.tolist() == [RejectReason.OK, RejectReason.BAD_TEXT]
+        assert columns.status.tolist() == [RejectReason.OK, RejectReason.INVALID_UTF8]
         assert columns.frames[0].lengths[:, 0].tolist() == [2, 1]
         assert columns.frames[1].lengths.tolist() == [[0, -1], [1, -1]]
 
