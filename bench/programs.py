@@ -100,7 +100,7 @@ class KafkaStreams:
             "processing_guarantee": "exactly_once_v2",
             "store": "RocksDB",
             "promises": "timers in a RocksDB store, read at every Tick",
-            "left_out": ["anomalies", "retirement", "hub.throughput", "hub.scans.dlq"],
+            "left_out": ["anomalies", "retirement", "hub.throughput", "hub.dlq"],
             "java_options": _JVM,
         }
 

@@ -212,10 +212,10 @@ def _restore(given: Cluster, parcels: int) -> dict[str, Any]:
 
 def _restored(watched: Watched) -> dict[str, Any]:
     lines = _lines(watched)
-    ready = [line for line in lines if line["event"] == "parcels.worker.restored" and line["stage"] == "parcels"]
+    ready = [line for line in lines if line["event"] == "parcels.worker.restored" and line["processor"] == "parcels"]
     if len(ready) != topics.DEFAULT_PARTITIONS:
         raise StreamsError(f"{len(ready)} partitions were restored: {watched.last_words()}")
-    seconds = max(_moment(line) for line in ready) - _when(lines, "parcels.worker.assigned")
+    seconds = max(_moment(line) for line in ready) - _when(lines, "parcels.worker.partitions_assigned")
     return {
         "parcels": sum(line["rows"] for line in ready),
         "records": sum(line["records"] for line in ready),

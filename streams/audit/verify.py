@@ -350,7 +350,7 @@ def compare_dead_letters(
 
     Args:
         truth: topic (with its prefix) -> reason -> records.
-        letters: all of hub.scans.dlq.
+        letters: all of hub.dlq.
         report: gets what differs.
     """
     counted: Counter[tuple[str, str]] = Counter()

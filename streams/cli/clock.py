@@ -50,7 +50,7 @@ def clock(
     exit_on_signals()
 
     def tell(what: str, figures: dict[str, object]) -> None:
-        (log.warning if what == "behind" else log.info)(f"parcels.clock.{what}", **figures)
+        (log.warning if what == "kafka_unavailable" else log.info)(f"parcels.clock.{what}", **figures)
 
     made = TickProducer(load_settings(bootstrap, prefix), named, every, tell)
     stop_on_signals(made.stop)

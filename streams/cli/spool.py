@@ -51,7 +51,7 @@ def status(data: GatewayFolder = Path("gateway"), as_json: Json = False) -> None
         "bytes": size,
         "requests": frames,
         "records": records,
-        "waiting_records": waiting,
+        "pending_records": waiting,
         "oldest": format_time(oldest) or None,
         "newest": format_time(newest) or None,
         "torn_bytes": damage.torn_bytes,

@@ -81,7 +81,7 @@ _BAD_PARCEL_ID: Final = int(RejectReason.BAD_PARCEL_ID)
 _OUT_OF_BOUNDS: Final = int(RejectReason.OUT_OF_BOUNDS)
 _BAD_VOID: Final = int(RejectReason.BAD_VOID)
 _WRONG_PARTITION: Final = int(RejectReason.WRONG_PARTITION)
-_PARCEL_FULL: Final = int(RejectReason.PARCEL_FULL)
+_PARCEL_LIMIT_EXCEEDED: Final = int(RejectReason.PARCEL_LIMIT_EXCEEDED)
 
 
 class ScanColumns(NamedTuple):
@@ -325,7 +325,7 @@ def fold(
             if _is_known(a, b, c, i, row, kind):
                 out.counts[DUPLICATE_COUNT] += 1
             else:
-                b.status[i] = _PARCEL_FULL
+                b.status[i] = _PARCEL_LIMIT_EXCEEDED
             continue
         # An advice or a VOID may change the direction of every scan, and a record what others count for.
         if (

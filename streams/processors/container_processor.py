@@ -204,7 +204,7 @@ class ContainerProcessor:
         self._unticked.update(partition for topic, partition, _ in blocks if topic == SCANS_TOPIC)
         if self.hub_time is None or self._left:
             return []
-        block = RecordBlock.from_records([(b"", encode_tick(self.hub_time, "container-stage"))])
+        block = RecordBlock.from_records([(b"", encode_tick(self.hub_time, "container-processor"))])
         partitions, self._unticked = sorted(self._unticked), set()
         return [(SCANS_TOPIC, partition, block) for partition in partitions]
 
@@ -250,7 +250,7 @@ class ContainerProcessor:
         try:
             steps = container.add_event(event)
         except ContainerLimitError:
-            return RejectReason.CONTAINER_FULL
+            return RejectReason.CONTAINER_LIMIT_EXCEEDED
         # Before the first Tick nobody knows the time but the events.
         latest = max(container.last_activity, event.event_time)
         container.last_activity = latest if self.hub_time is None else self.hub_time

@@ -335,8 +335,8 @@ class TestDeadLetters:
         assert found_in(log.verify()) == ["dead letters"]
 
     def test_one_of_another_reason(self, log):
-        log.letters[0] = letter(0, 0, RejectReason.BAD_TEXT, 11)
-        assert [each.what for each in log.verify().dead_letter_differences] == ["BAD_TEXT", "TRUNCATED"]
+        log.letters[0] = letter(0, 0, RejectReason.INVALID_UTF8, 11)
+        assert [each.what for each in log.verify().dead_letter_differences] == ["INVALID_UTF8", "TRUNCATED"]
 
     def test_one_that_is_there_twice(self, log):
         log.letters.append(letter(0, 1, RejectReason.TRUNCATED, 11))

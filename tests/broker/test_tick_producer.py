@@ -74,7 +74,7 @@ def test_a_worker_says_when_the_clock_stops_and_when_it_goes_on(settings, tmp_pa
         assert not worker.said("parcels.worker.ticks_stopped")
         crew.wait_for("worker", "parcels.worker.ticks_stopped")
         clock = made.start("clock", "--every", "0.2", name="second")
-        crew.wait_for("worker", "parcels.worker.ticks_back")
+        crew.wait_for("worker", "parcels.worker.ticks_resumed")
         clock.signal(signal.SIGTERM)
         assert clock.wait() == 0
         crew.stop()

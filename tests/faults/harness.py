@@ -147,10 +147,12 @@ class Member:
     @property
     def holds(self) -> set[int]:
         """Partitions of hub.scans that it believes to hold, as it last said."""
-        told = [line for word in ("assigned", "revoked", "lost") for line in self.said(f"parcels.worker.{word}")]
-        told = [line for line in told if line["stage"] == "parcels"]
-        last = max(told, key=lambda line: line["timestamp"], default={"holds": ""})
-        return {int(number) for number in last["holds"].split(",") if number}
+        told = [
+            line for word in ("assigned", "revoked", "lost") for line in self.said(f"parcels.worker.partitions_{word}")
+        ]
+        told = [line for line in told if line["processor"] == "parcels"]
+        last = max(told, key=lambda line: line["timestamp"], default={"owned": ""})
+        return {int(number) for number in last["owned"].split(",") if number}
 
     def memory_megabytes(self) -> float:
         """Memory that it holds now."""

@@ -193,7 +193,7 @@ class TestFullParcels:
         assert stage.run(values).refused == []
         for record in (scan("one more", "FULL"), advice("a", "FULL"), void("v", "FULL", "e1")):
             said = stage.run([framed(record), framed(scan("e", "OTHER"))])
-            assert said.refused == [(0, RejectReason.PARCEL_FULL)]
+            assert said.refused == [(0, RejectReason.PARCEL_LIMIT_EXCEEDED)]
             assert b"FULL" not in dict(said.states)
         # What it has already is a duplicate, as ever.
         said = stage.run([values[0], values[-1], values[5_000]])
@@ -204,14 +204,14 @@ class TestFullParcels:
         values = [framed(void(f"v{number}", "FULL", f"e{number}")) for number in range(1_001)]
         stage = ParcelProcessor(partition=0, partitions=1)
         said = stage.run(values)
-        assert said.refused == [(1_000, RejectReason.PARCEL_FULL)]
+        assert said.refused == [(1_000, RejectReason.PARCEL_LIMIT_EXCEEDED)]
         again = stage.run([values[0], values[999], values[1_000]])
-        assert (again.refused, again.duplicates) == ([(2, RejectReason.PARCEL_FULL)], 2)
+        assert (again.refused, again.duplicates) == ([(2, RejectReason.PARCEL_LIMIT_EXCEEDED)], 2)
         restored = ParcelProcessor(partition=0, partitions=1)
         restored.restore([value for _, value in said.states])
         for same in (stage, restored):
             said = same.run([framed(void("more", "FULL", "e")), framed(scan("e3", "FULL", "LOADED"))])
-            assert said.refused == [(0, RejectReason.PARCEL_FULL)]
+            assert said.refused == [(0, RejectReason.PARCEL_LIMIT_EXCEEDED)]
             state = read("ParcelState", said.states[0][1])
             assert (state["version"], state["kinds"]) == (1_001, [])
 
@@ -231,7 +231,9 @@ class TestFullParcels:
         restored = ParcelProcessor(partition=0, partitions=1)
         restored.restore([state])
         one_more = [framed(scan("one more", "P" * 128))]
-        assert restored.run(one_more).refused == stage.run(one_more).refused == [(0, RejectReason.PARCEL_FULL)]
+        assert (
+            restored.run(one_more).refused == stage.run(one_more).refused == [(0, RejectReason.PARCEL_LIMIT_EXCEEDED)]
+        )
 
 
 HUGE = 5 << 20

@@ -57,7 +57,7 @@ def test_the_log_is_dirty_enough(history):
     assert reasons.keys() >= {
         RejectReason.NO_VALUE,
         RejectReason.TRUNCATED,
-        RejectReason.BAD_TEXT,
+        RejectReason.INVALID_UTF8,
         RejectReason.BAD_PARCEL_ID,
         RejectReason.OUT_OF_BOUNDS,
         RejectReason.WRONG_PARTITION,

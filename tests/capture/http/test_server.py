@@ -151,7 +151,7 @@ def test_metrics_and_health_have_a_port_of_their_own(tmp_path: Path) -> None:
         assert [httpx.get(here + path).text for path in ("/healthz", "/readyz")] == ["ok\n", "ok\n"]
         answers = [httpx.get(f"http://127.0.0.1:{port}{path}") for path in ("/metrics", "/healthz", "/readyz")]
         assert [answer.status_code for answer in answers] == [200, 200, 200]
-        assert "parcel_gateway_spool_waiting_bytes" in answers[0].text
+        assert "parcel_gateway_spool_pending_bytes" in answers[0].text
     with gateway(tmp_path / "other", "--host", "0.0.0.0") as address:
         assert httpx.get(address.replace("0.0.0.0", "127.0.0.1") + "/metrics").status_code == 404
     with gateway(tmp_path / "local", "--insecure-local") as address:
