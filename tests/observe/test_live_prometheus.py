@@ -92,7 +92,7 @@ def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
 def a_gateway_at_work() -> tuple[GatewayMetrics, Callable[[], None]]:
     """The same of a gateway."""
     metrics = GatewayMetrics(log=structlog.wrap_logger(structlog.ReturnLogger()))
-    metrics(of_gateways.GatewayStarted("http://127.0.0.1:8080", open_to_all=False))
+    metrics(of_gateways.GatewayStarted("http://127.0.0.1:8080", allows_anonymous=False))
     turns = itertools.count(1)
 
     def again() -> None:
