@@ -91,7 +91,7 @@ def busy_worker() -> tuple[WorkerMetrics, Callable[[], None]]:
 def busy_gateway() -> tuple[GatewayMetrics, Callable[[], None]]:
     """The same for a gateway."""
     metrics = GatewayMetrics(log=structlog.wrap_logger(structlog.ReturnLogger()))
-    metrics(gateway_events.GatewayStarted("http://127.0.0.1:8080", insecure=False))
+    metrics(gateway_events.GatewayStarted("http://127.0.0.1:8080", allows_anonymous=False))
     turns = itertools.count(1)
 
     def send_events() -> None:
