@@ -27,7 +27,7 @@ from streams.kernel.active_alerts import alert_type_of, subject_intern_id_of
 from streams.kernel.batch_changes import BatchChanges
 from streams.kernel.evaluate import evaluate_parcel
 from streams.kernel.interned_records import LOCATION_SITE, LOCATION_STATION, NULL_SIZE, location_text
-from streams.kernel.parcel_table import HUB_TIME, KEY_ALIGNMENT, NO_INTERN_ID, NONE, ByteArray, TableArrays
+from streams.kernel.parcel_table import HUB_TIME, KEY_ALIGNMENT, NO_ALERT_INDEX, NO_INTERN_ID, ByteArray, TableArrays
 from streams.kernel.state_columns import IDENTITY_BYTES, NOT_NULL, FrameArrays
 
 
@@ -103,7 +103,7 @@ def _text(frame: FrameArrays, column: int, row: int, at: int, size: int) -> None
 
 @jit_inline
 def _word(frame: FrameArrays, column: int, row: int, a: TableArrays, word: int) -> None:
-    _text(frame, column, row, int64(a.words[word]["at"]), int64(a.words[word]["size"]))
+    _text(frame, column, row, int64(a.interned[word]["heap_offset"]), int64(a.interned[word]["size"]))
 
 
 @jit
@@ -111,10 +111,10 @@ def count_active_alerts(a: TableArrays, touched: NDArray[np.int32], count: int) 
     """Alerts that stand of the first `count` rows of `touched` together."""
     total = int64(0)
     for i in range(count):
-        told = int64(a.rows[touched[i]]["told"])
-        while told != NONE:
+        told = int64(a.rows[touched[i]]["first_alert"])
+        while told != NO_ALERT_INDEX:
             total += 1
-            told = int64(a.told[told]["next"])
+            told = int64(a.active_alerts[told]["next"])
     return total
 
 
@@ -161,18 +161,18 @@ def fill_monitoring_columns(
             clock += 1
         _text(states, w.clocks, i, first, clock - first)
         first = alert
-        told = int64(a.rows[row]["told"])
-        while told != NONE:
-            what = int64(a.told[told]["what"])
+        told = int64(a.rows[row]["first_alert"])
+        while told != NO_ALERT_INDEX:
+            what = int64(a.active_alerts[told]["subject_and_type"])
             at = (first_identity + alert) * IDENTITY_BYTES
-            put_big_endian(identities, at, a.told[told]["high"])
-            put_big_endian(identities, at + 8, a.told[told]["low"])
+            put_big_endian(identities, at, a.active_alerts[told]["high"])
+            put_big_endian(identities, at + 8, a.active_alerts[told]["low"])
             _word(standing, s.about, alert, a, subject_intern_id_of(what))
             _number(standing, s.type, alert, alert_type_of(what))
-            _number(standing, s.since, alert, int64(a.told[told]["since"]))
+            _number(standing, s.since, alert, int64(a.active_alerts[told]["since"]))
             _text(standing, s.alert_id, alert, at, IDENTITY_BYTES)
             alert += 1
-            told = int64(a.told[told]["next"])
+            told = int64(a.active_alerts[told]["next"])
         _text(states, w.alerts, i, first, alert - first)
 
 
@@ -197,23 +197,25 @@ def fill_alert_columns(
         at = i * IDENTITIES_PER_ALERT * IDENTITY_BYTES
         put_big_endian(identities, at, alert["high"])
         put_big_endian(identities, at + 8, alert["low"])
-        put_big_endian(identities, at + 16, alert["taken_high"])
-        put_big_endian(identities, at + 24, alert["taken_low"])
-        put_big_endian(identities, at + 32, alert["one_high"])
-        put_big_endian(identities, at + 40, alert["one_low"])
-        put_big_endian(identities, at + 48, alert["other_high"])
-        put_big_endian(identities, at + 56, alert["other_low"])
+        put_big_endian(identities, at + 16, alert["withdrawn_high"])
+        put_big_endian(identities, at + 24, alert["withdrawn_low"])
+        put_big_endian(identities, at + 32, alert["first_evidence_high"])
+        put_big_endian(identities, at + 40, alert["first_evidence_low"])
+        put_big_endian(identities, at + 48, alert["second_evidence_high"])
+        put_big_endian(identities, at + 56, alert["second_evidence_low"])
         _text(frame, m.alert_id, i, at, IDENTITY_BYTES)
         if alert["type"] == WITHDRAWN:
             _text(frame, m.withdraws, i, at + IDENTITY_BYTES, IDENTITY_BYTES)
         else:
             _maybe(frame, m.withdraws, i, 0, False)
-        proofs = int64(alert["evidence"])
+        proofs = int64(alert["evidence_count"])
         _text(frame, m.evidence, i, proof, proofs)
         for number in range(proofs):
             _text(evidence, 0, proof, at + (2 + number) * IDENTITY_BYTES, IDENTITY_BYTES)
             proof += 1
-        _text(frame, m.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT, int64(a.rows[row]["key_size"]))
+        _text(
+            frame, m.parcel_id, i, int64(a.rows[row]["key_heap_offset"]) * KEY_ALIGNMENT, int64(a.rows[row]["key_size"])
+        )
         _number(frame, m.version, i, int64(alert["version"]))
         _number(frame, m.type, i, int64(alert["type"]))
         _word(frame, m.about, i, a, int64(a.subject_intern_ids[alert["subject"]]))
@@ -222,7 +224,7 @@ def fill_alert_columns(
         _maybe(frame, m.deadline, i, int64(alert["deadline"]), int64(alert["deadline"]) != NO_TIME)
         _maybe(frame, m.limit, i, int64(alert["limit"]), int64(alert["limit"]) != NO_TIME)
         _maybe(frame, m.stopped, i, int64(alert["stopped"]), int64(alert["stopped"]) != NO_TIME)
-        where = int64(alert["at"])
+        where = int64(alert["location"])
         if where == NO_INTERN_ID:
             _text(frame, m.site, i, 0, 0)
             _text(frame, m.station, i, 0, 0)

@@ -14,9 +14,10 @@ from streams.kernel.due_index import mark_changed
 from streams.kernel.interned_records import NULL_SIZE, direction_of, intern_location, intern_plan
 from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, pack_key
 from streams.kernel.parcel_table import (
-    NEVER,
+    DUE_AT_NEXT_TICK,
+    NO_BATCH,
+    NO_CHUNK,
     NO_INTERN_ID,
-    NONE,
     RETIRED_ROW_COUNT,
     ROW_RETIRED,
     SLOTS_PER_CHUNK,
@@ -146,23 +147,23 @@ def restore_states(
         if status[i] != 0:
             continue
         row = find_or_add_row(a, buffer, states.values[s.parcel_id, i], int64(states.lengths[s.parcel_id, i]))
-        if a.rows[row]["batch"] == ROW_RETIRED:
-            a.rows[row]["batch"] = NONE
+        if a.rows[row]["last_batch"] == ROW_RETIRED:
+            a.rows[row]["last_batch"] = NO_BATCH
             a.counts[RETIRED_ROW_COUNT] -= 1
-        if a.rows[row]["head"] != NONE:
+        if a.rows[row]["first_chunk"] != NO_CHUNK:
             clear_row(a, row)
         remove_all_active_alerts(a, row)
         first = states.values[s.scans, i]
         records = int64(states.lengths[s.scans, i])
-        last = int64(NONE)
+        last = int64(NO_CHUNK)
         plan = int64(NO_INTERN_ID)
         here = int64(0)
         for j in range(records):
             entry = first + j
             if j % SLOTS_PER_CHUNK == 0:
                 fresh = allocate_chunk(a)
-                if last == NONE:
-                    a.rows[row]["head"] = fresh
+                if last == NO_CHUNK:
+                    a.rows[row]["first_chunk"] = fresh
                 else:
                     a.next_chunk[last] = fresh
                 last = fresh
@@ -190,9 +191,9 @@ def restore_states(
             a.slots[slot]["high"] = get_big_endian(buffer, position)
             a.slots[slot]["low"] = get_big_endian(buffer, position + 8)
             offset = entries.values[e.utc_offset_minutes, entry]
-            a.slots[slot]["stamp"] = pack_key(entries.values[e.event_time, entry], kind, offset, flags)
-            a.slots[slot]["at"] = at
-            a.slots[slot]["what"] = what
+            a.slots[slot]["packed_key"] = pack_key(entries.values[e.event_time, entry], kind, offset, flags)
+            a.slots[slot]["location_or_plan"] = at
+            a.slots[slot]["detail"] = what
         a.rows[row]["records"] = records
         a.rows[row]["direction"] = direction_of(a, plan)
         stage = int64(0)
@@ -217,8 +218,8 @@ def apply_tombstones(a: TableArrays, keys: ByteArray, ends: NDArray[np.int64]) -
     """Take away the parcels with these ids, of which parcel.state holds a tombstone."""
     for i in range(len(ends) - 1):
         row = find_or_add_row(a, keys, ends[i], ends[i + 1] - ends[i])
-        if a.rows[row]["batch"] != ROW_RETIRED:
-            listed = a.due[row] == NEVER
+        if a.rows[row]["last_batch"] != ROW_RETIRED:
+            listed = a.due_times[row] == DUE_AT_NEXT_TICK
             retire_row(a, row)
             if listed:
-                a.due[row] = NEVER
+                a.due_times[row] = DUE_AT_NEXT_TICK

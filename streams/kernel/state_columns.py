@@ -36,9 +36,9 @@ from streams.domain.parcel import (
     is_held_by_customs,
     reset,
 )
+from streams.domain.promise_clocks import NO_TIME
 from streams.domain.record_hash import get_big_endian, put_big_endian, record_hash
 from streams.kernel.batch_changes import BatchChanges
-from streams.kernel.insert import NO_TIME
 from streams.kernel.interned_records import LOCATION_LANE as LANE_TEXT
 from streams.kernel.interned_records import (
     LOCATION_REASON,
@@ -141,7 +141,7 @@ def _word(frame: FrameArrays, column: int, row: int, a: TableArrays, word: int) 
     if word == NO_INTERN_ID:
         _null(frame, column, row)
     else:
-        _text(frame, column, row, int64(a.words[word]["at"]), int64(a.words[word]["size"]))
+        _text(frame, column, row, int64(a.interned[word]["heap_offset"]), int64(a.interned[word]["size"]))
 
 
 @jit_inline
@@ -159,7 +159,7 @@ def _promise(frame: FrameArrays, column: int, row: int, a: TableArrays, word: in
     if word == NO_INTERN_ID:
         _null(frame, column, row)
     else:
-        _number(frame, column, row, int64(get_big_endian(a.heap, int64(a.words[word]["at"]))))
+        _number(frame, column, row, int64(get_big_endian(a.heap, int64(a.interned[word]["heap_offset"]))))
 
 
 @jit
@@ -175,7 +175,7 @@ def count_records(a: TableArrays, touched: NDArray[np.int32], count: int) -> int
 def _emit_entry(
     a: TableArrays, slot: int, entries: FrameArrays, e: ScanEntryColumns, row: int, identities: ByteArray
 ) -> None:
-    stamp = int64(a.slots[slot]["stamp"])
+    stamp = int64(a.slots[slot]["packed_key"])
     kind = kind_of(stamp)
     put_big_endian(identities, row * IDENTITY_BYTES, a.slots[slot]["high"])
     put_big_endian(identities, row * IDENTITY_BYTES + 8, a.slots[slot]["low"])
@@ -185,8 +185,8 @@ def _emit_entry(
     _number(entries, e.utc_offset_minutes, row, utc_offset_of(stamp))
     _number(entries, e.voided, row, 1 if stamp & VOIDED else 0)
     _number(entries, e.inferred, row, 1 if stamp & INFERRED else 0)
-    at = int64(a.slots[slot]["at"])
-    what = int64(a.slots[slot]["what"])
+    at = int64(a.slots[slot]["location_or_plan"])
+    what = int64(a.slots[slot]["detail"])
     if stamp & ADVICE:
         _null(entries, e.at, row)
         _null(entries, e.container_id, row)
@@ -203,12 +203,12 @@ def _emit_entry(
 
 @jit_inline
 def _tell_slot(a: TableArrays, slot: int, facts: Facts, times: Times) -> None:
-    stamp = int64(a.slots[slot]["stamp"])
+    stamp = int64(a.slots[slot]["packed_key"])
     kind = kind_of(stamp)
     if kind == VOID or stamp & VOIDED:
         return
-    at = int64(a.slots[slot]["at"])
-    what = int64(a.slots[slot]["what"])
+    at = int64(a.slots[slot]["location_or_plan"])
+    what = int64(a.slots[slot]["detail"])
     if stamp & ADVICE:
         apply_advice(facts, times, kind, time_of(stamp), at, what)
         return
@@ -273,10 +273,16 @@ def fill_state_columns(
         row = int64(touched[i])
         records = int64(a.rows[row]["records"])
         reset(facts, times)
-        _text(states, s.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT, int64(a.rows[row]["key_size"]))
+        _text(
+            states,
+            s.parcel_id,
+            i,
+            int64(a.rows[row]["key_heap_offset"]) * KEY_ALIGNMENT,
+            int64(a.rows[row]["key_size"]),
+        )
         _number(states, s.version, i, records)
         _text(states, s.scans, i, entry, records)
-        chunk = int64(a.rows[row]["head"])
+        chunk = int64(a.rows[row]["first_chunk"])
         left = records
         while left > 0:
             for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
@@ -302,8 +308,8 @@ def fill_state_columns(
 def update_stage_gauge(a: TableArrays, row: int, stage: int, here: int) -> None:
     """Count the parcel under its new stage, no longer under the old one; `here`: 1 if it is in the hub, else 0."""
     counted = stage if here else int64(0)
-    a.stages[int64(a.rows[row]["stage"])] -= 1
-    a.stages[counted] += 1
+    a.parcels_by_stage[int64(a.rows[row]["stage"])] -= 1
+    a.parcels_by_stage[counted] += 1
     a.rows[row]["stage"] = counted
 
 
@@ -326,7 +332,7 @@ class MilestoneColumns(NamedTuple):
 @jit_inline
 def _milestone_identity(a: TableArrays, row: int, milestone: np.void) -> tuple[np.uint64, np.uint64]:
     """Identity of what the milestone says: see milestone_id in schemas/Milestone.avsc."""
-    key_at = int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT
+    key_at = int64(a.rows[row]["key_heap_offset"]) * KEY_ALIGNMENT
     size = int64(a.rows[row]["key_size"])
     said = a.scratch
     for i in range(size):
@@ -361,7 +367,9 @@ def fill_milestone_columns(
         put_big_endian(identities, at + IDENTITY_BYTES + 8, milestone["low"])
         _text(frame, m.milestone_id, i, at, IDENTITY_BYTES)
         _text(frame, m.evidence, i, at + IDENTITY_BYTES, IDENTITY_BYTES)
-        _text(frame, m.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT, int64(a.rows[row]["key_size"]))
+        _text(
+            frame, m.parcel_id, i, int64(a.rows[row]["key_heap_offset"]) * KEY_ALIGNMENT, int64(a.rows[row]["key_size"])
+        )
         _number(frame, m.version, i, int64(milestone["version"]))
         _number(frame, m.type, i, int64(milestone["type"]))
         _number(frame, m.stage, i, int64(milestone["stage"]))
@@ -370,7 +378,7 @@ def fill_milestone_columns(
             _null(frame, m.previous_time, i)
         else:
             _number(frame, m.previous_time, i, int64(milestone["previous_time"]))
-        where = int64(milestone["at"])
+        where = int64(milestone["location"])
         if where == NO_INTERN_ID or milestone["type"] == MILESTONE_RETRACTED:
             _text(frame, m.site, i, 0, 0)
             _text(frame, m.station, i, 0, 0)
@@ -387,7 +395,7 @@ def copy_keys(a: TableArrays, rows: NDArray[np.int32], count: int, keys: ByteArr
     offsets[0] = 0
     for i in range(count):
         row = int64(rows[i])
-        start = int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT
+        start = int64(a.rows[row]["key_heap_offset"]) * KEY_ALIGNMENT
         size = int64(a.rows[row]["key_size"])
         for j in range(size):
             keys[at + j] = a.heap[start + j]

@@ -12,7 +12,7 @@ from streams.kernel.alert_columns import ActiveAlertColumns, AlertColumns, Clock
 from streams.kernel.avro.decoder import ColumnDecoder
 from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import Layout
-from streams.kernel.fold import ScanColumns
+from streams.kernel.record_checks import ScanColumns
 from streams.kernel.restore import ActiveAlertReaderColumns, ScanEntryReaderColumns, StateReaderColumns
 from streams.kernel.state_columns import IDENTITY_SOURCE, KindColumns, MilestoneColumns, ScanEntryColumns, StateColumns
 

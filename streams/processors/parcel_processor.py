@@ -40,12 +40,13 @@ from streams.kernel.batch_changes import (
     grow_batch_changes,
 )
 from streams.kernel.compact import compact_table
-from streams.kernel.fold import MAX_DELTAS_PER_RECORD, DecodedBatch, fold
+from streams.kernel.fold import MAX_DELTAS_PER_RECORD, fold
 from streams.kernel.insert import allocate_insert_effect
 from streams.kernel.insert_inferred import MAX_MILESTONES_PER_RECORD, allocate_first_records
 from streams.kernel.interned_records import LOCATION_SITE, location_text
 from streams.kernel.parcel_table import SLOTS_PER_CHUNK, ParcelTable
 from streams.kernel.prefetch import prefetch_rows
+from streams.kernel.record_checks import DecodedBatch
 from streams.kernel.restore import apply_tombstones, restore_states
 from streams.kernel.state_columns import (
     IDENTITY_BYTES,
@@ -155,20 +156,20 @@ class ParcelProcessor:
         result.told = self._told(out)
         result.duplicates = int(out.counts[DUPLICATE_COUNT])
         result.hub_time = self.table.hub_time
-        result.clocks = dict(zip(self._subjects, self.table.arrays.running.tolist(), strict=False))
+        result.clocks = dict(zip(self._subjects, self.table.arrays.running_clocks.tolist(), strict=False))
         result.parcels_by_stage = self.parcels_by_stage()
         result.seconds = {"decode": decoded - started, "fold": folded - decoded, "encode": encoded - folded}
         return result
 
     def parcels_by_stage(self) -> dict[str, int]:
         """How many parcels are at each stage in the hub, as last published."""
-        stages = self.table.arrays.stages
+        stages = self.table.arrays.parcels_by_stage
         return {name: int(stages[number]) for number, name in enumerate(KINDS) if (IN_HUB_STAGES >> number) & 1}
 
     def snapshot(self) -> Iterator[RecordBlock]:
         """The states of all parcels, as `run` writes them."""
-        for first in range(0, self.table.rows, _SNAPSHOT_ROWS):
-            rows = np.arange(first, min(first + _SNAPSHOT_ROWS, self.table.rows), dtype=np.int32)
+        for first in range(0, self.table.row_count, _SNAPSHOT_ROWS):
+            rows = np.arange(first, min(first + _SNAPSHOT_ROWS, self.table.row_count), dtype=np.int32)
             yield self._encode_states(rows[self.table.arrays.rows["records"][rows] > 0])
 
     def restore(self, states: Sequence[bytes]) -> None:
@@ -218,7 +219,8 @@ class ParcelProcessor:
         records = columns.rows
         root = columns.frames[0]
         batch = DecodedBatch(columns.buffer, root.values, root.lengths, columns.record, columns.status)
-        if self.table.retired * _SWEEP_SHARE > self.table.rows and self.table.retired >= COMPACT_MIN_ROWS:
+        retired = self.table.retired_row_count
+        if retired * _SWEEP_SHARE > self.table.row_count and retired >= COMPACT_MIN_ROWS:
             self._sweep()
         self.table.reserve(records, records, records, text_room)
         out = allocate_batch_changes(records, len(self.table.arrays.rows))
@@ -259,11 +261,11 @@ class ParcelProcessor:
 
     def _tombstones(self, out: BatchChanges) -> RecordBlock:
         count = int(out.counts[RETIREMENT_COUNT])
-        keys, ends = self._keys(out.retired, count)
+        keys, ends = self._keys(out.retired_rows, count)
         return RecordBlock(keys, ends, np.zeros(0, np.uint8), np.zeros(count + 1, np.int64))
 
     def _states_to_tell(self, out: BatchChanges) -> NDArray[np.int32]:
-        touched = out.touched[: out.counts[UPDATED_COUNT]]
+        touched = out.updated_rows[: out.counts[UPDATED_COUNT]]
         if out.counts[RETIREMENT_COUNT]:
             # Without those that retired; one that came back since is there twice.
             touched = touched[self.table.arrays.rows["records"][touched] > 0]

@@ -248,7 +248,7 @@ class TestRetirement:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(parcel_processor, "COMPACT_MIN_ROWS", 1)
             run, _ = compare(days(seed, 200, 400), [*cuts, *range(0, 200, 9)])
-            assert run.stage.table.retired <= 8
+            assert run.stage.table.retired_row_count <= 8
 
     def test_memory_stays_flat_over_a_month(self):
         stage, day, sizes = ParcelProcessor(0, 1, PROMISES), 24 * HOUR, []
