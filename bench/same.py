@@ -48,7 +48,7 @@ def outcome(cluster: Cluster) -> Outcome:
             alert for _, value in _records(settings, ALERTS_TOPIC) if _of_promise(alert := _decoded(value, "Alert"))
         ]
     halves = np.frombuffer(ids, ">u8").reshape(-1, 2).astype(np.uint64)
-    alerts = Counter((alert["parcel_id"], alert["about"], alert["type"], alert["deadline"]) for alert in told)
+    alerts = Counter((alert["parcel_id"], alert["condition"], alert["type"], alert["deadline"]) for alert in told)
     alert_ids = Counter(alert["alert_id"] for alert in told)
     return Outcome(states, halves[np.lexsort((halves[:, 1], halves[:, 0]))], alerts, alert_ids)
 
@@ -98,12 +98,12 @@ def _by_type(outcome: Outcome) -> dict[str, int]:
 
 def _of_promise(alert: dict[str, Any]) -> bool:
     """Is it about a promise? Their names are in lower case, those of anomalies in upper case."""
-    return bool(alert["about"].islower())
+    return bool(alert["condition"].islower())
 
 
 def _without_anomalies(state: dict[str, Any]) -> dict[str, Any]:
-    standing = [alert for alert in state["alerts"] if _of_promise(alert)]
-    return state | {"alerts": sorted(standing, key=lambda alert: str(alert["about"]))}
+    standing = [alert for alert in state["active_alerts"] if _of_promise(alert)]
+    return state | {"active_alerts": sorted(standing, key=lambda alert: str(alert["condition"]))}
 
 
 def _records(settings: KafkaSettings, topic: str) -> Iterator[tuple[bytes, bytes]]:

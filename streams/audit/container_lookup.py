@@ -63,16 +63,16 @@ def events_as_of(container: Container, time_ms: int | None) -> list[ContainerEve
 
 def stays_of_parcel(state: Mapping[str, Any]) -> list[Stay]:
     """What a parcel was in, by its state."""
-    wrong = {entry["voids"] for entry in state["scans"] if entry["voids"]}
-    own = [entry for entry in state["scans"] if entry["kind"] != "VOID" and entry["at"] is not None]
+    wrong = {entry["voids"] for entry in state["timeline"] if entry["voids"]}
+    own = [entry for entry in state["timeline"] if entry["kind"] != "VOID" and entry["details"] is not None]
     told = [
         ContainmentRecord(
             entry["kind"],
-            entry["at"]["site"] or "",
+            entry["details"]["site"] or "",
             entry["container_id"],
             entry["inferred"],
-            entry["identity"] in wrong,
-            entry["at"]["reason"],
+            entry["record_hash"] in wrong,
+            entry["details"]["reason"],
         )
         for entry in own
     ]

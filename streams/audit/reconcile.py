@@ -147,7 +147,7 @@ def _committed(settings: KafkaSettings, partition: int, promises: Promises) -> i
     position = read_position(settings, partition, _SECONDS, fenced=False)
     if position is None:
         return 0
-    if position.promises != promises.digest():
+    if position.promises_digest != promises.digest():
         raise Misconfigured(
             f"the worker of partition {partition} watches other promises: give this command the same --promises FILE"
         )

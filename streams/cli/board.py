@@ -278,7 +278,7 @@ def _milestones(milestones: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), expand=True)
     for _ in range(5):
         table.add_column(no_wrap=True, overflow="ellipsis")
-    styles = {"REACHED": "green", "CORRECTED": "yellow", "LOST": "red"}
+    styles = {"REACHED": "green", "CORRECTED": "yellow", "RETRACTED": "red"}
     for row in milestones:
         table.add_row(
             f"{row['event_time']:%a %H:%M:%S}",

@@ -62,7 +62,7 @@ def _tick_once(at: str, name: str, bootstrap: str | None, prefix: str | None) ->
     from streams.kafka.bulk_producer import BulkProducer, ProducerBatch
 
     try:
-        tick = RecordParser()({"type": "tick", "hub_time": at, "clock": name})
+        tick = RecordParser()({"type": "tick", "hub_time": at, "producer": name})
     except ValueError as error:
         raise Misconfigured(f"--at: {error}") from None
     with BulkProducer(load_settings(bootstrap, prefix)) as feed:

@@ -10,7 +10,7 @@ import typer
 from streams.cli.options import Bootstrap, Json, Prefix, load_settings
 from streams.cli.time_formats import format_time, parse_time
 
-_COLOURS = {"REACHED": "green", "CORRECTED": "yellow", "LOST": "red"}
+_COLOURS = {"REACHED": "green", "CORRECTED": "yellow", "RETRACTED": "red"}
 
 
 def follow(
@@ -61,7 +61,7 @@ def _print(milestone: Mapping[str, Any], as_json: bool) -> None:
     what = {
         "REACHED": f"reached {stage}",
         "CORRECTED": f"reached {stage}, corrected from {format_time(milestone['previous_time'])}",
-        "LOST": f"did not reach {stage} after all",
+        "RETRACTED": f"did not reach {stage} after all",
     }.get(milestone["type"], f"{milestone['type']} {stage}")
     place = " ".join(filter(None, (milestone["site"], milestone["station"])))
     line = f"{event_time}  {milestone['parcel_id']}  {what}" + (f"  at {place}" if place else "")

@@ -59,7 +59,7 @@ def unpack_ids(packed: bytes) -> list[bytes]:
 class ContainerEvent:
     """One distinct event of a container."""
 
-    identity: bytes
+    record_hash: bytes
     event_id: str
     kind: str
     event_time: int
@@ -79,14 +79,14 @@ class ContainerEvent:
     # Does it name any? Known before the children are, while a container is being restored.
     lists: bool = False
     # Was it handed on, and how often was that taken back before?
-    told: bool = False
+    propagated: bool = False
     generation: int = 0
     # Of a packing: identity of the one before it, if it was told that the container was then in both.
-    in_two: bytes | None = None
+    conflicting_packing: bytes | None = None
     order: Order = field(init=False)
 
     def __post_init__(self) -> None:
-        self.order = (self.event_time, _RANK[self.kind], self.identity)
+        self.order = (self.event_time, _RANK[self.kind], self.record_hash)
 
     @property
     def is_emptying(self) -> bool:
@@ -114,7 +114,7 @@ class ContainerEvent:
 
 
 class FanOutKind(IntEnum):
-    """What the children of a container get; the numbers are those of the schema's FanOutStep."""
+    """What the children of a container get; the numbers are those of the schema's FanOutKind."""
 
     PROPAGATE = 1
     RETRACT = 2
@@ -125,16 +125,16 @@ class FanOutKind(IntEnum):
 class FanOut:
     """Something that is to be written for every child concerned, and how far that is done."""
 
-    what: FanOutKind
+    kind: FanOutKind
     cause: ContainerEvent
     generation: int = 0
-    # TAKE_BACK: event_time of the VOID.
+    # RETRACT: event_time of the VOID.
     void_time: int | None = None
-    # CATCH_UP: the event that is being handed on; None before the first.
-    reached: ContainerEvent | None = None
+    # BACKFILL: the event that is being propagated; None before the first.
+    backfill_event: ContainerEvent | None = None
     # Containers come first, so that their own children are not kept waiting.
-    containers: bool = True
-    after: bytes | None = None
+    containers_next: bool = True
+    last_child: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +160,14 @@ _order = attrgetter("order")
 class Container:
     """Everything known of one container."""
 
-    __slots__ = ("_inside", "_known", "_lists", "_voids", "container_id", "events", "touched")
+    __slots__ = ("_inside", "_known", "_lists", "_voids", "container_id", "events", "last_activity")
 
     def __init__(self, container_id: str) -> None:
         self.container_id = container_id
         # In their order.
         self.events: list[ContainerEvent] = []
         # Hub time when the last of them came.
-        self.touched = 0
+        self.last_activity = 0
         self._known: dict[bytes, ContainerEvent] = {}
         # Identity of what is declared wrong -> the first VOID of it.
         self._voids: dict[bytes, ContainerEvent] = {}
@@ -192,7 +192,7 @@ class Container:
 
     def voided_by(self, event: ContainerEvent) -> ContainerEvent | None:
         """The VOID that declares an event wrong."""
-        return self._voids.get(event.identity) if event.kind != "VOID" else None
+        return self._voids.get(event.record_hash) if event.kind != "VOID" else None
 
     # What an event means for the children
 
@@ -214,7 +214,7 @@ class Container:
         void = self.voided_by(event)
         if event.kind == "UNPACKED" and void is not None:
             return []
-        event.told = void is None
+        event.propagated = void is None
         if void is not None:
             # A child that is known not to have been put in takes nothing from this container: it must hear both.
             event.generation = 1
@@ -232,12 +232,12 @@ class Container:
             if not event.handed_on:
                 continue
             void = self.voided_by(event)
-            counts = void is None and event.identity not in aside
-            if counts and not event.told:
-                event.told = True
+            counts = void is None and event.record_hash not in aside
+            if counts and not event.propagated:
+                event.propagated = True
                 steps += [FanOut(FanOutKind.PROPAGATE, event, event.generation)] if holds else []
-            elif event.told and not counts:
-                event.told = False
+            elif event.propagated and not counts:
+                event.propagated = False
                 time = event.event_time if void is None else void.event_time
                 steps += [FanOut(FanOutKind.RETRACT, event, event.generation, time)] if holds else []
                 event.generation += 1
@@ -250,14 +250,14 @@ class Container:
             known = self._voids.setdefault(_target(event), event)
             if event.order < known.order:
                 self._voids[_target(event)] = event
-        self._known[event.identity] = event
+        self._known[event.record_hash] = event
         if event.kind == "VOID" or event.lists or event.is_emptying:
             self._lists = self._inside = None
 
     def _on_void(self, void: ContainerEvent, target: ContainerEvent) -> list[FanOut]:
         steps = []
-        if target.lists and target.told:
-            target.told, target.generation = False, 1
+        if target.lists and target.propagated:
+            target.propagated, target.generation = False, 1
             steps.append(FanOut(FanOutKind.RETRACT, target, void_time=void.event_time))
         if target.kind == "UNPACKED" and (target.lists or target.is_emptying) and self._goes_on(target):
             # They were inside after all.
@@ -306,7 +306,7 @@ class Container:
         if not any(event.inferred_from is not None and event.kind in PROPAGATED_KINDS for event in self.events):
             return set()
         own, judged = self.evaluate_containment()
-        return {event.identity for event, aside in zip(own, judged.superseded, strict=True) if aside}
+        return {event.record_hash for event, aside in zip(own, judged.superseded, strict=True) if aside}
 
     def around(self) -> Iterator[tuple[ContainerEvent, str | None]]:
         """Its own records, and after each what it was inside."""
@@ -370,70 +370,70 @@ class Container:
         if event is None:
             return None, True
         audience = self._audience(step, event)
-        first = 0 if step.after is None else bisect_right(audience, step.after)
+        first = 0 if step.last_child is None else bisect_right(audience, step.last_child)
         children = audience[first : first + limit]
         made = None
         if children:
             void_time = self._void_time(step, event)
             said = event if void_time is None else self.voided_by(event) or event
-            made = FanOutChunk(event, said, step.generation, void_time, step.containers, children)
+            made = FanOutChunk(event, said, step.generation, void_time, step.containers_next, children)
         if first + limit < len(audience):
-            step.after = children[-1]
+            step.last_child = children[-1]
             return made, False
         return made, self._is_last(step, event)
 
     def _event_of(self, step: FanOut) -> ContainerEvent | None:
         """What the step is about now; None when nothing of it holds any more."""
         cause = step.cause
-        if step.what == FanOutKind.RETRACT:
+        if step.kind == FanOutKind.RETRACT:
             return cause
-        if step.what == FanOutKind.PROPAGATE:
+        if step.kind == FanOutKind.PROPAGATE:
             # What was taken back meanwhile need not be told to the others; a packing must.
-            still = cause.told and cause.generation == step.generation
+            still = cause.propagated and cause.generation == step.generation
             return cause if still or (cause.kind == "PACKED" and cause.lists) else None
-        if step.reached is None:
-            step.reached = self._next_handed_on(cause.order)
-        return step.reached
+        if step.backfill_event is None:
+            step.backfill_event = self._next_handed_on(cause.order)
+        return step.backfill_event
 
     def _next_handed_on(self, order: Order) -> ContainerEvent | None:
-        return next((e for e in self._after(order) if e.handed_on and (e.told or e.generation)), None)
+        return next((e for e in self._after(order) if e.handed_on and (e.propagated or e.generation)), None)
 
     def _audience(self, step: FanOut, event: ContainerEvent) -> list[bytes]:
         """Who of one sort it concerns, sorted."""
         if event.lists:
-            return event.children(containers=step.containers)
-        inside = self.contents_before(event.order, containers=step.containers)
-        if step.what != FanOutKind.BACKFILL:
+            return event.children(containers=step.containers_next)
+        inside = self.contents_before(event.order, containers=step.containers_next)
+        if step.kind != FanOutKind.BACKFILL:
             return inside
         if step.cause.lists:
-            late = step.cause.children(containers=step.containers)
+            late = step.cause.children(containers=step.containers_next)
         else:
-            late = self.contents_before(step.cause.order, containers=step.containers)
+            late = self.contents_before(step.cause.order, containers=step.containers_next)
         return sorted(set(inside).intersection(late))
 
     def _void_time(self, step: FanOut, event: ContainerEvent) -> int | None:
         """Event time of the VOID that is to be written; None where the event itself is."""
-        if step.what != FanOutKind.BACKFILL:
+        if step.kind != FanOutKind.BACKFILL:
             return step.void_time
         # First what was taken back of it: they may have heard of it when they were thought to be inside before.
-        if event.told and step.generation == event.generation:
+        if event.propagated and step.generation == event.generation:
             return None
         void = self.voided_by(event)
         return void.event_time if void is not None and step.generation == event.generation - 1 else event.event_time
 
     def _is_last(self, step: FanOut, event: ContainerEvent) -> bool:
         """Go on to the parcels, or to what comes next; True when nothing does."""
-        step.after = None
-        step.containers = not step.containers
-        if not step.containers:
+        step.last_child = None
+        step.containers_next = not step.containers_next
+        if not step.containers_next:
             return False
-        if step.what != FanOutKind.BACKFILL:
+        if step.kind != FanOutKind.BACKFILL:
             return True
         step.generation += 1
-        if step.generation >= event.generation + event.told:
+        if step.generation >= event.generation + event.propagated:
             step.generation = 0
-            step.reached = self._next_handed_on(event.order)
-        return step.reached is None
+            step.backfill_event = self._next_handed_on(event.order)
+        return step.backfill_event is None
 
 
 def _target(void: ContainerEvent) -> bytes:

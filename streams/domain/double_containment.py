@@ -3,7 +3,7 @@
 What two containers say of a third comes through their own partitions, in any order: the removal may be on its way when
 the second packing is here. So a claim is told only after the container was not heard of for a while, by the hub's
 clock; and taken back, should a removal, or a VOID of a packing, come after all. What was told stands with the event
-(`Event.in_two`), which is kept, so that it is told once.
+(`ContainerEvent.conflicting_packing`), which is kept, so that it is told once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -70,14 +70,14 @@ def find_double_containments(container: Container) -> Iterator[tuple[ContainerEv
 
 
 def _changes(container: Container) -> Iterable[DoubleContainment]:
-    now = {second.identity: first for first, second in find_double_containments(container)}
+    now = {second.record_hash: first for first, second in find_double_containments(container)}
     for event in container.events:
-        first = now.get(event.identity)
-        if event.in_two is not None and first is None:
-            yield _said(container, container.event(event.in_two), event, withdrawn=True)
-            event.in_two = None
-        elif event.in_two is None and first is not None:
-            event.in_two = first.identity
+        first = now.get(event.record_hash)
+        if event.conflicting_packing is not None and first is None:
+            yield _said(container, container.event(event.conflicting_packing), event, withdrawn=True)
+            event.conflicting_packing = None
+        elif event.conflicting_packing is None and first is not None:
+            event.conflicting_packing = first.record_hash
             yield _said(container, first, event, withdrawn=False)
 
 
@@ -94,7 +94,7 @@ def _said(container: Container, first: ContainerEvent, second: ContainerEvent, *
 
 
 def _is_quiet(container: Container | None, hub_time: int) -> bool:
-    return container is None or container.touched + QUIET_MS <= hub_time
+    return container is None or container.last_activity + QUIET_MS <= hub_time
 
 
 def _may_be_in_two(container: Container) -> bool:

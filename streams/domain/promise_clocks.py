@@ -58,9 +58,9 @@ PROMISED_AT: Final = -1  # as a limit: until the instant that the advice promise
 # What is told of a promise or an anomaly, by position in the Avro enum `AlertType`.
 ALERT_TYPES: Final = ("OTHER", "AT_RISK", "BREACHED", "WITHDRAWN", "ANOMALY")
 NO_ALERT, AT_RISK, BREACHED, WITHDRAWN, ANOMALY = range(len(ALERT_TYPES))
-# How a clock stands, by position in the Avro enum `Standing`; a clock that has not started is not shown.
-STANDINGS: Final = ("OTHER", "RUNNING", "PAUSED", "KEPT", "BROKEN")
-NOT_STARTED, RUNNING, PAUSED, KEPT, BROKEN = range(len(STANDINGS))
+# Status of a clock, by position in the Avro enum `ClockStatus`; a clock that has not started is not shown.
+CLOCK_STATUSES: Final = ("OTHER", "RUNNING", "PAUSED", "MET", "BREACHED")
+NOT_STARTED, RUNNING, PAUSED, CLOCK_MET, CLOCK_BREACHED = range(len(CLOCK_STATUSES))
 
 JOURNEY_END_KINDS: Final = 1 << DELIVERED | 1 << RETURNED  # the journey is over
 FINISHED_KINDS: Final = JOURNEY_END_KINDS | 1 << LOST
@@ -319,7 +319,7 @@ def first_scan_of(journey: JourneyFacts, kinds: Integers, promise: int) -> tuple
     LIMIT,  # ms, or how many
     STOPPED,  # when it was stopped, or NEVER
     REMAINING,  # of a clock that stands still, ms
-    STANDING,
+    STATUS,
     NEXT_CHANGE,  # the next instant after which it will be different without any further record; OPEN for none
     FIRST_EVIDENCE,  # slots of the evidence
     SECOND_EVIDENCE,
@@ -341,7 +341,7 @@ def new_findings() -> Integers:
 def clear_finding(found: Integers, which: int) -> None:
     """The clock has not started, or the anomaly is not there."""
     if (
-        found[which, STANDING] == NOT_STARTED
+        found[which, STATUS] == NOT_STARTED
         and found[which, LEVEL] == NO_ALERT
         and found[which, NEXT_CHANGE] == OPEN_ENDED
     ):
@@ -353,7 +353,7 @@ def clear_finding(found: Integers, which: int) -> None:
     found[which, LIMIT] = NO_TIME
     found[which, STOPPED] = NO_TIME
     found[which, REMAINING] = 0
-    found[which, STANDING] = NOT_STARTED
+    found[which, STATUS] = NOT_STARTED
     found[which, NEXT_CHANGE] = OPEN_ENDED
     found[which, FIRST_EVIDENCE] = NO_SLOT
     found[which, SECOND_EVIDENCE] = NO_SLOT
@@ -410,14 +410,14 @@ def evaluate_promise(
     found[promise, REMAINING] = 0
     found[promise, NEXT_CHANGE] = OPEN_ENDED
     if stop > end or now > end:
-        found[promise, STANDING] = BROKEN if stop == NO_TIME or stop > end else KEPT
+        found[promise, STATUS] = CLOCK_BREACHED if stop == NO_TIME or stop > end else CLOCK_MET
     elif stop != NO_TIME:
-        found[promise, STANDING] = KEPT
+        found[promise, STATUS] = CLOCK_MET
     elif end == OPEN_ENDED:
-        found[promise, STANDING] = PAUSED
+        found[promise, STATUS] = PAUSED
         found[promise, REMAINING] = left
     else:
-        found[promise, STANDING] = RUNNING
+        found[promise, STATUS] = RUNNING
     if runs and level == NO_ALERT and risky:
         # An instant that was promised may lie before the start.
         found[promise, NEXT_CHANGE] = min(risk, end)

@@ -5,6 +5,7 @@ consumer group committed has to be trusted.
 """
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Final
@@ -15,8 +16,8 @@ from streams.domain.containers import Container, FanOut, FanOutKind
 from streams.formats.record_decoder import RecordDecoder, without_logical_types
 from streams.formats.schemas import load_schemas
 
-# Words of the schema's FanOutStep.
-FAN_OUT_STEP_SYMBOLS: Final = ("OTHER", *(what.name for what in FanOutKind))
+# Symbols of the schema's FanOutKind.
+FAN_OUT_KIND_SYMBOLS: Final = ("OTHER", *(kind.name for kind in FanOutKind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,39 +25,48 @@ class PendingFanOut:
     """A part of a container's fan-out that is not written yet (`streams.domain.containers.FanOut`)."""
 
     container_id: str
-    what: int
+    kind: int
     cause: bytes
     generation: int
     void_time: int | None
-    reached: bytes | None
-    containers: bool
-    after: str | None
+    backfill_event: bytes | None
+    containers_next: bool
+    last_child: str | None
 
     @classmethod
     def of(cls, container_id: str, step: FanOut) -> "PendingFanOut":
         """What is left of `step`."""
         return cls(
             container_id,
-            int(step.what),
-            step.cause.identity,
+            int(step.kind),
+            step.cause.record_hash,
             step.generation,
             step.void_time,
-            None if step.reached is None else step.reached.identity,
-            step.containers,
-            None if step.after is None else step.after.decode(),
+            None if step.backfill_event is None else step.backfill_event.record_hash,
+            step.containers_next,
+            None if step.last_child is None else step.last_child.decode(),
         )
 
     def step(self, container: Container) -> FanOut:
         """The step, to go on with."""
         return FanOut(
-            FanOutKind(self.what),
+            FanOutKind(self.kind),
             container.event(self.cause),
             self.generation,
             self.void_time,
-            None if self.reached is None else container.event(self.reached),
-            self.containers,
-            None if self.after is None else self.after.encode(),
+            None if self.backfill_event is None else container.event(self.backfill_event),
+            self.containers_next,
+            None if self.last_child is None else self.last_child.encode(),
         )
+
+    @classmethod
+    def from_avro(cls, fields: Mapping[str, Any]) -> "PendingFanOut":
+        """From the fields of the Avro record PendingFanOut."""
+        return cls(**{**fields, "kind": FAN_OUT_KIND_SYMBOLS.index(fields["kind"])})
+
+    def to_avro(self) -> dict[str, Any]:
+        """The fields of the Avro record PendingFanOut."""
+        return asdict(self) | {"kind": FAN_OUT_KIND_SYMBOLS[self.kind]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +76,28 @@ class PartitionPosition:
     next_offset: int
     hub_time: int | None
     # Digest of the promises that were in force; None in records of a time without any.
-    promises: str | None = None
+    promises_digest: str | None = None
     # Number of the transaction, for a stage that also writes when nothing came.
-    step: int = 0
-    left: tuple[PendingFanOut, ...] = ()
+    transaction_number: int = 0
+    pending_fan_outs: tuple[PendingFanOut, ...] = ()
 
     @property
     def place(self) -> tuple[int, int]:
         """What tells it from the positions before and after it."""
-        return self.next_offset, self.step
+        return self.next_offset, self.transaction_number
 
     def encode(self) -> bytes:
         """The value of the position record."""
         said = {
             "next_offset": self.next_offset,
             "hub_time": self.hub_time,
-            "promises": self.promises,
-            "step": self.step,
-            "fan_outs": [{**asdict(each), "what": FAN_OUT_STEP_SYMBOLS[each.what]} for each in self.left],
+            "promises_digest": self.promises_digest,
+            "transaction_number": self.transaction_number,
+            "pending_fan_outs": [each.to_avro() for each in self.pending_fan_outs],
         }
         body = io.BytesIO()
         fastavro.schemaless_writer(body, _writer(), said)
-        return load_schemas().frame("Position", body.getvalue())
+        return load_schemas().frame("InputPosition", body.getvalue())
 
     @classmethod
     def decoded(cls, value: bytes) -> "PartitionPosition":
@@ -97,17 +107,15 @@ class PartitionPosition:
             StreamsError: the value is not one that any version of this program wrote.
         """
         read = _decoder()(value)
-        left = (
-            PendingFanOut(**{**each, "what": FAN_OUT_STEP_SYMBOLS.index(each["what"])}) for each in read["fan_outs"]
-        )
-        return cls(read["next_offset"], read["hub_time"], read["promises"], read["step"], tuple(left))
+        pending = tuple(PendingFanOut.from_avro(each) for each in read["pending_fan_outs"])
+        return cls(read["next_offset"], read["hub_time"], read["promises_digest"], read["transaction_number"], pending)
 
 
 @cache
 def _decoder() -> RecordDecoder:
-    return RecordDecoder("Position")
+    return RecordDecoder("InputPosition")
 
 
 @cache
 def _writer() -> Any:
-    return fastavro.parse_schema(without_logical_types(load_schemas().current("Position")))
+    return fastavro.parse_schema(without_logical_types(load_schemas().current("InputPosition")))

@@ -186,7 +186,7 @@ _FIELDS: Final[Mapping[str, Mapping[str, tuple[Callable[[str, Any], Any], bool]]
         "owner": (_PLAIN, False),
         "promised_at": (_time, False),
     },
-    "tick": {"hub_time": (_time, True), "clock": (_PLAIN, False)},
+    "tick": {"hub_time": (_time, True), "producer": (_PLAIN, False)},
 }
 _SCHEMA: Final = {"scan": "Scan", "container": "ContainerEvent", "advice": "Advice", "tick": "Tick"}
 _TYPES: Final = (*_FIELDS, "raw")

@@ -95,7 +95,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         purpose="The newest state of every parcel until it retires, and in each partition how far hub.scans has been "
         "folded into it.",
         key="parcel_id; a NUL byte and the word position for the position record",
-        schemas=("ParcelState", "Position"),
+        schemas=("ParcelState", "InputPosition"),
         cleanup_policy="compact",
         retention_ms=None,
         config={**_LARGE, **_COMPACTED},
@@ -126,7 +126,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         "far hub.containers has been folded into it.",
         key="container_id; with a NUL byte and child_id for a child, and one more behind it for a child that is "
         "a container; a NUL byte and the word position for the position record",
-        schemas=("ContainerState", "Membership", "Position"),
+        schemas=("ContainerState", "ContainerChild", "InputPosition"),
         cleanup_policy="compact",
         retention_ms=None,
         config={**_LARGE, **_COMPACTED},

@@ -15,7 +15,7 @@ from streams.domain.promise_clocks import (
     PAUSED,
     REMAINING,
     SINCE,
-    STANDING,
+    STATUS,
     STOPPED,
     WITHDRAWN,
     Integers,
@@ -36,24 +36,24 @@ class MonitoringColumns(NamedTuple):
 
     journeys: int
     clocks: int
-    alerts: int
+    active_alerts: int
 
 
 class ClockColumns(NamedTuple):
     """Numbers of the columns of the frame clocks[]."""
 
     promise: int
-    standing: int
+    status: int
     since: int
     deadline: int
-    left_ms: int
-    stopped: int
+    remaining_ms: int
+    stopped_at: int
 
 
 class ActiveAlertColumns(NamedTuple):
-    """Numbers of the columns of the frame alerts[]."""
+    """Numbers of the columns of the frame active_alerts[]."""
 
-    about: int
+    condition: int
     type: int
     since: int
     alert_id: int
@@ -66,12 +66,12 @@ class AlertColumns(NamedTuple):
     parcel_id: int
     version: int
     type: int
-    about: int
+    condition: int
     hub_time: int
     since: int
     deadline: int
     limit: int
-    stopped: int
+    stopped_at: int
     withdraws: int
     evidence: int
     site: int
@@ -149,15 +149,15 @@ def fill_monitoring_columns(
         _number(states, w.journeys, i, max(1, story.facts[JOURNEY_COUNT]))
         first = clock
         for promise in range(len(rules.limit)):
-            stands = found[promise, STANDING]
+            stands = found[promise, STATUS]
             if stands == NOT_STARTED:
                 continue
             _word(clocks, c.promise, clock, a, int64(a.subject_intern_ids[promise]))
-            _number(clocks, c.standing, clock, stands)
+            _number(clocks, c.status, clock, stands)
             _number(clocks, c.since, clock, found[promise, SINCE])
             _maybe(clocks, c.deadline, clock, found[promise, DEADLINE], found[promise, DEADLINE] != OPEN_ENDED)
-            _maybe(clocks, c.left_ms, clock, found[promise, REMAINING], stands == PAUSED)
-            _maybe(clocks, c.stopped, clock, found[promise, STOPPED], found[promise, STOPPED] != NO_TIME)
+            _maybe(clocks, c.remaining_ms, clock, found[promise, REMAINING], stands == PAUSED)
+            _maybe(clocks, c.stopped_at, clock, found[promise, STOPPED], found[promise, STOPPED] != NO_TIME)
             clock += 1
         _text(states, w.clocks, i, first, clock - first)
         first = alert
@@ -167,13 +167,13 @@ def fill_monitoring_columns(
             at = (first_identity + alert) * IDENTITY_BYTES
             put_big_endian(identities, at, a.active_alerts[told]["high"])
             put_big_endian(identities, at + 8, a.active_alerts[told]["low"])
-            _word(standing, s.about, alert, a, subject_intern_id_of(what))
+            _word(standing, s.condition, alert, a, subject_intern_id_of(what))
             _number(standing, s.type, alert, alert_type_of(what))
             _number(standing, s.since, alert, int64(a.active_alerts[told]["since"]))
             _text(standing, s.alert_id, alert, at, IDENTITY_BYTES)
             alert += 1
             told = int64(a.active_alerts[told]["next"])
-        _text(states, w.alerts, i, first, alert - first)
+        _text(states, w.active_alerts, i, first, alert - first)
 
 
 @jit
@@ -218,12 +218,12 @@ def fill_alert_columns(
         )
         _number(frame, m.version, i, int64(alert["version"]))
         _number(frame, m.type, i, int64(alert["type"]))
-        _word(frame, m.about, i, a, int64(a.subject_intern_ids[alert["subject"]]))
+        _word(frame, m.condition, i, a, int64(a.subject_intern_ids[alert["subject"]]))
         _number(frame, m.hub_time, i, int64(alert["hub_time"]))
         _number(frame, m.since, i, int64(alert["since"]))
         _maybe(frame, m.deadline, i, int64(alert["deadline"]), int64(alert["deadline"]) != NO_TIME)
         _maybe(frame, m.limit, i, int64(alert["limit"]), int64(alert["limit"]) != NO_TIME)
-        _maybe(frame, m.stopped, i, int64(alert["stopped"]), int64(alert["stopped"]) != NO_TIME)
+        _maybe(frame, m.stopped_at, i, int64(alert["stopped_at"]), int64(alert["stopped_at"]) != NO_TIME)
         where = int64(alert["location"])
         if where == NO_INTERN_ID:
             _text(frame, m.site, i, 0, 0)

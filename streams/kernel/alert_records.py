@@ -105,7 +105,7 @@ def append_alert(
     alert["since"] = since
     alert["deadline"] = findings[subject, DEADLINE] if findings[subject, DEADLINE] != OPEN_ENDED else NO_TIME
     alert["limit"] = findings[subject, LIMIT]
-    alert["stopped"] = findings[subject, STOPPED]
+    alert["stopped_at"] = findings[subject, STOPPED]
     first_evidence = findings[subject, FIRST_EVIDENCE]
     second_evidence = findings[subject, SECOND_EVIDENCE]
     if alert_type == WITHDRAWN:
@@ -190,7 +190,7 @@ def _alert_id(a: TableArrays, changes: BatchChanges, n: int) -> tuple[np.uint64,
     put_big_endian(message, end + 8, np.uint64(int64(alert["since"])))
     put_big_endian(message, end + 16, np.uint64(int64(alert["deadline"])))
     put_big_endian(message, end + 24, np.uint64(int64(alert["limit"])))
-    put_big_endian(message, end + 32, np.uint64(int64(alert["stopped"])))
+    put_big_endian(message, end + 32, np.uint64(int64(alert["stopped_at"])))
     put_big_endian(message, end + 40, alert["first_evidence_high"])
     put_big_endian(message, end + 48, alert["first_evidence_low"])
     put_big_endian(message, end + 56, alert["second_evidence_high"])

@@ -31,7 +31,7 @@ ALERT: Final = np.dtype(
         ("since", np.int64),
         ("deadline", np.int64),
         ("limit", np.int64),
-        ("stopped", np.int64),
+        ("stopped_at", np.int64),
         ("first_evidence_high", np.uint64),  # record hashes
         ("first_evidence_low", np.uint64),
         ("second_evidence_high", np.uint64),

@@ -37,32 +37,32 @@ class StateReaderColumns(NamedTuple):
 
     parcel_id: int
     stage: int
-    scans: int
-    alerts: int
+    timeline: int
+    active_alerts: int
 
 
 class ActiveAlertReaderColumns(NamedTuple):
-    """Numbers of the columns of the frame alerts[]."""
+    """Numbers of the columns of the frame active_alerts[]."""
 
-    about: int
+    condition: int
     type: int
     since: int
     alert_id: int
 
 
-class ScanEntryReaderColumns(NamedTuple):
-    """Numbers of the columns of the frame scans[]."""
+class TimelineEntryReaderColumns(NamedTuple):
+    """Numbers of the columns of the frame timeline[]."""
 
-    identity: int
+    record_hash: int
     kind: int
     event_time: int
     utc_offset_minutes: int
     voided: int
     inferred: int
-    at_site: int
-    at_station: int
-    at_lane: int
-    at_reason: int
+    details_site: int
+    details_station: int
+    details_lane: int
+    details_reason: int
     container_id: int
     voids: int
     plan: int
@@ -76,23 +76,23 @@ class ScanEntryReaderColumns(NamedTuple):
 
 
 @jit_inline
-def _where(a: TableArrays, buffer: ByteArray, f: FrameArrays, e: ScanEntryReaderColumns, i: int) -> int:
+def _where(a: TableArrays, buffer: ByteArray, f: FrameArrays, e: TimelineEntryReaderColumns, i: int) -> int:
     return intern_location(
         a,
         buffer,
-        f.values[e.at_site, i],
-        int64(f.lengths[e.at_site, i]),
-        f.values[e.at_station, i],
-        int64(f.lengths[e.at_station, i]),
-        f.values[e.at_lane, i],
-        int64(f.lengths[e.at_lane, i]),
-        f.values[e.at_reason, i],
-        int64(f.lengths[e.at_reason, i]),
+        f.values[e.details_site, i],
+        int64(f.lengths[e.details_site, i]),
+        f.values[e.details_station, i],
+        int64(f.lengths[e.details_station, i]),
+        f.values[e.details_lane, i],
+        int64(f.lengths[e.details_lane, i]),
+        f.values[e.details_reason, i],
+        int64(f.lengths[e.details_reason, i]),
     )
 
 
 @jit_inline
-def _plan(a: TableArrays, buffer: ByteArray, f: FrameArrays, e: ScanEntryReaderColumns, i: int) -> int:
+def _plan(a: TableArrays, buffer: ByteArray, f: FrameArrays, e: TimelineEntryReaderColumns, i: int) -> int:
     return intern_plan(
         a,
         buffer,
@@ -135,7 +135,7 @@ def restore_states(
     states: FrameArrays,
     s: StateReaderColumns,
     entries: FrameArrays,
-    e: ScanEntryReaderColumns,
+    e: TimelineEntryReaderColumns,
     alerts: FrameArrays,
     t: ActiveAlertReaderColumns,
 ) -> None:
@@ -153,8 +153,8 @@ def restore_states(
         if a.rows[row]["first_chunk"] != NO_CHUNK:
             clear_row(a, row)
         remove_all_active_alerts(a, row)
-        first = states.values[s.scans, i]
-        records = int64(states.lengths[s.scans, i])
+        first = states.values[s.timeline, i]
+        records = int64(states.lengths[s.timeline, i])
         last = int64(NO_CHUNK)
         plan = int64(NO_INTERN_ID)
         here = int64(0)
@@ -187,7 +187,7 @@ def restore_states(
             if kind == VOID:
                 a.rows[row]["voids"] += 1
             slot = last * SLOTS_PER_CHUNK + j % SLOTS_PER_CHUNK
-            position = entries.values[e.identity, entry]
+            position = entries.values[e.record_hash, entry]
             a.slots[slot]["high"] = get_big_endian(buffer, position)
             a.slots[slot]["low"] = get_big_endian(buffer, position + 8)
             offset = entries.values[e.utc_offset_minutes, entry]
@@ -201,14 +201,15 @@ def restore_states(
             stage = states.values[s.stage, i]
         update_stage_gauge(a, row, stage, here)
         # From the last to the first, as the list of a row begins with what came last.
-        told = states.values[s.alerts, i] + states.lengths[s.alerts, i]
-        for _ in range(states.lengths[s.alerts, i]):
+        told = states.values[s.active_alerts, i] + states.lengths[s.active_alerts, i]
+        for _ in range(states.lengths[s.active_alerts, i]):
             told -= 1
-            about = intern_bytes(a, buffer, alerts.values[t.about, told], int64(alerts.lengths[t.about, told]))
+            size = int64(alerts.lengths[t.condition, told])
+            condition = intern_bytes(a, buffer, alerts.values[t.condition, told], size)
             at = alerts.values[t.alert_id, told]
             high = get_big_endian(buffer, at)
             low = get_big_endian(buffer, at + 8)
-            set_active_alert(a, row, about, alerts.values[t.type, told], alerts.values[t.since, told], high, low)
+            set_active_alert(a, row, condition, alerts.values[t.type, told], alerts.values[t.since, told], high, low)
         # Looked at once more at the next Tick: what is due comes from the records and the promises.
         mark_changed(a, row)
 

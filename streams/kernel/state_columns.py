@@ -77,7 +77,7 @@ class StateColumns(NamedTuple):
     plan: int
     promised_at: int
     kinds: int
-    scans: int
+    timeline: int
 
 
 class KindColumns(NamedTuple):
@@ -89,16 +89,16 @@ class KindColumns(NamedTuple):
     scans: int  # count
 
 
-class ScanEntryColumns(NamedTuple):
-    """Numbers of the columns of the frame scans[]."""
+class TimelineEntryColumns(NamedTuple):
+    """Numbers of the columns of the frame timeline[]."""
 
-    identity: int
+    record_hash: int
     kind: int
     event_time: int
     utc_offset_minutes: int
     voided: int
     inferred: int
-    at: int
+    details: int
     container_id: int
     voids: int
     plan: int
@@ -173,13 +173,13 @@ def count_records(a: TableArrays, touched: NDArray[np.int32], count: int) -> int
 
 @jit_inline
 def _emit_entry(
-    a: TableArrays, slot: int, entries: FrameArrays, e: ScanEntryColumns, row: int, identities: ByteArray
+    a: TableArrays, slot: int, entries: FrameArrays, e: TimelineEntryColumns, row: int, identities: ByteArray
 ) -> None:
     stamp = int64(a.slots[slot]["packed_key"])
     kind = kind_of(stamp)
     put_big_endian(identities, row * IDENTITY_BYTES, a.slots[slot]["high"])
     put_big_endian(identities, row * IDENTITY_BYTES + 8, a.slots[slot]["low"])
-    _text(entries, e.identity, row, row * IDENTITY_BYTES, IDENTITY_BYTES)
+    _text(entries, e.record_hash, row, row * IDENTITY_BYTES, IDENTITY_BYTES)
     _number(entries, e.kind, row, kind)
     _number(entries, e.event_time, row, time_of(stamp))
     _number(entries, e.utc_offset_minutes, row, utc_offset_of(stamp))
@@ -188,13 +188,13 @@ def _emit_entry(
     at = int64(a.slots[slot]["location_or_plan"])
     what = int64(a.slots[slot]["detail"])
     if stamp & ADVICE:
-        _null(entries, e.at, row)
+        _null(entries, e.details, row)
         _null(entries, e.container_id, row)
         _null(entries, e.voids, row)
         _word(entries, e.plan, row, a, at)
         _promise(entries, e.promised_at, row, a, what)
     else:
-        _word(entries, e.at, row, a, at)
+        _word(entries, e.details, row, a, at)
         _null(entries, e.plan, row)
         _null(entries, e.promised_at, row)
         _word(entries, e.container_id, row, a, NO_INTERN_ID if kind == VOID else what)
@@ -257,7 +257,7 @@ def fill_state_columns(
     kinds: FrameArrays,
     k: KindColumns,
     entries: FrameArrays,
-    e: ScanEntryColumns,
+    e: TimelineEntryColumns,
     identities: ByteArray,
     facts: Facts,
     times: Times,
@@ -281,7 +281,7 @@ def fill_state_columns(
             int64(a.rows[row]["key_size"]),
         )
         _number(states, s.version, i, records)
-        _text(states, s.scans, i, entry, records)
+        _text(states, s.timeline, i, entry, records)
         chunk = int64(a.rows[row]["first_chunk"])
         left = records
         while left > 0:

@@ -23,7 +23,7 @@ from streams.domain.promise_clocks import (
     PAUSED,
     RUNNING,
     SINCE,
-    STANDING,
+    STATUS,
     WITHDRAWN,
     Integers,
     JourneyFacts,
@@ -147,7 +147,7 @@ def _count_running(a: TableArrays, rules: PromiseRules, row: int, findings: Inte
     previous_bits = int64(a.rows[row]["running_clock_bits"])
     new_bits = int64(0)
     for promise in range(len(rules.limit)):
-        if findings[promise, STANDING] == RUNNING or findings[promise, STANDING] == PAUSED:
+        if findings[promise, STATUS] == RUNNING or findings[promise, STATUS] == PAUSED:
             new_bits |= 1 << promise
     if new_bits != previous_bits:
         _set_running(a, row, previous_bits, new_bits)

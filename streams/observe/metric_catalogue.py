@@ -109,7 +109,7 @@ ALERT: Final = Label(
     "OTHER",
 )
 ABOUT: Final = Label(
-    "about", None, "The promises of promises.yaml by name (at most 16), and the anomalies.", ANOMALIES[0]
+    "condition", None, "The promises of promises.yaml by name (at most 16), and the anomalies.", ANOMALIES[0]
 )
 PROMISE: Final = Label("promise", None, "The promises of promises.yaml by name (at most 16).")
 PARTITION: Final = Label(

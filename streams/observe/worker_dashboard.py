@@ -98,7 +98,7 @@ ROWS: Final[DashboardRows] = (
                 "Alerts",
                 metric_catalogue.ALERTS.help + " " + metric_catalogue.ALERT.doc,
                 "cps",
-                [(rate(metric_catalogue.ALERTS, "alert, about") + " > 0", "{{about}} {{alert}}")],
+                [(rate(metric_catalogue.ALERTS, "alert, condition") + " > 0", "{{condition}} {{alert}}")],
             ),
             Panel(
                 "Clocks",

@@ -59,7 +59,7 @@ class WorkerMetrics:
         self._dead_letters = labelled_counter(metric_catalogue.DEAD_LETTERS, registry)
         self._states = counter(metric_catalogue.STATES, registry)
         self._milestones = counter(metric_catalogue.MILESTONES, registry)
-        self._alerts = labelled_counter(metric_catalogue.ALERTS, registry, about=(*promises, *ANOMALIES))
+        self._alerts = labelled_counter(metric_catalogue.ALERTS, registry, condition=(*promises, *ANOMALIES))
         self._clocks = labelled_gauge(metric_catalogue.CLOCKS, registry, promise=promises)
         self._retired = counter(metric_catalogue.RETIRED_PARCELS, registry)
         self._scan_to_state = WeightedHistogram(metric_catalogue.SCAN_TO_STATE, registry)

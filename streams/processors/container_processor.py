@@ -121,7 +121,7 @@ class ContainerProcessor:
     def position(self, next_offset: int) -> PartitionPosition:
         """The position after the last batch."""
         left = tuple(PendingFanOut.of(name, step) for name, step in self._left)
-        return PartitionPosition(next_offset, self.hub_time, step=self._step, left=left)
+        return PartitionPosition(next_offset, self.hub_time, transaction_number=self._step, pending_fan_outs=left)
 
     def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> ProcessorOutput:
         """Fold as much of a batch as a transaction has room for, in the order given, and encode what follows.
@@ -226,7 +226,7 @@ class ContainerProcessor:
 
     def _members_of_new(self, read: ContainerLogRecord) -> list[ChildRecord]:
         event, container = read.event, self.containers.get(read.container_id) or Container(read.container_id)
-        if event is None or container.has_event(event.identity) or self._is_astray(read.container_id):
+        if event is None or container.has_event(event.record_hash) or self._is_astray(read.container_id):
             return []
         try:
             container.check_limits(event)
@@ -243,7 +243,7 @@ class ContainerProcessor:
         if self._is_astray(name):
             return RejectReason.WRONG_PARTITION
         container = self.containers.get(name) or Container(name)
-        if container.has_event(event.identity):
+        if container.has_event(event.record_hash):
             figures.duplicates += event.inferred_from is None
             return RejectReason.OK
         try:
@@ -251,7 +251,8 @@ class ContainerProcessor:
         except ContainerLimitExceeded:
             return RejectReason.CONTAINER_FULL
         # Before the first Tick nobody knows the time but the events.
-        container.touched = max(container.touched, event.event_time) if self.hub_time is None else self.hub_time
+        latest = max(container.last_activity, event.event_time)
+        container.last_activity = latest if self.hub_time is None else self.hub_time
         self.containers.pop(name, None)
         self.containers[name] = container
         self._empty.pop(name, None)
@@ -284,7 +285,7 @@ class ContainerProcessor:
         """Some that were not touched after `until`."""
         due: list[str] = []
         for name in among:
-            if self.containers[name].touched > until or len(due) >= _RETIRES_AT_A_TIME:
+            if self.containers[name].last_activity > until or len(due) >= _RETIRES_AT_A_TIME:
                 break
             if name not in self._left and name not in touched:
                 due.append(name)
@@ -294,8 +295,8 @@ class ContainerProcessor:
         """Who was touched last comes last, and nobody later than now, whatever was said before the first Tick."""
         if self.hub_time is not None:
             for container in self.containers.values():
-                container.touched = min(container.touched, self.hub_time)
-        self.containers = dict(sorted(self.containers.items(), key=lambda item: item[1].touched))
+                container.last_activity = min(container.last_activity, self.hub_time)
+        self.containers = dict(sorted(self.containers.items(), key=lambda item: item[1].last_activity))
         self._empty = {
             name: None for name, container in self.containers.items() if not any(container.aggregation_events())
         }
@@ -354,14 +355,14 @@ class ContainerProcessor:
                 self._retiring.add(name.decode(), [name + b"\0" + key for key in members])
         self._members = {}
         if position is not None:
-            self.hub_time, self._step = position.hub_time, position.step
+            self.hub_time, self._step = position.hub_time, position.transaction_number
         self._in_time()
         for container in self.containers.values():
             self._claims.track(container)
         if position is not None:
-            for left in position.left:
+            for left in position.pending_fan_outs:
                 self._left.add(left.container_id, [left.step(self.containers[left.container_id])])
-            if position.left:
+            if position.pending_fan_outs:
                 self._left_since = None if self._pace is None else self._pace.clock()
                 self._unticked.update(range(self.partitions))
 

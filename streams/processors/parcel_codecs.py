@@ -13,8 +13,14 @@ from streams.kernel.avro.decoder import ColumnDecoder
 from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import Layout
 from streams.kernel.record_checks import ScanColumns
-from streams.kernel.restore import ActiveAlertReaderColumns, ScanEntryReaderColumns, StateReaderColumns
-from streams.kernel.state_columns import IDENTITY_SOURCE, KindColumns, MilestoneColumns, ScanEntryColumns, StateColumns
+from streams.kernel.restore import ActiveAlertReaderColumns, StateReaderColumns, TimelineEntryReaderColumns
+from streams.kernel.state_columns import (
+    IDENTITY_SOURCE,
+    KindColumns,
+    MilestoneColumns,
+    StateColumns,
+    TimelineEntryColumns,
+)
 
 # A state may be larger than any record that a scanner sends (streams/formats/topics.py: max.message.bytes).
 _STATE_BYTES: Final = 16 << 20
@@ -54,20 +60,20 @@ class ParcelStateCodec:
         self.encoder = ColumnEncoder(
             schema,
             schemas.id("ParcelState"),
-            raw=("plan", "scans[].at", "scans[].plan"),
-            sources={"scans[].identity": IDENTITY_SOURCE, "alerts[].alert_id": IDENTITY_SOURCE},
+            raw=("plan", "timeline[].details", "timeline[].plan"),
+            sources={"timeline[].record_hash": IDENTITY_SOURCE, "active_alerts[].alert_id": IDENTITY_SOURCE},
         )
         layout = self.encoder.layout
         self.root = _numbers(StateColumns, layout)
         self.kinds = _numbers(KindColumns, layout, "kinds[].", {"scans": "count"})
-        self.entries = _numbers(ScanEntryColumns, layout, "scans[].")
+        self.entries = _numbers(TimelineEntryColumns, layout, "timeline[].")
         self.kinds_frame = layout.frame("kinds[]")
-        self.scan_entries_frame = layout.frame("scans[]")
+        self.timeline_frame = layout.frame("timeline[]")
         self.watched = _numbers(MonitoringColumns, layout)
         self.clocks = _numbers(ClockColumns, layout, "clocks[].")
         self.clocks_frame = layout.frame("clocks[]")
-        self.standing = _numbers(ActiveAlertColumns, layout, "alerts[].")
-        self.active_alerts_frame = layout.frame("alerts[]")
+        self.standing = _numbers(ActiveAlertColumns, layout, "active_alerts[].")
+        self.active_alerts_frame = layout.frame("active_alerts[]")
         self.widths = [len(frame.columns) for frame in layout.frames]
         reader = Layout.of(schema, only=StateReaderColumns._fields)
         writers = {number: (text, 0) for number, (_, text) in schemas.writer_schemas("ParcelState").items()}
@@ -75,13 +81,13 @@ class ParcelStateCodec:
         self.root_reader_columns = _numbers(StateReaderColumns, reader)
         nested = {
             name: name.replace("_", ".", 1)
-            for name in ScanEntryReaderColumns._fields
-            if name.startswith(("at_", "plan_"))
+            for name in TimelineEntryReaderColumns._fields
+            if name.startswith(("details_", "plan_"))
         }
-        self.scan_entry_reader_columns = _numbers(ScanEntryReaderColumns, reader, "scans[].", nested)
-        self.scan_entries_reader_frame = reader.frame("scans[]")
-        self.active_alert_reader_columns = _numbers(ActiveAlertReaderColumns, reader, "alerts[].")
-        self.active_alerts_reader_frame = reader.frame("alerts[]")
+        self.timeline_reader_columns = _numbers(TimelineEntryReaderColumns, reader, "timeline[].", nested)
+        self.timeline_reader_frame = reader.frame("timeline[]")
+        self.active_alert_reader_columns = _numbers(ActiveAlertReaderColumns, reader, "active_alerts[].")
+        self.active_alerts_reader_frame = reader.frame("active_alerts[]")
 
 
 class MilestoneEncoder:

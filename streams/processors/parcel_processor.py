@@ -186,7 +186,7 @@ class ParcelProcessor:
             message = f"parcel.state [{self.partition}] holds {len(bad)} records that cannot be read ({reason})"
             raise StreamsError(message)
         root, entries, alerts = (
-            columns.frames[frame] for frame in (0, tools.scan_entries_reader_frame, tools.active_alerts_reader_frame)
+            columns.frames[frame] for frame in (0, tools.timeline_reader_frame, tools.active_alerts_reader_frame)
         )
         rows = len(states)
         chunks = entries.rows // SLOTS_PER_CHUNK + rows
@@ -200,7 +200,7 @@ class ParcelProcessor:
             FrameArrays(root.values, root.lengths),
             tools.root_reader_columns,
             FrameArrays(entries.values, entries.lengths),
-            tools.scan_entry_reader_columns,
+            tools.timeline_reader_columns,
             FrameArrays(alerts.values, alerts.lengths),
             tools.active_alert_reader_columns,
         )
@@ -289,7 +289,7 @@ class ParcelProcessor:
         frames = [allocate_frame(tools.widths[0], count)] * len(tools.widths)
         for frame, room in (
             (tools.kinds_frame, count * len(KINDS)),
-            (tools.scan_entries_frame, records),
+            (tools.timeline_frame, records),
             (tools.clocks_frame, count * len(self.promises.promises)),
             (tools.active_alerts_frame, told),
         ):
@@ -303,7 +303,7 @@ class ParcelProcessor:
             tools.root,
             frames[tools.kinds_frame],
             tools.kinds,
-            frames[tools.scan_entries_frame],
+            frames[tools.timeline_frame],
             tools.entries,
             identities,
             self._facts,

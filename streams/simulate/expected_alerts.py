@@ -90,11 +90,11 @@ def derive_alerts(
         made.clocks = [
             {
                 "promise": name,
-                "standing": clock.standing,
+                "status": clock.status,
                 "since": clock.start.time,
                 "deadline": clock.deadline,
-                "left_ms": clock.left if clock.standing == "PAUSED" else None,
-                "stopped": clock.stop.time if clock.stop else None,
+                "remaining_ms": clock.left if clock.status == "PAUSED" else None,
+                "stopped_at": clock.stop.time if clock.stop else None,
             }
             for name, clock in looked.clocks.items()
         ]

@@ -252,12 +252,14 @@ class TruthFile:
         )
         for known in (*watched.retired_records, watched.known):
             self._counted.add(known)
-        told = [[alert["type"], alert["about"], alert["hub_time"], alert["alert_id"].hex()] for alert in watched.alerts]
+        told = [
+            [alert["type"], alert["condition"], alert["hub_time"], alert["alert_id"].hex()] for alert in watched.alerts
+        ]
         parcel: dict[str, Any] = {"told": told}
         if watched.retired:
             parcel["retired"] = True
         if watched.known:
-            state = expected_state(said_by[record.identity] for record in watched.known)
+            state = expected_state(said_by[record.record_hash] for record in watched.known)
             stood = {"journeys": watched.journeys, "clocks": watched.clocks, "standing": watched.standing}
             parcel = {**state, **stood, **parcel}
         if self._settled is not None:
@@ -281,7 +283,7 @@ class TruthFile:
 def _order_independent(parcel: dict[str, Any]) -> dict[str, Any]:
     """What of it does not depend on the order in which two logs are read."""
     kept = {name: value for name, value in parcel.items() if name not in ("told", "version", "entries")}
-    stopped = {clock["promise"] for clock in parcel.get("clocks", ()) if clock["stopped"] is not None}
+    stopped = {clock["promise"] for clock in parcel.get("clocks", ()) if clock["stopped_at"] is not None}
     standing = parcel.get("standing", {})
     # Nobody is told that a promise was at risk when it is known to be kept; a scan is not ahead of the hub for long.
     perhaps = stopped | {"FROM_THE_FUTURE"}

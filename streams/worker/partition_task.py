@@ -291,7 +291,7 @@ class PartitionTask:
             self._waiting += len(folded.remainder.messages)
         # A stage that was due has nothing to write when another partition was quicker.
         start, end = folded.transaction.start, folded.transaction.end
-        if folded.records or folded.output.blocks or start is None or start.left != end.left:
+        if folded.records or folded.output.blocks or start is None or start.pending_fan_outs != end.pending_fan_outs:
             self._folded = folded
 
     def _fold(

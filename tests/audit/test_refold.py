@@ -116,6 +116,6 @@ def test_what_follows_from_containers_is_folded_too(tmp_path):
     assert "events of containers" in said.stderr
     found = [json.loads(line) for line in states.read_text().splitlines()]
     for state in found:
-        for entry in state["scans"]:
-            entry["identity"] = bytes.fromhex(entry["identity"])
+        for entry in state["timeline"]:
+            entry["record_hash"] = bytes.fromhex(entry["record_hash"])
     assert compare_states(wanted["parcels"], found, ParcelRecordIndex()) == []

@@ -50,11 +50,11 @@ def test_alerts_and_who_retires_are_those_of_the_truth(parcels, settings, promis
     )  # fmt: skip
     explained = parcels("promises", "explain", promises, late)
     assert explained.returncode == 0, explained.stderr
-    assert "BROKEN, the last instant is" in explained.stdout
+    assert "BREACHED, the last instant is" in explained.stdout
     assert "told BREACHED" in explained.stdout
     as_json = json.loads(parcels("promises", "explain", promises, late, "--json", check=True).stdout)
     door = as_json["promises"][1]
-    assert (door["promise"], door["standing"], door["told"]["type"]) == ("door", "BROKEN", "BREACHED")
+    assert (door["promise"], door["status"], door["told"]["type"]) == ("door", "BREACHED", "BREACHED")
     assert door["steps"][0]["kind"] == "ARRIVED"
     assert parcels("promises", "explain", promises, "nobody").returncode == 1
 
@@ -71,8 +71,8 @@ def test_other_promises_repeat_nothing_of_those_that_stay(parcels, settings, pro
     parcels("run", "--until-idle", "2", "--promises", str(other), check=True)
     decode = RecordDecoder("Alert")
     told = [decode(record.value()) for record in read_to_end(settings, settings.prefix + ALERTS_TOPIC)][before:]
-    doors = [alert for alert in told if alert["about"] == "door" and alert["hub_time"] > 0]
+    doors = [alert for alert in told if alert["condition"] == "door" and alert["hub_time"] > 0]
     breached = {(a["parcel_id"], a["since"]) for a in doors if a["type"] == "BREACHED"}
     assert len(breached) == sum(alert["type"] == "BREACHED" for alert in doors)
-    assert {alert["about"] for alert in told} >= {"sorting"}
-    assert not any(alert["about"] == "sort" for alert in told)
+    assert {alert["condition"] for alert in told} >= {"sorting"}
+    assert not any(alert["condition"] == "sort" for alert in told)

@@ -89,7 +89,7 @@ def test_what_is_in_a_pallet_or_a_truck_goes_where_that_is_scanned(
 
     def kinds(parcel: str) -> list[str]:
         shown = json.loads(parcels("show", parcel, "--json", check=True).stdout)
-        return [each["kind"] for each in shown["scans"]]
+        return [each["kind"] for each in shown["timeline"]]
 
     parcels("topics", "apply", "--partitions", "2", check=True)
     first = [

@@ -39,7 +39,7 @@ def written(topics):
         key = state["parcel_id"].encode()
         sender.produce(topics.prefix + PARCEL_STATE_TOPIC, framed("ParcelState", state), key, partition_of(key, 4))
     for position in ({"next_offset": 0, "hub_time": None},):
-        sender.produce(topics.prefix + PARCEL_STATE_TOPIC, framed("Position", position), POSITION_KEY, 0)
+        sender.produce(topics.prefix + PARCEL_STATE_TOPIC, framed("InputPosition", position), POSITION_KEY, 0)
     for milestone in log.milestones:
         key = milestone["parcel_id"].encode()
         sender.produce(topics.prefix + MILESTONES_TOPIC, framed("Milestone", milestone), key, partition_of(key, 4))
@@ -55,8 +55,8 @@ def test_show_is_the_newest_state_as_a_timeline(written, parcels):
     (voided,) = [line for line in shown.stdout.splitlines() if " voided" in line]
     assert "UNLOADED" in voided
     state = json.loads(parcels("show", "P1", "--json").stdout)
-    assert (state["version"], len(state["scans"])) == (2, 2)
-    assert state["scans"][0]["identity"] == written.states["P1"]["scans"][0]["identity"].hex()
+    assert (state["version"], len(state["timeline"])) == (2, 2)
+    assert state["timeline"][0]["record_hash"] == written.states["P1"]["timeline"][0]["record_hash"].hex()
 
 
 def test_show_finds_the_events_behind_a_parcel_and_its_alerts(topics, parcels, tmp_path):
@@ -81,9 +81,9 @@ def test_show_finds_the_events_behind_a_parcel_and_its_alerts(topics, parcels, t
     assert "BREACHED unload" in shown.stdout
     found = json.loads(parcels("show", "P7", "--events", "--json").stdout)
     assert {each["said"]["event_id"] for each in found["events"]} == {"one", "two", "no"}
-    known = {each["identity"]: each["said"]["event_id"] for each in found["events"]}
-    assert {known[each["identity"]] for each in found["scans"]} == {"one", "two", "no"}
-    (broken,) = [each for each in found["told"] if (each["type"], each["about"]) == ("BREACHED", "unload")]
+    known = {each["record_hash"]: each["said"]["event_id"] for each in found["events"]}
+    assert {known[each["record_hash"]] for each in found["timeline"]} == {"one", "two", "no"}
+    (broken,) = [each for each in found["told"] if (each["type"], each["condition"]) == ("BREACHED", "unload")]
     assert [known[proof] for proof in broken["evidence"]] == ["one"]
 
 
@@ -127,7 +127,7 @@ def test_follow_ends_at_ctrl_c(written, topics):
         rest, errors = process.communicate()
         guard.cancel()
     assert (process.returncode, rest, errors) == (0, "", "")
-    assert [line["type"] for line in lines] == ["REACHED", "LOST", "REACHED"]
+    assert [line["type"] for line in lines] == ["REACHED", "RETRACTED", "REACHED"]
     assert {line["parcel_id"] for line in lines} == {"P2"}
 
 

@@ -29,7 +29,7 @@ def values_of(partition):
     own = [parcel for parcel in PARCELS if partition_of(parcel.encode(), 4) == partition]
     arrived = [framed("Scan", scan(f"{parcel}-1", parcel, "ARRIVED", event_time=MORNING)) for parcel in own]
     late = [framed("Scan", scan(f"{parcel}-2", parcel, "UNLOADED", event_time=MORNING + 5 * HOUR)) for parcel in own]
-    ticks = [framed("Tick", {"hub_time": MORNING + hour * HOUR, "clock": "c"}) for hour in (1, 4)]
+    ticks = [framed("Tick", {"hub_time": MORNING + hour * HOUR, "producer": "c"}) for hour in (1, 4)]
     return [*arrived, *ticks, *late]
 
 

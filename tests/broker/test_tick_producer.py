@@ -21,7 +21,7 @@ def ticks(settings, topic=SCANS_TOPIC):
     for message in read_to_end(settings, settings.prefix + topic):
         assert message.key() is None
         read = fastavro.schemaless_reader(io.BytesIO(message.value()[5:]), tick, None)
-        found.setdefault(message.partition(), []).append((read["hub_time"].timestamp(), read["clock"]))
+        found.setdefault(message.partition(), []).append((read["hub_time"].timestamp(), read["producer"]))
     return found
 
 

@@ -282,7 +282,7 @@ class Crew:
 
 def positions(settings: KafkaSettings) -> dict[int, int]:
     """Partition of hub.scans -> offset up to which parcel.state says it is folded: read plainly, committed only."""
-    decode = RecordDecoder("Position")
+    decode = RecordDecoder("InputPosition")
     found: dict[int, int] = {}
     for partition, value in _newest(settings, topics.POSITION_KEY).items():
         found[partition] = decode(value)["next_offset"]

@@ -98,7 +98,7 @@ def write_until_seen(settings: KafkaSettings, stage: ProcessorName, topic: str, 
         writer.fence()
         position = read_position(settings, 0, states=kind.states)
         for step in range(20):
-            following = PartitionPosition(1, HUB_TIME, step=step + 1)
+            following = PartitionPosition(1, HUB_TIME, transaction_number=step + 1)
             writer.write(TransactionBatch(position, following, [], []))
             position = following
             if not held_up(settings, topic, partition):
@@ -119,7 +119,7 @@ def test_a_log_flows_on(node: LocalBroker, settings: KafkaSettings) -> None:
     *waited, tick = read_to_end(settings, topics.SCANS_TOPIC, partitions=[1])
     assert [message.value() for message in waited] == [b"never read", b"of somebody else"]
     # Of a time that is known.
-    assert RecordDecoder("Tick")(tick.value()) == {"hub_time": HUB_TIME, "clock": "parcels.container-stage"}
+    assert RecordDecoder("Tick")(tick.value()) == {"hub_time": HUB_TIME, "producer": "parcels.container-stage"}
     assert held_up(settings, topics.SCANS_TOPIC, 1) == 0
     # Nothing was written where nothing was left.
     assert not list(read_to_end(settings, topics.SCANS_TOPIC, partitions=[0]))

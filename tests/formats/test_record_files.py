@@ -262,7 +262,7 @@ class TestAnAvroContainer:
 
     def test_of_a_union_is_read(self):
         schemas = [load_schemas().current(name) for name in ("Scan", "Tick")]
-        records = [("parcels.hub.Scan", self.records(1)[0]), ("parcels.hub.Tick", {"hub_time": NINE, "clock": "x"})]
+        records = [("parcels.hub.Scan", self.records(1)[0]), ("parcels.hub.Tick", {"hub_time": NINE, "producer": "x"})]
         found = list(RecordFile(io.BytesIO(container(records, schemas)), "in.avro"))
         assert [line.everywhere for line in found] == [False, True]
 

@@ -120,7 +120,7 @@ class TestDecoding:
             b"\0\0\0",
             b"\1\0\0\0\1x",
             b"\0\0\0\0\x63x",
-            framed("Tick", {"hub_time": 1, "clock": ""})[:5] + b"",
+            framed("Tick", {"hub_time": 1, "producer": ""})[:5] + b"",
         ],
     )
     def test_nothing_can_be_read(self, value):

@@ -53,9 +53,9 @@ class Known:
     def __init__(self, record):
         self.record = record
         self.kind = kind_of(record)
-        self.identity = identity_of(record)
+        self.record_hash = identity_of(record)
         self.time = record["event_time"]
-        self.key = (self.time, KINDS.index(self.kind), self.identity)
+        self.key = (self.time, KINDS.index(self.kind), self.record_hash)
         self.target = hashed(record["voids"].encode()) if self.kind == "VOID" else None
         self.is_advice = type_of(record) == "Advice"
 
@@ -75,7 +75,7 @@ class Parcel:
         """For streams/domain/reference/promise_clocks.py."""
         return [
             ParcelRecord(
-                identity=known.identity,
+                record_hash=known.record_hash,
                 kind=known.kind,
                 time=known.time,
                 site=known["site"] or "",
@@ -99,14 +99,14 @@ class Parcel:
 
     def live(self):
         gone = self.uncounted()
-        return [known for known in self.ordered() if known.kind != "VOID" and known.identity not in gone]
+        return [known for known in self.ordered() if known.kind != "VOID" and known.record_hash not in gone]
 
     def uncounted(self):
         """Identities of what a VOID declares wrong, and of what is set aside."""
         targets = self.targets()
         scans = [known for known in self.ordered() if known.kind != "VOID" and not known.is_advice]
         aside = evaluate_containment([told_of(known, targets) for known in scans]).superseded
-        return targets | {known.identity for known, is_aside in zip(scans, aside, strict=True) if is_aside}
+        return targets | {known.record_hash for known, is_aside in zip(scans, aside, strict=True) if is_aside}
 
     def firsts(self):
         """kind -> the first live record of each kind whose first time is a milestone."""
@@ -132,17 +132,17 @@ class Parcel:
             "clocks": [
                 {
                     "promise": name,
-                    "standing": clock.standing,
+                    "status": clock.status,
                     "since": clock.start.time,
                     "deadline": clock.deadline,
-                    "left_ms": clock.left if clock.standing == "PAUSED" else None,
-                    "stopped": clock.stop and clock.stop.time,
+                    "remaining_ms": clock.left if clock.status == "PAUSED" else None,
+                    "stopped_at": clock.stop and clock.stop.time,
                 }
                 for name, clock in looked.clocks.items()
             ],
             # The newest first.
-            "alerts": [
-                {"about": about, "type": told.type, "since": told.since, "alert_id": told.alert_id}
+            "active_alerts": [
+                {"condition": about, "type": told.type, "since": told.since, "alert_id": told.alert_id}
                 for about, told in reversed(self.teller.told.items())
             ],
         }
@@ -183,7 +183,7 @@ class Parcel:
                 for kind in KINDS
                 if kind in times
             ],
-            "scans": self.entries(),
+            "timeline": self.entries(),
             **self.watched(hub_time),
         }
 
@@ -191,13 +191,13 @@ class Parcel:
         gone = self.uncounted()
         return [
             {
-                "identity": known.identity,
+                "record_hash": known.record_hash,
                 "kind": known.kind,
                 "event_time": known.time,
                 "utc_offset_minutes": known["utc_offset_minutes"] or 0,
-                "voided": known.kind != "VOID" and known.identity in gone,
+                "voided": known.kind != "VOID" and known.record_hash in gone,
                 "inferred": known["inferred_from"] is not None,
-                "at": None if known.is_advice else {field: known[field] for field in WHERE_FIELDS},
+                "details": None if known.is_advice else {field: known[field] for field in WHERE_FIELDS},
                 "container_id": None if known.kind == "VOID" else known["container_id"],
                 "voids": known.target,
                 "plan": plan_of(known) if known.is_advice else None,
@@ -209,10 +209,10 @@ class Parcel:
     def add(self, record):
         """Take a record in. Returns None for a duplicate, else the milestones that follow."""
         known = Known(record)
-        if known.identity in self.known:
+        if known.record_hash in self.known:
             return None
         before = self.firsts()
-        self.known[known.identity] = known
+        self.known[known.record_hash] = known
         after = self.firsts()
         told = [self.milestone(kind, before.get(kind), after.get(kind), known) for kind in KINDS]
         return [milestone for milestone in told if milestone]
@@ -223,11 +223,11 @@ class Parcel:
         said = {
             "parcel_id": self.parcel_id,
             "version": len(self.known),
-            "type": "REACHED" if before is None else "LOST" if after is None else "CORRECTED",
+            "type": "REACHED" if before is None else "RETRACTED" if after is None else "CORRECTED",
             "stage": kind,
             "event_time": (after or before).time,
             "previous_time": before.time if before and after else None,
-            "evidence": (after or cause).identity,
+            "evidence": (after or cause).record_hash,
             "site": (after and after["site"]) or "",
             "station": (after and after["station"]) or "",
             "direction": self.direction(),
@@ -254,7 +254,7 @@ def told_of(known, targets):
         known["site"],
         known["container_id"],
         known["inferred_from"] is not None,
-        known.identity in targets,
+        known.record_hash in targets,
         known["reason"],
     )
 
@@ -263,10 +263,10 @@ def container_of(live, ordered, targets):
     """The last one that was named, unless the parcel left it since."""
     scans = [known for known in ordered if known.kind != "VOID" and not known.is_advice]
     inside = evaluate_containment([told_of(known, targets) for known in scans]).inside
-    now_in = {known.identity: held for known, held in zip(scans, inside, strict=True)}
+    now_in = {known.record_hash: held for known, held in zip(scans, inside, strict=True)}
     container = before = None
     for known in live:
-        after = now_in[known.identity]
+        after = now_in[known.record_hash]
         if known["container_id"] is not None and known.kind not in LOOSE:
             container = known["container_id"]
         elif known.kind in LOOSE or (before is not None and after is None):

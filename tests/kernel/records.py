@@ -47,7 +47,7 @@ def advice(event_id, parcel_id, event_time=MORNING, **others):
 
 
 def tick(hub_time):
-    return {"hub_time": hub_time, "clock": "test"}
+    return {"hub_time": hub_time, "producer": "test"}
 
 
 def type_of(record):

@@ -192,7 +192,7 @@ class TestOrderOfArrival:
         counted = Counter(record["parcel_id"] for record in records)
         states = folded(history).read_states()
         assert {name: state["version"] for name, state in states.items()} == counted
-        assert {name: len(state["scans"]) for name, state in states.items()} == counted
+        assert {name: len(state["timeline"]) for name, state in states.items()} == counted
 
     def test_of_contradicting_records_the_first_in_the_log_holds(self):
         one = scan("same", "P", "LOADED", site="LGG")
@@ -294,7 +294,7 @@ class TestExamples:
             (said["type"], said["event_time"] - MORNING, said["previous_time"], said["site"])
             for said in run.read_milestones()
         ]
-        assert told == [("REACHED", 0, None, "LGG"), ("CORRECTED", 5, MORNING, "LUX"), ("LOST", 5, None, "")]
+        assert told == [("REACHED", 0, None, "LGG"), ("CORRECTED", 5, MORNING, "LUX"), ("RETRACTED", 5, None, "")]
 
     def test_other_evidence_for_the_same_time_is_no_milestone(self):
         """Whichever of the two comes first, and when the void takes the first of them away."""
@@ -308,9 +308,9 @@ class TestExamples:
         history = [scan("e", "P"), void("v", "P", "e"), void("w", "P", "e"), void("x", "P", "v"), void("y", "P", "?")]
         run = folded(history)
         state = run.read_states()["P"]
-        assert [entry["voided"] for entry in state["scans"] if entry["kind"] != "VOID"] == [True]
-        assert not any(entry["voided"] for entry in state["scans"] if entry["kind"] == "VOID")
-        assert [said["type"] for said in run.read_milestones()] == ["REACHED", "LOST"]
+        assert [entry["voided"] for entry in state["timeline"] if entry["kind"] != "VOID"] == [True]
+        assert not any(entry["voided"] for entry in state["timeline"] if entry["kind"] == "VOID")
+        assert [said["type"] for said in run.read_milestones()] == ["REACHED", "RETRACTED"]
 
     def test_a_void_that_repeats_the_event_id_of_its_target_is_a_record_of_its_own(self):
         run = folded([scan("e", "P"), void("e", "P", "e", MORNING + 1), void("e", "P", "e", MORNING + 1)])

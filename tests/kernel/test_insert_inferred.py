@@ -138,7 +138,7 @@ class TestStories:
             (0, packed()), (2, moved("ARRIVED")), (3, moved("UNLOADED")), (1, moved("UNPACKED", site="HGH"))
         ).read_states()["P"]
         assert (state["stage"], state["site"], state["container_id"]) == ("UNPACKED", "HGH", None)
-        assert [entry["voided"] for entry in state["scans"]] == [False, False, True, True]
+        assert [entry["voided"] for entry in state["timeline"]] == [False, False, True, True]
 
     def test_and_it_was_there_after_all_when_the_removal_was_wrong(self):
         log = [

@@ -157,7 +157,7 @@ class TestAgainstTheAccount:
         run, oracle = compare(days(seed, 100))
         for name, number in run.last.clocks.items():
             clocks = [
-                clock["standing"]
+                clock["status"]
                 for state in oracle.states().values()
                 for clock in state["clocks"]
                 if clock["promise"] == name
@@ -168,7 +168,7 @@ class TestAgainstTheAccount:
         told = set()
         for seed in range(150):
             oracle = Oracle(days(seed, 150), PROMISES)
-            told |= {(alert["about"], alert["type"]) for alert in oracle.alerts}
+            told |= {(alert["condition"], alert["type"]) for alert in oracle.alerts}
             told |= {("retired", bool(oracle.retired))}
         promises = {(each.name, what) for each in PROMISES.promises for what in ("AT_RISK", "BREACHED", "WITHDRAWN")}
         odd = "MISROUTED REPEATED_NO_READ RECIRCULATING NOT_RELEASED HELD_TOO_LONG FROM_THE_FUTURE NUMBER_REUSED"
@@ -234,7 +234,7 @@ class TestTheSameAgain:
     def test_what_is_withdrawn_was_told_and_stood(self, seed):
         standing = {}
         for alert in folded(days(seed, 200), promises=PROMISES).read_alerts():
-            about = alert["parcel_id"], alert["about"]
+            about = alert["parcel_id"], alert["condition"]
             if alert["type"] == "WITHDRAWN":
                 assert standing.pop(about)["alert_id"] == alert["withdraws"]
             else:

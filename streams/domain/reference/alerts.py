@@ -147,14 +147,14 @@ class ReferenceAlertEvaluator:
             "parcel_id": self.parcel_id,
             "version": len(records),
             "type": type_,
-            "about": about,
+            "condition": about,
             "hub_time": now,
             "since": since,
             "deadline": clock.deadline if clock else oddity.deadline if oddity else None,
             "limit": clock.limit if clock else oddity.limit if oddity else None,
-            "stopped": clock.stop.time if clock and clock.stop else None,
+            "stopped_at": clock.stop.time if clock and clock.stop else None,
             "withdraws": withdraws,
-            "evidence": [each.identity for each in evidence],
+            "evidence": [each.record_hash for each in evidence],
             "site": place.site if place else "",
             "station": place.station if place else "",
             "direction": advice.plan["direction"] if advice and advice.plan else "UNKNOWN",
@@ -175,9 +175,9 @@ class ReferenceAlertEvaluator:
             return (first,)
         starts = {promise.name: promise.starts + promise.renews for promise in self.promises.promises}
         kinds = starts.get(about) or _RESTS_ON[about]
-        alive = set(map(attrgetter("identity"), looked.live))
+        alive = set(map(attrgetter("record_hash"), looked.live))
         for record in sort_records(records):
-            if record.kind in kinds and record.kind != "VOID" and record.identity not in alive:
+            if record.kind in kinds and record.kind != "VOID" and record.record_hash not in alive:
                 return (record,)
         return next(((each,) for each in reversed(looked.journey) if each.plan is not None), ())
 
@@ -187,9 +187,9 @@ def alert_hash_input(alert: Mapping[str, Any]) -> bytes:
     one, other = [*alert["evidence"], bytes(16), bytes(16)][:2]
     times = [
         NO_TIME if alert[name] is None else alert[name]
-        for name in ("hub_time", "since", "deadline", "limit", "stopped")
+        for name in ("hub_time", "since", "deadline", "limit", "stopped_at")
     ]
-    head = f"{alert['parcel_id']}\0{alert['about']}\0".encode()
+    head = f"{alert['parcel_id']}\0{alert['condition']}\0".encode()
     numbers = struct.pack(">BBi5q", _TYPE[alert["type"]], len(alert["evidence"]), alert["version"], *times)
     taken: bytes = alert["withdraws"] or bytes(16)
     said: bytes = head + numbers + one + other + taken

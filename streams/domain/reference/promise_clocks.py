@@ -28,7 +28,7 @@ _MOVES: Final = frozenset(
 class ParcelRecord(NamedTuple):
     """One distinct record of a parcel; times in ms since 1970."""
 
-    identity: bytes
+    record_hash: bytes
     kind: str  # ADVISED for an advice
     time: int
     site: str = ""
@@ -54,7 +54,7 @@ class PromiseClock:
     deadline: int | None
     left: int
     level: str | None  # what there is to tell: AT_RISK, BREACHED or None
-    standing: str
+    status: str
     risk: int | None  # the last instant at which it is not at risk
     holds: tuple[tuple[ParcelRecord, ParcelRecord | None], ...]  # with a reason, and their releases
     # The next instant after which it stands otherwise, without any further record.
@@ -90,15 +90,15 @@ class Evaluation:
 
 def sort_records(records: Iterable[ParcelRecord]) -> list[ParcelRecord]:
     """By event time, kind and identity."""
-    return sorted(records, key=lambda record: (record.time, _RANK[record.kind], record.identity))
+    return sorted(records, key=lambda record: (record.time, _RANK[record.kind], record.record_hash))
 
 
 def effective_records(records: Sequence[ParcelRecord]) -> list[ParcelRecord]:
     """Those of the records, given in their order, that count: neither declared wrong nor set aside."""
     said, judged = _judged(records)
-    aside = {record.identity for record, is_aside in zip(said, judged.superseded, strict=True) if is_aside}
+    aside = {record.record_hash for record, is_aside in zip(said, judged.superseded, strict=True) if is_aside}
     wrong = {record.voids for record in records if record.kind == "VOID"}
-    return [record for record in records if record.kind != "VOID" and record.identity not in wrong | aside]
+    return [record for record in records if record.kind != "VOID" and record.record_hash not in wrong | aside]
 
 
 def _judged(records: Sequence[ParcelRecord]) -> tuple[list[ParcelRecord], ContainmentResult]:
@@ -106,7 +106,7 @@ def _judged(records: Sequence[ParcelRecord]) -> tuple[list[ParcelRecord], Contai
     wrong = {record.voids for record in records if record.kind == "VOID"}
     scans = [record for record in records if record.kind != "VOID" and record.plan is None]
     told = [
-        ToldOfContainer(each.kind, each.site, each.container, each.inferred, each.identity in wrong, each.reason)
+        ToldOfContainer(each.kind, each.site, each.container, each.inferred, each.record_hash in wrong, each.reason)
         for each in scans
     ]
     return scans, evaluate_containment(told)
@@ -230,11 +230,11 @@ def _clock(
     ran_until = stop.time if stop is not None and stopped else now
     level = alert_level_at(promise, ran_until, risk, deadline)
     if is_past(stop.time if stop else now, deadline):
-        standing = "BROKEN"
+        status = "BREACHED"
     elif stop is not None:
-        standing = "KEPT"
+        status = "MET"
     else:
-        standing = "PAUSED" if deadline is None else "RUNNING"
+        status = "PAUSED" if deadline is None else "RUNNING"
     upcoming = None
     if not stopped and level != "BREACHED":
         upcoming = deadline
@@ -243,7 +243,7 @@ def _clock(
         elif level is None and promise.at_risk is not None:
             upcoming = risk
     holds = tuple(customs_holds(journey)) if promise.pauses else ()
-    return PromiseClock(promise, start, stop, limit, deadline, left, level, standing, risk, holds, upcoming)
+    return PromiseClock(promise, start, stop, limit, deadline, left, level, status, risk, holds, upcoming)
 
 
 def clock_starts(promise: Promise, journey: Sequence[ParcelRecord]) -> list[ParcelRecord]:
@@ -361,7 +361,7 @@ def _astray(
     later = [
         record
         for place, record in enumerate(scans)
-        if place > last.at and not judged.superseded[place] and record.identity not in wrong
+        if place > last.at and not judged.superseded[place] and record.record_hash not in wrong
     ]
     seen = next(
         (

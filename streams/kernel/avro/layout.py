@@ -9,8 +9,8 @@ The values of a column are two numbers a row, `values` and `lengths`:
 - nullable record: a column at its own path that says whether it is there (length 0 or -1); other records have none;
 - array, map: first row in its own frame, and number of items.
 
-Paths: `plan.service`; `scans[]` is an item of the array `scans` and the name of its frame; `scans[].at.site`. For a map
-`m` the items are `m{}` and their keys `m{key}`.
+Paths: `plan.service`; `timeline[]` is an item of the array `timeline` and the name of its frame;
+`timeline[].details.site`. For a map `m` the items are `m{}` and their keys `m{key}`.
 """
 
 from collections.abc import Collection, Mapping, Sequence

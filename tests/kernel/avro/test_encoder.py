@@ -171,7 +171,7 @@ def test_many_arrays():
 
 def test_the_state_of_a_parcel_survives_decoding_and_encoding():
     schema = json.loads((Path(__file__).parents[3] / "schemas" / "ParcelState.avsc").read_text())
-    raw = {"plan", "scans[].at", "scans[].plan"}
+    raw = {"plan", "timeline[].details", "timeline[].plan"}
     plan = {
         "direction": "IMPORT",
         "service": "S",
@@ -181,8 +181,15 @@ def test_the_state_of_a_parcel_survives_decoding_and_encoding():
         "owner": "o",
     }
     at = {"site": "LGG", "station": "SRT-07", "lane": "L", "reason": None}
-    entry = {"identity": bytes(16), "kind": "SORTED", "event_time": 1, "utc_offset_minutes": 60, "voided": False}
-    entry |= {"inferred": True, "at": at, "container_id": None, "voids": bytes(16), "plan": None, "promised_at": None}
+    entry = {"record_hash": bytes(16), "kind": "SORTED", "event_time": 1, "utc_offset_minutes": 60, "voided": False}
+    entry |= {
+        "inferred": True,
+        "details": at,
+        "container_id": None,
+        "voids": bytes(16),
+        "plan": None,
+        "promised_at": None,
+    }
     state = dict.fromkeys(("stage", "stage_time", "customs", "hold_reason", "site", "station", "container_id"))
     state |= {
         "parcel_id": "LP1",
@@ -194,7 +201,7 @@ def test_the_state_of_a_parcel_survives_decoding_and_encoding():
         "plan": plan,
     }
     state |= {"recirculations": 1, "promised_at": 5, "kinds": [{"kind": "SORTED", "first": 1, "last": 2, "count": 3}]}
-    state |= {"scans": [entry, entry | {"at": None, "plan": plan, "promised_at": 9}]}
+    state |= {"timeline": [entry, entry | {"details": None, "plan": plan, "promised_at": 9}]}
     buffer = io.BytesIO()
     plain = json.loads(json.dumps(schema).replace('"logicalType": "timestamp-millis"', '"x": 0'))
     fastavro.schemaless_writer(buffer, plain, state)
