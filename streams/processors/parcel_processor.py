@@ -22,7 +22,7 @@ from streams.domain.reject_reasons import RejectReason
 from streams.errors import StreamsError
 from streams.formats.record_block import RecordBlock
 from streams.kernel.alert_columns import (
-    IDENTITIES_PER_ALERT,
+    HASHES_PER_ALERT,
     count_active_alerts,
     fill_alert_columns,
     fill_monitoring_columns,
@@ -41,22 +41,16 @@ from streams.kernel.batch_changes import (
 )
 from streams.kernel.compact import compact_table
 from streams.kernel.fold import MAX_DELTAS_PER_RECORD, fold
+from streams.kernel.frames import HASH_BYTES, FrameArrays, allocate_frame
 from streams.kernel.insert import allocate_insert_effect
 from streams.kernel.insert_inferred import MAX_MILESTONES_PER_RECORD, allocate_first_records
 from streams.kernel.interned_records import LOCATION_SITE, location_text
+from streams.kernel.milestone_columns import fill_milestone_columns
 from streams.kernel.parcel_table import SLOTS_PER_CHUNK, ParcelTable
 from streams.kernel.prefetch import prefetch_rows
 from streams.kernel.record_checks import DecodedBatch
 from streams.kernel.restore import apply_tombstones, restore_states
-from streams.kernel.state_columns import (
-    IDENTITY_BYTES,
-    FrameArrays,
-    allocate_frame,
-    copy_keys,
-    count_records,
-    fill_milestone_columns,
-    fill_state_columns,
-)
+from streams.kernel.state_columns import copy_keys, count_records, fill_state_columns
 from streams.kernel.tick_alerts import MAX_ALERTS_PER_SUBJECT
 from streams.processors import parcel_codecs
 from streams.processors.throughput_deltas import ThroughputDeltaAggregator
@@ -294,7 +288,7 @@ class ParcelProcessor:
             (tools.active_alerts_frame, told),
         ):
             frames[frame] = allocate_frame(tools.widths[frame], room)
-        identities = np.empty((records + told) * IDENTITY_BYTES, np.uint8)
+        identities = np.empty((records + told) * HASH_BYTES, np.uint8)
         fill_state_columns(
             table,
             rows,
@@ -342,7 +336,7 @@ class ParcelProcessor:
         tools = parcel_codecs.milestone_encoder()
         count = len(out.milestones)
         frame = allocate_frame(tools.width, count)
-        identities = np.empty(count * 2 * IDENTITY_BYTES, np.uint8)
+        identities = np.empty(count * 2 * HASH_BYTES, np.uint8)
         fill_milestone_columns(self.table.arrays, out, count, frame, tools.columns, identities)
         return RecordBlock(
             *self._keys(np.ascontiguousarray(out.milestones["row"]), count),
@@ -362,7 +356,7 @@ class ParcelProcessor:
         count = len(out.alerts)
         tools = parcel_codecs.alert_encoder()
         frame, evidence = allocate_frame(tools.widths[0], count), allocate_frame(tools.widths[1], 2 * count)
-        identities = np.empty(count * IDENTITIES_PER_ALERT * IDENTITY_BYTES, np.uint8)
+        identities = np.empty(count * HASHES_PER_ALERT * HASH_BYTES, np.uint8)
         fill_alert_columns(self.table.arrays, out, count, frame, tools.columns, evidence, identities)
         return RecordBlock(
             *self._keys(np.ascontiguousarray(out.alerts["row"]), count),
