@@ -54,8 +54,8 @@ from streams.kernel.packed_key import ADVICE, VOIDED, kind_of
 from streams.kernel.parcel_table import (
     KEY_ALIGNMENT,
     NO_INTERN_ID,
-    SLOTS_PER_CHUNK,
     TableArrays,
+    next_slot,
 )
 
 # Kinds of the scans that are evidence of an anomaly, one bit each. A voided scan of such a kind is the evidence of the
@@ -147,15 +147,12 @@ def _reason_to_withdraw(a: TableArrays, rules: PromiseRules, row: int, subject: 
             return int64(journey.firsts[FIRST_SLOT, UNPACKED])
         if anomaly == FOUND_EXTRA and journey.firsts[COUNT, PACKED] > 0:
             return int64(journey.firsts[FIRST_SLOT, PACKED])
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            packed_key = int64(a.slots[slot]["packed_key"])
-            if packed_key & VOIDED and (kinds >> kind_of(packed_key)) & 1:
-                return slot
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        if packed_key & VOIDED and (kinds >> kind_of(packed_key)) & 1:
+            return slot
     return int64(journey.facts[ADVICE_SLOT])
 
 

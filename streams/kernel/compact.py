@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.domain.jit import int64, jit
+from streams.domain.promise_clocks import NO_SLOT
 from streams.kernel.active_alerts import alert_type_of, pack_subject_and_type, subject_intern_id_of
 from streams.kernel.parcel_table import (
     CHANGED_COUNT,
@@ -23,9 +24,9 @@ from streams.kernel.parcel_table import (
     ROW_COUNT,
     ROW_RETIRED,
     ROWS_PER_BLOCK,
-    SLOTS_PER_CHUNK,
     ParcelTable,
     TableArrays,
+    next_slot,
     reindex_interned,
     reindex_rows,
 )
@@ -53,14 +54,11 @@ def _mark_interned(a: TableArrays, in_use: Int32Array) -> None:
     for subject in range(len(a.subject_intern_ids)):
         in_use[a.subject_intern_ids[subject]] = 1
     for row in range(a.counts[ROW_COUNT]):
-        chunk = int64(a.rows[row]["first_chunk"])
-        left = int64(a.rows[row]["records"])
-        while left > 0:
-            for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-                in_use[a.slots[slot]["location_or_plan"]] = 1
-                in_use[a.slots[slot]["detail"]] = 1
-            left -= SLOTS_PER_CHUNK
-            chunk = int64(a.next_chunk[chunk])
+        slot = int64(NO_SLOT)
+        for i in range(int64(a.rows[row]["records"])):
+            slot = next_slot(a, row, i, slot)
+            in_use[a.slots[slot]["location_or_plan"]] = 1
+            in_use[a.slots[slot]["detail"]] = 1
         alert = int64(a.rows[row]["first_alert"])
         while alert != NO_ALERT_INDEX:
             in_use[subject_intern_id_of(a.active_alerts[alert]["subject_and_type"])] = 1
@@ -125,14 +123,11 @@ def _renumber(a: TableArrays, new_rows: Int32Array, new_intern_ids: Int32Array) 
     for subject in range(len(a.subject_intern_ids)):
         a.subject_intern_ids[subject] = new_intern_ids[a.subject_intern_ids[subject]]
     for row in range(a.counts[ROW_COUNT]):
-        chunk = int64(a.rows[row]["first_chunk"])
-        left = int64(a.rows[row]["records"])
-        while left > 0:
-            for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-                a.slots[slot]["location_or_plan"] = new_intern_ids[a.slots[slot]["location_or_plan"]]
-                a.slots[slot]["detail"] = new_intern_ids[a.slots[slot]["detail"]]
-            left -= SLOTS_PER_CHUNK
-            chunk = int64(a.next_chunk[chunk])
+        slot = int64(NO_SLOT)
+        for i in range(int64(a.rows[row]["records"])):
+            slot = next_slot(a, row, i, slot)
+            a.slots[slot]["location_or_plan"] = new_intern_ids[a.slots[slot]["location_or_plan"]]
+            a.slots[slot]["detail"] = new_intern_ids[a.slots[slot]["detail"]]
         alert = int64(a.rows[row]["first_alert"])
         while alert != NO_ALERT_INDEX:
             subject_and_type = int64(a.active_alerts[alert]["subject_and_type"])

@@ -16,7 +16,7 @@ from streams.domain.promise_clocks import NO_SLOT
 from streams.domain.record_hash import get_big_endian
 from streams.kernel.interned_records import LOCATION_REASON, location_text, same_text, sites_differ
 from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, kind_of
-from streams.kernel.parcel_table import NO_INTERN_ID, SLOTS_PER_CHUNK, TableArrays
+from streams.kernel.parcel_table import NO_INTERN_ID, TableArrays, next_slot
 
 # Kinds that determine the container of a parcel.
 _DETERMINING_KINDS: Final = UNCONTAINED | 1 << PACKED
@@ -73,15 +73,12 @@ def container_after_scan(
 def has_inferred(a: TableArrays, row: int, first_slot: int) -> bool:
     """Is any record from the one in `first_slot` on inferred? With NO_SLOT: is any record of the parcel inferred?"""
     reached = first_slot == NO_SLOT
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            reached |= slot == first_slot
-            if reached and a.slots[slot]["packed_key"] & INFERRED:
-                return True
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        reached |= slot == first_slot
+        if reached and a.slots[slot]["packed_key"] & INFERRED:
+            return True
     return False
 
 
@@ -97,16 +94,13 @@ def has_error_declaration(a: TableArrays, row: int, slot: int) -> bool:
     """Is the record in `slot` the target of a VOID of the parcel?"""
     if a.rows[row]["voids"] == 0:
         return False
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for void_slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            if kind_of(a.slots[void_slot]["packed_key"]) == VOID and voids_record(
-                a, void_slot, a.slots[slot]["high"], a.slots[slot]["low"]
-            ):
-                return True
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    void_slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        void_slot = next_slot(a, row, i, void_slot)
+        if kind_of(a.slots[void_slot]["packed_key"]) == VOID and voids_record(
+            a, void_slot, a.slots[slot]["high"], a.slots[slot]["low"]
+        ):
+            return True
     return False
 
 
@@ -131,25 +125,18 @@ def counts_after_own_packing(a: TableArrays, row: int, end_slot: int, container:
     if kind == UNPACKED and not is_container_emptying(a, location):
         return True
     declared = False
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            if slot == end_slot:
-                return declared
-            packed_key = int64(a.slots[slot]["packed_key"])
-            record_kind = kind_of(packed_key)
-            if (
-                packed_key & INFERRED == 0
-                or a.slots[slot]["detail"] != container
-                or record_kind not in (PACKED, UNPACKED)
-            ):
-                continue
-            # A superseded record was declared all the same.
-            if not (packed_key & VOIDED and has_error_declaration(a, row, slot)):
-                declared = record_kind == PACKED
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        if slot == end_slot:
+            return declared
+        packed_key = int64(a.slots[slot]["packed_key"])
+        record_kind = kind_of(packed_key)
+        if packed_key & INFERRED == 0 or a.slots[slot]["detail"] != container or record_kind not in (PACKED, UNPACKED):
+            continue
+        # A superseded record was declared all the same.
+        if not (packed_key & VOIDED and has_error_declaration(a, row, slot)):
+            declared = record_kind == PACKED
     return declared
 
 
@@ -161,34 +148,30 @@ def _counts_by_all_records(
     container_location = int64(NOT_SET)
     container_known = False
     packed_by_own_scan = False
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            if slot == end_slot:
-                left = int64(0)
-                break
-            packed_key = int64(a.slots[slot]["packed_key"])
-            kind = kind_of(packed_key)
-            if kind == VOID or packed_key & ADVICE:
-                continue
-            named_container = int64(a.slots[slot]["detail"])
-            if packed_key & VOIDED:
-                container_known |= kind == PACKED and named_container != NO_INTERN_ID
-                continue
-            container_known |= determines_container(kind, named_container)
-            packed_by_own_scan = is_packed_by_own_scan(packed_by_own_scan, kind, named_container, packed_key)
-            current_container, container_location = container_after_scan(
-                a,
-                current_container,
-                container_location,
-                kind,
-                int64(a.slots[slot]["location_or_plan"]),
-                named_container,
-                packed_key,
-            )
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        if slot == end_slot:
+            break
+        packed_key = int64(a.slots[slot]["packed_key"])
+        kind = kind_of(packed_key)
+        if kind == VOID or packed_key & ADVICE:
+            continue
+        named_container = int64(a.slots[slot]["detail"])
+        if packed_key & VOIDED:
+            container_known |= kind == PACKED and named_container != NO_INTERN_ID
+            continue
+        container_known |= determines_container(kind, named_container)
+        packed_by_own_scan = is_packed_by_own_scan(packed_by_own_scan, kind, named_container, packed_key)
+        current_container, container_location = container_after_scan(
+            a,
+            current_container,
+            container_location,
+            kind,
+            int64(a.slots[slot]["location_or_plan"]),
+            named_container,
+            packed_key,
+        )
     if not container_known or current_container != container or not packed_by_own_scan:
         return not container_known or current_container == container
     return counts_after_own_packing(a, row, end_slot, container, record_kind, record_location)
@@ -200,21 +183,17 @@ def counts_in_container(a: TableArrays, row: int, end_slot: int, container: int,
     # Nearly always the last record that determines a container decides alone, unless another may contradict it.
     deciding_slot = int64(NO_SLOT)
     uncertain = False
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            if slot == end_slot:
-                left = int64(0)
-                break
-            packed_key = int64(a.slots[slot]["packed_key"])
-            if (_DETERMINING_KINDS >> kind_of(packed_key)) & 1:
-                deciding_slot = slot
-                uncertain = packed_key & VOIDED != 0
-            elif packed_key & (INFERRED | VOIDED | ADVICE) == 0 and not (NO_LOCATION >> kind_of(packed_key)) & 1:
-                uncertain = True
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        if slot == end_slot:
+            break
+        packed_key = int64(a.slots[slot]["packed_key"])
+        if (_DETERMINING_KINDS >> kind_of(packed_key)) & 1:
+            deciding_slot = slot
+            uncertain = packed_key & VOIDED != 0
+        elif packed_key & (INFERRED | VOIDED | ADVICE) == 0 and not (NO_LOCATION >> kind_of(packed_key)) & 1:
+            uncertain = True
     if deciding_slot == NO_SLOT:
         return True
     packed = kind_of(a.slots[deciding_slot]["packed_key"]) == PACKED

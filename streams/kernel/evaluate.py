@@ -67,7 +67,7 @@ from streams.kernel.interned_records import (
     same_text,
 )
 from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, kind_of, time_of
-from streams.kernel.parcel_table import NO_INTERN_ID, SLOTS_PER_CHUNK, TableArrays
+from streams.kernel.parcel_table import NO_INTERN_ID, TableArrays, next_slot
 
 
 @jit_inline
@@ -91,28 +91,25 @@ def evaluate_parcel(
 @jit_inline
 def _read_journey(a: TableArrays, rules: PromiseRules, row: int, now: int, journey: JourneyFacts) -> None:
     reset(journey, rules)
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            packed_key = int64(a.slots[slot]["packed_key"])
-            kind = kind_of(packed_key)
-            time = time_of(packed_key)
-            note_time(journey, time, now)
-            if packed_key & ADVICE == 0 and (kind == PACKED or (kind == UNPACKED and packed_key & INFERRED)):
-                journey.facts[WAS_CONTAINED] = 1
-            if kind == VOID or packed_key & VOIDED:
-                continue
-            location_or_plan = int64(a.slots[slot]["location_or_plan"])
-            if packed_key & ADVICE:
-                apply_advice(journey, rules, kind, time, slot, location_or_plan, int64(a.slots[slot]["detail"]))
-                continue
-            has_reason = False
-            if kind == CUSTOMS_HELD:
-                has_reason = location_text(a, location_or_plan, LOCATION_REASON)[1] > 0
-            apply_scan(journey, rules, kind, time, slot, has_reason, now)
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        kind = kind_of(packed_key)
+        time = time_of(packed_key)
+        note_time(journey, time, now)
+        if packed_key & ADVICE == 0 and (kind == PACKED or (kind == UNPACKED and packed_key & INFERRED)):
+            journey.facts[WAS_CONTAINED] = 1
+        if kind == VOID or packed_key & VOIDED:
+            continue
+        location_or_plan = int64(a.slots[slot]["location_or_plan"])
+        if packed_key & ADVICE:
+            apply_advice(journey, rules, kind, time, slot, location_or_plan, int64(a.slots[slot]["detail"]))
+            continue
+        has_reason = False
+        if kind == CUSTOMS_HELD:
+            has_reason = location_text(a, location_or_plan, LOCATION_REASON)[1] > 0
+        apply_scan(journey, rules, kind, time, slot, has_reason, now)
 
 
 @jit_inline
@@ -221,19 +218,14 @@ def _find_misrouted(a: TableArrays, row: int, journey: JourneyFacts, findings: I
     if planned_size == NULL_SIZE:
         return
     in_last_journey = journey.facts[JOURNEY_SLOT] == NO_SLOT
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            in_last_journey |= slot == journey.facts[JOURNEY_SLOT]
-            packed_key = int64(a.slots[slot]["packed_key"])
-            if not in_last_journey or packed_key & (VOIDED | ADVICE) or (LANE_KINDS >> kind_of(packed_key)) & 1 == 0:
-                continue
-            lane_start, lane_size = location_text(a, int64(a.slots[slot]["location_or_plan"]), LANE_TEXT)
-            if lane_size != NULL_SIZE and not same_text(
-                a.heap, planned_start, planned_size, a.heap, lane_start, lane_size
-            ):
-                set_anomaly(findings, finding, time_of(packed_key), NO_TIME, slot, journey.facts[ADVICE_SLOT])
-                return
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        in_last_journey |= slot == journey.facts[JOURNEY_SLOT]
+        packed_key = int64(a.slots[slot]["packed_key"])
+        if not in_last_journey or packed_key & (VOIDED | ADVICE) or (LANE_KINDS >> kind_of(packed_key)) & 1 == 0:
+            continue
+        lane_start, lane_size = location_text(a, int64(a.slots[slot]["location_or_plan"]), LANE_TEXT)
+        if lane_size != NULL_SIZE and not same_text(a.heap, planned_start, planned_size, a.heap, lane_start, lane_size):
+            set_anomaly(findings, finding, time_of(packed_key), NO_TIME, slot, journey.facts[ADVICE_SLOT])
+            return

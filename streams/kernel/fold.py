@@ -51,10 +51,10 @@ from streams.kernel.parcel_table import (
     PREFETCH_WINDOW,
     RETIRED_ROW_COUNT,
     ROW_RETIRED,
-    SLOTS_PER_CHUNK,
     TableArrays,
     find_or_add_row,
     intern_bytes,
+    next_slot,
 )
 from streams.kernel.prefetch import prefetch_records
 from streams.kernel.record_checks import (
@@ -280,18 +280,15 @@ def fold(
 def _recount_for_direction(a: TableArrays, row: int, previous_direction: int, changes: BatchChanges) -> None:
     """Count the scans of a parcel whose direction changed under the new direction."""
     new_direction = int64(a.rows[row]["direction"])
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            packed_key = int64(a.slots[slot]["packed_key"])
-            if packed_key & (VOIDED | ADVICE) or kind_of(packed_key) == VOID:
-                continue
-            location = int64(a.slots[slot]["location_or_plan"])
-            append_delta(changes, int64(-1), location, kind_of(packed_key), time_of(packed_key), previous_direction)
-            append_delta(changes, int64(1), location, kind_of(packed_key), time_of(packed_key), new_direction)
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        if packed_key & (VOIDED | ADVICE) or kind_of(packed_key) == VOID:
+            continue
+        location = int64(a.slots[slot]["location_or_plan"])
+        append_delta(changes, int64(-1), location, kind_of(packed_key), time_of(packed_key), previous_direction)
+        append_delta(changes, int64(1), location, kind_of(packed_key), time_of(packed_key), new_direction)
 
 
 @jit_inline

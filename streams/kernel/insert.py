@@ -21,7 +21,7 @@ from streams.domain.record_hash import get_big_endian
 from streams.kernel.containment_at import counts_in_container, depends_on_container, has_inferred, voids_record
 from streams.kernel.interned_records import direction_of
 from streams.kernel.packed_key import ADVICE, VOIDED, kind_of, sort_key_of, time_of
-from streams.kernel.parcel_table import NO_CHUNK, NO_INTERN_ID, SLOTS_PER_CHUNK, TableArrays, allocate_chunk
+from streams.kernel.parcel_table import NO_INTERN_ID, SLOTS_PER_CHUNK, TableArrays, allocate_chunk, next_slot
 
 # Outcomes of `insert`.
 DUPLICATE: Final = 0
@@ -111,27 +111,21 @@ def insert(
     effect.values[SCAN_INCREMENT] = 0
     # 1. In one pass: is it a duplicate, which slot does it belong into, is it voided, which record is the first of its
     #    kind so far?
-    chunk = int64(a.rows[row]["first_chunk"])
-    last_chunk = int64(NO_CHUNK)
     insert_slot = int64(NO_SLOT)
     first_slot = int64(NO_SLOT)
-    visited = int64(0)
-    while visited < records:
-        base = chunk * SLOTS_PER_CHUNK
-        for slot in range(base, base + min(SLOTS_PER_CHUNK, records - visited)):
-            if a.slots[slot]["high"] == high and a.slots[slot]["low"] == low:
-                return DUPLICATE
-            other_key = int64(a.slots[slot]["packed_key"])
-            if kind_of(other_key) == VOID:
-                if kind != VOID and voids_record(a, slot, high, low):
-                    packed_key |= VOIDED
-            elif first_slot == NO_SLOT and kind_of(other_key) == kind and other_key & VOIDED == 0:
-                first_slot = slot
-            if insert_slot == NO_SLOT and _sorts_after(a, slot, sort_key, high, low):
-                insert_slot = slot
-        visited += SLOTS_PER_CHUNK
-        last_chunk = chunk
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(records):
+        slot = next_slot(a, row, i, slot)
+        if a.slots[slot]["high"] == high and a.slots[slot]["low"] == low:
+            return DUPLICATE
+        other_key = int64(a.slots[slot]["packed_key"])
+        if kind_of(other_key) == VOID:
+            if kind != VOID and voids_record(a, slot, high, low):
+                packed_key |= VOIDED
+        elif first_slot == NO_SLOT and kind_of(other_key) == kind and other_key & VOIDED == 0:
+            first_slot = slot
+        if insert_slot == NO_SLOT and _sorts_after(a, slot, sort_key, high, low):
+            insert_slot = slot
     if (
         check_inferred
         and (insert_slot != NO_SLOT or kind == VOID)
@@ -159,15 +153,15 @@ def insert(
     if kind != VOID and packed_key & (VOIDED | ADVICE) == 0:
         _set_scan_count(effect, 1, kind, time_of(packed_key), location_or_plan)
     # 3. Insert the record and move the records after it by one slot.
+    free_slot = slot + 1
     if records % SLOTS_PER_CHUNK == 0:
         new_chunk = allocate_chunk(a)
-        if last_chunk == NO_CHUNK:
+        if records == 0:
             a.rows[row]["first_chunk"] = new_chunk
         else:
-            a.next_chunk[last_chunk] = new_chunk
-        last_chunk = new_chunk
+            a.next_chunk[slot // SLOTS_PER_CHUNK] = new_chunk
+        free_slot = new_chunk * SLOTS_PER_CHUNK
     a.rows[row]["records"] = records + 1
-    free_slot = last_chunk * SLOTS_PER_CHUNK + records % SLOTS_PER_CHUNK
     if insert_slot == NO_SLOT:
         _write_slot(a, free_slot, high, low, packed_key, location_or_plan, detail)
     else:
@@ -280,29 +274,23 @@ def _apply_void(a: TableArrays, row: int, target: int, high: np.uint64, low: np.
 @jit
 def find_slot(a: TableArrays, row: int, high: np.uint64, low: np.uint64) -> int:
     """Slot of the parcel's record with this hash, or NO_SLOT."""
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            if a.slots[slot]["high"] == high and a.slots[slot]["low"] == low:
-                return slot
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        if a.slots[slot]["high"] == high and a.slots[slot]["low"] == low:
+            return slot
     return NO_SLOT
 
 
 @jit
 def _first_slot_of_kind(a: TableArrays, row: int, kind: int) -> int:
     """Slot of the first record of `kind` that counts, or NO_SLOT."""
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            packed_key = int64(a.slots[slot]["packed_key"])
-            if kind_of(packed_key) == kind and packed_key & VOIDED == 0:
-                return slot
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        if kind_of(packed_key) == kind and packed_key & VOIDED == 0:
+            return slot
     return NO_SLOT
 
 
@@ -310,13 +298,10 @@ def _first_slot_of_kind(a: TableArrays, row: int, kind: int) -> int:
 def _direction(a: TableArrays, row: int) -> int:
     """Direction of the latest advice that counts; 0 (UNKNOWN) without one."""
     plan = int64(NO_INTERN_ID)
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            packed_key = int64(a.slots[slot]["packed_key"])
-            if packed_key & ADVICE and packed_key & VOIDED == 0:
-                plan = int64(a.slots[slot]["location_or_plan"])
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        if packed_key & ADVICE and packed_key & VOIDED == 0:
+            plan = int64(a.slots[slot]["location_or_plan"])
     return direction_of(a, plan)

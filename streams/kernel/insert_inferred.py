@@ -20,7 +20,7 @@ from streams.domain.kinds import (
     VOID,
 )
 from streams.domain.parcel import NOT_SET
-from streams.domain.promise_clocks import NO_TIME
+from streams.domain.promise_clocks import NO_SLOT, NO_TIME
 from streams.kernel.batch_changes import BatchChanges, append_delta, append_milestone
 from streams.kernel.containment_at import (
     container_after_scan,
@@ -39,7 +39,7 @@ from streams.kernel.insert import (
     insert,
 )
 from streams.kernel.packed_key import ADVICE, VOIDED, kind_of, time_of
-from streams.kernel.parcel_table import NO_INTERN_ID, SLOTS_PER_CHUNK, TableArrays
+from streams.kernel.parcel_table import NO_INTERN_ID, TableArrays, next_slot
 
 # Milestones of one record, if it changes the container of the parcel.
 MAX_MILESTONES_PER_RECORD: Final = len(KINDS)
@@ -122,59 +122,53 @@ def apply_containment(a: TableArrays, row: int, direction: int, changes: BatchCh
     container_location = int64(NOT_SET)
     container_known = False
     packed_by_own_scan = False
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            packed_key = int64(a.slots[slot]["packed_key"])
-            kind = kind_of(packed_key)
-            if kind == VOID or packed_key & ADVICE:
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        kind = kind_of(packed_key)
+        if kind == VOID or packed_key & ADVICE:
+            continue
+        container = int64(a.slots[slot]["detail"])
+        location = int64(a.slots[slot]["location_or_plan"])
+        inferred_from_container = depends_on_container(packed_key, container)
+        if packed_key & VOIDED and (not inferred_from_container or has_error_declaration(a, row, slot)):
+            container_known |= kind == PACKED and container != NO_INTERN_ID
+            continue
+        if inferred_from_container:
+            counts = not container_known or current_container == container
+            if counts and container_known and packed_by_own_scan:
+                counts = counts_after_own_packing(a, row, slot, container, kind, location)
+            if counts and packed_key & VOIDED:
+                a.slots[slot]["packed_key"] = packed_key & ~VOIDED
+                append_delta(changes, int64(1), location, kind, time_of(packed_key), direction)
+            elif not counts and packed_key & VOIDED == 0:
+                a.slots[slot]["packed_key"] = packed_key | VOIDED
+                append_delta(changes, int64(-1), location, kind, time_of(packed_key), direction)
+            if not counts:
                 continue
-            container = int64(a.slots[slot]["detail"])
-            location = int64(a.slots[slot]["location_or_plan"])
-            inferred_from_container = depends_on_container(packed_key, container)
-            if packed_key & VOIDED and (not inferred_from_container or has_error_declaration(a, row, slot)):
-                container_known |= kind == PACKED and container != NO_INTERN_ID
-                continue
-            if inferred_from_container:
-                counts = not container_known or current_container == container
-                if counts and container_known and packed_by_own_scan:
-                    counts = counts_after_own_packing(a, row, slot, container, kind, location)
-                if counts and packed_key & VOIDED:
-                    a.slots[slot]["packed_key"] = packed_key & ~VOIDED
-                    append_delta(changes, int64(1), location, kind, time_of(packed_key), direction)
-                elif not counts and packed_key & VOIDED == 0:
-                    a.slots[slot]["packed_key"] = packed_key | VOIDED
-                    append_delta(changes, int64(-1), location, kind, time_of(packed_key), direction)
-                if not counts:
-                    continue
-            container_known |= determines_container(kind, container)
-            packed_by_own_scan = is_packed_by_own_scan(packed_by_own_scan, kind, container, packed_key)
-            current_container, container_location = container_after_scan(
-                a, current_container, container_location, kind, location, container, packed_key
-            )
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+        container_known |= determines_container(kind, container)
+        packed_by_own_scan = is_packed_by_own_scan(packed_by_own_scan, kind, container, packed_key)
+        current_container, container_location = container_after_scan(
+            a, current_container, container_location, kind, location, container, packed_key
+        )
 
 
 @jit_inline
 def _collect_first_records(a: TableArrays, row: int, first_records: FirstRecords, phase: int) -> None:
     for kind in range(len(KINDS)):
         first_records.entries[phase, kind, _IS_PRESENT] = 0
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            packed_key = int64(a.slots[slot]["packed_key"])
-            kind = kind_of(packed_key)
-            if packed_key & VOIDED or first_records.entries[phase, kind, _IS_PRESENT] != 0:
-                continue
-            first_records.entries[phase, kind, _IS_PRESENT] = 1
-            first_records.entries[phase, kind, _TIME] = time_of(packed_key)
-            first_records.entries[phase, kind, _LOCATION] = (
-                NO_INTERN_ID if packed_key & ADVICE else int64(a.slots[slot]["location_or_plan"])
-            )
-            first_records.hashes[phase, kind, 0] = a.slots[slot]["high"]
-            first_records.hashes[phase, kind, 1] = a.slots[slot]["low"]
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        kind = kind_of(packed_key)
+        if packed_key & VOIDED or first_records.entries[phase, kind, _IS_PRESENT] != 0:
+            continue
+        first_records.entries[phase, kind, _IS_PRESENT] = 1
+        first_records.entries[phase, kind, _TIME] = time_of(packed_key)
+        first_records.entries[phase, kind, _LOCATION] = (
+            NO_INTERN_ID if packed_key & ADVICE else int64(a.slots[slot]["location_or_plan"])
+        )
+        first_records.hashes[phase, kind, 0] = a.slots[slot]["high"]
+        first_records.hashes[phase, kind, 1] = a.slots[slot]["low"]

@@ -260,6 +260,16 @@ def allocate_chunk(a: TableArrays) -> int:
     return chunk
 
 
+@jit_inline
+def next_slot(a: TableArrays, row: int, i: int, slot: int) -> int:
+    """Slot of record `i` of a row, in sorted order; `slot`: that of record `i - 1`, any number where `i` is 0."""
+    if i == 0:
+        return int64(a.rows[row]["first_chunk"]) * SLOTS_PER_CHUNK
+    if i % SLOTS_PER_CHUNK != 0:
+        return slot + 1
+    return int64(a.next_chunk[slot // SLOTS_PER_CHUNK]) * SLOTS_PER_CHUNK
+
+
 @jit
 def clear_row(a: TableArrays, row: int) -> None:
     """Remove all records of a row and free its chunks."""

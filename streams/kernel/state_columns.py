@@ -36,6 +36,7 @@ from streams.domain.parcel import (
     is_held_by_customs,
     reset,
 )
+from streams.domain.promise_clocks import NO_SLOT
 from streams.domain.record_hash import get_big_endian, put_big_endian
 from streams.kernel.frames import (
     HASH_BYTES,
@@ -57,7 +58,7 @@ from streams.kernel.interned_records import (
     sites_differ,
 )
 from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, kind_of, time_of, utc_offset_of
-from streams.kernel.parcel_table import KEY_ALIGNMENT, NO_INTERN_ID, SLOTS_PER_CHUNK, ByteArray, TableArrays
+from streams.kernel.parcel_table import KEY_ALIGNMENT, NO_INTERN_ID, ByteArray, TableArrays, next_slot
 
 
 class StateColumns(NamedTuple):
@@ -234,15 +235,12 @@ def fill_state_columns(
         set_parcel_id(states, s.parcel_id, i, a, row)
         set_number(states, s.version, i, records)
         set_text(states, s.timeline, i, entry, records)
-        chunk = int64(a.rows[row]["first_chunk"])
-        left = records
-        while left > 0:
-            for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-                _apply_slot(a, slot, facts, times)
-                _fill_timeline_entry(a, slot, entries, e, entry, hashes)
-                entry += 1
-            left -= SLOTS_PER_CHUNK
-            chunk = int64(a.next_chunk[chunk])
+        slot = int64(NO_SLOT)
+        for j in range(records):
+            slot = next_slot(a, row, j, slot)
+            _apply_slot(a, slot, facts, times)
+            _fill_timeline_entry(a, slot, entries, e, entry, hashes)
+            entry += 1
         _fill_facts(a, facts, times, states, s, i)
         first_kind_row = kind_row
         for kind in range(len(KINDS)):
@@ -267,7 +265,7 @@ def update_stage_gauge(a: TableArrays, row: int, stage: int, in_hub: int) -> Non
 
 @jit
 def copy_keys(a: TableArrays, rows: NDArray[np.int32], count: int, keys: ByteArray, offsets: NDArray[np.int64]) -> None:
-    """Copy the parcel ids of the first `count` of `rows` to `keys`, back to back; `offsets` gets `count` + 1 entries."""
+    """Copy the parcel ids of the first `count` rows to `keys`, back to back; `offsets` gets `count` + 1 entries."""
     end = int64(0)
     offsets[0] = 0
     for i in range(count):

@@ -20,6 +20,7 @@ from streams.domain.promise_clocks import (
     LEVEL,
     NEXT_CHANGE,
     NO_ALERT,
+    NO_SLOT,
     PAUSED,
     RUNNING,
     SINCE,
@@ -59,9 +60,9 @@ from streams.kernel.parcel_table import (
     ROW_COUNT,
     ROW_RETIRED,
     ROWS_PER_BLOCK,
-    SLOTS_PER_CHUNK,
     TableArrays,
     clear_row,
+    next_slot,
 )
 
 # Alerts about one subject (a promise or an anomaly) of a parcel at one Tick: one is withdrawn, another fires.
@@ -258,15 +259,12 @@ def _withdraw(
 @jit
 def _scan_at(a: TableArrays, row: int, time: int) -> bool:
     """Does the parcel have a scan that counts with this event_time?"""
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            packed_key = int64(a.slots[slot]["packed_key"])
-            if time_of(packed_key) == time and kind_of(packed_key) != VOID and packed_key & (VOIDED | ADVICE) == 0:
-                return True
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        if time_of(packed_key) == time and kind_of(packed_key) != VOID and packed_key & (VOIDED | ADVICE) == 0:
+            return True
     return False
 
 
@@ -281,25 +279,22 @@ def _level_of_run(
     running = False
     started = False
     end = now
-    chunk = int64(a.rows[row]["first_chunk"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            packed_key = int64(a.slots[slot]["packed_key"])
-            kind = kind_of(packed_key)
-            time = time_of(packed_key)
-            if kind == VOID or packed_key & VOIDED or time < journey.facts[JOURNEY_TIME]:
-                continue
-            starts_clock = (starts >> kind) & 1 or (running and (renews >> kind) & 1)
-            if not starts_clock and not (stops >> kind) & 1:
-                continue
-            running = starts_clock != 0
-            if time == since and running:
-                started = True
-            elif time > since:
-                end = min(end, time)
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        kind = kind_of(packed_key)
+        time = time_of(packed_key)
+        if kind == VOID or packed_key & VOIDED or time < journey.facts[JOURNEY_TIME]:
+            continue
+        starts_clock = (starts >> kind) & 1 or (running and (renews >> kind) & 1)
+        if not starts_clock and not (stops >> kind) & 1:
+            continue
+        running = starts_clock != 0
+        if time == since and running:
+            started = True
+        elif time > since:
+            end = min(end, time)
     if not started:
         return int64(NO_ALERT)
     pausable = rules.pauses[promise] != 0
