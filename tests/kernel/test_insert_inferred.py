@@ -153,10 +153,10 @@ class TestStories:
         assert told == [
             ("REACHED", "PACKED"),
             ("REACHED", "ARRIVED"),
-            ("LOST", "ARRIVED"),
+            ("RETRACTED", "ARRIVED"),
             ("REACHED", "UNPACKED"),
             ("REACHED", "ARRIVED"),
-            ("LOST", "UNPACKED"),
+            ("RETRACTED", "UNPACKED"),
         ]
 
     def test_moved_to_another_bag_the_first_one_means_nothing_to_it(self):
