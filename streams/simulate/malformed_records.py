@@ -13,7 +13,7 @@ from streams.domain.limits import MAX_CONTAINER_RECORD_BYTES, MAX_NESTING_DEPTH
 from streams.domain.reject_reasons import RejectReason
 
 _SCAN_ID: Final = 1
-_EVENT_ID: Final = 11
+_EVENT_ID: Final = 9
 # 0001-01-01 and 9999-12-31 in ms since 1970.
 _YEAR_1: Final = -62_135_596_800_000
 _YEAR_9999: Final = 253_402_214_400_000

@@ -155,10 +155,10 @@ class TestStories:
         assert milestones == [
             ("REACHED", "PACKED"),
             ("REACHED", "ARRIVED"),
-            ("LOST", "ARRIVED"),
+            ("RETRACTED", "ARRIVED"),
             ("REACHED", "UNPACKED"),
             ("REACHED", "ARRIVED"),
-            ("LOST", "UNPACKED"),
+            ("RETRACTED", "UNPACKED"),
         ]
 
     def test_after_moving_to_another_bag_scans_of_the_first_bag_do_not_count(self):
