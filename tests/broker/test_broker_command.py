@@ -48,7 +48,7 @@ def test_a_broker_is_up_twice_keeps_its_data_and_goes_down(node):
     assert run_cli(*up).stdout == first.stdout
     assert status(node.folder) == {
         "running": True,
-        "answers": True,
+        "reachable": True,
         "bootstrap": f"127.0.0.1:{node.port}",
         "pid": process,
         "data": str(node.folder),
@@ -100,7 +100,7 @@ def test_down_leaves_a_process_alone_that_only_has_the_broker_s_old_id(node):
     stranger = subprocess.Popen(["sleep", "60"])
     try:
         (node.folder / "broker.lock").write_text(json.dumps({"pid": stranger.pid, "port": node.port}))
-        assert run_cli("broker", "down", "--data", str(node.folder)).stdout == f"no broker of {node.folder} runs\n"
+        assert run_cli("broker", "down", "--data", str(node.folder)).stdout == f"no broker runs in {node.folder}\n"
         assert stranger.poll() is None
         assert run_cli("broker", "status", "--data", str(node.folder)).returncode == 1
     finally:

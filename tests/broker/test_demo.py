@@ -55,7 +55,7 @@ def start(folder: Path, *args: str) -> "subprocess.Popen[str]":
 def test_a_short_day_ends_as_the_truth_says_and_what_it_suggests_works(folder: Path) -> None:
     done = run_cli("demo", "--data", str(folder), "--parcels", "300", "--seconds", "6", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "everything is as the truth says" in done.stdout
+    assert "everything matches the truth" in done.stdout
     assert re.search(r"[1-9][\d,]* scans, ", done.stdout), done.stdout
     assert processes_of(folder) == []
 

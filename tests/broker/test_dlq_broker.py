@@ -47,7 +47,7 @@ def test_they_are_listed_and_shown_as_they_were_buried(topics, parcels):
     assert listed.returncode == 0, listed.stderr
     rows = json.loads(listed.stdout)
     assert {reason: each["count"] for reason, each in rows["by_reason"].items()} == {"NO_VALUE": 1, "TRUNCATED": 2}
-    assert [each["place"] for each in rows["by_reason"]["TRUNCATED"]["records"]] == ["1:0", "1:1"]
+    assert [each["partition_offset"] for each in rows["by_reason"]["TRUNCATED"]["records"]] == ["1:0", "1:1"]
     only = json.loads(parcels("dlq", "list", "--json", "--reason", "NO_VALUE").stdout)
     assert list(only["by_reason"]) == ["NO_VALUE"]
 
@@ -57,7 +57,7 @@ def test_they_are_listed_and_shown_as_they_were_buried(topics, parcels):
     assert shown["decoded"]["fields"]["parcel_id"] == "P1"
     text = parcels("dlq", "show", "2:0")
     assert text.returncode == 0, text.stderr
-    assert "none at all" in text.stdout
+    assert "(no value)" in text.stdout
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_command_line_asks_before_it_writes(topics, parcels):
     assert sent.returncode == 1, "0:7 is not there"
     assert "0:7" in sent.stderr
     names = [f"{topics.prefix}hub.scans"]
-    assert json.loads(sent.stdout) == {"topics": names, "sent": ["0:0"], "left": [], "not_found": ["0:7"]}
+    assert json.loads(sent.stdout) == {"topics": names, "sent": ["0:0"], "not_sent": [], "not_found": ["0:7"]}
     assert len(list(read_to_end(topics, topics.prefix + SCANS_TOPIC))) == 1
     assert parcels("dlq", "redrive", "--yes").returncode == 2, "everything must be asked for by a reason"
     purged = parcels("dlq", "purge", "--until", "0:0", "--yes")

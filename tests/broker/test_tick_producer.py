@@ -87,7 +87,7 @@ def test_a_worker_that_stood_still_does_not_say_that_the_clock_did(settings, tmp
     made = Installation(settings, tmp_path, Chronicle(1))
     made.create_topics(2)
     # Under this protocol it hears of ticks before it hears that its partitions are gone.
-    with Crew(made, "--protocol", "consumer") as crew:
+    with Crew(made, "--group-protocol", "consumer") as crew:
         worker = crew.start("worker")
         clock = made.start("clock", "--every", "0.2", name="clock")
         crew.wait_for("worker", "parcels.worker.restored")

@@ -10,7 +10,7 @@ from streams.cli import app, options
 from streams.errors import BadRecord, Misconfigured, Retry, StreamsError
 from tests.conftest import run_cli
 
-GROUPS = {"broker", "topics", "schemas", "dlq", "devices", "spool"}
+GROUPS = {"broker", "topics", "schemas", "dlq", "devices", "spool", "epcis", "promises"}
 
 
 def subcommands(name: str) -> list[list[str]]:
@@ -124,4 +124,4 @@ def test_a_full_disk_is_one_message_and_a_code():
         check=False,
     )
     assert printed.returncode == 3
-    assert printed.stderr == "parcels: what is printed here cannot be written: No space left on device\n"
+    assert printed.stderr == "parcels: standard output cannot be written: No space left on device\n"

@@ -44,16 +44,16 @@ class TestExplain:
         text = told(ADVICE, ARRIVED, HELD)
         assert "2026-03-01 09:00:00 +00:00 ARRIVED at LGG S-1" in text
         hold = f"19:00:00 +00:00 CUSTOMS_HELD at LGG S-1 DOCUMENTS_MISSING ({HELD.identity.hex()})"
-        assert f"{hold}: held with a reason, the clock stands still" in text
+        assert f"{hold}: held with a reason, the clock pauses" in text
         assert "PAUSED, 2d14h left" in text
 
     def test_tells_of_the_release_and_of_what_was_told(self):
         alert = {"about": "door", "type": "BREACHED", "since": NINE, "alert_id": b"\xab" * 16}
         text = told(ADVICE, ARRIVED, HELD, RELEASED, standing=[alert])
         release = f"CUSTOMS_RELEASED at LGG S-1 ({RELEASED.identity.hex()})"
-        assert f"{release}: released, the clock goes on" in text
-        assert "BROKEN, the last instant is 2026-03-05 05:00:00 +00:00" in text
-        assert "told BREACHED about the clock of 2026-03-01 09:00:00 +00:00 (alert abababab" in text
+        assert f"{release}: released, the clock resumes" in text
+        assert "BROKEN, the deadline is 2026-03-05 05:00:00 +00:00" in text
+        assert "active alert: BREACHED, of the clock that started 2026-03-01 09:00:00 +00:00 (alert abababab" in text
 
     def test_tells_why_a_hold_does_not_stop_the_clock(self):
         bare = record("bare", "CUSTOMS_HELD", 5)
@@ -63,12 +63,12 @@ class TestExplain:
         text = told(ADVICE, ARRIVED, bare, HELD, again, RELEASED, wrong, void, late)
         for hold, why in (
             (bare, "it has no reason"),
-            (again, "it stands still already"),
+            (again, "the clock is paused already"),
             (wrong, f"a VOID declares it wrong ({void.identity.hex()})"),
-            (late, "the limit was over before it"),
+            (late, "the limit had passed before it"),
         ):
-            assert f"({hold.identity.hex()}): does not stop the clock: {why}" in text
-        assert text.count("the clock stands still") == text.count("the clock goes on") == 1
+            assert f"({hold.identity.hex()}): does not pause the clock: {why}" in text
+        assert text.count("the clock pauses") == text.count("the clock resumes") == 1
         times = [line.split(" +")[0] for line in text.splitlines() if line.startswith("  20")]
         assert times == sorted(times)
 
@@ -80,7 +80,7 @@ class TestExplain:
     def test_tells_that_a_promise_knows_no_holds(self):
         plain = Promises.parse({"promises": [DOOR.promises[0].model_dump(mode="json") | {"pauses": []}]})
         text = told(ADVICE, ARRIVED, HELD, promises=plain)
-        assert "does not stop the clock: no hold stops the clock of this promise" in text
+        assert "does not pause the clock: holds do not pause the clock of this promise" in text
 
     def test_tells_since_when_a_clock_is_at_risk(self):
         assert "RUNNING and at risk since 2026-03-03 18:36:00 +00:00, until 2026-03-04 09:00" in told(
@@ -91,10 +91,10 @@ class TestExplain:
         assert "KEPT and was at risk since" in told(ADVICE, ARRIVED, record("done", "DELIVERED", 70))
 
     def test_tells_why_there_is_no_clock(self):
-        assert "no clock: no scan of ARRIVED counts" in told(ADVICE)
-        assert "nobody knows whether it is one of these" in told(ARRIVED)
+        assert "no clock: there is no valid scan ARRIVED" in told(ADVICE)
+        assert "unknown whether the promise is about it" in told(ARRIVED)
         export = ADVICE._replace(plan=dict(ADVICE.plan, direction="EXPORT"))
-        assert "for other parcels than EXPORT, service STANDARD, lane N" in told(export, ARRIVED)
+        assert "about other parcels than EXPORT, service STANDARD, lane N" in told(export, ARRIVED)
 
     def test_tells_of_anomalies(self):
         text = told(ADVICE, ARRIVED, record("sorted", "SORTED", 2, lane="S"))
@@ -108,9 +108,9 @@ class TestCheck:
         done = run_cli("promises", "check", str(path))
         assert done.returncode == 0, done.stderr
         assert "sort: within 1h30m from the first UNLOADED to SORTED, at risk after 80%" in done.stdout
-        assert "odd, missing: in a container that was emptied 2h ago, and not seen since" in done.stdout
-        odd = [line.split(":")[0].removeprefix("odd, ") for line in done.stdout.splitlines() if line.startswith("odd")]
-        assert odd == list(AnomalyThresholds.model_fields)
+        assert "anomaly missing: in a container that was emptied 2h ago, and not scanned since" in done.stdout
+        lines = [line for line in done.stdout.splitlines() if line.startswith("anomaly")]
+        assert [line.split(":")[0].removeprefix("anomaly ") for line in lines] == list(AnomalyThresholds.model_fields)
 
     @pytest.mark.parametrize(("text", "says"), [("promises: [{name: x}]", "promises[0].starts (x)"), ("[", "not YAML")])
     def test_says_what_is_wrong(self, tmp_path, text, says):

@@ -623,7 +623,7 @@ def test_the_command_tells_of_every_file(tmp_path: Path) -> None:
     with large.open("wb") as stream:
         stream.truncate((256 << 20) + 1)
     files = [str(each) for each in (good, bad, tmp_path / "none", tmp_path, torn, whole, empty, large, good)]
-    done = run_cli("check", *files, "--json")
+    done = run_cli("epcis", "validate", *files, "--json")
     assert done.returncode == 1
     said = list(map(json.loads, done.stdout.splitlines()))
     assert [each["file"] for each in said] == files
@@ -649,9 +649,9 @@ def test_the_command_tells_of_every_file(tmp_path: Path) -> None:
         [["file"]],
     ]
     assert said[5]["events"][0]["errors"][0]["path"] == "creationDate" and said[5]["events"][0]["hash"]
-    assert run_cli("check", str(good)).returncode == 0
-    told = run_cli("check", str(tmp_path / "none"), str(good))
-    assert told.returncode == 1 and "No such file" in told.stdout and "fine, 1 event" in told.stdout
+    assert run_cli("epcis", "validate", str(good)).returncode == 0
+    told = run_cli("epcis", "validate", str(tmp_path / "none"), str(good))
+    assert told.returncode == 1 and "No such file" in told.stdout and "valid, 1 event" in told.stdout
 
 
 def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
