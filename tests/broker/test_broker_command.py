@@ -1,4 +1,4 @@
-"""`parcels broker` promises: it waits, it can be called twice, it keeps its data, it stops only its own process."""
+"""`parcels broker` waits, can be called twice, keeps its data, and stops only its own process."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def node(tmp_path):
 
 @needs_jars
 def has_ended(process):
-    """Gone, or dead and waiting for whoever adopted it to take note."""
+    """Whether a process has ended; a zombie, which its parent has not waited for, has ended."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -163,7 +163,7 @@ def test_the_broker_of_these_tests_answers(broker):
 
 
 def with_java(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    """Put a `java` on the path that is of `version` and has all the jars it needs, as far as one can see."""
+    """Put a fake `java` of `version` on the path, and a folder of jars that looks complete."""
     (folder / "jars").mkdir()
     (folder / "jars" / "kafka_2.13-4.3.1.jar").touch()
     java = folder / "bin" / "java"
