@@ -65,7 +65,7 @@ def container_lines(fields: dict[str, Any], stays: list["Stay"], *, events: bool
     for name in ("containers", "parcels"):
         yield from _list_lines(f"{name} inside", contents[name])
         absent = sorted(set(fields["declared_contents"][name]) - set(contents[name]))
-        yield from _list_lines(f"{name} declared to be inside, and elsewhere by their own records", absent)
+        yield from _list_lines(f"{name} declared to be inside, but not inside by their own records", absent)
     yield "  events:" if fields["events"] else "  events: none"
     for event in fields["events"]:
         words = [*_event(event, fields["events"]), *(_ids(event) if events else ())]

@@ -50,8 +50,8 @@ def test_alerts_and_who_retires_are_those_of_the_truth(parcels, settings, promis
     )  # fmt: skip
     explained = parcels("promises", "explain", promises, late)
     assert explained.returncode == 0, explained.stderr
-    assert "BROKEN, the last instant is" in explained.stdout
-    assert "told BREACHED" in explained.stdout
+    assert "BROKEN, the deadline is" in explained.stdout
+    assert "active alert: BREACHED" in explained.stdout
     as_json = json.loads(parcels("promises", "explain", promises, late, "--json", check=True).stdout)
     door = as_json["promises"][1]
     assert (door["promise"], door["standing"], door["active_alert"]["type"]) == ("door", "BROKEN", "BREACHED")

@@ -133,10 +133,10 @@ class TestTheCommands:
         ("arguments", "said"),
         [
             (("load", "nowhere.ndjson"), "nowhere.ndjson cannot be read"),
-            (("simulate", "--rate", "1", "--speed", "1"), "contradict"),
+            (("simulate", "--rate", "1", "--speed", "1"), "cannot be combined"),
             (("simulate", "--fault", "mud=1"), "there are duplicates"),
             (("simulate", "--fault", "late=much"), "write a number"),
-            (("simulate", "--start", "soon"), "--start 'soon' is no time"),
+            (("simulate", "--start", "soon"), "--start 'soon' is not a time"),
             (("simulate", "--hub", "nowhere.yaml"), "cannot be read"),
             (("simulate", "--truth", "nowhere/truth.json"), "cannot be written"),
         ],

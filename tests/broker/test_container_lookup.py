@@ -58,7 +58,7 @@ def test_what_went_elsewhere_is_not_inside_any_more(fold, show, parcels):
     assert show("ULD1")["declared_contents"] == {"containers": ["BAG1"], "parcels": ["P1", "P2", "P3"]}
     lines = parcels("show", "ULD1", check=True).stdout
     assert "0 containers, 1 parcels inside" in lines
-    assert "parcels declared to be inside that are not, by their own records: P1, P2" in lines
+    assert "parcels declared to be inside, but not inside by their own records: P1, P2" in lines
 
     for time, first, second in (
         (0, [], []),
