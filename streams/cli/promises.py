@@ -115,12 +115,21 @@ def _anomaly_lines(promises: "Promises") -> Iterator[str]:
     rules, retirement = promises.anomalies, promises.retirement
     for name, text in (
         ("misrouted", "sorted or loaded to another lane than planned" if rules.misrouted else None),
-        ("no_reads", rules.no_reads and f"{rules.no_reads} or more"),
-        ("recirculations", rules.recirculations and f"{rules.recirculations} or more"),
-        ("unreleased", rules.unreleased is not None and f"dispatched without release: {', '.join(rules.unreleased)}"),
+        ("repeated_no_read", rules.repeated_no_read and f"{rules.repeated_no_read} or more"),
+        ("recirculating", rules.recirculating and f"{rules.recirculating} or more"),
+        (
+            "not_released",
+            rules.not_released is not None and f"dispatched without release: {', '.join(rules.not_released)}",
+        ),
         ("held_too_long", rules.held_too_long and f"for more than {format_duration(rules.held_too_long)}"),
-        ("future", rules.future and f"more than {format_duration(rules.future)} ahead of the hub time"),
-        ("reused", rules.reused and f"more than {format_duration(rules.reused)} after the journey's end"),
+        (
+            "from_the_future",
+            rules.from_the_future and f"more than {format_duration(rules.from_the_future)} ahead of the hub time",
+        ),
+        (
+            "number_reused",
+            rules.number_reused and f"more than {format_duration(rules.number_reused)} after the journey's end",
+        ),
         ("found_outside", rules.found_outside and "scanned on its own or elsewhere while it is in a container"),
         (
             "missing",

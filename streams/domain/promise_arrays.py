@@ -43,12 +43,12 @@ def build_promise_rules(promises: Promises) -> PromiseRules:
     anomalies = np.full(len(ANOMALIES), DISABLED, np.int64)
     for number, threshold in (
         (MISROUTED, 1 if odd.misrouted else None),
-        (REPEATED_NO_READ, odd.no_reads),
-        (RECIRCULATING, odd.recirculations),
-        (NOT_RELEASED, None if odd.unreleased is None else _bits(odd.unreleased, DIRECTIONS)),
+        (REPEATED_NO_READ, odd.repeated_no_read),
+        (RECIRCULATING, odd.recirculating),
+        (NOT_RELEASED, None if odd.not_released is None else _bits(odd.not_released, DIRECTIONS)),
         (HELD_TOO_LONG, odd.held_too_long),
-        (FROM_THE_FUTURE, odd.future),
-        (NUMBER_REUSED, odd.reused),
+        (FROM_THE_FUTURE, odd.from_the_future),
+        (NUMBER_REUSED, odd.number_reused),
         (FOUND_OUTSIDE, 1 if odd.found_outside else None),
         (MISSING, odd.missing),
         (FOUND_EXTRA, 1 if odd.found_extra else None),

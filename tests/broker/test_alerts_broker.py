@@ -65,7 +65,7 @@ def test_other_promises_repeat_nothing_of_those_that_stay(parcels, settings, pro
     parcels("run", "--until-idle", "2", "--promises", promises, check=True)
     before = len(list(read_to_end(settings, settings.prefix + ALERTS_TOPIC)))
     other = tmp_path / "other.yaml"
-    other.write_text(HASTY.replace("name: sort", "name: sorting") + "anomalies: {no_reads: 1}\n")
+    other.write_text(HASTY.replace("name: sort", "name: sorting") + "anomalies: {repeated_no_read: 1}\n")
     # One tick more: everything is looked at again.
     parcels("simulate", "--parcels", "1", "--start", "2026-04-01T00:00Z", "--tail-hours", "0", check=True)
     parcels("run", "--until-idle", "2", "--promises", str(other), check=True)

@@ -116,7 +116,7 @@ def evaluate(promises: Promises, records: Iterable[ParcelRecord], now: int | Non
     """All clocks and anomalies of the parcel with these distinct records; `now`: hub time, None before a Tick."""
     known = sort_records(records)
     live = effective_records(known)
-    journeys = _journeys(live, promises.anomalies.reused)
+    journeys = _journeys(live, promises.anomalies.number_reused)
     journey = journeys[-1]
     advice = next((record for record in reversed(journey) if record.plan is not None), None)
     clocks = {}
@@ -293,19 +293,19 @@ def _oddities(
                 found["MISROUTED"] = Anomaly(record.time, None, (record, advice))
                 break
     for name, kind, most in (
-        ("REPEATED_NO_READ", "NO_READ", odd.no_reads),
-        ("RECIRCULATING", "RECIRCULATED", odd.recirculations),
+        ("REPEATED_NO_READ", "NO_READ", odd.repeated_no_read),
+        ("RECIRCULATING", "RECIRCULATED", odd.recirculating),
     ):
         those = [record for record in scans if record.kind == kind]
         if most is not None and len(those) >= most:
             found[name] = Anomaly(those[0].time, most, (those[0], those[most - 1]))
-    if odd.unreleased is not None:
+    if odd.not_released is not None:
         direction = advice.plan["direction"] if advice is not None and advice.plan is not None else "UNKNOWN"
         step = None
         for record in scans:
             if record.kind.startswith("CUSTOMS_"):
                 step = record.kind
-            elif record.kind == "DISPATCHED" and step != "CUSTOMS_RELEASED" and (step or direction in odd.unreleased):
+            elif record.kind == "DISPATCHED" and step != "CUSTOMS_RELEASED" and (step or direction in odd.not_released):
                 found["NOT_RELEASED"] = Anomaly(record.time, None, (record,))
                 break
     if odd.held_too_long is not None:
@@ -319,12 +319,12 @@ def _oddities(
             else:
                 due = ends
             break
-    if odd.future is not None and now is not None:
-        ahead = [record for record in scans if record.time > now + odd.future]
+    if odd.from_the_future is not None and now is not None:
+        ahead = [record for record in scans if record.time > now + odd.from_the_future]
         if ahead:
-            found["FROM_THE_FUTURE"] = Anomaly(ahead[0].time, odd.future, (ahead[0],))
+            found["FROM_THE_FUTURE"] = Anomaly(ahead[0].time, odd.from_the_future, (ahead[0],))
     if len(journeys) > 1:
-        found["NUMBER_REUSED"] = Anomaly(journey[0].time, odd.reused, (journey[0],))
+        found["NUMBER_REUSED"] = Anomaly(journey[0].time, odd.number_reused, (journey[0],))
     return found, due
 
 
