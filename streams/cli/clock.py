@@ -50,7 +50,7 @@ def clock(
     exit_on_signals()
 
     def log_event(event: str, figures: dict[str, object]) -> None:
-        (log.warning if event == "behind" else log.info)(f"parcels.clock.{event}", **figures)
+        (log.warning if event == "kafka_unavailable" else log.info)(f"parcels.clock.{event}", **figures)
 
     producer = TickProducer(load_settings(bootstrap, prefix), clock_name, every, log_event)
     stop_on_signals(producer.stop)
