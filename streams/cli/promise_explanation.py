@@ -206,7 +206,7 @@ def _scan(record: Mapping[str, Any]) -> str:
         record["lane"] and f"lane {record['lane']}",
         record["reason"],
     )
-    return f"{format_time(record['time'])} {' '.join(filter(None, words))} ({record['identity'].hex()})"
+    return f"{format_time(record['time'])} {' '.join(filter(None, words))} ({record['record_hash'].hex()})"
 
 
 def promise_sentence(promise: "Promise") -> str:

@@ -208,7 +208,7 @@ def _source_lines(
 ) -> Iterator[str]:
     yield "source events, by the hash that states, milestones and alerts name:"
     for entry in state["timeline"]:
-        yield f"  {entry['identity'].hex()}  {entry['kind']}  {_source_event(entry['identity'], source_events)}"
+        yield f"  {entry['record_hash'].hex()}  {entry['kind']}  {_source_event(entry['record_hash'], source_events)}"
     if alert_history:
         yield "alerts, in the order in which they were written:"
     for alert in alert_history:

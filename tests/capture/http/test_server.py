@@ -166,7 +166,7 @@ def test_records_accepted_without_kafka_are_in_the_spool(tmp_path: Path) -> None
         assert CaptureClient(address).send_scans([scan("a499"), scan("b")])["duplicates"] == 1
     done = run_cli("spool", "status", "--data", str(tmp_path), "--json")
     status = json.loads(done.stdout)
-    assert done.returncode == 0 and status["records"]["scans"] == status["waiting_records"] == 501
+    assert done.returncode == 0 and status["records"]["scans"] == status["pending_records"] == 501
     segment = next((tmp_path / "spool").glob("*.spool"))
     content = bytearray(segment.read_bytes())
     content[100] ^= 1
