@@ -41,9 +41,7 @@ def rows(result: dict[str, Any]) -> list[list[str]]:
             name = f"scan to readable state at {measured['rate']:,} scans/s, {figure}, ms"
             table.append(_line(name, ours, peer, f"{figure}_ms", ".0f"))
     if measured := result.get("containers"):
-        name = (
-            f"parcel-scans/s, both processors, {measured['inferred_share']:.0%} of them inferred from containers"
-        )
+        name = f"parcel-scans/s, both processors, {measured['inferred_share']:.0%} of them inferred from containers"
         table.append([name, f"{measured['rate']:,}", "", ""])
         table.append(["the same, slowest and fastest run", f"{measured['min']:,} to {measured['max']:,}", "", ""])
     return table

@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows: names that stand once, modules of a readable size, rooms that are explained."""
+"""Rules that no linter knows: class names stand once, modules have a readable size, the page explains every room."""
 
 import ast
 from collections import defaultdict

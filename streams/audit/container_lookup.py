@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from streams.domain.containers import Container, ContainerEvent, Order
+from streams.domain.container_events import ContainerEvent, Order
+from streams.domain.containers import Container
 from streams.domain.containment import ContainmentRecord, evaluate_containment
 from streams.domain.limits import LATEST_MS, MAX_NESTING_DEPTH
 from streams.formats.record_decoder import RecordDecoder
@@ -76,12 +77,12 @@ def stays_of_parcel(state: Mapping[str, Any]) -> list[Stay]:
         )
         for entry in own
     ]
-    return _stays(zip((entry["event_time"] for entry in own), evaluate_containment(told).inside, strict=True))
+    return _stays(zip((entry["event_time"] for entry in own), evaluate_containment(told).containers_after, strict=True))
 
 
 def stays_of_container(container: Container) -> list[Stay]:
     """What a container was in itself."""
-    return _stays((event.event_time, inside) for event, inside in container.around())
+    return _stays((event.event_time, inside) for event, inside in container.containment_history())
 
 
 @dataclass(frozen=True, slots=True)

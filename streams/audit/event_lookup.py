@@ -29,7 +29,7 @@ class SourceEvent:
     # Scan or Advice.
     type: str
     # All its fields.
-    said: Mapping[str, Any]
+    fields: Mapping[str, Any]
 
 
 def read_parcel_events(settings: KafkaSettings, parcel_id: bytes, partition: int) -> dict[bytes, SourceEvent]:

@@ -274,7 +274,7 @@ def compare_states(
         for name, wanted in expected.items():
             if name in _NOT_IN_STATES:
                 continue
-            if name == "standing" and "perhaps" in expected:
+            if name == "active_alerts" and "optional_alerts" in expected:
                 differences += _standing(parcel_id, expected, _SHORT[name](state))
                 continue
             found = _SHORT[name](state) if name in _SHORT else state.get(name)
@@ -289,12 +289,12 @@ def compare_states(
 
 def _standing(parcel_id: str, expected: ParcelFields, found: Mapping[str, str]) -> list[Difference]:
     """Alerts that stand and should not, or the other way round; of some the truth does not know."""
-    wanted = expected["standing"]
+    wanted = expected["active_alerts"]
     return [
-        Difference(parcel_id, f"standing {about}", wanted.get(about), found.get(about))
+        Difference(parcel_id, f"active_alerts {about}", wanted.get(about), found.get(about))
         for about in sorted(wanted.keys() | found.keys())
         if wanted.get(about) != found.get(about)
-        and (about not in expected["perhaps"] or found.get(about) not in ("AT_RISK", "ANOMALY"))
+        and (about not in expected["optional_alerts"] or found.get(about) not in ("AT_RISK", "ANOMALY"))
     ]
 
 
@@ -321,12 +321,12 @@ def _entry(entry: Mapping[str, Any]) -> bytes:
 # Fields that the truth says in a shorter way than the state.
 _SHORT: Final[Mapping[str, Callable[[ParcelFields], Any]]] = {
     "kinds": lambda state: {each["kind"]: [each["first"], each["last"], each["count"]] for each in state["kinds"]},
-    "entries": _digest,
-    "live": _live,
-    "standing": lambda state: {each["condition"]: each["type"] for each in state["active_alerts"]},
+    "timeline_sha256": _digest,
+    "effective_sha256": _live,
+    "active_alerts": lambda state: {each["condition"]: each["type"] for each in state["active_alerts"]},
 }
 # What the truth says of a parcel beside its state.
-_NOT_IN_STATES: Final = frozenset({"told", "retired", "perhaps"})
+_NOT_IN_STATES: Final = frozenset({"alerts", "retired", "optional_alerts"})
 
 
 def _disorder(state: ParcelFields) -> list[Difference]:
@@ -350,7 +350,7 @@ def compare_dead_letters(
 
     Args:
         truth: topic (with its prefix) -> reason -> records.
-        letters: all of hub.scans.dlq.
+        letters: all of hub.dlq.
         report: gets what differs.
     """
     counted: Counter[tuple[str, str]] = Counter()

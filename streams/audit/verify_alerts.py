@@ -45,7 +45,7 @@ class AlertVerifier:
         """The alerts of each parcel must be those of the truth, none missing and none beside them."""
         left = dict(self._told)
         for parcel_id, parcel in truth.items():
-            for type_, about, hub_time, alert_id in parcel.get("told", ()):
+            for type_, about, hub_time, alert_id in parcel.get("alerts", ()):
                 if left.pop((parcel_id, bytes.fromhex(alert_id)), None) is None:
                     missing = Difference(parcel_id, f"{type_} {about}", f"at {hub_time}, id {alert_id}", "not there")
                     self._report.missing_alerts.append(missing)
@@ -56,7 +56,7 @@ class AlertVerifier:
     def compare_active(self, truth: Mapping[str, ParcelFields]) -> None:
         """What must stand in the end has been told and not been withdrawn, and nobody is told of whom nobody knows."""
         for parcel_id, parcel in truth.items():
-            for about, type_ in parcel.get("standing", {}).items():
+            for about, type_ in parcel.get("active_alerts", {}).items():
                 told = self._told.get((parcel_id, self._standing.get((parcel_id, about), b"")))
                 if told is None or told[0] != type_:
                     found = "not there" if told is None else told[0]

@@ -56,7 +56,7 @@ def verify(settings: KafkaSettings, truth: Mapping[str, Any]) -> VerificationRep
     milestones.compare(truth["parcels"])
     alerts = AlertVerifier(report)
     alerts.add(_told(settings, ALERTS_TOPIC))
-    if truth.get("containers"):
+    if truth.get("has_container_events"):
         alerts.compare_active(truth["parcels"])
         _verify_containers(settings, truth, states.positions, report)
     else:
@@ -87,8 +87,8 @@ def _verify_containers(
     scans = _records(read_to_end(settings, settings.prefix + SCANS_TOPIC))
     containers.add_scans(_counting(scans, positions, report.behind))
     containers.compare()
-    report.unsettled_partitions = containers.unsettled_partitions(truth["settled"])
-    report.settled_at = datetime.fromtimestamp(truth["settled"] / 1000, UTC).isoformat()
+    report.unsettled_partitions = containers.unsettled_partitions(truth["final_hub_time"])
+    report.settled_at = datetime.fromtimestamp(truth["final_hub_time"] / 1000, UTC).isoformat()
 
 
 def _counting(

@@ -16,7 +16,7 @@ ALERTS_TOPIC: Final = "parcel.alerts"
 THROUGHPUT_TOPIC: Final = "hub.throughput"
 CONTAINERS_TOPIC: Final = "hub.containers"
 CONTAINER_STATE_TOPIC: Final = "container.state"
-DEAD_LETTERS_TOPIC: Final = "hub.scans.dlq"
+DEAD_LETTERS_TOPIC: Final = "hub.dlq"
 
 # The key of a partition's position record in a state topic. No parcel_id and no container_id holds a NUL byte, so
 # readers of states skip every key that begins with one.

@@ -105,11 +105,11 @@ class TickProducer:
         if error is None:
             self._ticks_arrived += 1
             if self._behind_since is not None:
-                self._on_event("on_time", {"seconds": time.monotonic() - self._behind_since})
+                self._on_event("kafka_available", {"seconds": time.monotonic() - self._behind_since})
                 self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = time.monotonic()
-            self._on_event("behind", {"error": error.str()})
+            self._on_event("kafka_unavailable", {"error": error.str()})
 
     def _on_error(self, error: KafkaError) -> None:
         if is_fatal(error):

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from streams.domain.containers import Container, ContainerEvent
+from streams.domain.container_events import ContainerEvent
+from streams.domain.containers import Container
 from streams.processors.container_codecs import ChildRecord, ContainerLogRecord, child_key_suffix
 
 
@@ -80,7 +81,7 @@ def container_state_keys(container: Container) -> Iterator[bytes]:
     """The keys of all that is kept of a container, its own first."""
     own = container.container_id.encode()
     yield own
-    for which, among in zip((True, False), container.members(), strict=True):
+    for which, among in zip((True, False), container.all_children(), strict=True):
         for child in among:
             yield own + b"\0" + child_key_suffix(child, is_container=which)
 
@@ -93,4 +94,4 @@ def assign_children(container: Container, members: Iterable[ChildRecord]) -> Non
             named.setdefault(record_hashes[at : at + 16], ([], []))[0 if which else 1].append(child)
     for identity, (containers, parcels) in named.items():
         if container.has_event(identity):
-            container.name(identity, containers, parcels)
+            container.set_children(identity, containers, parcels)

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 import fastavro
 import numpy as np
 
-from streams.domain.containers import Container, ContainerEvent, identity_of, pack_ids
+from streams.domain.container_events import ContainerEvent, identity_of, pack_ids
+from streams.domain.containers import Container
 from streams.domain.kinds import KINDS
 from streams.domain.limits import (
     EARLIEST_MS,
@@ -149,7 +150,7 @@ class ContainerEventDecoder:
             path=tuple(each.decode() for each in path),
             containers=pack_ids(containers),
             parcels=pack_ids(parcels),
-            lists=bool(containers or parcels),
+            names_children=bool(containers or parcels),
             **said,
         )
         return ContainerLogRecord(container_id, event)
@@ -219,7 +220,8 @@ class ContainerStateCodec:
         body = io.BytesIO(self._head)
         body.seek(len(self._head))
         entries = [
-            {**{name: getattr(event, name) for name in _ENTRY}, "children": event.named} for event in container.events
+            {**{name: getattr(event, name) for name in _ENTRY}, "children": event.child_count}
+            for event in container.events
         ]
         state = {
             "container_id": container.container_id,
@@ -242,7 +244,7 @@ class ContainerStateCodec:
         for entry in state["events"]:
             said = {name: entry[name] for name in _ENTRY} | {"path": tuple(entry["path"])}
             identity = identity_of(entry["event_id"], entry["kind"], entry["event_time"])
-            container.enter(ContainerEvent(record_hash=identity, lists=entry["children"] > 0, **said))
+            container.insert_event(ContainerEvent(record_hash=identity, names_children=entry["children"] > 0, **said))
         return container
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from streams.domain.containers import Container, ContainerEvent, ContainerLimitExceeded
+from streams.domain.container_events import ContainerEvent
+from streams.domain.containers import Container, ContainerLimitError
 from streams.domain.double_containment import DoubleContainment, DoubleContainmentTracker
 from streams.domain.reject_reasons import RejectReason
 from streams.errors import StreamsError
@@ -142,7 +143,7 @@ class ContainerProcessor:
         whole = MAX_TRANSACTION_RECORDS - FAN_OUT_CHUNK_SIZE
         ahead_of = ""
         for place, read in enumerate(self._read(payloads)):
-            size = 1 if read.event is None else 1 + read.event.named
+            size = 1 if read.event is None else 1 + read.event.child_count
             waits = (taken and size > room) or read.container_id in self._retiring
             if waits or room <= self._left.reserved_records:
                 break
@@ -159,10 +160,10 @@ class ContainerProcessor:
             elif (reason := self._take(read.container_id, read.event, touched, figures)) != RejectReason.OK:
                 refused.append((place, reason))
         for name in touched:
-            self._left.add(name, self.containers[name].settle())
+            self._left.add(name, self.containers[name].update_propagation())
             self._claims.track(self.containers[name])
         if self.hub_time is not None:
-            figures.in_two = self._claims.told(self.containers, self.hub_time, room)
+            figures.in_two = self._claims.collect_due(self.containers, self.hub_time, room)
             room -= len(figures.in_two)
             for claim in figures.in_two:
                 touched.setdefault(claim.container_id, [])
@@ -173,7 +174,7 @@ class ContainerProcessor:
         inferred = self._tell(max(room, 0) + FAN_OUT_CHUNK_SIZE, self._pace_now() if few and outputs else None, least)
         for name in {*touched, *(each.container_id for each in inferred)}:
             if name not in self._left:
-                self.containers[name].rest()
+                self.containers[name].drop_caches()
         blocks: list[OutputBlock] = []
         if outputs:
             states = [child_record_codec().encode(ahead_of.encode(), part), *self._states(touched, gone)]
@@ -203,7 +204,7 @@ class ContainerProcessor:
         self._unticked.update(partition for topic, partition, _ in blocks if topic == SCANS_TOPIC)
         if self.hub_time is None or self._left:
             return []
-        block = RecordBlock.from_records([(b"", encode_tick(self.hub_time, "container-stage"))])
+        block = RecordBlock.from_records([(b"", encode_tick(self.hub_time, "container-processor"))])
         partitions, self._unticked = sorted(self._unticked), set()
         return [(SCANS_TOPIC, partition, block) for partition in partitions]
 
@@ -230,7 +231,7 @@ class ContainerProcessor:
             return []
         try:
             container.check_limits(event)
-        except ContainerLimitExceeded:
+        except ContainerLimitError:
             return []
         return child_records_of(container, [event])
 
@@ -247,9 +248,9 @@ class ContainerProcessor:
             figures.duplicates += event.inferred_from is None
             return RejectReason.OK
         try:
-            steps = container.take(event)
-        except ContainerLimitExceeded:
-            return RejectReason.CONTAINER_FULL
+            steps = container.add_event(event)
+        except ContainerLimitError:
+            return RejectReason.CONTAINER_LIMIT_EXCEEDED
         # Before the first Tick nobody knows the time but the events.
         latest = max(container.last_activity, event.event_time)
         container.last_activity = latest if self.hub_time is None else self.hub_time
@@ -309,7 +310,9 @@ class ContainerProcessor:
             container = self.containers.get(name)
             # Those that name more are written ahead.
             few = [
-                event for event in events if event.lists and event.named < MAX_TRANSACTION_RECORDS - FAN_OUT_CHUNK_SIZE
+                event
+                for event in events
+                if event.names_children and event.child_count < MAX_TRANSACTION_RECORDS - FAN_OUT_CHUNK_SIZE
             ]
             if container is not None and few:
                 yield child_record_codec().encode(name.encode(), child_records_of(container, few))

@@ -12,15 +12,11 @@ from streams.kernel.alert_columns import ActiveAlertColumns, AlertColumns, Clock
 from streams.kernel.avro.decoder import ColumnDecoder
 from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import Layout
-from streams.kernel.fold import ScanColumns
+from streams.kernel.frames import HASH_SOURCE
+from streams.kernel.milestone_columns import MilestoneColumns
+from streams.kernel.record_checks import ScanColumns
 from streams.kernel.restore import ActiveAlertReaderColumns, StateReaderColumns, TimelineEntryReaderColumns
-from streams.kernel.state_columns import (
-    IDENTITY_SOURCE,
-    KindColumns,
-    MilestoneColumns,
-    StateColumns,
-    TimelineEntryColumns,
-)
+from streams.kernel.state_columns import KindColumns, StateColumns, TimelineEntryColumns
 
 # A state may be larger than any record that a scanner sends (streams/formats/topics.py: max.message.bytes).
 _STATE_BYTES: Final = 16 << 20
@@ -61,7 +57,7 @@ class ParcelStateCodec:
             schema,
             schemas.id("ParcelState"),
             raw=("plan", "timeline[].details", "timeline[].plan"),
-            sources={"timeline[].record_hash": IDENTITY_SOURCE, "active_alerts[].alert_id": IDENTITY_SOURCE},
+            sources={"timeline[].record_hash": HASH_SOURCE, "active_alerts[].alert_id": HASH_SOURCE},
         )
         layout = self.encoder.layout
         self.root = _numbers(StateColumns, layout)
@@ -98,7 +94,7 @@ class MilestoneEncoder:
         self.encoder = ColumnEncoder(
             schemas.current("Milestone"),
             schemas.id("Milestone"),
-            sources={"milestone_id": IDENTITY_SOURCE, "evidence": IDENTITY_SOURCE},
+            sources={"milestone_id": HASH_SOURCE, "evidence": HASH_SOURCE},
         )
         self.columns = _numbers(MilestoneColumns, self.encoder.layout)
         self.width = len(self.encoder.layout.frames[0].columns)
@@ -111,7 +107,7 @@ class AlertEncoder:
         schemas = load_schemas()
         paths = ("alert_id", "withdraws", "evidence[]")
         self.encoder = ColumnEncoder(
-            schemas.current("Alert"), schemas.id("Alert"), sources=dict.fromkeys(paths, IDENTITY_SOURCE)
+            schemas.current("Alert"), schemas.id("Alert"), sources=dict.fromkeys(paths, HASH_SOURCE)
         )
         self.columns = _numbers(AlertColumns, self.encoder.layout)
         self.widths = [len(frame.columns) for frame in self.encoder.layout.frames]

@@ -22,7 +22,7 @@ from streams.domain.reject_reasons import RejectReason
 from streams.errors import StreamsError
 from streams.formats.record_block import RecordBlock
 from streams.kernel.alert_columns import (
-    IDENTITIES_PER_ALERT,
+    HASHES_PER_ALERT,
     count_active_alerts,
     fill_alert_columns,
     fill_monitoring_columns,
@@ -40,22 +40,17 @@ from streams.kernel.batch_changes import (
     grow_batch_changes,
 )
 from streams.kernel.compact import compact_table
-from streams.kernel.fold import MAX_DELTAS_PER_RECORD, DecodedBatch, fold
+from streams.kernel.fold import MAX_DELTAS_PER_RECORD, fold
+from streams.kernel.frames import HASH_BYTES, FrameArrays, allocate_frame
 from streams.kernel.insert import allocate_insert_effect
 from streams.kernel.insert_inferred import MAX_MILESTONES_PER_RECORD, allocate_first_records
 from streams.kernel.interned_records import LOCATION_SITE, location_text
+from streams.kernel.milestone_columns import fill_milestone_columns
 from streams.kernel.parcel_table import SLOTS_PER_CHUNK, ParcelTable
 from streams.kernel.prefetch import prefetch_rows
+from streams.kernel.record_checks import DecodedBatch
 from streams.kernel.restore import apply_tombstones, restore_states
-from streams.kernel.state_columns import (
-    IDENTITY_BYTES,
-    FrameArrays,
-    allocate_frame,
-    copy_keys,
-    count_records,
-    fill_milestone_columns,
-    fill_state_columns,
-)
+from streams.kernel.state_columns import copy_keys, count_records, fill_state_columns
 from streams.kernel.tick_alerts import MAX_ALERTS_PER_SUBJECT
 from streams.processors import parcel_codecs
 from streams.processors.throughput_deltas import ThroughputDeltaAggregator
@@ -155,20 +150,20 @@ class ParcelProcessor:
         result.told = self._told(out)
         result.duplicates = int(out.counts[DUPLICATE_COUNT])
         result.hub_time = self.table.hub_time
-        result.clocks = dict(zip(self._subjects, self.table.arrays.running.tolist(), strict=False))
+        result.clocks = dict(zip(self._subjects, self.table.arrays.running_clocks.tolist(), strict=False))
         result.parcels_by_stage = self.parcels_by_stage()
         result.seconds = {"decode": decoded - started, "fold": folded - decoded, "encode": encoded - folded}
         return result
 
     def parcels_by_stage(self) -> dict[str, int]:
         """How many parcels are at each stage in the hub, as last published."""
-        stages = self.table.arrays.stages
+        stages = self.table.arrays.parcels_by_stage
         return {name: int(stages[number]) for number, name in enumerate(KINDS) if (IN_HUB_STAGES >> number) & 1}
 
     def snapshot(self) -> Iterator[RecordBlock]:
         """The states of all parcels, as `run` writes them."""
-        for first in range(0, self.table.rows, _SNAPSHOT_ROWS):
-            rows = np.arange(first, min(first + _SNAPSHOT_ROWS, self.table.rows), dtype=np.int32)
+        for first in range(0, self.table.row_count, _SNAPSHOT_ROWS):
+            rows = np.arange(first, min(first + _SNAPSHOT_ROWS, self.table.row_count), dtype=np.int32)
             yield self._encode_states(rows[self.table.arrays.rows["records"][rows] > 0])
 
     def restore(self, states: Sequence[bytes]) -> None:
@@ -218,7 +213,8 @@ class ParcelProcessor:
         records = columns.rows
         root = columns.frames[0]
         batch = DecodedBatch(columns.buffer, root.values, root.lengths, columns.reader_index, columns.status)
-        if self.table.retired * _SWEEP_SHARE > self.table.rows and self.table.retired >= COMPACT_MIN_ROWS:
+        retired = self.table.retired_row_count
+        if retired * _SWEEP_SHARE > self.table.row_count and retired >= COMPACT_MIN_ROWS:
             self._sweep()
         self.table.reserve(records, records, records, text_room)
         out = allocate_batch_changes(records, len(self.table.arrays.rows))
@@ -259,11 +255,11 @@ class ParcelProcessor:
 
     def _tombstones(self, out: BatchChanges) -> RecordBlock:
         count = int(out.counts[RETIREMENT_COUNT])
-        keys, ends = self._keys(out.retired, count)
+        keys, ends = self._keys(out.retired_rows, count)
         return RecordBlock(keys, ends, np.zeros(0, np.uint8), np.zeros(count + 1, np.int64))
 
     def _states_to_tell(self, out: BatchChanges) -> NDArray[np.int32]:
-        touched = out.touched[: out.counts[UPDATED_COUNT]]
+        touched = out.updated_rows[: out.counts[UPDATED_COUNT]]
         if out.counts[RETIREMENT_COUNT]:
             # Without those that retired; one that came back since is there twice.
             touched = touched[self.table.arrays.rows["records"][touched] > 0]
@@ -292,7 +288,7 @@ class ParcelProcessor:
             (tools.active_alerts_frame, told),
         ):
             frames[frame] = allocate_frame(tools.widths[frame], room)
-        identities = np.empty((records + told) * IDENTITY_BYTES, np.uint8)
+        identities = np.empty((records + told) * HASH_BYTES, np.uint8)
         fill_state_columns(
             table,
             rows,
@@ -340,7 +336,7 @@ class ParcelProcessor:
         tools = parcel_codecs.milestone_encoder()
         count = len(out.milestones)
         frame = allocate_frame(tools.width, count)
-        identities = np.empty(count * 2 * IDENTITY_BYTES, np.uint8)
+        identities = np.empty(count * 2 * HASH_BYTES, np.uint8)
         fill_milestone_columns(self.table.arrays, out, count, frame, tools.columns, identities)
         return RecordBlock(
             *self._keys(np.ascontiguousarray(out.milestones["row"]), count),
@@ -360,7 +356,7 @@ class ParcelProcessor:
         count = len(out.alerts)
         tools = parcel_codecs.alert_encoder()
         frame, evidence = allocate_frame(tools.widths[0], count), allocate_frame(tools.widths[1], 2 * count)
-        identities = np.empty(count * IDENTITIES_PER_ALERT * IDENTITY_BYTES, np.uint8)
+        identities = np.empty(count * HASHES_PER_ALERT * HASH_BYTES, np.uint8)
         fill_alert_columns(self.table.arrays, out, count, frame, tools.columns, evidence, identities)
         return RecordBlock(
             *self._keys(np.ascontiguousarray(out.alerts["row"]), count),

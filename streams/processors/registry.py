@@ -27,8 +27,8 @@ from streams.telemetry.worker_events import (
 
 PROCESSOR_NAMES: Final[tuple[ProcessorName, ...]] = get_args(ProcessorName)
 # Consumer groups: one a stage, so that the partitions of each are spread over its workers by themselves.
-PARCELS_GROUP: Final = "parcels.parcel-stage"
-CONTAINERS_GROUP: Final = "parcels.container-stage"
+PARCELS_GROUP: Final = "parcels.parcel-processor"
+CONTAINERS_GROUP: Final = "parcels.container-processor"
 
 
 def processor_spec(name: ProcessorName, promises: Promises) -> ProcessorSpec:
@@ -42,7 +42,7 @@ def processor_spec(name: ProcessorName, promises: Promises) -> ProcessorSpec:
             outputs=(),
             logs=(SCANS_TOPIC, CONTAINERS_TOPIC),
             group=CONTAINERS_GROUP,
-            writer="parcels.container-stage",
+            writer="parcels.container-processor",
             create_processor=lambda partition, partitions: ContainerProcessorAdapter(partition, partitions, pace),
             max_batch_records=512,
             max_backlog_records=2_000,
@@ -54,7 +54,7 @@ def processor_spec(name: ProcessorName, promises: Promises) -> ProcessorSpec:
         outputs=(MILESTONES_TOPIC, ALERTS_TOPIC, THROUGHPUT_TOPIC),
         logs=(),
         group=PARCELS_GROUP,
-        writer="parcels.parcel-stage",
+        writer="parcels.parcel-processor",
         create_processor=lambda partition, partitions: ParcelProcessorAdapter(partition, partitions, promises),
         max_batch_records=50_000,
         max_backlog_records=200_000,
@@ -112,10 +112,10 @@ class ParcelProcessorAdapter:
         """The table is back."""
         return PartitionRestored(
             partition=partition,
-            parcels=len(self._stage.table),
+            rows=len(self._stage.table),
             records=records,
             seconds=seconds,
-            position=position,
+            offset=position,
             parcels_by_stage=self._stage.parcels_by_stage(),
         )
 
@@ -138,7 +138,7 @@ class ParcelProcessorAdapter:
             hub_time=out.hub_time,
             alerts=out.told,
             retired=len(out.retired),
-            clocks=out.clocks,
+            active_clocks=out.clocks,
         )
 
 
@@ -147,7 +147,7 @@ class ContainerProcessorAdapter(ContainerProcessor):
 
     def make_restored_event(self, partition: int, records: int, seconds: float, position: int) -> WorkerEvent:
         """The containers are back."""
-        return PartitionRestored(partition, len(self.containers), records, seconds, position, stage="containers")
+        return PartitionRestored(partition, len(self.containers), records, seconds, position, processor="containers")
 
     def make_committed_event(self, made: ProcessorOutput, committed: CommitSummary) -> WorkerEvent:
         """A batch of events is in the log, and a part of what follows."""
@@ -159,13 +159,13 @@ class ContainerProcessorAdapter(ContainerProcessor):
             inferred_events=out.inferred_events,
             duplicates=out.duplicates,
             dead_letters=committed.dead_letters,
-            told=out.told,
-            pending=out.pending,
+            inferred_records=out.told,
+            pending_fan_outs=out.pending,
             containers=out.containers,
             retired=out.retired,
             seconds=committed.seconds,
             event_to_scan=committed.latency_samples,
             lag_records=committed.lag_records,
             lag_seconds=committed.lag_seconds,
-            in_two=out.in_two,
+            double_containments=out.in_two,
         )

@@ -29,12 +29,12 @@ class DataFaults:
     very_late: float = 0.01  # 1 to 48 hours late: a partner's file
     missed: float = 0.01  # not made at all
     voids: float = 0.003  # declared wrong by a VOID, which comes before or after them
-    wrong_clock: float = 0.001  # wrong by an hour: a device in the wrong zone
-    clock_seconds: float = 120.0  # each handheld's clock is wrong by up to so many seconds
-    broken: float = 0.0005  # values that cannot be read or break a rule: dead letters
+    wrong_time_zone: float = 0.001  # wrong by an hour: a device in the wrong zone
+    clock_skew_seconds: float = 120.0  # each handheld's clock is wrong by up to so many seconds
+    malformed: float = 0.0005  # values that cannot be read or break a rule: dead letters
     no_reads: float = 0.02  # of the parcels: the sorter could not read the label
     recirculated: float = 0.03  # of the parcels: once more around, because the chute was full
-    mis_sorted: float = 0.001  # of the parcels: into the wrong chute first
+    missorted: float = 0.001  # of the parcels: into the wrong chute first
     held: float = 0.02  # of the parcels that pass customs
     unexplained: float = 0.15  # of the holds: without a reason
     refused: float = 0.3  # of the holds: end in a refusal
@@ -49,7 +49,7 @@ class DataFaults:
         """Refuse what is not a share."""
         for field in fields(self):
             value = getattr(self, field.name)
-            top = HOUR / SECOND if field.name == "clock_seconds" else 1.0
+            top = HOUR / SECOND if field.name == "clock_skew_seconds" else 1.0
             if not 0 <= value <= top:
                 message = f"{field.name} is {value:g}; it must be from 0 to {top:g}"
                 raise Misconfigured(message)
@@ -112,14 +112,14 @@ def set_clock_skew(
     scans = rows["type"] != RecordType.ADVICE
     own = scans & (rows["other"] == NOT_SET) & handheld[rows["station"]] & (rows["device"] >= 0)
     rows["skew"] = np.where(own, skews[rows["device"]], 0)
-    wrong = scans & (rng.random(len(rows)) < dirt.wrong_clock)
+    wrong = scans & (rng.random(len(rows)) < dirt.wrong_time_zone)
     hour = np.where(rng.random(len(rows)) < 0.5, HOUR, -HOUR)
     rows["skew"] += np.where(wrong, hour, 0).astype(np.int32)
 
 
 def device_skews(stations: int, dirt: DataFaults, rng: Generator) -> NDArray[np.int64]:
     """By how many ms the clock of each device is wrong."""
-    return (rng.uniform(-1, 1, stations * DEVICES_PER_STATION) * dirt.clock_seconds * SECOND).astype(np.int64)
+    return (rng.uniform(-1, 1, stations * DEVICES_PER_STATION) * dirt.clock_skew_seconds * SECOND).astype(np.int64)
 
 
 def set_record_time(rows: CompactRecords, overtaken: CompactRecords, dirt: DataFaults, rng: Generator) -> None:
@@ -147,7 +147,7 @@ def make_duplicates(rows: CompactRecords, dirt: DataFaults, rng: Generator) -> C
 
 def make_malformed(rows: CompactRecords, dirt: DataFaults, rng: Generator, serial: int) -> CompactRecords:
     """Values that nobody can use, sent in the place of good ones."""
-    broken = select(rows, (rows["via"] == 0) & (rng.random(len(rows)) < dirt.broken))
+    broken = select(rows, (rows["via"] == 0) & (rng.random(len(rows)) < dirt.malformed))
     of_container = broken["type"] == RecordType.CONTAINER
     broken["type"] = np.where(of_container, RecordType.RAW_CONTAINER, RecordType.RAW)
     broken["other"] = rng.integers(

@@ -98,7 +98,7 @@ class ParcelJourneys:
         )
         now = np.where(full, now + 4 * MINUTE, now)
         lane = self.manifest.lane
-        wrong = chance.random(size) < dirt.mis_sorted
+        wrong = chance.random(size) < dirt.missorted
         other = (lane + chance.integers(1, len(self.hub.lanes), size)) % len(self.hub.lanes)
         self._scan(wrong, kinds.SORTED, now, hall, StationKind.SORT, lane=other)
         found = now + lognormal(chance, size, 25 * MINUTE, 0.5)

@@ -5,7 +5,7 @@ It shares no code with the worker, so that the two can be held against each othe
 - A record is known by the 128-bit MurmurHash3 of its event_id (a VOID: of the event_id, a NUL byte and its event_time).
 - A parcel's records are in the order of event_time, kind and identity, whatever the order of their arrival.
 - A record that a VOID of the same parcel names counts for nothing but `version` and `entries`, and neither does one
-  that was inferred from a container in which the parcel was not (`streams/domain/containment.py`).
+  that was inferred from a container in which the parcel was not (`streams/domain/reference/containment.py`).
 
 Clocks and alerts are in `streams/simulate/expected_alerts.py`.
 """
@@ -22,10 +22,10 @@ from typing import Any, Final, NamedTuple, Self
 import mmh3
 import numpy as np
 
-from streams.domain.containment import UNCONTAINED, ContainmentRecord, evaluate_containment
 from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.domain.promises import Promises
 from streams.domain.record_columns import RecordColumns, RecordType
+from streams.domain.reference.containment import UNCONTAINED, ChildScan, derive_containment
 from streams.domain.reference.promise_clocks import ParcelRecord
 from streams.errors import Misconfigured
 from streams.simulate.day import LogCounts, Scenario
@@ -119,8 +119,8 @@ def expected_state(records: Iterable[TruthRecord]) -> dict[str, Any]:
         "no_reads": 0,
         "recirculations": 0,
         "kinds": kinds,
-        "entries": digest.hexdigest(),
-        "live": live_digest.hexdigest(),
+        "timeline_sha256": digest.hexdigest(),
+        "effective_sha256": live_digest.hexdigest(),
     }
     before: str | None = None
     for identity, said in live:
@@ -167,31 +167,31 @@ def _containers(named: Sequence[tuple[bytes, TruthRecord]]) -> tuple[set[bytes],
     """Identities of the records that do not count; and of each scan that is no VOID, what the parcel is in after it."""
     voided = {_hash(said.voids.encode()) for _, said in named if said.kind == "VOID" and said.voids is not None}
     scans = [(identity, said) for identity, said in named if said.kind != "VOID" and said.plan is None]
-    judged = evaluate_containment(
+    judged = derive_containment(
         [
-            ContainmentRecord(said.kind, said.site, said.container_id, said.inferred, identity in voided, said.reason)
+            ChildScan(said.kind, said.site, said.container_id, said.inferred, identity in voided, said.reason)
             for identity, said in scans
         ]
     )
     aside = {identity for (identity, _), is_aside in zip(scans, judged.superseded, strict=True) if is_aside}
-    return voided | aside, {identity: held for (identity, _), held in zip(scans, judged.inside, strict=True)}
+    return voided | aside, {identity: held for (identity, _), held in zip(scans, judged.containers_after, strict=True)}
 
 
 class TruthFile:
     """Written while the simulation runs, parcel by parcel; there under its name once it is complete.
 
     A context manager and a witness of `Simulation`:
-    {"format", "seed", "promises": digest, "parcels": {parcel_id: state_of(...) and four more},
+    {"format", "seed", "promises_digest", "parcels": {parcel_id: state_of(...) and four more},
     "records", "duplicates", "dead_letters": {reason: count} of hub.scans, "container_dead_letters": of hub.containers,
     "throughput": {site: {station: {kind: {direction: {minute since 1970: scans}}}}}}
 
-    With "containers" (true) it is of a log with container events: how these and the scans that follow from them will be
-    mixed with the others is not known. It then tells what holds once a tick of the hub time "settled" has come after
-    all of them; of the parcels it has no "version", "entries" and "told", but "perhaps": about what an alert of a clock
-    that is stopped, or of a scan ahead of its time, may stand or not.
+    With "has_container_events" (true) it is of a log with container events: how these and the scans that follow from
+    them will be mixed with the others is not known. It then tells what holds once a tick of the hub time
+    "final_hub_time" has come after all of them; of the parcels it has no "version", "timeline_sha256" and "alerts", but
+    "optional_alerts": about what an alert of a clock that is stopped, or of a scan ahead of its time, may stand or not.
 
-    The four: "journeys" and "clocks" as in ParcelState, "standing": {about: type} of what was told and stands, and
-    "told": [[type, about, hub_time, alert_id in hex]] of all that must ever be told. A parcel that retired has
+    The four: "journeys" and "clocks" as in ParcelState, "active_alerts": {about: type} of what was told and stands, and
+    "alerts": [[type, about, hub_time, alert_id in hex]] of all that must ever be told. A parcel that retired has
     "retired", and no state if nothing came of it since.
     """
 
@@ -217,9 +217,9 @@ class TruthFile:
         except OSError as error:
             raise Misconfigured(f"the truth file cannot be written: {error}") from error
         self._file.write(f'{{"format": {json.dumps(FORMAT)},\n"seed": {self._seed},\n')
-        self._file.write(f'"promises": "{self._promises.digest()}",\n')
+        self._file.write(f'"promises_digest": "{self._promises.digest()}",\n')
         if self._settled is not None:
-            self._file.write(f'"containers": true,\n"settled": {self._settled},\n')
+            self._file.write(f'"has_container_events": true,\n"final_hub_time": {self._settled},\n')
         self._file.write('"parcels": {')
         self._separator = "\n"
         return self
@@ -255,16 +255,16 @@ class TruthFile:
         told = [
             [alert["type"], alert["condition"], alert["hub_time"], alert["alert_id"].hex()] for alert in watched.alerts
         ]
-        parcel: dict[str, Any] = {"told": told}
+        parcel: dict[str, Any] = {"alerts": told}
         if watched.retired:
             parcel["retired"] = True
         if watched.known:
             state = expected_state(said_by[record.record_hash] for record in watched.known)
-            stood = {"journeys": watched.journeys, "clocks": watched.clocks, "standing": watched.standing}
+            stood = {"journeys": watched.journeys, "clocks": watched.clocks, "active_alerts": watched.standing}
             parcel = {**state, **stood, **parcel}
         if self._settled is not None:
             return _order_independent(parcel)
-        parcel.pop("live", None)
+        parcel.pop("effective_sha256", None)
         return parcel
 
     def complete(self, counts: LogCounts) -> None:
@@ -282,15 +282,15 @@ class TruthFile:
 
 def _order_independent(parcel: dict[str, Any]) -> dict[str, Any]:
     """What of it does not depend on the order in which two logs are read."""
-    kept = {name: value for name, value in parcel.items() if name not in ("told", "version", "entries")}
+    kept = {name: value for name, value in parcel.items() if name not in ("alerts", "version", "timeline_sha256")}
     stopped = {clock["promise"] for clock in parcel.get("clocks", ()) if clock["stopped_at"] is not None}
-    standing = parcel.get("standing", {})
+    standing = parcel.get("active_alerts", {})
     # Nobody is told that a promise was at risk when it is known to be kept; a scan is not ahead of the hub for long.
     perhaps = stopped | {"FROM_THE_FUTURE"}
-    kept["standing"] = {
+    kept["active_alerts"] = {
         about: type_ for about, type_ in standing.items() if about not in perhaps or type_ == "BREACHED"
     }
-    kept["perhaps"] = sorted(perhaps - kept["standing"].keys())
+    kept["optional_alerts"] = sorted(perhaps - kept["active_alerts"].keys())
     return kept
 
 

@@ -11,15 +11,15 @@ DENIAL_REASONS: Final = (
     "revoked",
     "bad_signature",
     "bad_digest",
-    "not_covered",
-    "outside_window",
+    "component_not_signed",
+    "created_out_of_window",
     "replayed",
     "bad_token",
-    "token_needs_tls",
+    "insecure_transport",
     "out_of_scope",
-    "rate",
+    "rate_limited",
 )
-ROUTE_LABELS: Final = ("scans", "capture", "events", "look")
+ROUTE_LABELS: Final = ("scans", "capture", "events", "read")
 # A conflict is a record whose id is known with other content. Its sender is told that it was rejected.
 RECORD_RESULTS: Final = ("accepted", "duplicate", "conflict", "rejected")
 
@@ -78,12 +78,12 @@ class KafkaRecovered:
 class GatewayState:
     """The state of the gateway, once a second: the bytes that wait for Kafka, and totals since the start."""
 
-    waiting_bytes: int
+    pending_bytes: int
     forwarded_records: int
     group_commits: int
     frames: int
     sync_seconds: float
-    # Limit of the waiting bytes; above it nothing is accepted.
+    # Limit of the pending bytes; above it nothing is accepted.
     limit_bytes: int
 
 
@@ -100,7 +100,7 @@ class GatewayStarted:
 class GatewayStopped:
     """The gateway has stopped. Everything it accepted is in Kafka or in the spool."""
 
-    waiting_bytes: int
+    pending_bytes: int
 
 
 GatewayEvent = (

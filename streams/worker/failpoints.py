@@ -1,4 +1,4 @@
-"""Places in the path of a batch at which a test may kill the process: `PARCELS_CRASH_AT=name:N`.
+"""Places in the path of a batch at which a test may kill the process: `PARCELS_FAILPOINT=name:N`.
 
 The process ends with SIGKILL when it comes to the point `name` for the Nth time. Without the variable nothing happens.
 """
@@ -22,7 +22,7 @@ FailpointName = Literal[
 FAILPOINT_NAMES: Final[tuple[str, ...]] = get_args(FailpointName)
 
 _lock = threading.Lock()
-_name, _, _count = os.environ.get("PARCELS_CRASH_AT", "").partition(":")
+_name, _, _count = os.environ.get("PARCELS_FAILPOINT", "").partition(":")
 _left = int(_count or 1)
 
 

@@ -24,12 +24,12 @@ _ASK_AGAIN_SECONDS: Final = 1.0
 # Whoever asks to join is answered when the other members have asked too, or their sessions of 6 s have ended.
 _JOIN_SECONDS: Final = 20.0
 _GONE: Final = {
-    KafkaError.FENCED_INSTANCE_ID: "fenced",
-    KafkaError.UNRELEASED_INSTANCE_ID: "held",
-    KafkaError.UNKNOWN_MEMBER_ID: "unknown",
-    KafkaError.ILLEGAL_GENERATION: "unknown",
-    KafkaError.FENCED_MEMBER_EPOCH: "unknown",
-    KafkaError.STALE_MEMBER_EPOCH: "unknown",
+    KafkaError.FENCED_INSTANCE_ID: "fenced_instance_id",
+    KafkaError.UNRELEASED_INSTANCE_ID: "unreleased_instance_id",
+    KafkaError.UNKNOWN_MEMBER_ID: "unknown_member_id",
+    KafkaError.ILLEGAL_GENERATION: "unknown_member_id",
+    KafkaError.FENCED_MEMBER_EPOCH: "unknown_member_id",
+    KafkaError.STALE_MEMBER_EPOCH: "unknown_member_id",
 }
 
 
@@ -37,8 +37,9 @@ _GONE: Final = {
 class Rejoin:
     """Join again under the same name."""
 
-    # "fenced": somebody came under the same name. "held": the name is a predecessor's until its session ends.
-    # "unknown": the group has forgotten this member. "unanswered": it has not answered for long.
+    # "fenced_instance_id": somebody came under the same name. "unreleased_instance_id": the name is a predecessor's
+    # until its session ends. "unknown_member_id": the group has forgotten this member. "timeout": it has not answered
+    # for long.
     reason: str
     # Whether this is news, or the same answer as a second ago.
     is_new: bool
@@ -79,7 +80,7 @@ class GroupMembership:
     def on_join_timeout(self) -> Rejoin:
         """What to do when the group does not answer."""
         news, self._unanswered = not self._unanswered, True
-        return Rejoin("unanswered", is_new=news, wait_seconds=0.0)
+        return Rejoin("timeout", is_new=news, wait_seconds=0.0)
 
     def lost(self, error: KafkaError, now: float) -> Rejoin:
         """What to do about a consumer that this error (a fatal one) broke; `now` is time.monotonic().
@@ -90,13 +91,13 @@ class GroupMembership:
         reason = membership_loss_reason(error)
         if reason is None:
             raise WorkerDead(f"the consumer is broken: {error.str()}")
-        if reason == "held":
+        if reason == "unreleased_instance_id":
             return self._wait(now)
         before, self._lost_at = self._lost_at, now
         if before is not None and now - before < _FIGHT_SECONDS:
             raise WorkerDead(
                 f"this worker lost its place in the group twice within {_FIGHT_SECONDS:g} s ({error.str()}): another "
-                f'one runs under the same name, "{self._name or ""}"; give each worker an --instance of its own'
+                f'one runs under the same name, "{self._name or ""}"; give each worker a --group-instance-id of its own'
             )
         return Rejoin(reason, is_new=True, wait_seconds=0.0)
 
@@ -106,9 +107,9 @@ class GroupMembership:
         if now - self._held_since > _LONGEST_SESSION_SECONDS:
             raise WorkerDead(
                 f'the group has kept the name "{self._name or ""}" for another worker for {_LONGEST_SESSION_SECONDS:g} '
-                "s, longer than any session: it runs; give each worker an --instance of its own"
+                "s, longer than any session: it runs; give each worker a --group-instance-id of its own"
             )
-        return Rejoin("held", is_new=news, wait_seconds=_ASK_AGAIN_SECONDS)
+        return Rejoin("unreleased_instance_id", is_new=news, wait_seconds=_ASK_AGAIN_SECONDS)
 
 
 def membership_loss_reason(error: KafkaError) -> str | None:

@@ -303,7 +303,7 @@ class PartitionTask:
         payloads = list(map(Message.value, messages))
         taken = time.perf_counter()
         made = stage.run(payloads, outputs=not self._dry)
-        made.seconds["take"] = taken - started
+        made.seconds["extract"] = taken - started
         put_back = MessageBatch(messages[made.taken :], offsets[made.taken :]) if made.taken < len(messages) else None
         messages = messages[: made.taken]
         hit_failpoint("after_fold")

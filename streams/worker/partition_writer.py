@@ -271,9 +271,9 @@ class PartitionWriter:
                 self.beat = time.monotonic()
                 continue
             start, found, end = (each and each.sequence_key for each in (batch.start, position, batch.end))
-            outcome = "committed" if found == end else "sent_again" if found == start else "restored"
+            outcome = "committed" if found == end else "resent" if found == start else "restored"
             self._watcher(TransactionRecovered(self._partition, outcome, error, self._kind.name))
-            if outcome != "restored":
+            if outcome != "superseded":
                 return outcome == "committed"
             message = f"{self._kind.states} [{self._partition}] is at {found}, not at {start} or {end}"
             raise PositionConflict(message)

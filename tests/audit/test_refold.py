@@ -16,7 +16,7 @@ from tests.conftest import run_cli
 def day(tmp_path_factory):
     """A dirty day of a small hub as a file."""
     path = tmp_path_factory.mktemp("day") / "day.ndjson"
-    made = run_cli("simulate", "--expanded", "--parcels", "400", "--seed", "12", "--out", str(path))
+    made = run_cli("simulate", "--scans-only", "--parcels", "400", "--seed", "12", "--out", str(path))
     assert made.returncode == 0, made.stderr
     return path
 
@@ -92,8 +92,8 @@ def test_a_bad_line_is_told_and_the_rest_is_folded(tmp_path):
         "parcels": 0,
         "duplicates": 0,
         "container_events": 0,
-        "refused": {},
-        "bad_lines": 1,
+        "dead_letters": {},
+        "rejected_lines": 1,
         "digest": None,
     }
 
@@ -109,7 +109,7 @@ def test_what_follows_from_containers_is_folded_too(tmp_path):
     made = run_cli("simulate", "--parcels", "300", "--seed", "3", "--out", str(path), "--truth", str(truth))
     wanted = json.loads(truth.read_text())
     with path.open("a") as file:
-        file.write(json.dumps({"type": "tick", "hub_time": wanted["settled"]}) + "\n")
+        file.write(json.dumps({"type": "tick", "hub_time": wanted["final_hub_time"]}) + "\n")
     states = tmp_path / "states"
     said = run_cli("fold", str(path), "--states", str(states))
     assert made.returncode == 0, made.stderr

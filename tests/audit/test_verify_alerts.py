@@ -41,7 +41,7 @@ class Log:
         withdrawn = alert("WITHDRAWN", NINE + 3 * HOUR, broken["alert_id"])
         self.alerts = [broken, withdrawn, alert("AT_RISK", NINE + 4 * HOUR)]
         told = [[each["type"], each["condition"], each["hub_time"], each["alert_id"].hex()] for each in self.alerts]
-        self.truth = {"P1": {"told": told}}
+        self.truth = {"P1": {"alerts": told}}
 
     def verify(self):
         report = VerificationReport()
@@ -73,7 +73,7 @@ def test_an_alert_that_is_not_there(log):
 
 
 def test_an_alert_that_the_truth_does_not_have(log):
-    del log.truth["P1"]["told"][2]
+    del log.truth["P1"]["alerts"][2]
     assert [each.expected for each in log.verify().wrong_alerts] == ["not in the truth"]
 
 

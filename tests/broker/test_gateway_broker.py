@@ -56,7 +56,7 @@ def test_a_day_through_the_gateway_and_once_more_from_its_spool(
     verified = parcels("verify", truth)
     assert verified.returncode == 0, verified.stdout
     status = json.loads(parcels("spool", "status", "--data", str(data), "--json", check=True).stdout)
-    assert status["ok"] and status["waiting_records"] == 0 and status["records"]["scans"] > 2_000
+    assert status["ok"] and status["pending_records"] == 0 and status["records"]["scans"] > 2_000
     ticks = 4_320
     assert status["records"]["containers"] > 1_000 + ticks
     again = json.loads(parcels("spool", "resend", "--since", "1h", "--data", str(data), "--json", check=True).stdout)

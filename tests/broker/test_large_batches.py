@@ -47,7 +47,7 @@ def test_more_records_and_bytes_than_fit(writer, settings: KafkaSettings) -> Non
     write, happened = writer
     write.write(TransactionBatch(None, PartitionPosition(1, None), [(topics.MILESTONES_TOPIC, 0, block(RECORDS))], []))
     # Before it sent anything, the writer made a producer with a longer transaction timeout.
-    assert [each.outcome for each in happened if isinstance(each, TransactionRecovered)] == ["sent_again"]
+    assert [each.outcome for each in happened if isinstance(each, TransactionRecovered)] == ["resent"]
     assert "needs a producer with more time" in happened[0].error
     keys = {message.key() for message in read_to_end(settings, settings.prefix + topics.MILESTONES_TOPIC)}
     assert len(keys) == RECORDS

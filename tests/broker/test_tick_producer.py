@@ -74,7 +74,7 @@ def test_a_worker_says_when_the_clock_stops_and_when_it_goes_on(settings, tmp_pa
         assert not worker.said("parcels.worker.ticks_stopped")
         crew.wait_for("worker", "parcels.worker.ticks_stopped")
         clock = made.start("clock", "--every", "0.2", name="second")
-        crew.wait_for("worker", "parcels.worker.ticks_back")
+        crew.wait_for("worker", "parcels.worker.ticks_resumed")
         clock.signal(signal.SIGTERM)
         assert clock.wait() == 0
         crew.stop()
@@ -87,7 +87,7 @@ def test_a_worker_that_was_stopped_does_not_report_a_stopped_clock(settings, tmp
     made = Installation(settings, tmp_path, Chronicle(1))
     made.create_topics(2)
     # With this protocol it gets Ticks before it learns that its partitions were revoked.
-    with Crew(made, "--protocol", "consumer") as crew:
+    with Crew(made, "--group-protocol", "consumer") as crew:
         worker = crew.start("worker")
         clock = made.start("clock", "--every", "0.2", name="clock")
         crew.wait_for("worker", "parcels.worker.restored")

@@ -147,10 +147,12 @@ class Member:
     @property
     def holds(self) -> set[int]:
         """Partitions of hub.scans that it believes to hold, as it last said."""
-        told = [line for word in ("assigned", "revoked", "lost") for line in self.said(f"parcels.worker.{word}")]
-        told = [line for line in told if line["stage"] == "parcels"]
-        last = max(told, key=lambda line: line["timestamp"], default={"holds": ""})
-        return {int(number) for number in last["holds"].split(",") if number}
+        told = [
+            line for word in ("assigned", "revoked", "lost") for line in self.said(f"parcels.worker.partitions_{word}")
+        ]
+        told = [line for line in told if line["processor"] == "parcels"]
+        last = max(told, key=lambda line: line["timestamp"], default={"owned": ""})
+        return {int(number) for number in last["owned"].split(",") if number}
 
     def memory_megabytes(self) -> float:
         """Memory that it holds now."""
@@ -203,10 +205,10 @@ class Crew:
             spoilt: environment of tests/faults/faulty_worker.py, which then runs it.
         """
         self._chronicle.tell("start", f"{name} {crash_at}{spoilt or ''}")
-        environment = {**({"PARCELS_CRASH_AT": crash_at} if crash_at else {}), **(spoilt or {})}
+        environment = {**({"PARCELS_FAILPOINT": crash_at} if crash_at else {}), **(spoilt or {})}
         module = "tests.faults.faulty_worker" if spoilt else "streams.cli"
         # Under the other protocol a restarted member of the same name is refused until its session ends.
-        named = () if "consumer" in self.options else ("--instance", name)
+        named = () if "consumer" in self.options else ("--group-instance-id", name)
         member = self.installation.start("run", *named, *self.options, name=name, module=module, **environment)
         self.members[name] = member
         return member
@@ -427,10 +429,10 @@ def assert_exact(report: dict[str, Any], *, broker_crashed: bool = False) -> Non
     broker_crashed: Kafka itself may have kept a part of a transaction; only milestones that are missing may follow.
     """
     assert report["differences"] == [], report["differences"][:5]
-    assert report["milestones"]["doubled"] == [], report["milestones"]["doubled"][:5]
+    assert report["milestones"]["duplicated"] == [], report["milestones"]["duplicated"][:5]
     assert report["milestones"]["wrong"] == [], report["milestones"]["wrong"][:5]
     assert report["dead_letters"]["differences"] == [], report["dead_letters"]["differences"][:5]
-    assert report["behind"] == {}, report["behind"]
+    assert report["unprocessed"] == {}, report["unprocessed"]
     if broker_crashed:
         print(f"milestones that the broker's own crash took: {len(report['milestones']['missing'])}")
         print(f"cells of the throughput that it changed: {len(report['throughput']['differences'])}")

@@ -1,4 +1,4 @@
-"""Whatever is thrown into hub.scans ends in hub.scans.dlq with its reason, untouched; everything else flows on."""
+"""Whatever is thrown into hub.scans ends in hub.dlq with its reason, untouched; everything else flows on."""
 
 import io
 import json
@@ -94,8 +94,8 @@ CASES: list[tuple[str, bytes | None, set[str]]] = [
     ("5 MB of noise in a frame", framed(1, NOISE.randbytes(5_000_000)), {"TOO_LARGE"}),
     ("5 MB in a good record", scan("LP5MB", station="S" * 5_000_000), {"TOO_LARGE"}),
     ("a length beyond the value", framed(1, b"\xfe\xff\xff\xff\x0f"), {"BAD_LENGTH", "TRUNCATED"}),
-    ("a number without end", framed(1, b"\xff" * 40), {"BAD_NUMBER", "BAD_LENGTH"}),
-    ("text that is not UTF-8", scan("LPTEXT").replace(b"UNL-01", b"UNL\xff01"), {"BAD_TEXT"}),
+    ("a number without end", framed(1, b"\xff" * 40), {"VARINT_OVERFLOW", "BAD_LENGTH"}),
+    ("text that is not UTF-8", scan("LPTEXT").replace(b"UNL-01", b"UNL\xff01"), {"INVALID_UTF8"}),
     ("more than one record", WHOLE + WHOLE, {"TRAILING_BYTES"}),
     ("a parcel_id of 0 bytes", scan(""), {"BAD_PARCEL_ID"}),
     ("a parcel_id of 10,000 bytes", scan(LONG), {"BAD_PARCEL_ID"}),

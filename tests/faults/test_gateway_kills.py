@@ -142,7 +142,9 @@ def test_kafka_killed_under_load_is_waited_for(
     assert_all_arrived(made.settings, load.acknowledged)
     gateway.member.signal(15)
     assert gateway.member.wait() == 0
-    assert gateway.member.said("parcels.gateway.kafka_away") and gateway.member.said("parcels.gateway.kafka_back")
+    assert gateway.member.said("parcels.gateway.kafka_unavailable") and gateway.member.said(
+        "parcels.gateway.kafka_available"
+    )
 
 
 def test_a_gateway_to_which_nobody_sends_sees_that_kafka_is_back(
@@ -153,9 +155,9 @@ def test_a_gateway_to_which_nobody_sends_sees_that_kafka_is_back(
     try:
         # Its client has connected when it has nothing to send, too.
         broker.kill()
-        wait_until(lambda: member.said("parcels.gateway.kafka_away"), "it does not see that Kafka is away")
+        wait_until(lambda: member.said("parcels.gateway.kafka_unavailable"), "it does not see that Kafka is away")
         broker.up()
-        wait_until(lambda: member.said("parcels.gateway.kafka_back"), "it does not see that Kafka is back", 20)
+        wait_until(lambda: member.said("parcels.gateway.kafka_available"), "it does not see that Kafka is back", 20)
     finally:
         member.signal(15)
     assert member.wait() == 0

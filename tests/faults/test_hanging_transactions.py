@@ -120,7 +120,7 @@ def test_a_log_flows_on(node: LocalBroker, settings: KafkaSettings) -> None:
     *waited, tick = read_to_end(settings, topics.SCANS_TOPIC, partitions=[1])
     assert [message.value() for message in waited] == [b"never read", b"of somebody else"]
     # Of a time that is known.
-    assert RecordDecoder("Tick")(tick.value()) == {"hub_time": HUB_TIME, "producer": "parcels.container-stage"}
+    assert RecordDecoder("Tick")(tick.value()) == {"hub_time": HUB_TIME, "producer": "parcels.container-processor"}
     assert held_up(settings, topics.SCANS_TOPIC, 1) == 0
     # Nothing was written where nothing was left.
     assert not list(read_to_end(settings, topics.SCANS_TOPIC, partitions=[0]))

@@ -53,7 +53,7 @@ def test_a_dead_letter_gives_the_record_back_untouched(own, reason, key, value):
 
 
 def test_a_record_that_was_a_dead_letter_before_keeps_those_headers():
-    own = dead_letter_headers("other", 0, 1, RejectReason.BAD_TEXT, [("trace", b"1")])
+    own = dead_letter_headers("other", 0, 1, RejectReason.INVALID_UTF8, [("trace", b"1")])
     letter = parse_dead_letter(Message(dead_letter_headers("hub.scans", 3, 41, RejectReason.TRUNCATED, own)))
     assert letter.headers == own
     assert (letter.source, letter.reason) == (("hub.scans", 3, 41), "TRUNCATED")
@@ -73,7 +73,12 @@ def test_headers_are_named_as_kafka_connect_names_them():
 
 @pytest.mark.parametrize(
     "reason",
-    [RejectReason.BAD_PARCEL_ID, RejectReason.BAD_VOID, RejectReason.WRONG_PARTITION, RejectReason.PARCEL_FULL],
+    [
+        RejectReason.BAD_PARCEL_ID,
+        RejectReason.BAD_VOID,
+        RejectReason.WRONG_PARTITION,
+        RejectReason.PARCEL_LIMIT_EXCEEDED,
+    ],
 )
 def test_rules_of_the_domain_have_a_stage_of_their_own(reason):
     assert (CONNECT + "stage", b"TRANSFORMATION") in dead_letter_headers("hub.scans", 0, 0, reason, None)

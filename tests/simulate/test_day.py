@@ -251,7 +251,7 @@ class TestDirt:
         assert self.share("missed", 0.1).total() / whole == pytest.approx(0.91, abs=0.02)
 
     def test_mis_sorted_parcels_get_to_the_right_lane_in_the_end(self):
-        self.share("mis_sorted", 0.1)
+        self.share("missorted", 0.1)
         wrong = 0
         for told in self.told.values():
             lanes = [said.lane for said in sorted(told, key=lambda said: said.event_time) if said.kind == "SORTED"]
@@ -261,7 +261,7 @@ class TestDirt:
         assert wrong / self.PARCELS == pytest.approx(0.1, rel=0.2)
 
     def test_wrong_clocks(self):
-        self.share("clock_seconds", 120, wrong_clock=0.02)
+        self.share("clock_skew_seconds", 120, wrong_time_zone=0.02)
         delays = self.delays()
         hours = np.abs(delays) > 30 * MINUTE
         assert hours.mean() == pytest.approx(0.02, rel=0.3)
@@ -269,12 +269,12 @@ class TestDirt:
         assert (np.abs(delays[~hours]) > 10_000).mean() > 0.05
 
     def test_broken_values_have_every_reason_that_they_are_made_for(self):
-        kinds = self.share("broken", 0.02)
+        kinds = self.share("malformed", 0.02)
         letters = self.simulation.counts.dead_letters
         assert letters.total() / kinds.total() == pytest.approx(0.02, rel=0.2)
         assert letters.keys() == {
-            "BAD_FRAMING", "NO_VALUE", "UNKNOWN_SCHEMA", "TRUNCATED", "BAD_NUMBER", "BAD_LENGTH", "BAD_CHOICE",
-            "BAD_TEXT", "TRAILING_BYTES", "BAD_PARCEL_ID", "OUT_OF_BOUNDS", "BAD_VOID",
+            "BAD_FRAMING", "NO_VALUE", "UNKNOWN_SCHEMA", "TRUNCATED", "VARINT_OVERFLOW", "BAD_LENGTH", "BAD_INDEX",
+            "INVALID_UTF8", "TRAILING_BYTES", "BAD_PARCEL_ID", "OUT_OF_BOUNDS", "BAD_VOID",
         }  # fmt: skip
 
     def test_holds_with_and_without_a_reason_end_in_release_or_refusal(self):

@@ -14,8 +14,8 @@ from streams.simulate.truth import TruthFile
 from tests.kernel.records import read
 
 FILTHY = DataFaults(
-    duplicates=0.05, late=0.2, very_late=0.1, voids=0.1, wrong_clock=0.05, broken=0.01, no_reads=0.3, mis_sorted=0.2,
-    recirculated=0.3, held=0.4, lost=0.05, unadvised=0.1, missed=0.05,
+    duplicates=0.05, late=0.2, very_late=0.1, voids=0.1, wrong_time_zone=0.05, malformed=0.01, no_reads=0.3,
+    missorted=0.2, recirculated=0.3, held=0.4, lost=0.05, unadvised=0.1, missed=0.05,
 )  # fmt: skip
 # So short that parcels retire, and late scans bring some of them back.
 HASTY = Promises.parse(
@@ -47,7 +47,7 @@ def told_and_true(tmp_path, scenario, promises, batch):
 def test_the_alerts_of_a_filthy_day_are_those_of_the_truth(tmp_path, promises, batch, seed):
     scenario = Scenario(150, seed, after_hours=90, tick_seconds=600, dirt=FILTHY, expanded=True)
     alerts, states, truth = told_and_true(tmp_path, scenario, promises, batch)
-    wanted = [tuple(told) for parcel in truth["parcels"].values() for told in parcel["told"]]
+    wanted = [tuple(told) for parcel in truth["parcels"].values() for told in parcel["alerts"]]
     found = [(each["type"], each["condition"], each["hub_time"], each["alert_id"].hex()) for each in alerts]
     assert sorted(found) == sorted(wanted)
     assert {each[0] for each in found} == {"AT_RISK", "BREACHED", "WITHDRAWN", "ANOMALY"}
@@ -59,7 +59,7 @@ def test_the_alerts_of_a_filthy_day_are_those_of_the_truth(tmp_path, promises, b
             continue
         state = read("ParcelState", states[name])
         assert state["clocks"] == parcel["clocks"]
-        assert {each["condition"]: each["type"] for each in state["active_alerts"]} == parcel["standing"]
+        assert {each["condition"]: each["type"] for each in state["active_alerts"]} == parcel["active_alerts"]
 
 
 def test_ticks_are_those_of_the_log():

@@ -23,8 +23,8 @@ MOVES = {
     "RETURNED", "LOST",
 }  # fmt: skip
 FILTHY = DataFaults(
-    duplicates=0.1, bursts=0.01, late=0.2, very_late=0.05, voids=0.15, wrong_clock=0.05, broken=0.02, no_reads=0.3,
-    recirculated=0.3, mis_sorted=0.2, held=0.4, damaged=0.1, lost=0.1, unadvised=0.2, missed=0.1,
+    duplicates=0.1, bursts=0.01, late=0.2, very_late=0.05, voids=0.15, wrong_time_zone=0.05, malformed=0.02,
+    no_reads=0.3, recirculated=0.3, missorted=0.2, held=0.4, damaged=0.1, lost=0.1, unadvised=0.2, missed=0.1,
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def naive_state(known: dict[bytes, dict]) -> dict:
     seen = [each for each in order if known[each]["kind"] != "VOID" and "site" in known[each]]
     judged = evaluate_containment([told(known[each], each in wrong) for each in seen])
     wrong |= {each for each, aside in zip(seen, judged.superseded, strict=True) if aside}
-    held_by = dict(zip(seen, judged.inside, strict=True))
+    held_by = dict(zip(seen, judged.containers_after, strict=True))
     live = [known[each] for each in order if each not in wrong and known[each]["kind"] != "VOID"]
     scans = [said for said in live if "site" in said]
     advices = [said for said in live if "site" not in said]
@@ -114,7 +114,7 @@ def naive_state(known: dict[bytes, dict]) -> dict:
         "plan": {field: last(advices)[field] for field in fields} if advices else None,
         "promised_at": last(advices).get("promised_at"),
         "kinds": {kind: [min(found), max(found), len(found)] for kind, found in times.items() if found},
-        "entries": hashlib.sha256(entries).hexdigest(),
+        "timeline_sha256": hashlib.sha256(entries).hexdigest(),
     }
 
 
@@ -142,7 +142,7 @@ def test_the_truth_is_what_a_plain_reader_of_the_log_finds(tmp_path_factory, enc
         repeats += known_by in known
         known.setdefault(known_by, said)
     # Clocks and alerts: tests/simulate/test_expected_alerts.py.
-    beside = ("journeys", "clocks", "standing", "told")
+    beside = ("journeys", "clocks", "active_alerts", "alerts")
     states = {
         parcel_id: {name: value for name, value in parcel.items() if name not in beside}
         for parcel_id, parcel in truth["parcels"].items()
@@ -176,7 +176,7 @@ class TestTheStateOf:
         plain = expected_state(self.HISTORY)
         voids = [TruthRecord("v", "VOID", 5, voids="nothing"), TruthRecord("w", "VOID", 6, voids="v")]
         state = expected_state([*self.HISTORY, *voids])
-        assert {**state, "version": 4, "entries": ""} == {**plain, "entries": ""}
+        assert {**state, "version": 4, "timeline_sha256": ""} == {**plain, "timeline_sha256": ""}
 
     def test_an_advice_corrected_later_does_not_move_the_parcel_back(self):
         advice = TruthRecord("x", "ADVISED", 99, plan={"direction": "IMPORT"}, promised_at=100)

@@ -200,7 +200,7 @@ class Authenticator:
             raise AuthenticationError("bad_signature", _INVALID_SIGNATURE, device.name)
         self._check_window(claim, now)
         if body and "content-digest" not in claim.covered_components:
-            raise AuthenticationError("not_covered", "the signature must cover content-digest", device.name)
+            raise AuthenticationError("component_not_signed", "the signature must cover content-digest", device.name)
         if "content-digest" in claim.covered_components:
             check_content_digest(request.headers.get("content-digest", ""), body)
         # The nonce comes last, so that a request that fails a check does not use one up.
@@ -231,7 +231,7 @@ class Authenticator:
     def _check_window(self, claim: SignatureClaim, now: float) -> None:
         if abs(now - claim.created) > self._window or (claim.expires is not None and now > claim.expires):
             raise AuthenticationError(
-                "outside_window",
+                "created_out_of_window",
                 f"the signature must be created within {self._window} s of the gateway's time, and not have expired",
                 claim.key_id,
             )
@@ -243,7 +243,7 @@ class Authenticator:
             raise AuthenticationError("no_credentials", "the scheme of Authorization must be Bearer")
         if not secure:
             raise AuthenticationError(
-                "token_needs_tls", "bearer tokens are accepted over TLS only: use https, or sign the request instead"
+                "insecure_transport", "bearer tokens are accepted over TLS only: use https, or sign the request instead"
             )
         device = self.registry.find_by_token(token.strip())
         if device is None:

@@ -132,7 +132,9 @@ def parse_signature_claim(request: MessageComponents, has_body: bool) -> Signatu
     # This header changes the processing of the content, so a proxy must not be able to add it.
     needed |= {"gs1-capture-error-behaviour"} & request.headers.keys()
     if not needed <= set(covered):
-        raise AuthenticationError("not_covered", f"the signature must cover {', '.join(sorted(needed))}", device)
+        raise AuthenticationError(
+            "component_not_signed", f"the signature must cover {', '.join(sorted(needed))}", device
+        )
     try:
         signature = base64.b64decode(signature_header[2], validate=True)
     except binascii.Error:
@@ -186,7 +188,9 @@ def signature_base(request: MessageComponents, covered_components: list[str], pa
         header = request.headers.get(name)
         value = derived.get(name) if name.startswith("@") else None if header is None else field_value([header])
         if value is None:
-            raise AuthenticationError("not_covered", f"the signature covers {name}, which the request does not have")
+            raise AuthenticationError(
+                "component_not_signed", f"the signature covers {name}, which the request does not have"
+            )
         lines.append(f'"{name}": {value}')
     lines.append(f'"@signature-params": {params}')
     return "\n".join(lines).encode("utf-8", "surrogateescape")

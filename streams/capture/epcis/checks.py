@@ -89,7 +89,7 @@ class Checker:
 
     def instance_epc(self, path: str, value: Any, *, allow_lots: bool = False) -> None:
         """Is it a URI that can name a single object, or with `allow_lots` also a lot?"""
-        if self.epc(path, value) and (problem := gs1.instance_problem(value, batches=allow_lots)) is not None:
+        if self.epc(path, value) and (problem := gs1.instance_problem(value, allow_lots=allow_lots)) is not None:
             self.add_violation(path, "instance-level", f"{format_value(value)}: {problem}")
 
     def class_epc(self, path: str, value: Any) -> None:

@@ -198,7 +198,7 @@ class _EventMapper:
             containers = [child_id for role, child_id in chunk if role == "container"]
             yield from self._container_event(container, aggregation, event_id, parcels=parcels, containers=containers)
         if kind is not None and kind not in _PACKING_KINDS:
-            # The step has another meaning, loading for example. It holds for the containers among the children, too.
+            # The step means another kind, loading for example. The containers among the children get a scan of it.
             for child_id in [child_id for role, child_id in children if role == "container"]:
                 yield from self._container_scan(child_id, kind, None)
 

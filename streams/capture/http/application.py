@@ -61,7 +61,7 @@ def create_application(gateway: Gateway) -> Starlette:
             result = context.intake_result
             gateway.emit(
                 RequestAnswered(
-                    route if request.method == "POST" else "look",
+                    route if request.method == "POST" else "read",
                     response.status_code,
                     time.monotonic() - begun,
                     result.accepted,

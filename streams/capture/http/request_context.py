@@ -66,7 +66,7 @@ class RequestContext:
                 503, f"the gateway cannot write its file of nonces: {error.strerror or error}", 5
             ) from None
         except RateLimitExceededError as error:
-            self.gateway.emit(RequestDenied("rate", error.device))
+            self.gateway.emit(RequestDenied("rate_limited", error.device))
             raise retry_later(429, str(error), error.retry_after_seconds, "TooManyRequestsException") from None
 
     def charge_rate(self, record_count: int) -> None:

@@ -109,7 +109,9 @@ async def post_event(context: RequestContext) -> Response:
         raise HttpProblem(400, "ValidationException", detail)
     context.charge_rate(1)
     document = await _run_beside_loop(check_document, context.body, event)
-    violations = (*document.violations, *(violation for each in document.events for violation in each.violations))
+    violations = [*document.violations]
+    for checked_event in document.events:
+        violations += checked_event.violations
     if violations:
         errors = violations_as_json(violations)
         detail = "the event breaks rules of EPCIS 2.0: errors lists them"

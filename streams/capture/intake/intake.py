@@ -197,7 +197,7 @@ class Intake:
 
     def _check_scope(self, event: CheckedEvent, mapped: EventRecords, principal: Principal) -> None:
         locations = {(record["site"], record["station"]) for record in (*mapped.scans, *mapped.containers)}
-        # An event that gives no scan is stored, too, so its locations count.
+        # An event without scans is also stored, so the locations that it names are checked.
         locations |= set(named_locations(event.raw))
         for location in sorted(locations):
             if not principal.is_authorized_for(*location):

@@ -18,9 +18,9 @@ from streams.domain.jit import jit, jit_inline
 from streams.domain.reject_reasons import RejectReason
 
 TRUNCATED: Final = int(RejectReason.TRUNCATED)
-BAD_NUMBER: Final = int(RejectReason.BAD_NUMBER)
+VARINT_OVERFLOW: Final = int(RejectReason.VARINT_OVERFLOW)
 BAD_LENGTH: Final = int(RejectReason.BAD_LENGTH)
-BAD_CHOICE: Final = int(RejectReason.BAD_CHOICE)
+BAD_INDEX: Final = int(RejectReason.BAD_INDEX)
 
 PADDING_BYTES: Final = 16
 
@@ -101,7 +101,7 @@ def read_multibyte_long(words: Any, p: Any, e: Any) -> Any:
         if byte < CONTINUATION_BIT:
             return zigzag_decode(u), np.int64(p + k + 1)
         shift += SEVEN
-    return np.int64(0), np.int64(-BAD_NUMBER)
+    return np.int64(0), np.int64(-VARINT_OVERFLOW)
 
 
 @jit_inline

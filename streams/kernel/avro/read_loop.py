@@ -10,12 +10,12 @@ import numpy as np
 from streams.domain.jit import jit
 from streams.domain.reject_reasons import RejectReason
 from streams.kernel.avro.primitives import (
-    BAD_CHOICE,
+    BAD_INDEX,
     BAD_LENGTH,
-    BAD_NUMBER,
     INT32_MAX,
     INT32_MIN,
     TRUNCATED,
+    VARINT_OVERFLOW,
     is_valid_utf8,
     read_block_header,
     read_length,
@@ -57,7 +57,7 @@ NO_VALUE: Final = int(RejectReason.NO_VALUE)
 BAD_FRAMING: Final = int(RejectReason.BAD_FRAMING)
 UNKNOWN_SCHEMA: Final = int(RejectReason.UNKNOWN_SCHEMA)
 TOO_LARGE: Final = int(RejectReason.TOO_LARGE)
-BAD_TEXT: Final = int(RejectReason.BAD_TEXT)
+INVALID_UTF8: Final = int(RejectReason.INVALID_UTF8)
 TRAILING_BYTES: Final = int(RejectReason.TRAILING_BYTES)
 UNRESOLVABLE: Final = int(RejectReason.UNRESOLVABLE)
 
@@ -135,7 +135,7 @@ def read_records(
                         failed = -p
                         break
                     if not is_valid_utf8(buffer, words, p, n):
-                        failed = BAD_TEXT
+                        failed = INVALID_UTF8
                         break
                     if column >= 0:
                         cell = column_starts[column] + row
@@ -149,7 +149,7 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if v == code[pc, 2]:
                         if column >= 0:
@@ -163,7 +163,7 @@ def read_records(
                         failed = -p
                         break
                     if not is_valid_utf8(buffer, words, p, n):
-                        failed = BAD_TEXT
+                        failed = INVALID_UTF8
                         break
                     if column >= 0:
                         cell = column_starts[column] + row
@@ -177,7 +177,7 @@ def read_records(
                         failed = -p
                         break
                     if operation == INT and (v > INT32_MAX or v < INT32_MIN):
-                        failed = BAD_NUMBER
+                        failed = VARINT_OVERFLOW
                         break
                     if column >= 0:
                         cell = column_starts[column] + row
@@ -190,7 +190,7 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if v == code[pc, 2]:
                         if column >= 0:
@@ -204,7 +204,7 @@ def read_records(
                         failed = -p
                         break
                     if operation == NULLABLE_INT and (v > INT32_MAX or v < INT32_MIN):
-                        failed = BAD_NUMBER
+                        failed = VARINT_OVERFLOW
                         break
                     if column >= 0:
                         cell = column_starts[column] + row
@@ -217,7 +217,7 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v >= code[pc, 2]:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if column >= 0:
                         if code[pc, 3] >= 0:
@@ -246,7 +246,7 @@ def read_records(
                         break
                     v = np.int64(buffer[p])
                     if v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if column >= 0:
                         cell = column_starts[column] + row
@@ -260,7 +260,7 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if v == code[pc, 2]:
                         for k in range(code[pc, 3], code[pc, 4]):
@@ -379,7 +379,7 @@ def read_records(
                         failed = -p
                         break
                     if code[pc, 2] == 1 and (v > INT32_MAX or v < INT32_MIN):
-                        failed = BAD_NUMBER
+                        failed = VARINT_OVERFLOW
                         break
                     cell = column_starts[column] + row
                     if operation == LONG_AS_FLOAT:
@@ -394,7 +394,7 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v >= code[pc, 3]:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     pc = int(pool[code[pc, 2] + v])
                 elif operation == JUMP:

@@ -98,17 +98,17 @@ def test_wrongly_signed_requests_are_denied_with_the_reason(enrolled: Enrolled) 
         (other, BODY, "bad_signature"),
         (stripped, BODY, "bad_signature"),
         (unsigned, BODY, "no_credentials"),
-        (without_digest, BODY, "not_covered"),
-        (old, BODY, "outside_window"),
-        (early, BODY, "outside_window"),
+        (without_digest, BODY, "component_not_signed"),
+        (old, BODY, "created_out_of_window"),
+        (early, BODY, "created_out_of_window"),
         (elsewhere, BODY, "bad_signature"),
         (shifted, BODY, "bad_signature"),
         (swapped, BODY, "bad_signature"),
-        (uncovered, BODY, "not_covered"),
+        (uncovered, BODY, "component_not_signed"),
         (good, changed, "bad_digest"),
         ({**good, "content-digest": content_digest(changed)}, changed, "bad_signature"),
         ({**good, "content-type": "application/ndjson"}, BODY, "bad_signature"),
-        ({**KIND, "authorization": "Bearer " + "a" * 43}, BODY, "token_needs_tls"),
+        ({**KIND, "authorization": "Bearer " + "a" * 43}, BODY, "insecure_transport"),
         ({**KIND, "authorization": "Basic dTpw"}, BODY, "no_credentials"),
     ]
     for headers, body, reason in cases:
@@ -145,7 +145,7 @@ def test_tokens_need_tls(enrolled: Enrolled) -> None:
     assert enrolled.send(headers, BODY) == 401
     assert enrolled.send(headers, BODY, scheme="https") == 200
     assert enrolled.send({**KIND, "authorization": "Bearer " + "a" * 43}, BODY, scheme="https") == 401
-    assert enrolled.gateway.denial_reasons() == ["token_needs_tls", "bad_token"]
+    assert enrolled.gateway.denial_reasons() == ["insecure_transport", "bad_token"]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_device_that_exceeds_its_rate_is_told_when_to_retry(tmp_path: Path) ->
         ]
     assert answers[0].status_code == 200 and answers[-1].status_code == 429
     assert int(answers[-1].headers["retry-after"]) >= 1
-    assert RequestDenied("rate", "slow") in gateway.emitted
+    assert RequestDenied("rate_limited", "slow") in gateway.emitted
 
 
 def test_a_bucket_fills_with_time() -> None:
@@ -470,7 +470,7 @@ def test_the_header_of_the_error_behaviour_must_be_signed(enrolled: Enrolled) ->
     whole = json.dumps(document(SCAN)).encode()
     headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/capture", "", kind), whole)}
     assert enrolled.send({**headers, "gs1-capture-error-behaviour": "proceed"}, whole, "/capture") == 401
-    assert enrolled.gateway.denial_reasons() == ["not_covered"]
+    assert enrolled.gateway.denial_reasons() == ["component_not_signed"]
 
 
 def test_parallel_changes_of_the_registry_are_all_kept(tmp_path: Path) -> None:
@@ -619,15 +619,17 @@ class TestASignatureIsVerifiedOnce:
         assert enrolled.send(enrolled.signed(BODY), BODY) == 200
         assert len(calls) == 1
 
-    @pytest.mark.parametrize("reason", ["revoked", "bad_signature", "outside_window", "bad_digest", "not_covered"])
+    @pytest.mark.parametrize(
+        "reason", ["revoked", "bad_signature", "created_out_of_window", "bad_digest", "component_not_signed"]
+    )
     def test_a_request_may_be_denied_after_its_body_has_arrived(
         self, setup: tuple[Authenticator, DeviceRegistry, Ed25519PrivateKey], reason: str
     ) -> None:
         authenticator, registry, key = setup
         now, body = time.time(), BODY
         request = MessageComponents("POST", "/scans", "", {"content-length": str(len(body)), **KIND})
-        headers = sign_request(key, "S7", request, b"" if reason == "not_covered" else body, int(now))
-        if reason == "not_covered":
+        headers = sign_request(key, "S7", request, b"" if reason == "component_not_signed" else body, int(now))
+        if reason == "component_not_signed":
             # The head announces no body, but there is one.
             request = MessageComponents("POST", "/scans", "", {**KIND, **headers})
         else:
@@ -640,7 +642,7 @@ class TestASignatureIsVerifiedOnce:
                 registry.add(
                     Device("S7", ("LGG",), ("*",), 1000.0, public_key=devices.generate_key_pair()[1]), replace=True
                 )
-            case "outside_window":
+            case "created_out_of_window":
                 now += 301
             case "bad_digest":
                 body = BODY + b" "

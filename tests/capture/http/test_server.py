@@ -113,7 +113,7 @@ def test_signed_and_token_clients_over_tls(tmp_path: Path) -> None:
 
 
 def test_a_client_with_a_slow_or_large_head_is_disconnected(tmp_path: Path) -> None:
-    with gateway(tmp_path, "--insecure-local", "--head-seconds", "1") as address:
+    with gateway(tmp_path, "--insecure-local", "--header-timeout", "1") as address:
         port = int(address.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=30) as large:
             large.sendall(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 100_000)
@@ -126,7 +126,7 @@ def test_a_client_with_a_slow_or_large_head_is_disconnected(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 def test_too_large_bodies_are_answered(tmp_path: Path, connection: str) -> None:
-    with gateway(tmp_path, "--insecure-local", "--body-mib", "1") as address:
+    with gateway(tmp_path, "--insecure-local", "--max-body-mib", "1") as address:
         headers = {"content-type": "application/ld+json", "connection": connection}
         for size in ((1 << 20) + 1, 7_000_000):
             asked = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
@@ -151,7 +151,7 @@ def test_metrics_and_health_have_a_port_of_their_own(tmp_path: Path) -> None:
         assert [httpx.get(here + path).text for path in ("/healthz", "/readyz")] == ["ok\n", "ok\n"]
         answers = [httpx.get(f"http://127.0.0.1:{port}{path}") for path in ("/metrics", "/healthz", "/readyz")]
         assert [answer.status_code for answer in answers] == [200, 200, 200]
-        assert "parcel_gateway_spool_waiting_bytes" in answers[0].text
+        assert "parcel_gateway_spool_pending_bytes" in answers[0].text
     with gateway(tmp_path / "other", "--host", "0.0.0.0") as address:
         assert httpx.get(address.replace("0.0.0.0", "127.0.0.1") + "/metrics").status_code == 404
     with gateway(tmp_path / "local", "--insecure-local") as address:

@@ -35,7 +35,7 @@ def read(writer, reader, body):
         return RejectReason.UNRESOLVABLE
     except UnicodeDecodeError:
         # The writer's type is bytes, the reader's is string.
-        return RejectReason.BAD_TEXT
+        return RejectReason.INVALID_UTF8
     return settle(reader, value)
 
 

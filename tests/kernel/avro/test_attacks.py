@@ -75,16 +75,16 @@ class TestFraming:
 class TestNumbers:
     @pytest.mark.parametrize("schema", ["long", "int"])
     def test_a_number_of_more_than_ten_bytes(self, schema):
-        assert status(record(schema), b"\x80" * 10 + b"\0", b"\x80" * 199 + b"\0") == [RejectReason.BAD_NUMBER] * 2
+        assert status(record(schema), b"\x80" * 10 + b"\0", b"\x80" * 199 + b"\0") == [RejectReason.VARINT_OVERFLOW] * 2
 
     def test_a_number_of_more_than_64_bits(self):
-        assert status(record("long"), b"\xff" * 9 + b"\2", b"\xff" * 9 + b"\x7f") == [RejectReason.BAD_NUMBER] * 2
+        assert status(record("long"), b"\xff" * 9 + b"\2", b"\xff" * 9 + b"\x7f") == [RejectReason.VARINT_OVERFLOW] * 2
         assert status(record("long"), b"\xff" * 9 + b"\1", b"\xff" * 8 + b"\x7f") == [RejectReason.OK] * 2
 
     def test_an_int_of_more_than_32_bits(self):
         for schema, reader in (("int", "int"), ("int", "long"), ("int", "double")):
             bodies = [number(2**31), number(-(2**31) - 1), number(2**31 - 1), number(-(2**31))]
-            expected = [RejectReason.BAD_NUMBER] * 2 + [RejectReason.OK] * 2
+            expected = [RejectReason.VARINT_OVERFLOW] * 2 + [RejectReason.OK] * 2
             assert status(record(schema), *bodies, reader=record(reader)) == expected
             assert status(record(["null", schema]), *(b"\2" + body for body in bodies)) == expected
 
@@ -103,7 +103,7 @@ ENUM = {"type": "enum", "name": "E", "symbols": ["A", "B"]}
 class TestChoices:
     @pytest.mark.parametrize("index", [-1, 2, 3, -(2**31), 2**40, -(2**63)])
     def test_enum_and_union_positions_outside_the_schema(self, index):
-        assert status(record(ENUM), number(index)) == [RejectReason.BAD_CHOICE]
+        assert status(record(ENUM), number(index)) == [RejectReason.BAD_INDEX]
         for union in (
             ["null", "string"],
             ["string", "null"],
@@ -112,14 +112,14 @@ class TestChoices:
             ["long", "string"],
         ):
             reader = record("long") if union == ["long", "string"] else None
-            assert status(record(union), number(index), reader=reader) == [RejectReason.BAD_CHOICE]
+            assert status(record(union), number(index), reader=reader) == [RejectReason.BAD_INDEX]
 
     def test_a_boolean_is_0_or_1(self):
         assert status(record("boolean"), b"\0", b"\1", b"\2", b"\xff", b"") == [
             RejectReason.OK,
             RejectReason.OK,
-            RejectReason.BAD_CHOICE,
-            RejectReason.BAD_CHOICE,
+            RejectReason.BAD_INDEX,
+            RejectReason.BAD_INDEX,
             RejectReason.TRUNCATED,
         ]
 
@@ -128,9 +128,9 @@ class TestChoices:
         good = b"\2\0\1\2x"
         for body, reason in [
             (good, RejectReason.OK),
-            (b"\2\4\1\2x", RejectReason.BAD_CHOICE),
-            (b"\2\0\2\2x", RejectReason.BAD_CHOICE),
-            (b"\2\0\1\2\xff", RejectReason.BAD_TEXT),
+            (b"\2\4\1\2x", RejectReason.BAD_INDEX),
+            (b"\2\0\2\2x", RejectReason.BAD_INDEX),
+            (b"\2\0\1\2\xff", RejectReason.INVALID_UTF8),
             (b"\2\0\1\4x", RejectReason.BAD_LENGTH),
         ]:
             assert status(writer, body, reader=reader) == [reason]
@@ -166,7 +166,7 @@ class TestLengths:
         decoder = ColumnDecoder(Layout.of(schema), [schema], {1: (schema, 0)})
         good = HEAD + b"\2\4\2a\2b\0\0\1"
         columns = decoder.decode([good, good[:-1] + b"\2", good[:-3], good])
-        assert columns.status.tolist() == [0, RejectReason.BAD_CHOICE, RejectReason.TRUNCATED, 0]
+        assert columns.status.tolist() == [0, RejectReason.BAD_INDEX, RejectReason.TRUNCATED, 0]
         assert [frame.rows for frame in columns.frames] == [4, 2, 4]
         assert columns.frames[0].values[0].tolist() == [0, 0, 0, 1]
         assert columns.frames[0].lengths[0].tolist() == [1, -1, -1, 1]
@@ -200,9 +200,9 @@ class TestText:
             octets.decode()
         body = number(len(octets)) + octets
         # The bytes that follow may not complete it.
-        assert status(record("string", "bytes"), body + number(2) + b"\xbf\xbf") == [RejectReason.BAD_TEXT]
-        assert status(record(["null", "string"]), b"\2" + body) == [RejectReason.BAD_TEXT]
-        assert status(record({"type": "map", "values": "long"}), b"\2" + body) == [RejectReason.BAD_TEXT]
+        assert status(record("string", "bytes"), body + number(2) + b"\xbf\xbf") == [RejectReason.INVALID_UTF8]
+        assert status(record(["null", "string"]), b"\2" + body) == [RejectReason.INVALID_UTF8]
+        assert status(record({"type": "map", "values": "long"}), b"\2" + body) == [RejectReason.INVALID_UTF8]
 
     @pytest.mark.parametrize(
         "text", ["", "é", "€", "😀", "\ud7ff\ue000", "\U0010ffff", "a" * 7, "a" * 8, "aé" * 9, "\0"]

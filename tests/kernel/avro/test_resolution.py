@@ -199,7 +199,7 @@ class TestPromotions:
         )
         for wrote, wanted in (("bytes", "string"), ("string", "bytes")):
             status, _ = decode_one(record(field("a", wrote)), record(field("a", wanted)), number(1) + b"\xff")
-            assert status == RejectReason.BAD_TEXT
+            assert status == RejectReason.INVALID_UTF8
 
 
 class TestChoices:
@@ -287,7 +287,7 @@ class TestOnlyAndRaw:
         ]
         decoder = ColumnDecoder(layout, [self.SCHEMA], {1: (self.SCHEMA, 0)})
         columns = decoder.decode([HEAD + self.BODY, HEAD + self.BODY[:-1] + b"\xff"])
-        assert columns.status.tolist() == [RejectReason.OK, RejectReason.BAD_TEXT]
+        assert columns.status.tolist() == [RejectReason.OK, RejectReason.INVALID_UTF8]
         assert columns.frames[0].lengths[:, 0].tolist() == [2, 1]
         assert columns.frames[1].lengths.tolist() == [[0, -1], [1, -1]]
 
@@ -366,7 +366,7 @@ class TestItemsWithoutColumns:
         assert [frame.path for frame in layout.frames] == [""]
         decoder = ColumnDecoder(layout, [schema], {1: (schema, 0)})
         good, bad = (HEAD + number(1) + branch + b"\0" + number(7) for branch in (b"\0", b"\2"))
-        assert decoder.decode([good, bad]).status.tolist() == [RejectReason.OK, RejectReason.BAD_CHOICE]
+        assert decoder.decode([good, bad]).status.tolist() == [RejectReason.OK, RejectReason.BAD_INDEX]
 
     def test_they_are_written_as_they_were_read(self):
         schema = record(field("a", {"type": "array", "items": [self.EMPTY]}), field("last", "long"))
