@@ -127,8 +127,8 @@ class _RejectFile:
                 message = f"the reject file cannot be written: {error}; name another one with --reject-file FILE"
                 raise Misconfigured(message) from error
         line = rejected.line
-        self._file.write(line if line.endswith(b"\n") or not rejected.where else line + b"\n")
-        if not rejected.where:  # one more piece of a line that is too long
+        self._file.write(line if line.endswith(b"\n") or not rejected.file_position else line + b"\n")
+        if not rejected.file_position:  # one more piece of a line that is too long
             return
         self.count += 1
         if self.count <= _MAX_MESSAGES:
