@@ -47,6 +47,7 @@ class CompilationBar:
                 TextColumn("functions"),
                 TimeElapsedColumn(),
                 console=Console(stderr=True),
+                refresh_per_second=4,
                 transient=True,
             )
             self._task = self._progress.add_task("", total=functions)
