@@ -64,7 +64,7 @@ def fold(
     with ExitStack() as stack:
         to_states, to_milestones, to_alerts = (_opened(name, stack) for name in (states, milestones, alerts))
         milestone, alert = RecordDecoder("Milestone"), RecordDecoder("Alert")
-        for made in refold.fold(inferring.values(_lines(files, bad))):
+        for made in refold.fold(inferring.infer(_lines(files, bad))):
             if to_milestones is not None:
                 _write(to_milestones, (milestone(value) for _, value in made.milestones))
             if to_alerts is not None:
@@ -81,9 +81,9 @@ def fold(
     if as_json:
         result = {
             "records": refold.records,
-            "parcels": len(refold.stage.table),
+            "parcels": len(refold.processor.table),
             "duplicates": refold.duplicates,
-            "container_events": inferring.events,
+            "container_events": inferring.event_count,
             "refused": {reason.name: number for reason, number in sorted(reasons.items())},
             "bad_lines": bad.lines,
             "digest": over.hexdigest() if digest else None,
@@ -98,9 +98,9 @@ def fold(
 
 
 def _tell(refold: "Refold", inferring: "ContainerInference", reasons: "Mapping[RejectReason, int]") -> None:
-    said = f"{refold.records:,} records of {len(refold.stage.table):,} parcels, {refold.duplicates:,} duplicates"
-    if inferring.events:
-        said += f", {inferring.events:,} events of containers"
+    said = f"{refold.records:,} records of {len(refold.processor.table):,} parcels, {refold.duplicates:,} duplicates"
+    if inferring.event_count:
+        said += f", {inferring.event_count:,} events of containers"
     refused = ", ".join(f"{number:,} {reason.name}" for reason, number in sorted(reasons.items()))
     print(said + (f"; refused: {refused}" if refused else ""), file=sys.stderr)
 

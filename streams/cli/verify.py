@@ -56,8 +56,8 @@ def _print(report: "VerificationReport", seconds: float) -> None:
                 print(f"  {difference}")
             if len(differences) > _SHOWN:
                 print(f"  and {len(differences) - _SHOWN} more: --json has them all")
-    if report.behind:
-        where = ", ".join(f"{count} in partition {partition}" for partition, count in sorted(report.behind.items()))
+    if report.lag:
+        where = ", ".join(f"{count} in partition {partition}" for partition, count in sorted(report.lag.items()))
         print(f'hub.scans has records that no worker has folded yet: {where}. "parcels run --until-idle 5" folds them')
     if report.container_lag:
         where = ", ".join(f"{count} in partition {each}" for each, count in sorted(report.container_lag.items()))
@@ -70,8 +70,8 @@ def _print(report: "VerificationReport", seconds: float) -> None:
         )
     words = ", ".join(f"{count} {reason}" for reason, count in sorted(report.dead_letters.items())) or "none"
     counts = f"{report.parcels} parcels, {report.milestones} milestones, {report.alerts} alerts, {report.deltas} deltas"
-    if report.inferred:
-        counts += f", {report.inferred} inferred records"
+    if report.inferred_records:
+        counts += f", {report.inferred_records} inferred records"
     print(f"{counts}, dead letters: {words}; {seconds:.1f} s")
     print("everything is as the truth says" if report.ok else "NOT as the truth says")
 
@@ -79,7 +79,7 @@ def _print(report: "VerificationReport", seconds: float) -> None:
 def _for_programs(report: "VerificationReport", seconds: float) -> dict[str, Any]:
     def rows(differences: list[Any]) -> list[dict[str, Any]]:
         return [
-            {"where": each.where, "what": each.what, "expected": each.expected, "found": each.found}
+            {"where": each.key, "what": each.field, "expected": each.expected, "found": each.found}
             for each in differences
         ]
 
@@ -101,7 +101,7 @@ def _for_programs(report: "VerificationReport", seconds: float) -> dict[str, Any
         },
         "throughput": {"count": report.deltas, "differences": rows(report.throughput_differences)},
         "inferred": {
-            "count": report.inferred,
+            "count": report.inferred_records,
             "repeated": report.repeated_inferred_records,
             "wrong": rows(report.wrong_inferred),
             "missing": rows(report.missing_inferred),
@@ -110,7 +110,7 @@ def _for_programs(report: "VerificationReport", seconds: float) -> dict[str, Any
             "by_reason": dict(sorted(report.dead_letters.items())),
             "differences": rows(report.dead_letter_differences),
         },
-        "behind": {str(partition): count for partition, count in sorted(report.behind.items())},
+        "behind": {str(partition): count for partition, count in sorted(report.lag.items())},
         "containers_behind": {str(each): count for each, count in sorted(report.container_lag.items())},
         "unsettled": report.unsettled_partitions,
         "seconds": seconds,
