@@ -76,7 +76,7 @@ def fold(
         stack.enter_context(show_compilation())
         states_file, milestones_file, alerts_file = (_open_output(name, stack) for name in (states, milestones, alerts))
         decode_milestone, decode_alert = RecordDecoder("Milestone"), RecordDecoder("Alert")
-        for output in refold.fold(inference.values(_records(files, rejected))):
+        for output in refold.fold(inference.infer(_records(files, rejected))):
             if milestones_file is not None:
                 _write(milestones_file, (decode_milestone(value) for _, value in output.milestones))
             if alerts_file is not None:
@@ -93,9 +93,9 @@ def fold(
     if as_json:
         result = {
             "records": refold.records,
-            "parcels": len(refold.stage.table),
+            "parcels": len(refold.processor.table),
             "duplicates": refold.duplicates,
-            "container_events": inference.events,
+            "container_events": inference.event_count,
             "dead_letters": {reason.name: number for reason, number in sorted(dead_letters.items())},
             "rejected_lines": rejected.count,
             "digest": record_digest.hexdigest() if digest else None,
@@ -112,9 +112,9 @@ def fold(
 def _print_counts(
     refold: "Refold", inference: "ContainerInference", dead_letters: "Mapping[RejectReason, int]"
 ) -> None:
-    counts = f"{refold.records:,} records of {len(refold.stage.table):,} parcels, {refold.duplicates:,} duplicates"
-    if inference.events:
-        counts += f", {inference.events:,} container events"
+    counts = f"{refold.records:,} records of {len(refold.processor.table):,} parcels, {refold.duplicates:,} duplicates"
+    if inference.event_count:
+        counts += f", {inference.event_count:,} container events"
     reasons = ", ".join(f"{number:,} {reason.name}" for reason, number in sorted(dead_letters.items()))
     print(counts + (f"; dead letters: {reasons}" if reasons else ""), file=sys.stderr)
 

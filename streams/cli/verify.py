@@ -65,8 +65,8 @@ def _print(report: "VerificationReport", seconds: float) -> None:
                 print(f"  {difference}")
             if len(differences) > _MAX_SHOWN:
                 print(f"  and {len(differences) - _MAX_SHOWN} more: --json prints all")
-    if report.behind:
-        counts = ", ".join(f"{count} in partition {partition}" for partition, count in sorted(report.behind.items()))
+    if report.lag:
+        counts = ", ".join(f"{count} in partition {partition}" for partition, count in sorted(report.lag.items()))
         print(f'no worker has processed all of hub.scans: {counts} left; run "parcels run --until-idle 5"')
     if report.container_lag:
         counts = ", ".join(
@@ -81,8 +81,8 @@ def _print(report: "VerificationReport", seconds: float) -> None:
         )
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(report.dead_letters.items())) or "none"
     counts = f"{report.parcels} parcels, {report.milestones} milestones, {report.alerts} alerts, {report.deltas} deltas"
-    if report.inferred:
-        counts += f", {report.inferred} inferred records"
+    if report.inferred_records:
+        counts += f", {report.inferred_records} inferred records"
     print(f"{counts}, dead letters: {reasons}; {seconds:.1f} s")
     print("everything matches the truth" if report.ok else "does NOT match the truth")
 
@@ -91,8 +91,8 @@ def _to_json(report: "VerificationReport", seconds: float) -> dict[str, Any]:
     def rows(differences: list[Any]) -> list[dict[str, Any]]:
         return [
             {
-                "key": difference.where,
-                "field": difference.what,
+                "key": difference.key,
+                "field": difference.field,
                 "expected": difference.expected,
                 "found": difference.found,
             }
@@ -117,7 +117,7 @@ def _to_json(report: "VerificationReport", seconds: float) -> dict[str, Any]:
         },
         "throughput": {"count": report.deltas, "differences": rows(report.throughput_differences)},
         "inferred": {
-            "count": report.inferred,
+            "count": report.inferred_records,
             "repeated": report.repeated_inferred_records,
             "wrong": rows(report.wrong_inferred),
             "missing": rows(report.missing_inferred),
@@ -126,7 +126,7 @@ def _to_json(report: "VerificationReport", seconds: float) -> dict[str, Any]:
             "by_reason": dict(sorted(report.dead_letters.items())),
             "differences": rows(report.dead_letter_differences),
         },
-        "unprocessed": {str(partition): count for partition, count in sorted(report.behind.items())},
+        "unprocessed": {str(partition): count for partition, count in sorted(report.lag.items())},
         "unprocessed_containers": {str(partition): count for partition, count in sorted(report.container_lag.items())},
         "partitions_without_final_tick": report.unsettled_partitions,
         "seconds": seconds,
