@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 STARTED: Final = "parcels.compilation.started"
 COMPILING: Final = "parcels.compilation.running"
 FINISHED: Final = "parcels.compilation.finished"
+_PACKAGE: Final = "streams."
 _LOG_INTERVAL_SECONDS: Final = 5.0
 
 
@@ -98,9 +99,10 @@ class _CompilationListener(event.Listener):
     def on_end(self, ended: Any) -> None:
         """Numba has compiled a function."""
         self._depth -= 1
-        # One function may be compiled for several types of arguments.
-        self._compiled.add(id(ended.data["dispatcher"]))
-        self._functions = max(self._functions, len(self._compiled))
+        dispatcher = ended.data["dispatcher"]
+        # Numba compiles functions of its own, and one function may be compiled for several types of arguments.
+        if dispatcher.py_func.__module__.startswith(_PACKAGE):
+            self._compiled.add(id(dispatcher))
         if self._depth == 0:
             self._seconds += time.monotonic() - self._begin
             # Between two compilations the program may print.
@@ -127,5 +129,5 @@ class _CompilationListener(event.Listener):
 
 def _count_functions() -> int:
     """The functions of this package that are compiled, in the modules that are imported."""
-    modules = [module for name, module in list(sys.modules.items()) if name.startswith("streams.")]
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(_PACKAGE)]
     return len({id(value) for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)})
