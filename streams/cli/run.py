@@ -68,12 +68,11 @@ def run(
     from streams.observe.logs import configure_logging
     from streams.observe.status_server import start_status_server
     from streams.observe.worker_metrics import WorkerMetrics
-    from streams.processors.registry import PROCESSOR_NAMES, processor_spec
+    from streams.processors.registry import processor_names, processor_spec
     from streams.processors.warm_up import warm_up
-    from streams.worker.run_workers import run_workers, suppress_process_events
-    from streams.worker.static_member_id import StaticMemberId
     from streams.worker.tuning import tune_process
-    from streams.worker.worker import Worker, WorkerOptions
+    from streams.worker.worker import WorkerOptions
+    from streams.worker.worker_process import WorkerProcess
 
     where = load_settings(bootstrap, prefix)
     configure_logging()
@@ -83,24 +82,18 @@ def run(
     )
     warm_up()
     tune_process()
-    workers: list[Worker] = []
-    held: list[StaticMemberId] = []
-    for name in (stage,) if stage else PROCESSOR_NAMES:
-        # KIP-848 refuses a restarted static member until its session ends, so there members are dynamic.
-        if instance is None and protocol == "classic" and not dry:
-            held.append(StaticMemberId(where.prefix + processor_spec(name, watched).group))
-        options = WorkerOptions(held[-1].name if held else instance, protocol, until_idle, dry, watched)
-        workers.append(Worker(where, options, suppress_process_events(metrics) if workers else metrics, name))
-    # All follow the first one.
-    stop_on_signals(workers[0].stop)
+    options = WorkerOptions(instance, protocol, until_idle, dry)
+    specs = [processor_spec(name, watched) for name in ((stage,) if stage else processor_names())]
+    process = WorkerProcess(where, options, metrics, specs)
+    stop_on_signals(process.stop)
     server = start_status_server(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
     try:
-        run_workers(workers)
+        process.run()
     finally:
         if server is not None:
             server.close()
     if json:
-        figures = {str(worker.kind.name): _figures(worker.tally) for worker in workers}
+        figures = {name: _figures(totals) for name, totals in process.totals.items()}
         # Those of parcels where both are run.
         first = figures.pop("parcels", {})
         print(json_module.dumps({**first, "cpu_seconds": round(time.process_time(), 3), **figures}), flush=True)
@@ -109,9 +102,9 @@ def run(
 
 
 def _figures(tally: "ProcessingTotals") -> dict[str, Any]:
-    seconds = tally.last - tally.first if tally.first is not None else 0.0
+    seconds = tally.last_commit_at - tally.first_batch_at if tally.first_batch_at is not None else 0.0
     return {
         "records": tally.records,
         "seconds": round(seconds, 3),
-        "phases": {phase: round(spent, 3) for phase, spent in sorted(tally.seconds.items())},
+        "phases": {phase: round(spent, 3) for phase, spent in sorted(tally.phase_seconds.items())},
     }

@@ -5,14 +5,13 @@ The tasks of a stage are alike: fence, restore, seek, go (streams/worker/partiti
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from streams.domain.reject_reasons import RejectReason
 from streams.formats.position import PartitionPosition
 from streams.formats.record_block import RecordBlock
 from streams.telemetry.worker_events import WorkerEvent
 
-ProcessorName = Literal["parcels", "containers"]
 # Topic (without the prefix), partition, records.
 OutputBlock = tuple[str, int, RecordBlock]
 
@@ -84,20 +83,23 @@ class Processor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProcessorSpec:
-    """One of the stages."""
+    """What a worker must know of a processor to run it."""
 
     # As on the command line.
-    name: ProcessorName
-    input: str
-    states: str
-    # What else it writes: topics in the partition of its own number, and logs in any partition.
-    outputs: tuple[str, ...]
-    logs: tuple[str, ...]
-    # Of the workers of this stage.
-    group: str
-    # Of the transactional ids: a partition's number follows.
-    writer: str
+    name: str
+    # Topics are named without the prefix.
+    input_topic: str
+    state_topic: str
+    # Topics that it writes to in the partition that it reads, beside the state topic.
+    copartitioned_topics: tuple[str, ...]
+    # Input topics of processors, this one perhaps included, that it writes to in any partition.
+    repartition_topics: tuple[str, ...]
+    # Consumer group of the workers of this processor.
+    group_id: str
+    # A transactional id is this prefix, a dot and the number of the partition.
+    transactional_id_prefix: str
+    # Partition and number of partitions -> the processor of that partition.
     create_processor: Callable[[int, int], Processor] = field(repr=False)
     max_batch_records: int
-    # With more records waiting the partition is paused until its writer gets on.
+    # With more records waiting, the partition is paused.
     max_backlog_records: int

@@ -1,7 +1,7 @@
 """The stages that a worker runs: what is parcels' own, and what is containers' own, beside the folding itself."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from streams.domain.promises import Promises
 from streams.formats.position import PartitionPosition
@@ -16,7 +16,7 @@ from streams.formats.topics import (
 )
 from streams.processors.container_processor import ContainerProcessor
 from streams.processors.parcel_processor import ParcelProcessor
-from streams.processors.processor import CommitSummary, ProcessorName, ProcessorOutput, ProcessorSpec
+from streams.processors.processor import CommitSummary, ProcessorOutput, ProcessorSpec
 from streams.processors.rate_limiter import RateLimiter
 from streams.telemetry.worker_events import (
     ContainerBatchCommitted,
@@ -25,40 +25,74 @@ from streams.telemetry.worker_events import (
     WorkerEvent,
 )
 
-PROCESSOR_NAMES: Final[tuple[ProcessorName, ...]] = get_args(ProcessorName)
-# Consumer groups: one a stage, so that the partitions of each are spread over its workers by themselves.
+# Consumer groups: one for each processor, so that its partitions are spread over the workers that run it.
 PARCELS_GROUP: Final = "parcels.parcel-stage"
 CONTAINERS_GROUP: Final = "parcels.container-stage"
 
+# Makes the spec of a processor for the promises to watch.
+SpecFactory = Callable[[Promises], ProcessorSpec]
 
-def processor_spec(name: ProcessorName, promises: Promises) -> ProcessorSpec:
-    """The stage of that name; `promises`: what is watched about parcels."""
-    if name == "containers":
-        pace = RateLimiter()
-        return ProcessorSpec(
-            name="containers",
-            input=CONTAINERS_TOPIC,
-            states=CONTAINER_STATE_TOPIC,
-            outputs=(),
-            logs=(SCANS_TOPIC, CONTAINERS_TOPIC),
-            group=CONTAINERS_GROUP,
-            writer="parcels.container-stage",
-            create_processor=lambda partition, partitions: ContainerProcessorAdapter(partition, partitions, pace),
-            max_batch_records=512,
-            max_backlog_records=2_000,
-        )
+
+def parcel_processor_spec(promises: Promises) -> ProcessorSpec:
+    """Scans in; states, milestones, alerts and counts of parcels out."""
     return ProcessorSpec(
         name="parcels",
-        input=SCANS_TOPIC,
-        states=PARCEL_STATE_TOPIC,
-        outputs=(MILESTONES_TOPIC, ALERTS_TOPIC, THROUGHPUT_TOPIC),
-        logs=(),
-        group=PARCELS_GROUP,
-        writer="parcels.parcel-stage",
+        input_topic=SCANS_TOPIC,
+        state_topic=PARCEL_STATE_TOPIC,
+        copartitioned_topics=(MILESTONES_TOPIC, ALERTS_TOPIC, THROUGHPUT_TOPIC),
+        repartition_topics=(),
+        group_id=PARCELS_GROUP,
+        transactional_id_prefix="parcels.parcel-stage",
         create_processor=lambda partition, partitions: ParcelProcessorAdapter(partition, partitions, promises),
         max_batch_records=50_000,
         max_backlog_records=200_000,
     )
+
+
+def container_processor_spec(_: Promises) -> ProcessorSpec:
+    """Container events in; inferred scans and events of everything inside out."""
+    # Shared by all partitions of a worker.
+    rate_limiter = RateLimiter()
+    return ProcessorSpec(
+        name="containers",
+        input_topic=CONTAINERS_TOPIC,
+        state_topic=CONTAINER_STATE_TOPIC,
+        copartitioned_topics=(),
+        repartition_topics=(SCANS_TOPIC, CONTAINERS_TOPIC),
+        group_id=CONTAINERS_GROUP,
+        transactional_id_prefix="parcels.container-stage",
+        create_processor=lambda partition, partitions: ContainerProcessorAdapter(partition, partitions, rate_limiter),
+        max_batch_records=512,
+        max_backlog_records=2_000,
+    )
+
+
+_FACTORIES: Final[dict[str, SpecFactory]] = {"parcels": parcel_processor_spec, "containers": container_processor_spec}
+
+
+def processor_names() -> tuple[str, ...]:
+    """Names of all processors, in the order in which a process runs them."""
+    return tuple(_FACTORIES)
+
+
+def processor_spec(name: str, promises: Promises) -> ProcessorSpec:
+    """The spec of a processor.
+
+    Args:
+        name: one of `processor_names()`.
+        promises: the promises to watch.
+
+    Raises:
+        KeyError: no processor has this name.
+    """
+    return _FACTORIES[name](promises)
+
+
+def register_processor(name: str, factory: SpecFactory) -> None:
+    """Add a processor to those that a worker process can run."""
+    if name in _FACTORIES:
+        raise ValueError(f"there is a processor {name!r} already")
+    _FACTORIES[name] = factory
 
 
 class ParcelProcessorAdapter:

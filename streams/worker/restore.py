@@ -13,7 +13,8 @@ from streams.kafka.clients import PARTITION_EOF, new_consumer, watermark_offsets
 from streams.kafka.settings import KafkaSettings
 from streams.processors.processor import Processor, ProcessorSpec
 from streams.worker.failpoints import hit_failpoint
-from streams.worker.partition_writer import PartitionLease, PartitionWriter
+from streams.worker.partition_lease import PartitionLease
+from streams.worker.partition_writer import PartitionWriter
 from streams.worker.position_reader import read_past_last_stable_offset
 
 _RECORDS_AT_A_TIME: Final = 20_000
@@ -50,7 +51,7 @@ def restore(
     stage = kind.create_processor(partition, partitions)
     position: PartitionPosition | None = None
     records = 0
-    topic = settings.prefix + kind.states
+    topic = settings.prefix + kind.state_topic
     reader = new_consumer(
         settings,
         "restore",
@@ -67,7 +68,7 @@ def restore(
         at_end = end == 0
         while not at_end:
             claim.wait(0)
-            writer.beat = time.monotonic()
+            writer.heartbeat.beat()
             first = reader.poll(0.1)
             if first is None:
                 if time.monotonic() - heard > _SILENCE_SECONDS:
@@ -81,8 +82,10 @@ def restore(
             position = found or position
             records += len(messages)
             hit_failpoint("while_restoring")
-        writer.beat = time.monotonic()
-        last = read_past_last_stable_offset(settings, partition, end, time.monotonic() + _SILENCE_SECONDS, kind.states)
+        writer.heartbeat.beat()
+        last = read_past_last_stable_offset(
+            settings, partition, end, time.monotonic() + _SILENCE_SECONDS, kind.state_topic
+        )
         position = _take(stage, last) or position
         records += len(last)
     finally:
