@@ -235,7 +235,7 @@ class Worker:
         if self._options.group_protocol == "classic":
             return
         if self._tasks:
-            self._assignment_probe.forget()
+            self._assignment_probe.reset()
             return
         is_unassigned = self._assignment_probe.poll(self._consumer, now)
         if is_unassigned is True:

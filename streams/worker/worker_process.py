@@ -117,7 +117,7 @@ class WorkerProcess:
         # KIP-848 refuses a restarted static member until its session ends, so there the members are dynamic.
         if options.group_instance_id is None and options.group_protocol == "classic" and not options.no_output:
             self._member_ids.append(StaticMemberId(self._settings.prefix + spec.group_id))
-            return self._member_ids[-1].name
+            return self._member_ids[-1].group_instance_id
         return options.group_instance_id
 
     def _run_worker(self, worker: Worker, watchdog: Watchdog) -> None:

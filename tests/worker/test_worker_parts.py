@@ -1,5 +1,6 @@
 """The parts of a worker that need no broker: leases, slots, the watchdog, failpoints, messages out of order."""
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from streams.domain.promises import Promises
-from streams.errors import PartitionLost
+from streams.errors import PartitionLost, Retry
 from streams.formats.position import PartitionPosition
 from streams.kafka.background import DaemonThreadPool, run_in_background
 from streams.kafka.settings import KafkaSettings
@@ -22,6 +23,7 @@ from streams.worker.liveness import EXIT_CODE, IdleTimer, PauseDetector, TickMon
 from streams.worker.partition_lease import PartitionLease
 from streams.worker.partition_task import PartitionTask, ProcessingTotals
 from streams.worker.static_member_id import StaticMemberId
+from streams.worker.transaction_recovery import recover_unknown_outcome
 
 
 class Message:
@@ -201,16 +203,16 @@ class TestProcessingBesideTheLoop:
 
 class TestALease:
     def test_is_confirmed_only_after_the_consumer_was_polled_again(self):
-        turns = [0]
-        lease = PartitionLease(lambda: turns[0])
+        polls = [0]
+        lease = PartitionLease(lambda: polls[0])
         confirmed = run_in_background(lease.confirm)
-        turns[0] += 1
+        polls[0] += 1
         time.sleep(0.05)
         assert not confirmed.done()
-        turns[0] += 1
+        polls[0] += 1
         confirmed.result(timeout=5)
 
-    def test_that_was_given_up_says_so_to_whoever_waits(self):
+    def test_that_was_revoked_raises_in_every_thread_that_waits(self):
         lease = PartitionLease(lambda: 0)
         confirmed = run_in_background(lease.confirm)
         lease.revoke()
@@ -220,15 +222,57 @@ class TestALease:
             lease.wait(0)
 
 
+class TestRecoveryOfATransaction:
+    START, END, OTHER = PartitionPosition(5, None), PartitionPosition(9, None), PartitionPosition(7, None)
+
+    def recover(self, *positions, start=START):
+        """The outcome for these answers of the broker, one after the other, and how often the partition was fenced."""
+        answers, fences = iter(positions), []
+
+        def read_position():
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        lease = PartitionLease(itertools.count().__next__)
+        outcome, _ = recover_unknown_outcome(start, self.END, lease, lambda: fences.append(None), read_position)
+        return outcome, len(fences)
+
+    def test_a_batch_whose_position_is_found_was_committed(self):
+        assert self.recover(self.END) == ("committed", 1)
+
+    def test_a_batch_whose_start_is_found_is_sent_again(self):
+        assert self.recover(self.START) == ("sent_again", 1)
+        assert self.recover(None, start=None) == ("sent_again", 1)
+
+    def test_any_other_position_is_another_workers(self):
+        assert self.recover(self.OTHER) == ("restored", 1)
+        assert self.recover(self.START, start=None) == ("restored", 1)
+
+    def test_it_fences_again_when_the_broker_does_not_answer(self):
+        assert self.recover(Retry("no answer"), Retry("no answer"), self.END) == ("committed", 3)
+
+    def test_a_worker_without_a_lease_does_not_fence(self):
+        lease, fences = PartitionLease(lambda: 0), []
+        recovered = run_in_background(
+            recover_unknown_outcome, self.START, self.END, lease, lambda: fences.append(None), lambda: self.END
+        )
+        lease.revoke()
+        with pytest.raises(PartitionLost):
+            recovered.result(timeout=5)
+        assert fences == []
+
+
 class TestWorkersOfOneMachine:
-    def test_take_different_slots_and_a_dead_ones_slot_is_free_again(self, tmp_path, monkeypatch):
+    def test_take_different_slots_and_the_slot_of_a_dead_one_is_free_again(self, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         first, second = StaticMemberId("group"), StaticMemberId("group")
-        assert first.name != second.name
-        name = first.name
-        first._held.close()
-        assert StaticMemberId("group").name == name
-        assert StaticMemberId("another group").name == name
+        assert first.group_instance_id != second.group_instance_id
+        name = first.group_instance_id
+        first._lock.close()
+        assert StaticMemberId("group").group_instance_id == name
+        assert StaticMemberId("another group").group_instance_id == name
 
 
 def run_python(code, **environment):
