@@ -64,9 +64,9 @@ def _filled(history: History, parcels: int) -> ParcelProcessor:
 def _fold_large(stage: ParcelProcessor, hub_time: int, history: History) -> dict[str, Any]:
     before = resident_bytes()
     said = stage.run(history.ticks([hub_time]))
-    blocks = (said.states, said.alerts, said.milestones, said.retired, said.throughput)
+    blocks = (said.states, said.alerts, said.milestones, said.tombstones, said.throughput)
     return {
-        "alerts": sum(said.told.values()),
+        "alerts": sum(said.alert_counts.values()),
         "states": len(said.states),
         "megabytes_encoded": round(sum(len(each.key_bytes) + len(each.value_bytes) for each in blocks) / 1e6, 1),
         "seconds_to_decide": round(said.seconds["fold"], 2),
@@ -84,7 +84,7 @@ def _fold(stage: ParcelProcessor, history: History, begin: int, ticks: int) -> d
         said = stage.run(batch, outputs=False)
         seconds += time.perf_counter() - started
         ticking += said.seconds["fold"]
-        alerts += sum(said.told.values())
+        alerts += sum(said.alert_counts.values())
     return {
         "seconds": round(seconds, 2),
         "microseconds_per_tick": round(ticking / ticks * 1e6, 2),

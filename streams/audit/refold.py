@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from streams.domain.promises import Promises
 from streams.domain.reject_reasons import RejectReason
 from streams.formats.record_block import KeyValue
-from streams.processors.parcel_processor import ParcelProcessor, ParcelProcessorOutput
+from streams.processors.parcel_output import ParcelOutput
+from streams.processors.parcel_processor import ParcelProcessor
 
 
 class Refold:
@@ -36,7 +37,7 @@ class Refold:
         self.refused: Counter[RejectReason] = Counter()
         self.duplicates = 0
 
-    def fold(self, values: Iterable[bytes | None]) -> Iterator[ParcelProcessorOutput]:
+    def fold(self, values: Iterable[bytes | None]) -> Iterator[ParcelOutput]:
         """Fold all values; yields what each batch made, without states: `states` has them at the end."""
         waiting: list[bytes | None] = []
         for value in values:
@@ -52,7 +53,7 @@ class Refold:
         for block in self.stage.snapshot():
             yield from block
 
-    def _run(self, values: list[bytes | None]) -> ParcelProcessorOutput:
+    def _run(self, values: list[bytes | None]) -> ParcelOutput:
         made = self.stage.run(values, states=False)
         self.records += len(values)
         self.duplicates += made.duplicates

@@ -35,10 +35,12 @@ from streams.processors.container_codecs import (
     container_event_decoder,
     container_state_codec,
 )
+from streams.processors.container_output import ContainerOutput
 from streams.processors.fan_out_queue import FAN_OUT_CHUNK_SIZE, FanOutQueue
 from streams.processors.fan_out_records import ContainerFanOutChunk, encode_fan_out
-from streams.processors.processor import OutputBlock, ProcessorOutput
+from streams.processors.processor import OutputBlock
 from streams.processors.rate_limiter import MAX_THROTTLE_SECONDS, RateLimiter
+from streams.telemetry.worker_events import PartitionRestored
 
 # Records of a transaction at most, beside a Tick a partition; a PORTION of them is for what is left of fan-outs.
 MAX_TRANSACTION_RECORDS: Final = 20_000
@@ -123,7 +125,7 @@ class ContainerProcessor:
         left = tuple(PendingFanOut.of(name, step) for name, step in self._left)
         return PartitionPosition(next_offset, self.hub_time, step=self._step, left=left)
 
-    def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> ProcessorOutput:
+    def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> ContainerOutput:
         """Fold as much of a batch as a transaction has room for, in the order given, and encode what follows.
 
         Args:
@@ -184,7 +186,7 @@ class ContainerProcessor:
             figures.told["VOID" if portion.void_time is not None else portion.event.kind] += len(portion.children)
         figures.pending, figures.containers = len(self._left), len(self.containers)
         seconds = {"fold": folded - started, "encode": time.perf_counter() - folded}
-        return ProcessorOutput(taken, blocks, refused, seconds, figures)
+        return ContainerOutput(self.partition, taken, blocks, refused, seconds, figures)
 
     def _tell(self, most: int, pace: RateLimiter | None, least: int) -> list[ContainerFanOutChunk]:
         """What is told now: `most` records at most, and at this pace, but `least` whatever the pace is."""
@@ -364,6 +366,12 @@ class ContainerProcessor:
             if position.left:
                 self._left_since = None if self._pace is None else self._pace.clock()
                 self._unticked.update(range(self.partitions))
+
+    def restored_event(self, records: int, seconds: float, position: int) -> PartitionRestored:
+        """The event for the end of the restore."""
+        return PartitionRestored(
+            self.partition, len(self.containers), records, seconds, position, stage="containers"
+        )
 
     def _unreadable(self, why: str) -> StreamsError:
         return StreamsError(f"container.state [{self.partition}] holds records that cannot be read ({why})")

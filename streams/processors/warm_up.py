@@ -48,12 +48,12 @@ def warm_up() -> float:
             _record("Tick", {"hub_time": _DAY_MS}),
         ]
     )
-    assert made.told
+    assert made.alert_counts
     restored = ParcelProcessor(partition=0, partitions=1)
-    restored.restore([value for _, value in made.states])
+    restored.restore_states([value for _, value in made.states])
     restored.restore_tombstones([b"WARM"])
     # Everything retires in the end, and what is left of it is swept away.
-    assert stage.run([_record("Tick", {"hub_time": 1_000 * _DAY_MS})]).retired
+    assert stage.run([_record("Tick", {"hub_time": 1_000 * _DAY_MS})]).tombstones
     compact_table(stage.table)
     bag = {**_SCAN, **_PLACE, "container_id": "WARM", "kind": "PACKED", "parcels": ["WARM"], "containers": ["BAG"]}
     del bag["parcel_id"]

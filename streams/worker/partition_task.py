@@ -244,9 +244,7 @@ class PartitionTask:
         self._backlog = Backlog(next_offset)
         self.ready = True
         self.seek_to = OFFSET_BEGINNING if self.position is None else self.position
-        self._listener(
-            self._processor.make_restored_event(self.partition, restored.records, restored.seconds, next_offset)
-        )
+        self._listener(self._processor.restored_event(restored.records, restored.seconds, next_offset))
 
     # 1. Gather
 
@@ -366,4 +364,4 @@ class PartitionTask:
             lag_records=unread,
             lag_seconds=max(0.0, now - newest_ms / 1000) if unread and newest_ms is not None else 0.0,
         )
-        self._listener(self._processor.make_committed_event(processed.output, summary))
+        self._listener(processed.output.committed_event(summary))

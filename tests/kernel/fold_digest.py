@@ -43,20 +43,20 @@ def digest(values):
             stage = ParcelProcessor(partition=1, partitions=2)
             # In two goes, so that the second finds chunks to take back.
             for part in (log[: len(log) // 2], log[len(log) // 2 :]):
-                stage.restore([value for _, value in part if value])
+                stage.restore_states([value for _, value in part if value])
             stage.restore_hub_time(made.hub_time)
         first += size
-        log += [*made.retired, *made.states]
-        for key, value in (*made.retired, *made.states, *made.milestones, *made.alerts, *made.throughput):
+        log += [*made.tombstones, *made.states]
+        for key, value in (*made.tombstones, *made.states, *made.milestones, *made.alerts, *made.throughput):
             said.update(b"%d %d " % (len(key), len(value)) + key + value)
         figures = (
             [(place, int(reason)) for place, reason in made.refused],
-            sorted(made.scans.items()),
+            sorted(made.scan_counts.items()),
             made.duplicates,
             made.parcels_by_stage,
             made.hub_time,
-            sorted(made.told.items()),
-            made.clocks,
+            sorted(made.alert_counts.items()),
+            made.active_clocks,
         )
         said.update(repr(figures).encode())
     return said.hexdigest()

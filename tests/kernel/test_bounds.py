@@ -208,7 +208,7 @@ class TestFullParcels:
         again = stage.run([values[0], values[999], values[1_000]])
         assert (again.refused, again.duplicates) == ([(2, RejectReason.PARCEL_FULL)], 2)
         restored = ParcelProcessor(partition=0, partitions=1)
-        restored.restore([value for _, value in said.states])
+        restored.restore_states([value for _, value in said.states])
         for same in (stage, restored):
             said = same.run([framed(void("more", "FULL", "e")), framed(scan("e3", "FULL", "LOADED"))])
             assert said.refused == [(0, RejectReason.PARCEL_FULL)]
@@ -229,7 +229,7 @@ class TestFullParcels:
         # Room for the key and the framing of a batch of records.
         assert len(key) + len(state) + 1024 < 16 << 20
         restored = ParcelProcessor(partition=0, partitions=1)
-        restored.restore([state])
+        restored.restore_states([state])
         one_more = [framed(scan("one more", "P" * 128))]
         assert restored.run(one_more).refused == stage.run(one_more).refused == [(0, RejectReason.PARCEL_FULL)]
 
@@ -301,7 +301,7 @@ class TestTheRestFlowsOn:
         alone, among = ParcelProcessor(partition=0, partitions=1), ParcelProcessor(partition=0, partitions=1)
         expected, said = alone.run(clean), among.run([value for _, value in dirty])
         assert (said.states, said.milestones) == (expected.states, expected.milestones)
-        assert (said.scans, said.duplicates, said.hub_time) == (expected.scans, expected.duplicates, None)
+        assert (said.scan_counts, said.duplicates, said.hub_time) == (expected.scan_counts, expected.duplicates, None)
         assert [place for place, _ in said.refused] == [place for place, (good, _) in enumerate(dirty) if good is None]
         assert len(among.table) == len(alone.table)
         # And nothing of them comes up later.

@@ -43,7 +43,7 @@ class Run:
     def batch(self, values):
         self.last = self.stage.run(values)
         assert self.last.refused == []
-        self.log += [*self.last.retired, *self.last.states]
+        self.log += [*self.last.tombstones, *self.last.states]
         self.milestones += self.last.milestones
         self.alerts += self.last.alerts
         for _, value in self.last.throughput:
@@ -52,7 +52,7 @@ class Run:
             self.throughput[tuple(told[name] for name in ("site", "station", "kind", "direction", "minute"))] += told[
                 "count"
             ]
-        self.scans.update(self.last.scans)
+        self.scans.update(self.last.scan_counts)
         self.duplicates += self.last.duplicates
         return self.last
 
@@ -226,17 +226,17 @@ class TestRestore:
             run.batch(batch)
         compacted, whole, in_parts = Run(), Run(), Run()
         # The topic after compaction holds one state a parcel; before it, every state there ever was.
-        compacted.stage.restore(list(run.states.values()))
-        whole.stage.restore([value for _, value in run.log])
+        compacted.stage.restore_states(list(run.states.values()))
+        whole.stage.restore_states([value for _, value in run.log])
         for part in batches_of([value for _, value in run.log], cuts):
-            in_parts.stage.restore(part)
+            in_parts.stage.restore_states(part)
         gauges = run.stage.run([]).parcels_by_stage
         for batch in batches_of(after, cuts):
             said = run.batch(batch)
             for restored in (compacted, whole, in_parts):
                 same = restored.batch(batch)
                 assert (same.states, same.milestones) == (said.states, said.milestones)
-                assert (same.scans, same.duplicates) == (said.scans, said.duplicates)
+                assert (same.scan_counts, same.duplicates) == (said.scan_counts, said.duplicates)
                 assert same.parcels_by_stage == said.parcels_by_stage
             gauges = said.parcels_by_stage
         for restored in (compacted, whole, in_parts):
@@ -253,8 +253,8 @@ class TestRestore:
         for value in voids:
             run.batch([value])
         whole, compacted = Run(), Run()
-        whole.stage.restore([value for _, value in run.log] * 30)
-        compacted.stage.restore(list(run.states.values()))
+        whole.stage.restore_states([value for _, value in run.log] * 30)
+        compacted.stage.restore_states(list(run.states.values()))
         # 30 * (1 + … + 40) voids were read: 40 of them count, and their slots are those of 40.
         assert whole.stage.table.arrays.counts[CHUNK_COUNT] == compacted.stage.table.arrays.counts[CHUNK_COUNT]
         assert whole.batch([framed(void("one more", "P", "e"))]).refused == []

@@ -100,7 +100,7 @@ class TestAgainstTheOracle:
         cut = round(share * size)
         whole, begun = folded(log), folded(log[:cut])
         stage = ParcelProcessor(0, 1)
-        stage.restore([value for _, value in begun.log if value])
+        stage.restore_states([value for _, value in begun.log if value])
         rest = Run(stage)
         rest.batch([framed(record) for record in log[cut:]])
         assert begun.states | rest.states == whole.states

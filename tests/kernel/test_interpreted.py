@@ -63,8 +63,8 @@ def test_the_log_is_dirty_enough(history):
         RejectReason.WRONG_PARTITION,
     }
     assert len(values) - len(said.refused) > 100
-    assert said.duplicates > 3 and len(said.milestones) > 20 and len(said.retired) > 5
-    assert {what for what, _ in said.told} == {"AT_RISK", "BREACHED", "WITHDRAWN", "ANOMALY"}
+    assert said.duplicates > 3 and len(said.milestones) > 20 and len(said.tombstones) > 5
+    assert {what for what, _ in said.alert_counts} == {"AT_RISK", "BREACHED", "WITHDRAWN", "ANOMALY"}
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -155,7 +155,7 @@ class TestAgainstTheAccount:
     @given(seed=SEEDS)
     def test_the_running_clocks_are_counted(self, seed):
         run, oracle = compare(days(seed, 100))
-        for name, number in run.last.clocks.items():
+        for name, number in run.last.active_clocks.items():
             clocks = [
                 clock["standing"]
                 for state in oracle.states().values()
@@ -199,7 +199,7 @@ class TestTheSameAgain:
         stage = ParcelProcessor(0, 1, PROMISES)
         for key, value in run.log:
             if value:
-                stage.restore([value])
+                stage.restore_states([value])
             else:
                 stage.restore_tombstones([key])
         stage.restore_hub_time(run.stage.table.hub_time)

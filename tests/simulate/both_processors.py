@@ -103,7 +103,7 @@ def run(logs: Logs, settled: int, portions: Sequence[int], seed: int, promises: 
 def _fold(stage: ParcelProcessor, batch: list[Keyed], ran: Ran) -> None:
     ran.scans += batch
     made = stage.run([value for _, value in batch])
-    ran.states.update(made.retired)
+    ran.states.update(made.tombstones)
     ran.states.update(made.states)
     ran.milestones += made.milestones
     ran.alerts += made.alerts

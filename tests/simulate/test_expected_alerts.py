@@ -36,7 +36,7 @@ def told_and_true(tmp_path, scenario, promises, batch):
     for first in range(0, len(values), batch):
         made = stage.run(values[first : first + batch])
         alerts += [read("Alert", value) for _, value in made.alerts]
-        states |= dict(made.retired)
+        states |= dict(made.tombstones)
         states |= dict(made.states)
     return alerts, {key.decode(): value for key, value in states.items()}, json.loads(path.read_text())
 

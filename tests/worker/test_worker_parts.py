@@ -15,7 +15,6 @@ from streams.errors import PartitionLost, Retry
 from streams.formats.position import PartitionPosition
 from streams.kafka.background import DaemonThreadPool, run_in_background
 from streams.kafka.settings import KafkaSettings
-from streams.processors.processor import ProcessorOutput
 from streams.processors.registry import processor_spec
 from streams.telemetry.worker_events import TicksResumed, TicksStopped
 from streams.worker.backlog import Backlog
@@ -106,6 +105,14 @@ class TestProcessedRecordsAreDropped:
         assert self.offsets(backlog) == [6, 7, 8]
 
 
+class SlowOutput:
+    def __init__(self, taken):
+        self.taken, self.blocks, self.refused, self.seconds = taken, [], [], {}
+
+    def committed_event(self, summary):
+        return summary
+
+
 class SlowProcessor:
     """A processor that takes three records at a time, when it is let."""
 
@@ -124,13 +131,10 @@ class SlowProcessor:
         assert self.let.wait(10)
         self.runs += 1
         self.folded += payloads[:3]
-        return ProcessorOutput(min(3, len(payloads)), [], [], {})
+        return SlowOutput(min(3, len(payloads)))
 
     def position(self, next_offset):
         return PartitionPosition(next_offset, None, left=self.left)
-
-    def make_committed_event(self, made, committed):
-        return (made.taken, committed.records)
 
 
 class TestProcessingBesideTheLoop:
