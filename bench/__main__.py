@@ -1,4 +1,4 @@
-"""`python -m bench`: measure this worker beside Kafka Streams and write down what came out."""
+"""`python -m bench`: measures this worker beside Kafka Streams and writes the results."""
 
 import argparse
 import sys
@@ -12,15 +12,15 @@ from bench.programs import KafkaStreams, Mode
 from streams.errors import Misconfigured, StreamsError
 
 _MEASUREMENTS = ("live", "live_plain", "replay", "latency", "containers", "gateway")
-# Without the other program.
-_ALONE = {"containers", "gateway"}
+# Measurements of this worker alone.
+_WITHOUT_PEER = {"containers", "gateway"}
 _MODES: tuple[Mode, ...] = ("live", "live_plain", "replay")
-# What stands beside the headline is run less often, so that all of it takes less than a quarter of an hour.
-_REPEAT_BESIDE = 2
+# The secondary measurements are repeated less often, so that a whole run takes less than a quarter of an hour.
+_SECONDARY_REPEAT = 2
 
 
 def main() -> int:
-    """Measure what the command line asks for; 0 when all of it could be measured."""
+    """Run the measurements that the command line names. Returns 0 if all of them succeeded."""
     if sys.argv[1:2] == ["recovery"]:
         return recovery.main(sys.argv[2:])
     if sys.argv[1:2] == ["memory"]:
@@ -33,34 +33,34 @@ def main() -> int:
         return fanout.main(sys.argv[2:])
     options = _options()
     started = time.monotonic()
-    beside_peer = set(options.only) - _ALONE
-    if beside_peer:
+    with_peer = set(options.only) - _WITHOUT_PEER
+    if with_peer:
         KafkaStreams.build()
     result: dict[str, Any] = {
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": workload.commit(),
         "machine": machine(),
-        "kafka_streams": KafkaStreams.settings() if beside_peer else None,
+        "kafka_streams": KafkaStreams.settings() if with_peer else None,
     }
-    beside = min(options.repeat, _REPEAT_BESIDE)
+    secondary_repeat = min(options.repeat, _SECONDARY_REPEAT)
     with cluster() as given:
-        records = workload.produce(given, options.records) if beside_peer else None
-        if records is not None and not options.quick and beside_peer - {"latency"}:
+        records = workload.produce(given, options.records) if with_peer else None
+        if records is not None and not options.quick and with_peer - {"latency"}:
             throughput.warm_up(given, records)
         for mode in _MODES:
             if mode in options.only and records is not None:
-                repeat = options.repeat if mode == "live" else beside
+                repeat = options.repeat if mode == "live" else secondary_repeat
                 result[mode] = throughput.measure(given, records, mode, repeat)
         if "latency" in options.only:
             seconds, warm_up = (5, 5) if options.quick else (20, 15)
-            result["latency"] = latency.measure(given, options.rate, seconds, warm_up, beside)
+            result["latency"] = latency.measure(given, options.rate, seconds, warm_up, secondary_repeat)
         if "containers" in options.only:
             result["containers"] = containers.measure(given, options.records // 2, options.repeat)
         if "gateway" in options.only:
             result["gateway"] = gateway.measure(given.with_prefix("gateway"), 3 if options.quick else 10)
     if "gateway" in result:
         gateway.show(result["gateway"])
-    if not beside_peer:
+    if not with_peer:
         report.show(result)
         report.write(result, options.results / "-".join(sorted(options.only)), time.strftime("%Y-%m-%d-%H%M%S"))
         return 0

@@ -1,4 +1,4 @@
-"""What every measurement needs: a cluster with the scans in it, programs under watch, a word about the machine."""
+"""Shared by all measurements: a cluster with scans, supervised programs, a description of the machine."""
 
 import contextlib
 import json
@@ -27,42 +27,42 @@ from streams.kafka.settings import KafkaSettings
 
 REPOSITORY = Path(__file__).parent.parent
 RESULTS = REPOSITORY / "bench" / "results"
-# Everything that a run leaves on disk while it lasts: logs of the broker, stores of the peer, output of programs.
+# Files of a run while it lasts: broker logs, stores of the peer, output of programs.
 _SCRATCH = REPOSITORY / ".cache" / "bench"
 
 console = Console()
 
 
 class UnsupportedError(StreamsError):
-    """A program cannot do what this measurement asks of it: leave the measurement out."""
+    """The program does not support this measurement; the measurement is left out."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A broker and the topics of one bench on it."""
+    """A broker, and the topics of one benchmark on it."""
 
     settings: KafkaSettings
     scratch: Path
-    # Process of the broker where it is ours, to count its CPU seconds too; None where the cluster is somebody else's.
+    # Process id of the broker that this benchmark started, to count its CPU seconds; None for an external cluster.
     broker_pid: int | None
 
     def with_prefix(self, suffix: str) -> "Cluster":
-        """The same broker, other topics."""
+        """The same broker with another topic prefix."""
         settings = self.settings.model_copy(update={"prefix": f"{self.settings.prefix}{suffix}."})
         return Cluster(settings, self.scratch, self.broker_pid)
 
     def fresh_outputs(self) -> None:
-        """Forget everything but hub.scans, so that the next program starts at the beginning of the log.
+        """Delete all topics but hub.scans, so that the next program starts at the beginning of the log.
 
-        The position is in parcel.state and the peer keeps its own in a changelog and a group, so a program that finds
-        none of them reads all of hub.scans.
+        This worker keeps its position in parcel.state, and the peer keeps its own in a changelog and a consumer group.
+        A program that finds neither reads all of hub.scans.
         """
         scans = self.settings.prefix + topics.SCANS_TOPIC
         self._delete(lambda name: name != scans)
         topic_admin.apply_topics(self.settings, topic_admin.plan_topics(self.settings))
 
     def remove(self) -> None:
-        """Delete every topic of this bench."""
+        """Delete every topic of this benchmark."""
         self._delete(lambda _: True)
 
     def count(self, topic: str) -> int:
@@ -97,7 +97,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
-    """The cluster of KAFKA_BOOTSTRAP_SERVERS, else a broker of our own; topics and files are gone afterwards."""
+    """The cluster of KAFKA_BOOTSTRAP_SERVERS, else a local broker. Topics and files are deleted afterwards."""
     _SCRATCH.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=_SCRATCH))
     prefix = f"bench-{time.strftime('%H%M%S')}-{os.getpid()}."
@@ -113,30 +113,30 @@ def cluster() -> Iterator[Cluster]:
             return
         node = LocalBroker(scratch / "broker", free_port())
         with console.status("starting a broker"):
-            bootstrap = node.up()
-        running = node.running()
+            bootstrap = node.start()
+        running = node.find_process()
         try:
             yield Cluster(KafkaSettings(bootstrap=bootstrap, prefix=prefix), scratch, running.pid if running else None)
         finally:
-            node.down()
+            node.stop()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 @dataclass
 class Watched:
-    """A program that runs, or ran, under watch."""
+    """A supervised program, running or ended."""
 
     title: str
     process: subprocess.Popen[bytes]
     output: Path
     errors: Path
-    # CPU seconds of the program and its children from start to end, start-up included; the largest memory it had.
+    # CPU seconds of the program and its children, start-up included; peak resident memory.
     cpu_seconds: float = field(default=0.0)
     peak_megabytes: float = field(default=0.0)
 
     def ended(self) -> bool:
-        """Whether it ended; takes its accounts when it did."""
+        """Whether it has ended; reads its CPU time and peak memory when it has."""
         if self.process.returncode is not None:
             return True
         pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
@@ -148,7 +148,7 @@ class Watched:
         return True
 
     def wait(self, seconds: float, doing: str) -> None:
-        """Wait for its end, telling how long it has been at it.
+        """Wait for its end and show the time that has passed.
 
         Raises:
             StreamsError: it did not end within `seconds` and was killed.
@@ -164,7 +164,7 @@ class Watched:
                 time.sleep(0.1)
 
     def stop(self) -> None:
-        """End it: ask, and after 30 s insist."""
+        """End it with SIGTERM, and with SIGKILL after 30 s."""
         for asked in (signal.SIGTERM, signal.SIGKILL):
             if self.ended():
                 return
@@ -189,7 +189,7 @@ class Watched:
         raise StreamsError(f"{self.title} printed no JSON: {self.last_words()}")
 
     def last_words(self) -> str:
-        """The end of what it said."""
+        """The last lines of its standard error."""
         return "\n".join(self.errors.read_text(errors="replace").splitlines()[-12:])
 
 
@@ -206,7 +206,7 @@ def start(title: str, command: list[str], folder: Path) -> Watched:
 
 
 def cpu_seconds_of(pid: int | None) -> float | None:
-    """CPU seconds that a process has used so far."""
+    """CPU seconds that a process has used so far; None without a process id."""
     if pid is None:
         return None
     # The command in brackets may hold spaces; utime and stime are the 12th and 13th words behind it.
@@ -215,10 +215,10 @@ def cpu_seconds_of(pid: int | None) -> float | None:
 
 
 def wait_until(happened: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Return once `happened`.
+    """Wait until `happened` returns true.
 
     Raises:
-        StreamsError: it did not within `seconds`.
+        StreamsError: it did not within `seconds`; the message begins with `otherwise`.
     """
     deadline = time.monotonic() + seconds
     while not happened():
@@ -228,7 +228,7 @@ def wait_until(happened: Callable[[], bool], seconds: float, otherwise: str) -> 
 
 
 def machine() -> dict[str, Any]:
-    """What this was measured on."""
+    """The machine and the versions of a measurement."""
     cpu = re_first(Path("/proc/cpuinfo").read_text(), "model name")
     memory = re_first(Path("/proc/meminfo").read_text(), "MemTotal")
     return {
@@ -261,7 +261,7 @@ def _java_version() -> str:
 
 
 def group_is_stable(settings: KafkaSettings) -> bool:
-    """Whether the consumer groups of this prefix have shared out all partitions among their members."""
+    """Whether the consumer groups of this prefix have assigned all partitions to their members."""
     client = new_admin_client(settings)
     try:
         groups = [

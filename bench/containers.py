@@ -1,4 +1,4 @@
-"""A hub day of which most is known through containers only: parcel-scans a second through both stages, in one worker.
+"""A hub day in which most scans are inferred from containers: parcel-scans/s through both processors of one worker.
 
 What the container stage infers goes into hub.scans, so every run has topics of its own, filled with the same day.
 """
@@ -18,7 +18,7 @@ from streams.kafka import topic_admin
 SCANS_PER_PARCEL = 11.9
 _SECONDS = 300
 _IDLE_SECONDS = 5
-# The container stage writes nothing else that the parcel stage has to wait for.
+# The container processor writes nothing else that the parcel processor has to wait for.
 _SLOWEST = 5_000
 
 

@@ -1,10 +1,10 @@
-"""A ULD arrives: how soon every parcel inside has its scan, and what other parcels notice of that.
+"""A ULD arrives: the time until every parcel inside has its scan, and the effect on other parcels.
 
-`python -m bench fanout`: a worker runs both stages; other parcels are scanned at a steady rate. Then one ULD arrives,
-of whose parcels two thirds are in bags and the rest lies in it directly, and again another one; the first is not
-counted, for it finds broker and clients cold. Measured are the time from when the one scan is sent until a reader of
-committed records has seen the last inferred scan, until it has seen the last state that holds one, and the
-scan-to-state times of the other parcels meanwhile and before.
+`python -m bench fanout`: a worker runs both processors while other parcels are scanned at a steady rate. ULDs arrive
+one after the other; two thirds of their parcels are in bags, the others directly in the ULD. The first ULD does not
+count, because broker and clients are cold. Measured are the time from sending the scan of the ULD until a reader of
+committed records has seen the last inferred scan, the time until it has seen the last state with such a scan, and the
+scan-to-state times of the other parcels before and during the fan-out.
 """
 
 import argparse
@@ -34,14 +34,14 @@ from streams.kafka.settings import KafkaSettings
 _BAG: Final = 50
 _WARM_UP_SECONDS: Final = 8.0
 _BETWEEN_SECONDS: Final = 8.0
-# Before the arrival, when the packing is long done.
+# Counted as "before": the seconds before the arrival, when the packing is long done.
 _QUIET_SECONDS: Final = 4.0
 _START_MS: Final = 1_772_355_600_000
 _PLACE: Final = {"site": "LGG", "station": "GATE-1"}
 
 
 def measure(parcels: int, rate: int, repeat: int) -> dict[str, Any]:
-    """The figures; times in ms.
+    """Measure the fan-out; times in ms.
 
     Args:
         parcels: inside each ULD.
@@ -64,7 +64,7 @@ def measure(parcels: int, rate: int, repeat: int) -> dict[str, Any]:
             for process in processes:
                 process.start()
             wait_until(lambda: group_is_stable(fresh.settings), 180, "the worker took no partitions")
-            # Connected before anything is measured: that takes half a second.
+            # Connect before anything is measured, because connecting takes half a second.
             ours = new_producer(fresh.settings, linger_ms=1)
             topic = fresh.settings.prefix + topics.CONTAINERS_TOPIC
             with console.status(f"{repeat} ULDs of {parcels:,} parcels beside {rate:,} scans/s"):
@@ -85,7 +85,7 @@ def measure(parcels: int, rate: int, repeat: int) -> dict[str, Any]:
 
 
 def _arrive(sender: Producer, topic: str, number: int, parcels: int) -> float:
-    """Pack a ULD, wait, and let it arrive; returns when that was sent."""
+    """Pack a ULD, wait, and send its arrival; returns the time of sending."""
     inside = [f"U{number}P{place:06d}" for place in range(parcels)]
     bagged, loose = inside[: parcels * 2 // 3], inside[parcels * 2 // 3 :]
     bags = {f"BAG{number}-{place}": some for place, some in enumerate(_cut(bagged))}
@@ -115,7 +115,7 @@ def _send(sender: Producer, topic: str, lines: list[ProducerRecord]) -> None:
 
 
 def _scan_others(settings: KafkaSettings, rate: int, stop: Event, answer: Connection) -> None:
-    """Scans of parcels that are in no container, each of another one; a process of its own."""
+    """Send scans of parcels that are in no container, each of another parcel; runs in its own process."""
     reader, sender = RecordParser(), new_producer(settings, linger_ms=1)
     sent: dict[bytes, float] = {}
     began = time.time()
@@ -133,8 +133,8 @@ def _scan_others(settings: KafkaSettings, rate: int, stop: Event, answer: Connec
 
 
 def _read(settings: KafkaSettings, done: Event, answer: Connection) -> None:
-    """When records of a key were seen in hub.scans and in parcel.state; a process of its own."""
-    # The collector would visit hundreds of thousands of lists now and then, and what comes meanwhile would be late.
+    """Record when each key is seen in hub.scans and in parcel.state; runs in its own process."""
+    # The cycle collector would visit hundreds of thousands of lists now and then and delay what arrives meanwhile.
     gc.disable()
     readers = [
         reader_of(settings, topic, fetch_queue_backoff_ms=1)
@@ -161,7 +161,7 @@ def _figures(
     committed, stated, during = [], [], list[tuple[float, float]]()
     for number, at in arrivals.items():
         inside = [f"U{number}P{place:06d}".encode() for place in range(parcels)]
-        # Each has two: what it was packed by, and the arrival.
+        # Each parcel has two scans: the packing and the arrival.
         assert {len(scans.get(key, ())) for key in inside} == {2}, "scans are missing, or there are too many"
         committed.append(max(scans[key][1] for key in inside) - at)
         stated.append(max(states[key][-1] for key in inside) - at)
@@ -188,7 +188,7 @@ def _p99(seconds: Iterable[float]) -> float:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the figures and write them down."""
+    """Print the figures and write them to a file."""
     parser = argparse.ArgumentParser(prog="python -m bench fanout", description=__doc__)
     parser.add_argument("--parcels", type=int, default=15_000, help="in each ULD; default: %(default)s")
     parser.add_argument("--rate", type=int, default=1_000, help="scans of others a second; default: %(default)s")

@@ -1,7 +1,7 @@
-"""How fast the gateway is: records and requests a second with the sync of the disk, and the ceilings beside it.
+"""The rate of the gateway: records and requests a second with disk syncs, and the upper bounds beside it.
 
-The gateway runs on one core where `taskset` is there, the load on the others. Its spool is below .cache/bench, so on
-the disk of the checkout.
+Where `taskset` exists, the gateway runs on one core and the load on the others. Its spool is below .cache/bench, on the
+disk of the checkout.
 """
 
 import asyncio
@@ -30,17 +30,17 @@ from streams.kafka import topic_admin
 _CONNECTIONS = 64
 _BATCH = 100
 _DEVICE = "LGG/SRT-07/1"
-# Requests a second that the gateway promises, by their records: 10,000 records in batches, 1,000 alone.
+# Target rates in requests a second, by records a request: 10,000 records/s in batches, 1,000 one by one.
 _PROMISED = {_BATCH: 100, 1: 1_000}
 
 
 @dataclass
 class Load:
-    """What a load brought."""
+    """The result of one load run."""
 
     requests: int
     seconds: float
-    # Seconds of each answer, sorted.
+    # Response times in seconds, sorted.
     answers: list[float]
 
     def figures(self, records: int) -> dict[str, float]:
@@ -56,7 +56,7 @@ class Load:
 
 
 class Server:
-    """A gateway as a process of its own; with `signed`, one that takes the requests of one enrolled device only."""
+    """A gateway in its own process; with `signed`, it accepts the requests of one enrolled device only."""
 
     def __init__(self, given: Cluster, folder: Path, *options: str, signed: bool = False) -> None:
         command = [sys.executable, "-m", "streams.cli", "gateway", "--port", "0", "--data", str(folder), *options]
@@ -94,7 +94,7 @@ class Server:
 
 
 def request(number: int, records: int, key: Ed25519PrivateKey | None) -> bytes:
-    """A whole request: `records` scans that nobody has sent before, signed with `key` if there is one."""
+    """A whole request of `records` new scans, signed with `key` if there is one."""
     body = b"\n".join(
         b'{"event_id":"bench-%d-%d","parcel_id":"LP%014d","kind":"SORTED","event_time":%d,"site":"LGG",'
         b'"station":"SRT-07","lane":"R-DE","device_id":"LGG/SRT-07/1","device_seq":%d}'
@@ -125,7 +125,7 @@ async def _connection(port: int, requests: "asyncio.Queue[tuple[float, bytes] | 
 
 
 async def _press(server: Server, records: int, seconds: float, rate: float | None, first: int) -> Load:
-    """As many requests as it takes (rate None), or `rate` a second, evenly."""
+    """Send as many requests as the gateway takes (rate None), or `rate` a second, evenly."""
     queue: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue(_CONNECTIONS if rate is None else 0)
     answers: list[float] = []
     connections = [asyncio.create_task(_connection(server.port, queue, answers)) for _ in range(_CONNECTIONS)]
@@ -171,12 +171,12 @@ def _spool_alone(folder: Path, seconds: float) -> dict[str, float]:
     passed = time.perf_counter() - begun
     return {
         "records_per_second": round(done[0] * _BATCH / passed, 1),
-        "syncs_per_second": round(spool.tally.groups / passed, 1),
+        "syncs_per_second": round(spool.counters.group_commits / passed, 1),
     }
 
 
 def measure(given: Cluster, seconds: float) -> dict[str, Any]:
-    """All figures of the gateway."""
+    """Measure all rates of the gateway."""
     topic_admin.apply_topics(given.settings, topic_admin.plan_topics(given.settings))
     result: dict[str, Any] = {}
     folder = Path(tempfile.mkdtemp(dir=given.scratch))

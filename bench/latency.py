@@ -1,8 +1,8 @@
-"""Scan to state: how long after a scan was sent a reader of committed records can see the state that holds it.
+"""Scan to state: the time from sending a scan until a reader of committed records sees the state that contains it.
 
-A sender plays back the beginning of the log at a steady rate, a reader follows parcel.state; each is a process of its
-own, so that neither waits for the other's interpreter. A state's version is the number of distinct records of its
-parcel, so the first state of a parcel whose version is at least v holds the v-th of them.
+A sender replays the beginning of the log at a steady rate, and a reader follows parcel.state. Each is a process of its
+own, so that neither waits for the interpreter of the other. A state's version is the number of distinct records of its
+parcel, so the first state of a parcel with a version of at least v contains the v-th record.
 """
 
 import io
@@ -29,18 +29,18 @@ from streams.kafka.clients import new_producer
 from streams.kafka.settings import KafkaSettings
 from streams.processors.parcel_processor import ParcelProcessor
 
-# One parcel in this many is looked at: enough for a p99, and little work for a machine that is being measured.
+# One parcel in this many is sampled: enough for a p99, and little load on the machine that is being measured.
 _SAMPLE = 4
-# A state's version stands behind its parcel_id (at most 128 bytes and their length).
+# The version of a state follows its parcel_id (at most 128 bytes and their length).
 _HEAD = 160
 _FRAME = 5
-# After the last scan was sent and nothing came out for so long, nothing more will.
+# The run ends when no state arrived for this long after the last scan was sent.
 _SILENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A record of the log that is played back, and when (seconds since 1970)."""
+    """A replayed record of the log and its time of sending (seconds since 1970)."""
 
     partition: int
     key: bytes | None
@@ -115,7 +115,7 @@ def _receive(end: Connection, seconds: float, who: str) -> Any:
 
 
 def _send(source: KafkaSettings, target: KafkaSettings, rate: int, count: int, go: Event, answer: Connection) -> None:
-    """Play back the first `count` records of the log at `rate` a second; a process of its own."""
+    """Replay the first `count` records of the log at `rate` a second; runs in its own process."""
     records = _beginning(source, count)
     sending = new_producer(target, linger_ms=1)
     topic = target.prefix + topics.SCANS_TOPIC
@@ -138,13 +138,13 @@ def _send(source: KafkaSettings, target: KafkaSettings, rate: int, count: int, g
 
 
 def _beginning(settings: KafkaSettings, count: int) -> list[Sent]:
-    """The first records of the log, the partitions mixed as they were when it was written."""
+    """The first records of the log, with the partitions interleaved as they were written."""
     reader = reader_of(settings, topics.SCANS_TOPIC, enable_partition_eof=True)
     found: dict[int, list[Any]] = defaultdict(list)
     partitions = len(reader.assignment())
     ended: set[int] = set()
     try:
-        # Every partition gives its share and one more half, in case they are of unequal length.
+        # Each partition gives one and a half times its share, because partitions differ in length.
         while len(ended) < partitions:
             for record in reader.consume(10_000, 0.5):
                 partition = cast(int, record.partition())
@@ -161,7 +161,7 @@ def _beginning(settings: KafkaSettings, count: int) -> list[Sent]:
 
 
 def _read(settings: KafkaSettings, done: Event, answer: Connection) -> None:
-    """Follow parcel.state until `done` and nothing more comes out; a process of its own."""
+    """Follow parcel.state until `done` is set and no state arrives any more; runs in its own process."""
     reader = reader_of(settings, topics.PARCEL_STATE_TOPIC, fetch_queue_backoff_ms=1)
     seen = []
     now = time.time()
@@ -202,7 +202,7 @@ def _figures(sent: list[Sent], seen: list[tuple[bytes, bytes, float]], warm_up_s
             else:
                 waits.append(at - sent_at)
     if missing or not waits:
-        raise StreamsError(f"{missing:,} of {missing + len(waits):,} scans never came to be in a state")
+        raise StreamsError(f"{missing:,} of {missing + len(waits):,} scans never appeared in a state")
     p50, p99, p999 = np.percentile(waits, [50, 99, 99.9]) * 1000
     return {
         "p50_ms": round(float(p50), 1),
@@ -244,13 +244,13 @@ def _clean_histories(sent: list[Sent]) -> dict[bytes, list[float]]:
 
 
 def _version(head: bytes) -> int:
-    """The version in the first bytes of a framed ParcelState: it stands behind the parcel_id."""
+    """The version in the first bytes of a framed ParcelState: it follows the parcel_id."""
     length, position = _number(head, _FRAME)
     return _number(head, position + length)[0]
 
 
 def _number(data: bytes, position: int) -> tuple[int, int]:
-    """An Avro number and the position behind it."""
+    """An Avro long and the offset after it."""
     value = shift = 0
     while True:
         byte = data[position]

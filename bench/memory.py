@@ -1,4 +1,4 @@
-"""`python -m bench memory`: what a parcel costs in memory, in a process of its own.
+"""`python -m bench memory`: memory per parcel, measured in its own process.
 
 Every parcel has an advice, 12 scans and the clocks of the promises that are shipped; places, plans, vehicles and bags
 repeat as they do in a hub. After every block of parcels a Tick looks at all of them. Two figures: the arrays of the
@@ -53,7 +53,7 @@ SCANS = (
     DISPATCHED,
     DELIVERED,
 )
-# Parcels that share one: what comes and goes in a vehicle, what is in a bag, what one owner sends on one lane.
+# Number of parcels that share a vehicle, a bag, or an owner and lane.
 _BY_CONTAINER = {ARRIVED: 400, UNLOADED: 400, PACKED: 40, LOADED: 40, DISPATCHED: 1000}
 _BY_PLAN = 20
 _BLOCK = 10_000
@@ -64,7 +64,7 @@ _Column = NDArray[np.int64]
 
 
 class _Words:
-    """Texts of one batch, one after the other."""
+    """The texts of one batch, concatenated."""
 
     def __init__(self) -> None:
         self._parts: list[NDArray[np.uint8]] = []
@@ -85,10 +85,10 @@ class _Words:
 
 
 class History:
-    """Payloads of hub.scans: an advice and the scans of every parcel, a block of parcels at a time, and Ticks."""
+    """Payloads of hub.scans: an advice and the scans of each parcel, by blocks of parcels, and Ticks."""
 
     def __init__(self, kinds: Sequence[int] = SCANS) -> None:
-        """`kinds`: of the scans of each parcel, 17 minutes apart."""
+        """`kinds`: kinds of the scans of each parcel, 17 minutes apart."""
         self._kinds = kinds
         schemas = load_schemas()
         self._encoders = {
@@ -96,7 +96,7 @@ class History:
         }
 
     def batches(self, parcels: int) -> Iterator[list[bytes]]:
-        """One batch for each record of the parcels of a block."""
+        """The batches of a block of parcels: one batch for each record of a parcel."""
         for first in range(0, parcels, _BLOCK):
             numbers = np.arange(first, min(first + _BLOCK, parcels), dtype=np.int64)
             yield self._advices(numbers)
@@ -105,15 +105,15 @@ class History:
             yield self.ticks([self.end(int(numbers[-1]))])
 
     def end(self, parcel: int) -> int:
-        """A while after the last scan of a parcel, ms since 1970."""
+        """A time after the last scan of a parcel, ms since 1970."""
         return _START + parcel * 7 + len(self._kinds) * 17 * _MINUTE
 
     def ticks(self, hub_times: Sequence[int]) -> list[bytes]:
-        """Ticks of these times."""
+        """Ticks at these times."""
         encoder = self._encoders["Tick"]
         count = len(hub_times)
         values, lengths = np.zeros((2, count), np.int64), np.zeros((2, count), np.int32)
-        values[encoder.layout.column("hub_time")] = hub_times
+        values[encoder.layout.column_index("hub_time")] = hub_times
         blob, ends = encoder.encode(count, [(values, lengths)], (b"",))
         return [blob[begin:end].tobytes() for begin, end in itertools.pairwise(ends)]
 
@@ -177,9 +177,9 @@ class History:
 
 
 def measure(parcels: int) -> dict[str, float]:
-    """Fold the histories of so many parcels; bytes a parcel of the table and of the process."""
+    """Fold the histories of `parcels` parcels; returns bytes per parcel of the table and of the process."""
     history = History()
-    # Whatever is needed once, compiled code and buffers of the size of a batch, is there before the measurement.
+    # Load compiled code and allocate the buffers of a batch before the measurement.
     warm = ParcelProcessor(partition=0, partitions=1)
     for batch in history.batches(_BLOCK):
         warm.run(batch, outputs=False)
@@ -210,7 +210,7 @@ def measure(parcels: int) -> dict[str, float]:
 
 
 def resident_bytes() -> int:
-    """Memory of this process, without pages that the C library keeps for what comes next."""
+    """Resident memory of this process in bytes, without pages that the C library keeps for later."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     for line in Path("/proc/self/status").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""The programs that are measured, and how each is started."""
+"""The programs that are measured, and how to start each of them."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ _IDLE_SECONDS = 5
 
 
 class Program(Protocol):
-    """Something that folds hub.scans."""
+    """A program that folds hub.scans."""
 
     @property
     def key(self) -> str:
@@ -45,11 +45,11 @@ class Ours:
 
     key: str = "ours"
     title: str = "parcel-streams"
-    # Other promises than those that are shipped.
+    # Promises other than the shipped ones.
     promises: Promises | None = None
 
     def start(self, cluster: Cluster, folder: Path, mode: Mode, records: int | None) -> Watched:
-        """See Program. It ends when nothing came for 5 s; its own report leaves them out."""
+        """See Program. It ends when no record arrived for 5 s; its report leaves these seconds out."""
         settings = cluster.settings
         command = [sys.executable, "-m", "streams.cli", "run"]
         command += ["--bootstrap", settings.bootstrap, "--prefix", settings.prefix, "--json"]
@@ -80,7 +80,7 @@ class KafkaStreams:
         target = PEERS / "target"
         command = ["java", *_JVM, "-cp", f"{target / 'classes'}:{target / 'lib'}/*", "parcels.peer.Main"]
         command += ["--bootstrap", settings.bootstrap, "--prefix", settings.prefix]
-        # A name that no run had before, so that no group offsets are found.
+        # A new application id for each run, so that no group offsets are found.
         command += ["--application", folder.name, "--state-dir", str(folder / "store")]
         command += ["--threads", str(THREADS), "--commit-ms", str(COMMIT_MILLIS), "--records", str(records or 0)]
         if mode == "replay":
@@ -91,7 +91,7 @@ class KafkaStreams:
 
     @staticmethod
     def settings() -> dict[str, Any]:
-        """How it is set, for the record. To be asked after `build`."""
+        """Its settings, for the results. Call it after `build`."""
         jar = next((PEERS / "target" / "lib").glob("kafka-streams-*.jar"))
         return {
             "version": jar.stem.removeprefix("kafka-streams-"),
@@ -100,13 +100,13 @@ class KafkaStreams:
             "processing_guarantee": "exactly_once_v2",
             "store": "RocksDB",
             "promises": "timers in a RocksDB store, read at every Tick",
-            "left_out": ["anomalies", "retirement", "hub.throughput", "hub.scans.dlq"],
+            "left_out": ["anomalies", "retirement", "hub.throughput", "hub.dlq"],
             "java_options": _JVM,
         }
 
     @staticmethod
     def build() -> None:
-        """Build it with Maven, unless that was done since its sources changed.
+        """Build it with Maven if its sources changed since the last build.
 
         Raises:
             Misconfigured: there is no Maven, or the build failed.
@@ -129,7 +129,7 @@ PROGRAMS: tuple[Program, ...] = (Ours(), KafkaStreams())
 
 
 def require_supported(watched: Watched, mode: Mode) -> None:
-    """Tell a program that does not know an option from one that failed.
+    """Distinguish a program that lacks an option from one that failed.
 
     Raises:
         UnsupportedError: it does not know the mode.

@@ -1,4 +1,4 @@
-"""`python -m bench promises`: what promises cost the parcel stage, without a broker.
+"""`python -m bench promises`: the cost of promises in the parcel processor, without a broker.
 
 The same scans with a tick for every hundred of them, folded with no promises and with those that are shipped, in turn.
 """
@@ -16,16 +16,16 @@ from streams.processors.parcel_processor import ParcelProcessor
 
 _BATCH = 20_000
 _RECORDS_PER_TICK = 100
-# The least share of the speed without promises that is left with them, states and alerts encoded.
+# The least share of the rate that must remain with promises, states and alerts encoded.
 LEAST_SHARE = 0.7
 
 
 def _mixed(parcels: int) -> list[bytes]:
-    """A log in which many parcels are under way at once, with ticks."""
+    """A log with many parcels under way at once, and Ticks."""
     history = History()
     blocks = [batch for batch in history.batches(parcels) if len(batch) > 1]
     rows = [value for batch in blocks for value in batch]
-    # Each batch is one step of all parcels; a tick goes between the records as the time goes on.
+    # Each batch is one step of all parcels, with Ticks between the records as time passes.
     begin, end = history.end(0) - len(SCANS) * 17 * 60_000, history.end(parcels)
     log: list[bytes] = []
     for place in range(0, len(rows), _RECORDS_PER_TICK):
@@ -43,7 +43,7 @@ def _rate(log: Sequence[bytes], promises: Promises, *, outputs: bool) -> float:
 
 
 def measure_promises(parcels: int, repeat: int) -> dict[str, float]:
-    """Records a second with and without promises, medians of runs in turn."""
+    """Records/s with and without promises, medians of interleaved runs."""
     log = _mixed(parcels)
     result: dict[str, float] = {"records": len(log), "promises": len(Promises.default().promises)}
     for outputs in (False, True):

@@ -1,4 +1,4 @@
-"""How soon a killed worker's work goes on, by group protocol, and how long a table takes to come back.
+"""The time until work continues after a worker is killed, by group protocol, and the time to restore a table.
 
 `python -m bench recovery`. Recovery: from SIGKILL to the new process joining its group, to the first batch that is
 committed after it, and to the first in every partition; the worker is started again at once, as a supervisor would.
@@ -32,11 +32,11 @@ _SETTLE_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Way:
-    """A way to belong to the group."""
+    """A way to join the group."""
 
     title: str
     protocol: str
-    # The same name after a restart; a new name each time is a member that the group has never seen.
+    # The same static id after a restart; with a new id each time the group sees a new member.
     same_name: bool
 
     def options(self, number: int) -> list[str]:
@@ -54,7 +54,7 @@ WAYS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Measure what the command line asks for."""
+    """Run the measurements that the command line names."""
     options = _options(arguments)
     result: dict[str, Any] = {
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -135,7 +135,7 @@ def _worker(given: Cluster, way: Way, number: int) -> Watched:
 
 @contextmanager
 def _scans_flow(given: Cluster, rate: int) -> Iterator[None]:
-    # More parcels than anybody waits for: it is stopped at the end.
+    # More parcels than are needed: the simulator is stopped at the end.
     command = _command("simulate", given, "--seed", str(SEED), "--parcels", "300000", "--rate", str(rate), "--expanded")
     simulator = start("parcels simulate", command, given.scratch / f"{given.settings.prefix}simulate")
     try:
@@ -159,7 +159,7 @@ class _Positions:
         self._reader.close()
 
     def look(self, since: float) -> None:
-        """Take in what has come."""
+        """Read the records that have arrived."""
         first = self._reader.poll(0.02)
         for record in () if first is None else (first, *self._reader.consume(20_000, 0)):
             if record.error() is None and record.key() == topics.POSITION_KEY:
@@ -212,10 +212,10 @@ def _restore(given: Cluster, parcels: int) -> dict[str, Any]:
 
 def _restored(watched: Watched) -> dict[str, Any]:
     lines = _lines(watched)
-    ready = [line for line in lines if line["event"] == "parcels.worker.restored" and line["stage"] == "parcels"]
+    ready = [line for line in lines if line["event"] == "parcels.worker.restored" and line["processor"] == "parcels"]
     if len(ready) != topics.DEFAULT_PARTITIONS:
         raise StreamsError(f"{len(ready)} partitions were restored: {watched.last_words()}")
-    seconds = max(_moment(line) for line in ready) - _when(lines, "parcels.worker.assigned")
+    seconds = max(_moment(line) for line in ready) - _when(lines, "parcels.worker.partitions_assigned")
     return {
         "parcels": sum(line["rows"] for line in ready),
         "records": sum(line["records"] for line in ready),

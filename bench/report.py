@@ -1,4 +1,4 @@
-"""Results as people read them: tables in the terminal and in the README."""
+"""Results as tables, in the terminal and in the README."""
 
 import json
 from pathlib import Path
@@ -15,12 +15,12 @@ _MODES = {
     "live_plain": "the same without promises",
     "replay": "promises watched, nothing written",
 }
-# What this worker does in all of it, and the other program does not.
+# Features of this worker that the peer lacks.
 _LESS = "Kafka Streams does less: no anomalies, no retirement, no counts for hub.throughput, no dead letters"
 
 
 def rows(result: dict[str, Any]) -> list[list[str]]:
-    """The table of all measurements: heading first."""
+    """The table of all measurements, heading row first."""
     table = [["", *_TITLES.values(), "ratio"]]
     for mode, what in _MODES.items():
         measured = result.get(mode)
@@ -41,7 +41,7 @@ def rows(result: dict[str, Any]) -> list[list[str]]:
             name = f"scan to readable state at {measured['rate']:,} scans/s, {figure}, ms"
             table.append(_line(name, ours, peer, f"{figure}_ms", ".0f"))
     if measured := result.get("containers"):
-        name = f"parcel-scans/s through both stages, {measured['inferred_share']:.0%} of them inferred from containers"
+        name = f"parcel-scans/s, both processors, {measured['inferred_share']:.0%} of them inferred from containers"
         table.append([name, f"{measured['rate']:,}", "", ""])
         table.append(["the same, slowest and fastest run", f"{measured['min']:,} to {measured['max']:,}", "", ""])
     return table
@@ -53,7 +53,7 @@ def promises_cost(result: dict[str, Any]) -> dict[str, float]:
 
 
 def phase_rows(result: dict[str, Any]) -> list[list[str]]:
-    """Where this worker's time goes, by mode: heading first."""
+    """The time of this worker by phase and mode, heading row first."""
     table = [["phase", "mode", "seconds", "share"]]
     for mode in _MODES:
         phases = ((result.get(mode) or {}).get("ours") or {}).get("phases") or {}
@@ -86,7 +86,7 @@ def write(result: dict[str, Any], folder: Path, name: str) -> None:
 
 
 def rewrite_readme(result: dict[str, Any]) -> None:
-    """Put the table between the marks of the README, if it has them."""
+    """Replace the table between the markers in the README, if it has them."""
     readme = REPOSITORY / "README.md"
     text = readme.read_text()
     if _BEGIN not in text or _END not in text:

@@ -17,7 +17,7 @@ from bench.common import Cluster, console
 from streams.errors import StreamsError
 from streams.formats.schemas import load_schemas
 from streams.formats.topics import ALERTS_TOPIC, MILESTONES_TOPIC, PARCEL_STATE_TOPIC
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 
 _FRAME = 5
@@ -26,15 +26,15 @@ _IDENTITY = 16
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a program made of hub.scans."""
+    """The outputs of a program for hub.scans."""
 
     # parcel_id -> framed bytes of the newest state.
     states: dict[bytes, bytes]
-    # The ids of all milestones, sorted; an id is a hash of everything a milestone says.
+    # The ids of all milestones, sorted; an id is a hash of the whole milestone.
     milestones: NDArray[np.uint64]
     # (parcel_id, about, type, deadline) of the alerts of promises -> how many.
     alerts: Counter[tuple[str, str, str, Any]] = field(default_factory=Counter)
-    # The ids of these alerts; an id is a hash of everything that the alert says.
+    # The ids of these alerts; an id is a hash of the whole alert.
     alert_ids: Counter[bytes] = field(default_factory=Counter)
 
 
@@ -48,13 +48,13 @@ def outcome(cluster: Cluster) -> Outcome:
             alert for _, value in _records(settings, ALERTS_TOPIC) if _of_promise(alert := _decoded(value, "Alert"))
         ]
     halves = np.frombuffer(ids, ">u8").reshape(-1, 2).astype(np.uint64)
-    alerts = Counter((alert["parcel_id"], alert["about"], alert["type"], alert["deadline"]) for alert in told)
+    alerts = Counter((alert["parcel_id"], alert["condition"], alert["type"], alert["deadline"]) for alert in told)
     alert_ids = Counter(alert["alert_id"] for alert in told)
     return Outcome(states, halves[np.lexsort((halves[:, 1], halves[:, 0]))], alerts, alert_ids)
 
 
 def compare(one: Outcome, other: Outcome) -> dict[str, Any]:
-    """How far two outcomes agree.
+    """Compare two outcomes.
 
     Raises:
         StreamsError: they do not; the message has the first difference.
@@ -98,12 +98,12 @@ def _by_type(outcome: Outcome) -> dict[str, int]:
 
 def _of_promise(alert: dict[str, Any]) -> bool:
     """Is it about a promise? Their names are in lower case, those of anomalies in upper case."""
-    return bool(alert["about"].islower())
+    return bool(alert["condition"].islower())
 
 
 def _without_anomalies(state: dict[str, Any]) -> dict[str, Any]:
-    standing = [alert for alert in state["alerts"] if _of_promise(alert)]
-    return state | {"alerts": sorted(standing, key=lambda alert: str(alert["about"]))}
+    standing = [alert for alert in state["active_alerts"] if _of_promise(alert)]
+    return state | {"active_alerts": sorted(standing, key=lambda alert: str(alert["condition"]))}
 
 
 def _records(settings: KafkaSettings, topic: str) -> Iterator[tuple[bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""Two ways to keep records on disk before the answer: an append log, and SQLite. Both sync once for a group."""
+"""Two ways to store records on disk before the answer: an append log and SQLite. Both sync once a group."""
 
 import os
 import sqlite3
@@ -49,7 +49,7 @@ WAYS: dict[str, Callable[[Path, int, float], tuple[int, int]]] = {"append log": 
 
 
 def main(seconds: float = 3.0) -> int:
-    """Print groups and records a second of both, for groups of some sizes, in turn."""
+    """Print groups/s and records/s of both, interleaved, for several group sizes."""
     for group in (1, 10, 100, 1_000):
         for name, way in WAYS.items():
             with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:

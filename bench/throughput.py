@@ -9,11 +9,11 @@ from bench.common import Cluster, UnsupportedError, console, cpu_seconds_of
 from bench.programs import PROGRAMS, Mode, Program, require_supported
 from streams.errors import StreamsError
 
-# Slower than this and something hangs: a tenth of what Kafka Streams does on two cores.
+# A slower rate means a hang: it is a tenth of the rate of Kafka Streams on two cores.
 _SLOWEST = 4_000
 # The broker took 11 CPU seconds for the first of some equal runs, and 4 from the third on.
 _WARM_UPS = 2
-# Until a program has its partitions, on a machine that is busy with something else too.
+# Time for a program to get its partitions, on a machine that is also busy otherwise.
 _START_SECONDS = 180
 
 
@@ -58,7 +58,7 @@ def measure(cluster: Cluster, records: int, mode: Mode, repeat: int) -> dict[str
 
 
 def warm_up(cluster: Cluster, records: int) -> None:
-    """Let a broker that was just started compile its own code: what it takes for that says nothing of a program.
+    """Warm up a broker that was just started: the JIT compilation of the broker is no property of a program.
 
     Raises:
         StreamsError: the worker failed.
@@ -99,7 +99,7 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         taken = [run[figure] for run in runs if figure in run]
         if taken:
             summary[figure] = round(statistics.median(taken), 2)
-    # The phases of the median run, so that they belong together.
+    # All phases are those of the median run, so that they add up.
     middle = sorted(runs, key=lambda run: run["rate"])[len(runs) // 2]
     if "phases" in middle:
         summary["phases"] = middle["phases"]

@@ -1,4 +1,4 @@
-"""`python -m bench ticks`: what Ticks cost over a table of a million parcels: a large one, and a day of them.
+"""`python -m bench ticks`: the cost of Ticks over a million parcels: one Tick with everything due, and a day of Ticks.
 
 Every parcel has an advice and was unloaded and sorted shortly before the day. The day then brings alerts: every parcel
 is silent for too long once, and its dispatch comes to be at risk and broken. Days later the same table knows another
@@ -25,14 +25,14 @@ from streams.processors.parcel_processor import ParcelProcessor
 TICKS = 86_400
 _BATCH = 1_000
 _DAY = 86_400_000
-# All alerts are told by then, and no parcel retires yet.
+# All alerts are written by then, and no parcel retires yet.
 _QUIET_AFTER = 8 * _DAY
 
 
 def measure(parcels: int, ticks: int) -> dict[str, Any]:
-    """Fold Ticks over tables of so many parcels: one that everything is due at, and days of `ticks` of a second."""
+    """Fold Ticks over tables of `parcels` parcels: one at which everything is due, and days of `ticks` Ticks."""
     history = History((ARRIVED, UNLOADED, SORTED))
-    # Compiled code is there before the measurement.
+    # Load compiled code before the measurement.
     _fold_large(_filled(history, 100), history.end(100) + _QUIET_AFTER, history)
     with console.status(f"a Tick that is due for {parcels:,} parcels"):
         large = _fold_large(_filled(history, parcels), history.end(parcels) + _QUIET_AFTER, history)
@@ -93,7 +93,7 @@ def _fold(stage: ParcelProcessor, history: History, begin: int, ticks: int) -> d
 
 
 def main(arguments: list[str]) -> int:
-    """Print the figures and write them down."""
+    """Print the figures and write them to a file."""
     parser = argparse.ArgumentParser(prog="python -m bench ticks", description=__doc__)
     parser.add_argument("--parcels", type=int, default=1_000_000, help="default: %(default)s")
     parser.add_argument("--ticks", type=int, default=TICKS, help="one a second; default: %(default)s")

@@ -1,4 +1,4 @@
-"""The scans that everybody folds: a simulated day of the hub."""
+"""The scans that all programs fold: a simulated day of the hub."""
 
 import subprocess
 import sys

@@ -1,24 +1,29 @@
-"""Errors: one class for each thing that the caller can do about it."""
+"""Errors that mean the same in every room: one class for each thing that the caller can do about it.
+
+The rule: an error that a caller in another room catches derives from `StreamsError`; the classes here are named for
+what the caller does or must face, and any other class stands beside the code that raises it, is named for what went
+wrong, and ends in Error.
+"""
 
 
 class StreamsError(Exception):
-    """Base of every error of this package."""
+    """Base of every error that leaves the room that raises it."""
 
 
 class Retry(StreamsError):
-    """Try the same call again; the broker said so."""
+    """The broker asks to try the same call again."""
 
 
 class Refence(StreamsError):
-    """A transaction's outcome is unknown: new producer on the same id, read the position, then send again or go on."""
+    """The outcome of a transaction is unknown: call init_transactions on the same id, read the position, decide."""
 
 
 class PartitionLost(StreamsError):
-    """Another worker owns the partition: drop its task, nothing of it may be written any more."""
+    """Another worker owns the partition: drop its task and write nothing more of it."""
 
 
 class WorkerDead(StreamsError):
-    """The consumer is broken beyond repair: exit, the supervisor restarts."""
+    """The consumer is broken beyond repair: exit; the supervisor restarts the worker."""
 
 
 class BadRecord(StreamsError):
@@ -30,4 +35,4 @@ class BadRecord(StreamsError):
 
 
 class Misconfigured(StreamsError):
-    """Refuse to start: the message says what is wrong with which setting, and what would be right."""
+    """Refuse to start: the message names the setting that is wrong, and what would be right."""

@@ -63,9 +63,9 @@ def local_broker(folder: Path) -> Iterator[str]:
     """A broker of our own, with Java and Kafka's jars, in a folder that goes away."""
     node = LocalBroker(folder / "broker", free_port())
     try:
-        yield node.up()
+        yield node.start()
     finally:
-        node.down()
+        node.stop()
 
 
 WAYS = {"external": external_broker, "docker": docker_broker, "local": local_broker}

@@ -20,10 +20,10 @@ class ContainerInference:
     def values(self, lines: Iterable[ProducerRecord]) -> Iterator[bytes | None]:
         """The scans, advices and ticks among `lines`, and behind each event of a container what it says of parcels."""
         for line in lines:
-            if not line.container:
+            if not line.to_containers_topic:
                 yield line.value
-            if line.container or line.everywhere:
-                self.events += line.container
+            if line.to_containers_topic or line.broadcast:
+                self.events += line.to_containers_topic
                 yield from self._hand_on(line.value)
 
     def _hand_on(self, value: bytes | None) -> Iterator[bytes | None]:

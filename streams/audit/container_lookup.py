@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from streams.domain.containers import Container, ContainerEvent, Order
+from streams.domain.container_events import ContainerEvent, Order
+from streams.domain.containers import Container
 from streams.domain.containment import ContainmentRecord, evaluate_containment
 from streams.domain.limits import LATEST_MS, MAX_NESTING_DEPTH
 from streams.formats.record_decoder import RecordDecoder
 from streams.formats.topics import CONTAINER_STATE_TOPIC, PARCEL_STATE_TOPIC, POSITION_KEY, partition_of
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.processors.container_codecs import container_state_codec
 from streams.processors.container_processor import ContainerProcessor
@@ -63,25 +64,25 @@ def events_as_of(container: Container, time_ms: int | None) -> list[ContainerEve
 
 def stays_of_parcel(state: Mapping[str, Any]) -> list[Stay]:
     """What a parcel was in, by its state."""
-    wrong = {entry["voids"] for entry in state["scans"] if entry["voids"]}
-    own = [entry for entry in state["scans"] if entry["kind"] != "VOID" and entry["at"] is not None]
+    wrong = {entry["voids"] for entry in state["timeline"] if entry["voids"]}
+    own = [entry for entry in state["timeline"] if entry["kind"] != "VOID" and entry["details"] is not None]
     told = [
         ContainmentRecord(
             entry["kind"],
-            entry["at"]["site"] or "",
+            entry["details"]["site"] or "",
             entry["container_id"],
             entry["inferred"],
-            entry["identity"] in wrong,
-            entry["at"]["reason"],
+            entry["record_hash"] in wrong,
+            entry["details"]["reason"],
         )
         for entry in own
     ]
-    return _stays(zip((entry["event_time"] for entry in own), evaluate_containment(told).inside, strict=True))
+    return _stays(zip((entry["event_time"] for entry in own), evaluate_containment(told).containers_after, strict=True))
 
 
 def stays_of_container(container: Container) -> list[Stay]:
     """What a container was in itself."""
-    return _stays((event.event_time, inside) for event, inside in container.around())
+    return _stays((event.event_time, inside) for event, inside in container.containment_history())
 
 
 @dataclass(frozen=True, slots=True)

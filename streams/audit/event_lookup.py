@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from streams.audit.verify import record_hash
 from streams.formats.record_decoder import DecodingError, RecordDecoder
 from streams.formats.topics import ALERTS_TOPIC, SCANS_TOPIC
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 
 _TYPES: Final = ("Scan", "Advice")
@@ -21,7 +21,7 @@ _TYPES: Final = ("Scan", "Advice")
 class SourceEvent:
     """A record of hub.scans."""
 
-    identity: bytes
+    record_hash: bytes
     partition: int
     offset: int
     # When the broker took it, ms since 1970.
@@ -53,7 +53,7 @@ def read_parcel_events(settings: KafkaSettings, parcel_id: bytes, partition: int
                 event = SourceEvent(
                     _identity(said), partition, cast(int, message.offset()), message.timestamp()[1], name, said
                 )
-                found.setdefault(event.identity, event)
+                found.setdefault(event.record_hash, event)
             break
     return found
 

@@ -16,7 +16,8 @@ from streams.errors import Misconfigured, StreamsError
 from streams.formats.record_block import KeyValue
 from streams.formats.record_decoder import RecordDecoder
 from streams.formats.topics import ALERTS_TOPIC, MILESTONES_TOPIC, SCANS_TOPIC
-from streams.kafka.clients import new_producer, read_offset_range, read_to_end
+from streams.kafka.clients import new_producer
+from streams.kafka.reader import read_offset_range, read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.topic_admin import check_topics
 from streams.worker.position_reader import read_position
@@ -147,7 +148,7 @@ def _committed(settings: KafkaSettings, partition: int, promises: Promises) -> i
     position = read_position(settings, partition, _SECONDS, fenced=False)
     if position is None:
         return 0
-    if position.promises != promises.digest():
+    if position.promises_digest != promises.digest():
         raise Misconfigured(
             f"the worker of partition {partition} watches other promises: give this command the same --promises FILE"
         )

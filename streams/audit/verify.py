@@ -152,7 +152,7 @@ class StateVerifier:
         self._hub_times: dict[int, int] = {}
         self._decode = RecordDecoder("ParcelState")
         self._head = RecordDecoder("ParcelState", leading_fields=2)
-        self._position = RecordDecoder("Position")
+        self._position = RecordDecoder("InputPosition")
 
     def add(self, records: Iterable[LogRecord]) -> None:
         """Take in records in the order of the log within each partition."""
@@ -178,7 +178,7 @@ class StateVerifier:
         try:
             position = self._position(value)
         except DecodingError as error:
-            self._differ(f"partition {partition}, offset {offset}", "position", "a Position", str(error))
+            self._differ(f"partition {partition}, offset {offset}", "position", "an InputPosition", str(error))
             return
         for what, known, now in (
             ("position", self.positions, position["next_offset"]),
@@ -238,11 +238,11 @@ class ParcelRecordIndex:
         """Take in the records of a parcel."""
         parcel_id = state["parcel_id"]
         self._versions[parcel_id] = state["version"]
-        for entry in state["scans"]:
-            at = entry["at"] or {"site": "", "station": ""}
-            self._known.add(hash((parcel_id, entry["identity"])))
+        for entry in state["timeline"]:
+            at = entry["details"] or {"site": "", "station": ""}
+            self._known.add(hash((parcel_id, entry["record_hash"])))
             if entry["kind"] != "VOID":
-                said = (parcel_id, entry["identity"], entry["kind"], entry["event_time"], at["site"], at["station"])
+                said = (parcel_id, entry["record_hash"], entry["kind"], entry["event_time"], at["site"], at["station"])
                 self._known.add(hash(said))
 
     def proves(self, milestone: Mapping[str, Any]) -> bool:
@@ -251,7 +251,7 @@ class ParcelRecordIndex:
             return True
         if milestone["version"] > self._versions.get(milestone["parcel_id"], 0):
             return False
-        if milestone["type"] == "LOST":
+        if milestone["type"] == "RETRACTED":
             return hash((milestone["parcel_id"], milestone["evidence"])) in self._known
         return hash(_EVIDENCE(milestone)) in self._known
 
@@ -300,19 +300,19 @@ def _standing(parcel_id: str, expected: ParcelFields, found: Mapping[str, str]) 
 
 def _live(state: ParcelFields) -> str:
     """SHA-256 of the records that count, in their order."""
-    return sha256(b"".join(_entry(e) for e in state["scans"] if not e["voided"] and e["kind"] != "VOID")).hexdigest()
+    return sha256(b"".join(_entry(e) for e in state["timeline"] if not e["voided"] and e["kind"] != "VOID")).hexdigest()
 
 
 def _digest(state: ParcelFields) -> str:
     """SHA-256 of all records in their order."""
-    return sha256(b"".join(map(_entry, state["scans"]))).hexdigest()
+    return sha256(b"".join(map(_entry, state["timeline"]))).hexdigest()
 
 
 def _entry(entry: Mapping[str, Any]) -> bytes:
-    at = entry["at"] and [entry["at"][name] for name in ("site", "station", "lane", "reason")]
+    at = entry["details"] and [entry["details"][name] for name in ("site", "station", "lane", "reason")]
     voids = entry["voids"] and entry["voids"].hex()
     said = (
-        entry["identity"].hex(), entry["voided"], entry["utc_offset_minutes"], entry["inferred"], at,
+        entry["record_hash"].hex(), entry["voided"], entry["utc_offset_minutes"], entry["inferred"], at,
         entry["container_id"], voids, entry["plan"], entry["promised_at"],
     )  # fmt: skip
     return json.dumps(said, sort_keys=True).encode()
@@ -323,7 +323,7 @@ _SHORT: Final[Mapping[str, Callable[[ParcelFields], Any]]] = {
     "kinds": lambda state: {each["kind"]: [each["first"], each["last"], each["count"]] for each in state["kinds"]},
     "entries": _digest,
     "live": _live,
-    "standing": lambda state: {each["about"]: each["type"] for each in state["alerts"]},
+    "standing": lambda state: {each["condition"]: each["type"] for each in state["active_alerts"]},
 }
 # What the truth says of a parcel beside its state.
 _NOT_IN_STATES: Final = frozenset({"told", "retired", "perhaps"})
@@ -331,13 +331,15 @@ _NOT_IN_STATES: Final = frozenset({"told", "retired", "perhaps"})
 
 def _disorder(state: ParcelFields) -> list[Difference]:
     """What contradicts itself in a state, whatever the truth is."""
-    parcel_id, scans = state["parcel_id"], state["scans"]
+    parcel_id, scans = state["parcel_id"], state["timeline"]
     found: list[Difference] = []
-    if len({entry["identity"] for entry in scans}) != len(scans) or len(scans) != state["version"]:
-        found.append(Difference(parcel_id, "scans", f"{state['version']} distinct records", len(scans)))
-    order = [(entry["event_time"], _KIND[entry["kind"]], entry["identity"]) for entry in scans]
+    if len({entry["record_hash"] for entry in scans}) != len(scans) or len(scans) != state["version"]:
+        found.append(Difference(parcel_id, "timeline", f"{state['version']} distinct records", len(scans)))
+    order = [(entry["event_time"], _KIND[entry["kind"]], entry["record_hash"]) for entry in scans]
     if order != sorted(order):
-        found.append(Difference(parcel_id, "scans", "in the order of event_time, kind, identity", "another order"))
+        found.append(
+            Difference(parcel_id, "timeline", "in the order of event_time, kind, record_hash", "another order")
+        )
     return found
 
 
@@ -348,20 +350,20 @@ def compare_dead_letters(
 
     Args:
         truth: topic (with its prefix) -> reason -> records.
-        letters: all of hub.scans.dlq.
+        letters: all of hub.dlq.
         report: gets what differs.
     """
     counted: Counter[tuple[str, str]] = Counter()
     differences = report.dead_letter_differences
     sources: defaultdict[tuple[str, int, int], int] = defaultdict(int)
     for letter in letters:
-        where = f"dead letter {letter.place[0]}:{letter.place[1]}"
+        where = f"dead letter {letter.partition_offset[0]}:{letter.partition_offset[1]}"
         report.dead_letters[letter.reason] += 1
         if letter.source is None:
             differences.append(Difference(where, "headers", "topic, partition and offset", "none"))
             continue
-        if letter.source[1] != letter.place[0]:
-            differences.append(Difference(where, "partition", letter.source[1], letter.place[0]))
+        if letter.source[1] != letter.partition_offset[0]:
+            differences.append(Difference(where, "partition", letter.source[1], letter.partition_offset[0]))
         counted[letter.source[0], letter.reason] += 1
         sources[letter.source] += 1
         if sources[letter.source] > 1:

@@ -38,7 +38,7 @@ class AlertVerifier:
                 twice = Difference(alert["parcel_id"], _name(alert, place), "once", "again")
                 self._report.duplicate_alerts.append(twice)
                 continue
-            self._told[named_by] = (alert["type"], alert["about"], alert["hub_time"])
+            self._told[named_by] = (alert["type"], alert["condition"], alert["hub_time"])
             self._check(alert, place)
 
     def compare(self, truth: Mapping[str, ParcelFields]) -> None:
@@ -68,7 +68,7 @@ class AlertVerifier:
     def _check(self, alert: Mapping[str, Any], place: str) -> None:
         if (must := record_hash(alert_hash_input(alert))) != alert["alert_id"]:
             self._wrong(alert, place, f"the id {must.hex()}", alert["alert_id"].hex())
-        about = (alert["parcel_id"], alert["about"])
+        about = (alert["parcel_id"], alert["condition"])
         before = self._hub_times.get(about, alert["hub_time"])
         if alert["hub_time"] < before:
             self._wrong(alert, place, f"a hub time of at least {before}", alert["hub_time"])
@@ -83,4 +83,4 @@ class AlertVerifier:
 
 
 def _name(alert: Mapping[str, Any], place: str) -> str:
-    return f"{alert['type']} {alert['about']} at {place}"
+    return f"{alert['type']} {alert['condition']} at {place}"

@@ -176,10 +176,14 @@ class ContainerVerifier:
 
 def container_positions(records: Iterable[LogRecord]) -> tuple[dict[int, int], dict[int, int]]:
     """By partition: up to where hub.containers is folded, and how many fan-outs are not written to their end."""
-    decode = RecordDecoder("Position")
+    decode = RecordDecoder("InputPosition")
     newest = {partition: decode(value) for key, value, partition, _ in records if key == POSITION_KEY}
     positions = {partition: position["next_offset"] for partition, position in newest.items()}
-    left = {partition: len(position["fan_outs"]) for partition, position in newest.items() if position["fan_outs"]}
+    left = {
+        partition: len(position["pending_fan_outs"])
+        for partition, position in newest.items()
+        if position["pending_fan_outs"]
+    }
     return positions, left
 
 

@@ -32,7 +32,7 @@ class MilestoneVerifier:
         self._evidence = evidence
         self._ids: set[bytes] = set()
         self._versions: dict[str, int] = {}
-        # Parcel and stage -> first time as last told; None after LOST.
+        # Parcel and stage -> first time as last told; None after RETRACTED.
         self._told: dict[tuple[str, str], int | None] = {}
         self._decode = RecordDecoder("Milestone")
 
@@ -89,7 +89,7 @@ class MilestoneVerifier:
             self._wrong(milestone, where, "a type and a stage that milestones have", f"{kind} {stage}")
         elif before != _BELIEVED[kind](milestone) and not self._evidence.retired(parcel_id):
             self._missing(parcel_id, f"{stage} before {_name(milestone, where)}", _BELIEVED[kind](milestone), before)
-        self._told[parcel_id, stage] = None if kind == "LOST" else milestone["event_time"]
+        self._told[parcel_id, stage] = None if kind == "RETRACTED" else milestone["event_time"]
 
     def _wrong(self, milestone: Mapping[str, Any], where: tuple[int, int], expected: Any, found: Any) -> None:
         wrong = Difference(milestone["parcel_id"], _name(milestone, where), expected, found)
@@ -103,7 +103,7 @@ class MilestoneVerifier:
 _BELIEVED: Final[Mapping[str, Callable[[Mapping[str, Any]], int | None]]] = {
     "REACHED": lambda _: None,
     "CORRECTED": itemgetter("previous_time"),
-    "LOST": itemgetter("event_time"),
+    "RETRACTED": itemgetter("event_time"),
 }
 
 

@@ -28,8 +28,9 @@ from streams.formats.topics import (
     SCANS_TOPIC,
     THROUGHPUT_TOPIC,
 )
-from streams.kafka.clients import new_consumer, read_to_end, watermark_offsets
+from streams.kafka.clients import new_consumer
 from streams.kafka.dead_letters import read_dead_letters
+from streams.kafka.reader import read_to_end, watermark_offsets
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.topic_admin import check_topics
 

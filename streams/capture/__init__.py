@@ -1,1 +1,1 @@
-"""HTTP in: EPCIS and scan batches, checked, on disk before the answer, then into the log."""
+"""The capture gateway: takes EPCIS documents and scan batches by HTTP, stores them on disk, forwards them to Kafka."""

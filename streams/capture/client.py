@@ -1,9 +1,10 @@
-"""A small client of the gateway: signs, sends in batches, and tries again until the gateway says that it has them.
+"""A small client of the gateway. It signs requests and repeats them until the gateway has acknowledged them.
 
-    client = Client("https://gateway.example:8443", "LGG/SRT-07/1", private_key)
-    client.scans([{"event_id": "a1", "parcel_id": "LP1", "kind": "SORTED", ...}])
+    client = CaptureClient("https://gateway.example:8443", "LGG/SRT-07/1", private_key)
+    client.send_scans([{"event_id": "a1", "parcel_id": "LP1", "kind": "SORTED", ...}])
 
-Only the standard library and `cryptography`; a scanner's program can take this file as it is.
+The client needs the standard library, `cryptography`, and two modules of this package that need nothing more:
+`streams.errors` and `streams.capture.auth.signatures`.
 """
 
 import base64
@@ -21,24 +22,27 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from streams.capture.auth.signatures import MessageComponents, sign_request
 from streams.errors import StreamsError
 
-_LATER: Final = frozenset({408, 429, 502, 503, 504})
+_RETRIABLE_STATUSES: Final = frozenset({408, 429, 502, 503, 504})
+_FIRST_RETRY_SECONDS: Final = 0.1
+_MAX_RETRY_SECONDS: Final = 5.0
+_JOB_POLL_SECONDS: Final = 0.1
 
 
 class RequestRejectedError(StreamsError):
-    """The gateway does not take it, and will not take it later either."""
+    """The gateway rejected the request, and would reject it again."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
-        super().__init__(f"{status}: {problem.get('detail', 'no reason given')}")
+        super().__init__(f"{status}: {problem.get('detail', 'the answer gives no reason')}")
         self.status, self.problem = status, problem
 
 
 class GatewayUnreachableError(StreamsError):
-    """The gateway did not take it in time; it may have it all the same, and sending it again does no harm."""
+    """The gateway did not acknowledge the request in time. It may have stored it; a repeat does no harm."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayResponse:
-    """What the gateway said."""
+    """An answer of the gateway. `content` is parsed where the answer is JSON, else it is text."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,7 +50,7 @@ class GatewayResponse:
 
 
 class CaptureClient:
-    """One device or partner; not for several threads at once."""
+    """The client of one device or partner. It must not be shared by threads."""
 
     def __init__(
         self,
@@ -57,121 +61,140 @@ class CaptureClient:
         token: str = "",
         delivery_timeout_seconds: float = 60.0,
         timeout_seconds: float = 30.0,
-        context: ssl.SSLContext | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """private_key: base64, as `parcels devices add` printed it; without it and a token nothing is signed.
+        """Prepare a client; it connects with the first request.
 
-        context: for TLS; by default the authorities of the system.
+        Args:
+            address: base URL of the gateway.
+            name: name under which the device is registered.
+            private_key: base64, as printed by `parcels devices add`. Without it, requests carry `token` instead of
+                a signature.
+            token: bearer token. Without a key and a token, requests carry no credentials.
+            delivery_timeout_seconds: for one request with all its retries.
+            timeout_seconds: for one attempt.
+            ssl_context: for TLS. By default the client trusts the certificate authorities of the system.
+
+        Raises:
+            ValueError: `address` is not an http or https URL.
         """
-        split = urlsplit(address)
-        if split.scheme not in ("http", "https") or split.hostname is None:
-            raise ValueError(f"{address} is no address of a gateway, like https://gateway.example:8443")
-        self._secure, self._host, self._port = split.scheme == "https", split.hostname, split.port
-        self._base = split.path.rstrip("/")
+        url = urlsplit(address)
+        if url.scheme not in ("http", "https") or url.hostname is None:
+            raise ValueError(f"{address} is not the address of a gateway: write it like https://gateway.example:8443")
+        self._secure, self._host, self._port = url.scheme == "https", url.hostname, url.port
+        self._base_path = url.path.rstrip("/")
         self._name, self._token = name, token
         self._key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(private_key)) if private_key else None
-        self._patience, self._timeout, self._context = delivery_timeout_seconds, timeout_seconds, context
+        self._delivery_timeout, self._timeout, self._ssl_context = (
+            delivery_timeout_seconds,
+            timeout_seconds,
+            ssl_context,
+        )
         self._connection: http.client.HTTPConnection | None = None
 
-    def scans(self, records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """Send records; what became of each.
+    def send_scans(self, records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """Send records; return the result of each.
 
         Raises:
-            Refused: the request as a whole is wrong.
-            Unreachable: no answer within the patience.
+            RequestRejectedError: the request as a whole is wrong.
+            GatewayUnreachableError: the gateway did not answer within the delivery timeout.
         """
-        body = b"\n".join(json.dumps(each, separators=(",", ":")).encode() for each in records)
-        found: dict[str, Any] = self.post("/scans", body, "application/x-ndjson").content
-        return found
+        body = b"\n".join(json.dumps(record, separators=(",", ":")).encode() for record in records)
+        results: dict[str, Any] = self.post("/scans", body, "application/x-ndjson").content
+        return results
 
-    def capture(self, document: Mapping[str, Any], error_behaviour: str = "rollback") -> dict[str, Any]:
-        """Send an EPCIS document; its capture job once that has ended.
+    def send_document(self, document: Mapping[str, Any], error_behaviour: str = "rollback") -> dict[str, Any]:
+        """Send an EPCIS document; return its capture job once the job has ended.
 
         Raises:
-            Refused: the document as a whole is wrong.
-            Unreachable: no answer within the patience.
+            RequestRejectedError: the document as a whole is wrong.
+            GatewayUnreachableError: the gateway did not answer within the delivery timeout.
         """
-        more = {"gs1-capture-error-behaviour": error_behaviour}
-        answer = self.post("/capture", json.dumps(document).encode(), "application/ld+json", more)
+        headers = {"gs1-capture-error-behaviour": error_behaviour}
+        response = self.post("/capture", json.dumps(document).encode(), "application/ld+json", headers)
         while True:
-            job: dict[str, Any] = self._patiently("GET", answer.headers["location"], b"", {}).content
+            job: dict[str, Any] = self._send_with_retries("GET", response.headers["location"], b"", {}).content
             if not job["running"]:
                 return job
-            time.sleep(0.1)
+            time.sleep(_JOB_POLL_SECONDS)
 
-    def event(self, event: Mapping[str, Any]) -> str:
-        """Send one EPCIS event with its @context; where it is.
+    def send_event(self, event: Mapping[str, Any]) -> str:
+        """Send one EPCIS event with its @context; return the path of the stored event.
 
         Raises:
-            Refused: it is wrong, or is there already.
-            Unreachable: no answer within the patience.
+            RequestRejectedError: the event is wrong, or an event with its eventID exists.
+            GatewayUnreachableError: the gateway did not answer within the delivery timeout.
         """
         return self.post("/events", json.dumps(event).encode(), "application/ld+json").headers["location"]
 
     def post(
-        self, path: str, body: bytes, kind: str, extra_headers: Mapping[str, str] | None = None
+        self, path: str, body: bytes, content_type: str, extra_headers: Mapping[str, str] | None = None
     ) -> GatewayResponse:
         """Send a body.
 
         Raises:
-            Refused: it is wrong.
-            Unreachable: no answer within the patience.
+            RequestRejectedError: the request is wrong.
+            GatewayUnreachableError: the gateway did not answer within the delivery timeout.
         """
-        return self._patiently("POST", path, body, {"content-type": kind, **(extra_headers or {})})
+        return self._send_with_retries("POST", path, body, {"content-type": content_type, **(extra_headers or {})})
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _patiently(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> GatewayResponse:
-        deadline, pause = time.monotonic() + self._patience, 0.1
+    def _send_with_retries(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> GatewayResponse:
+        deadline, backoff = time.monotonic() + self._delivery_timeout, _FIRST_RETRY_SECONDS
         while True:
             try:
-                answer = self._once(method, path, body, headers)
+                response = self._send_once(method, path, body, headers)
             except (OSError, http.client.HTTPException) as error:
                 self.close()
-                wait, reason = pause, repr(error)
+                wait, reason = backoff, repr(error)
             else:
-                if answer.status < 400:
-                    return answer
-                if answer.status not in _LATER:
+                if response.status < 400:
+                    return response
+                if response.status not in _RETRIABLE_STATUSES:
                     raise RequestRejectedError(
-                        answer.status, answer.content if isinstance(answer.content, dict) else {}
+                        response.status, response.content if isinstance(response.content, dict) else {}
                     )
-                said = answer.headers.get("retry-after", "")
-                wait, reason = float(said) if said.isdigit() else pause, str(answer.content)
+                retry_after = response.headers.get("retry-after", "")
+                wait = float(retry_after) if retry_after.isdigit() else backoff
+                reason = str(response.content)
             if time.monotonic() + wait > deadline:
-                raise GatewayUnreachableError(f"{self._host} did not take {path} within {self._patience:g} s: {reason}")
+                raise GatewayUnreachableError(
+                    f"{self._host} did not acknowledge {path} within {self._delivery_timeout:g} s: {reason}"
+                )
             time.sleep(wait)
-            pause = min(pause * 2, 5.0)
+            backoff = min(backoff * 2, _MAX_RETRY_SECONDS)
 
-    def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> GatewayResponse:
+    def _send_once(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> GatewayResponse:
         if self._connection is None:
             self._connection = self._connect()
-        target = self._base + path
+        target = self._base_path + path
         route, _, query = target.partition("?")
-        sent = dict(headers)
+        request_headers = dict(headers)
         if self._key is not None:
-            # A new signature for every try: a nonce is good for one.
-            sent |= sign_request(self._key, self._name, MessageComponents(method, route, query, sent), body)
+            # Each attempt needs a new signature, because a nonce is valid once.
+            components = MessageComponents(method, route, query, request_headers)
+            request_headers |= sign_request(self._key, self._name, components, body)
         elif self._token:
-            sent["authorization"] = f"Bearer {self._token}"
+            request_headers["authorization"] = f"Bearer {self._token}"
         try:
-            self._connection.request(method, target, body or None, sent)
+            self._connection.request(method, target, body or None, request_headers)
         except (BrokenPipeError, ConnectionResetError):
-            # It may have answered, and gone before all of a body was there that it does not take.
+            # The gateway may have rejected the body, answered and closed the connection before the whole body was sent.
             if self._connection.sock is None:
                 raise
         response = self._connection.getresponse()
         content = response.read()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        if "json" in found.get("content-type", ""):
-            return GatewayResponse(response.status, found, json.loads(content))
-        return GatewayResponse(response.status, found, content.decode(errors="replace"))
+        response_headers = {name.lower(): value for name, value in response.getheaders()}
+        if "json" in response_headers.get("content-type", ""):
+            return GatewayResponse(response.status, response_headers, json.loads(content))
+        return GatewayResponse(response.status, response_headers, content.decode(errors="replace"))
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._secure:
-            return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+            return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._ssl_context)
         return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)

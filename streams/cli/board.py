@@ -30,6 +30,7 @@ from streams.formats.topics import MILESTONES_TOPIC
 from streams.kafka.clients import new_consumer, partition_count
 from streams.kafka.settings import KafkaSettings
 from streams.observe import metric_catalogue
+from streams.observe.metric_definition import Metric
 
 # Rates and latencies are those of so many seconds: long enough not to flicker, short enough to follow a wave.
 _WINDOW_SECONDS: Final = 3.0
@@ -72,13 +73,13 @@ def scrape_worker(url: str) -> MetricsSnapshot:
         for sample in family.samples:
             samples.setdefault(sample.name, []).append((sample.labels, sample.value))
 
-    def by(metric: metric_catalogue.Metric, label: str) -> dict[str, float]:
+    def by(metric: Metric, label: str) -> dict[str, float]:
         found: Counter[str] = Counter()
         for labels, value in samples.get(metric.name, ()):
             found[labels[label]] += cast(int, value)
         return dict(found)
 
-    def total(metric: metric_catalogue.Metric) -> float:
+    def total(metric: Metric) -> float:
         return sum(value for _, value in samples.get(metric.name, ()))
 
     kinds = by(metric_catalogue.SCANS, "kind")
@@ -278,7 +279,7 @@ def _milestones(milestones: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), expand=True)
     for _ in range(5):
         table.add_column(no_wrap=True, overflow="ellipsis")
-    styles = {"REACHED": "green", "CORRECTED": "yellow", "LOST": "red"}
+    styles = {"REACHED": "green", "CORRECTED": "yellow", "RETRACTED": "red"}
     for row in milestones:
         table.add_row(
             f"{row['event_time']:%a %H:%M:%S}",

@@ -48,7 +48,7 @@ def up(
     from streams.kafka.local_broker import LocalBroker
 
     node = LocalBroker(data, port)
-    address = node.up()
+    address = node.start()
     if json:
         _print_status(node)
     else:
@@ -66,7 +66,7 @@ def down(data: BrokerFolder, port: ExpectedPort = None, json: Json = False) -> N
 
     node = LocalBroker(data)
     _check(node, port)
-    ran = node.down()
+    ran = node.stop()
     if json:
         _print_status(node)
     else:
@@ -92,7 +92,7 @@ def status(data: BrokerFolder, port: ExpectedPort = None, json: Json = False) ->
 
 
 def _check(node: "LocalBroker", port: int | None) -> None:
-    running = node.running()
+    running = node.find_process()
     if port is not None and running is not None and running.port != port:
         raise Misconfigured(f"the broker of {node.folder} runs on port {running.port}, not on {port}")
 
@@ -102,7 +102,7 @@ def _print_status(node: "LocalBroker", *, as_json: bool = True) -> int:
     from streams.errors import StreamsError
     from streams.kafka.local_broker import wait_until_reachable
 
-    running = node.running()
+    running = node.find_process()
     answers = False
     if running is not None:
         try:

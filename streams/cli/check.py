@@ -69,19 +69,19 @@ def _result(name: str, document: "CheckedDocument") -> dict[str, Any]:
     events: list[dict[str, Any]] = [
         {
             "index": event.index,
-            "ok": not event.problems,
+            "ok": not event.violations,
             "event_id": event.event_id,
             "hash": event.event_hash,
-            "errors": [asdict(problem) for problem in event.problems],
+            "errors": [asdict(problem) for problem in event.violations],
         }
         for event in document.events
     ]
-    if document.problems:
+    if document.violations:
         # They keep every event of it out; they stand at the first one, or where it would be.
         first = events[0] if events else {"index": 0, "event_id": None, "hash": None, "errors": []}
-        wrong = [asdict(problem) for problem in document.problems]
+        wrong = [asdict(problem) for problem in document.violations]
         events[:1] = [{**first, "ok": False, "errors": [*wrong, *first["errors"]]}]
-    return {"file": name, "ok": document.ok, "events": events}
+    return {"file": name, "ok": document.is_valid, "events": events}
 
 
 def _print(result: dict[str, Any]) -> None:

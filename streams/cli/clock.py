@@ -50,7 +50,7 @@ def clock(
     exit_on_signals()
 
     def tell(what: str, figures: dict[str, object]) -> None:
-        (log.warning if what == "behind" else log.info)(f"parcels.clock.{what}", **figures)
+        (log.warning if what == "kafka_unavailable" else log.info)(f"parcels.clock.{what}", **figures)
 
     made = TickProducer(load_settings(bootstrap, prefix), named, every, tell)
     stop_on_signals(made.stop)
@@ -62,7 +62,7 @@ def _tick_once(at: str, name: str, bootstrap: str | None, prefix: str | None) ->
     from streams.kafka.bulk_producer import BulkProducer, ProducerBatch
 
     try:
-        tick = RecordParser()({"type": "tick", "hub_time": at, "clock": name})
+        tick = RecordParser()({"type": "tick", "hub_time": at, "producer": name})
     except ValueError as error:
         raise Misconfigured(f"--at: {error}") from None
     with BulkProducer(load_settings(bootstrap, prefix)) as feed:

@@ -145,8 +145,8 @@ class _ProcessSupervisor:
     def broker_up(self, broker: "LocalBroker") -> str:
         """Start the broker and return its address."""
         with self._without_interruption():
-            self._stack.callback(lambda: self._broker_kept or broker.down())
-            return broker.up()
+            self._stack.callback(lambda: self._broker_kept or broker.stop())
+            return broker.start()
 
     def keep_broker(self) -> None:
         """Let the broker run on."""
@@ -306,7 +306,7 @@ def _fullest_bag(where: "KafkaSettings") -> str:
 
     from streams.formats.record_decoder import RecordDecoder
     from streams.formats.topics import PARCEL_STATE_TOPIC
-    from streams.kafka.clients import read_to_end
+    from streams.kafka.reader import read_to_end
 
     newest = {record.key(): record.value() for record in read_to_end(where, where.prefix + PARCEL_STATE_TOPIC)}
     decode = RecordDecoder("ParcelState")
@@ -350,7 +350,7 @@ def _clear(data: Path) -> None:
         if data.exists() and not mark.is_file() and (not data.is_dir() or any(data.iterdir())):
             raise Misconfigured(f"{data} holds something that is not of a demo: choose another folder with --data")
         if mark.is_file():
-            LocalBroker(data / "broker").down()
+            LocalBroker(data / "broker").stop()
             shutil.rmtree(data)
         data.mkdir(parents=True, exist_ok=True)
         mark.touch()

@@ -131,8 +131,10 @@ def redrive(
     if not places and not reason:
         raise Misconfigured("say which: --reason REASON, or places as PARTITION:OFFSET")
     wanted = {_place(each) for each in places or ()}
-    letters = dead_letters.read_dead_letters(chosen, reasons=_reasons(reason), places=wanted)
-    found: dict[PartitionOffset, str] = {letter.place: letter.source[0] if letter.source else "" for letter in letters}
+    letters = dead_letters.read_dead_letters(chosen, reasons=_reasons(reason), partition_offsets=wanted)
+    found: dict[PartitionOffset, str] = {
+        letter.partition_offset: letter.source[0] if letter.source else "" for letter in letters
+    }
     missing = wanted - found.keys()
     if missing:
         print(f"not there, or of another reason: {_words(missing)}", file=sys.stderr)
@@ -196,7 +198,7 @@ def _count_until(chosen: "KafkaSettings", ends: dict[int, int]) -> tuple[int, di
     count = 0
     last: dict[int, int] = {}
     for letter in read_dead_letters(chosen):
-        partition, offset = letter.place
+        partition, offset = letter.partition_offset
         if not ends or offset <= ends.get(partition, -1):
             count += 1
             last[partition] = offset
@@ -229,7 +231,7 @@ def _print_decoded(letter: "DeadLetter") -> None:
         print("decoded: nothing, it names no schema of this topic")
         return
     end = f", until {decoded.failed_field}" if decoded.failed_field else ""
-    print(f"decoded as {decoded.schema}{end}; {decoded.rest} bytes follow")
+    print(f"decoded as {decoded.schema}{end}; {decoded.remaining_bytes} bytes follow")
     for name, field in decoded.fields.items():
         print(f"  {name} = {field!r}" + (f" ({format_time(field)})" if name.endswith("_time") else ""))
 
@@ -249,7 +251,7 @@ def _whole(letter: "DeadLetter") -> dict[str, Any]:
             "schema": decoded.schema,
             "fields": decoded.fields,
             "stopped_at": decoded.failed_field,
-            "rest_bytes": decoded.rest,
+            "rest_bytes": decoded.remaining_bytes,
         },
     }
 
@@ -257,7 +259,7 @@ def _whole(letter: "DeadLetter") -> dict[str, Any]:
 def _row(letter: "DeadLetter") -> dict[str, Any]:
     source = "unknown" if letter.source is None else f"{letter.source[0]} {letter.source[1]}:{letter.source[2]}"
     return {
-        "place": f"{letter.place[0]}:{letter.place[1]}",
+        "place": f"{letter.partition_offset[0]}:{letter.partition_offset[1]}",
         "source": source,
         "sent": letter.timestamp,
         "bytes": len(letter.value or b""),

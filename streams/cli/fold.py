@@ -113,7 +113,7 @@ class _BadLineReporter:
 
     def take(self, bad: "RejectedLine") -> None:
         """Say what is wrong with one."""
-        if not bad.where:  # one more piece of a line that is too long
+        if not bad.file_position:  # one more piece of a line that is too long
             return
         self.lines += 1
         if self.lines <= _SHOWN:

@@ -10,7 +10,7 @@ import typer
 from streams.cli.options import Bootstrap, Json, Prefix, load_settings
 from streams.cli.time_formats import format_time, parse_time
 
-_COLOURS = {"REACHED": "green", "CORRECTED": "yellow", "LOST": "red"}
+_COLOURS = {"REACHED": "green", "CORRECTED": "yellow", "RETRACTED": "red"}
 
 
 def follow(
@@ -36,7 +36,7 @@ def follow(
     """
     from streams.formats import topics
     from streams.formats.record_decoder import RecordDecoder
-    from streams.kafka import clients, topic_admin
+    from streams.kafka import reader, topic_admin
 
     chosen = load_settings(bootstrap, prefix)
     start = None if from_when is None else parse_time(from_when)
@@ -45,7 +45,7 @@ def follow(
     partitions: Iterable[int] = {topics.partition_of(key, count) for key in keys} or range(count)
     decode = RecordDecoder("Milestone")
     with suppress(KeyboardInterrupt):
-        for record in clients.follow_topic(
+        for record in reader.follow_topic(
             chosen, chosen.prefix + topics.MILESTONES_TOPIC, list(partitions), since_ms=start
         ):
             value = record.value()
@@ -61,7 +61,7 @@ def _print(milestone: Mapping[str, Any], as_json: bool) -> None:
     what = {
         "REACHED": f"reached {stage}",
         "CORRECTED": f"reached {stage}, corrected from {format_time(milestone['previous_time'])}",
-        "LOST": f"did not reach {stage} after all",
+        "RETRACTED": f"did not reach {stage} after all",
     }.get(milestone["type"], f"{milestone['type']} {stage}")
     place = " ".join(filter(None, (milestone["site"], milestone["station"])))
     line = f"{event_time}  {milestone['parcel_id']}  {what}" + (f"  at {place}" if place else "")

@@ -94,7 +94,7 @@ def gateway(
     # On a port of their own they are nowhere else.
     exposition = metrics.exposition if serving is None else None
     try:
-        run_gateway(options, where, metrics, exposition, ready=lambda address: print(address, flush=True))
+        run_gateway(options, where, metrics, exposition, on_ready=lambda address: print(address, flush=True))
     finally:
         if serving is not None:
             serving.close()

@@ -56,10 +56,10 @@ class HttpProducer:
                 self.flush()
             rest = [row for row in range(first, last) if not by_http[row]]
             if rest and encoded is not None:
-                theirs = frozenset(encoded.containers)
+                theirs = frozenset(encoded.container_indexes)
                 of_containers = [place for place, row in enumerate(rest) if row in theirs]
                 keys, values = ([part[row] for row in rest] for part in (encoded.keys, encoded.values))
-                self._direct.send(ProducerBatch(keys, values, containers=of_containers))
+                self._direct.send(ProducerBatch(keys, values, container_indexes=of_containers))
             self.sent += last - first
             first = last
 
@@ -74,9 +74,9 @@ class HttpProducer:
         body = "\n".join(self._waiting).encode()
         self._waiting.clear()
         said = self._client.post("/scans", body, "application/x-ndjson").content
-        if said["refused"]:
-            wrong = next(each for each in said["results"] if each["status"] == "refused")
-            raise StreamsError(f"the gateway refused {said['refused']} records, the first: {wrong['error']}")
+        if said["rejected"]:
+            wrong = next(each for each in said["results"] if each["status"] == "rejected")
+            raise StreamsError(f"the gateway refused {said['rejected']} records, the first: {wrong['error']}")
 
     def _seconds(self) -> float:
         return time.monotonic() - self._begun

@@ -56,7 +56,7 @@ def load(
         for name in files:
             with _opened(name) as (stream, size), _side_file(name, bad, name == files[0]) as side:
                 results.append({"file": name, **_send(feed, stream, size, name, side)})
-    _report(results, feed.seconds, json)
+    _report(results, feed.elapsed_seconds, json)
     if any(result["bad"] for result in results):
         raise typer.Exit(EXIT_DIFFERENCES)
 
@@ -81,8 +81,8 @@ def _send(feed: "BulkProducer", stream: BinaryIO, size: int | None, name: str, s
 def _hand_on(feed: "BulkProducer", waiting: "list[ProducerRecord]") -> int:
     from streams.kafka.bulk_producer import ProducerBatch
 
-    everywhere = [index for index, line in enumerate(waiting) if line.everywhere]
-    containers = [index for index, line in enumerate(waiting) if line.container]
+    everywhere = [index for index, line in enumerate(waiting) if line.broadcast]
+    containers = [index for index, line in enumerate(waiting) if line.to_containers_topic]
     feed.send(ProducerBatch([line.key for line in waiting], [line.value for line in waiting], everywhere, containers))
     size = len(waiting)
     waiting.clear()
@@ -115,8 +115,8 @@ class _BadLinesFile:
                 self._file = self.path.open(self._mode)
             except OSError as error:
                 raise Misconfigured(f"bad lines cannot be kept: {error}; give another place with --bad FILE") from error
-        self._file.write(bad.line if bad.line.endswith(b"\n") or not bad.where else bad.line + b"\n")
-        if not bad.where:  # one more piece of a line that is too long
+        self._file.write(bad.line if bad.line.endswith(b"\n") or not bad.file_position else bad.line + b"\n")
+        if not bad.file_position:  # one more piece of a line that is too long
             return
         self.lines += 1
         if self.lines <= _SHOWN:

@@ -14,9 +14,9 @@ def reference_record(entry: Mapping[str, Any]) -> "ParcelRecord":
     """An entry of ParcelState's timeline for the account of the rules."""
     from streams.domain.reference.promise_clocks import ParcelRecord
 
-    at = entry["at"] or {"site": "", "station": "", "lane": None, "reason": None}
+    at = entry["details"] or {"site": "", "station": "", "lane": None, "reason": None}
     return ParcelRecord(
-        entry["identity"],
+        entry["record_hash"],
         entry["kind"],
         entry["event_time"],
         at["site"],
@@ -45,14 +45,14 @@ def explain_promises(
     from streams.domain.reference.promise_clocks import evaluate
 
     looked = evaluate(promises, records, hub_time)
-    told = {alert["about"]: {**alert} for alert in standing}
+    told = {alert["condition"]: {**alert} for alert in standing}
     return {
         "hub_time": hub_time,
-        "journeys": looked.journeys,
+        "journeys": looked.journey_count,
         "promises": [_promise(each, looked, records) | {"told": told.get(each.name)} for each in promises.promises],
         "anomalies": [
             {
-                "about": about,
+                "condition": about,
                 "since": oddity.since,
                 "evidence": [_place(record) for record in oddity.evidence],
                 "told": told.get(about),
@@ -66,15 +66,15 @@ def _promise(promise: "Promise", looked: "Evaluation", records: Sequence["Parcel
     clock = looked.clocks.get(promise.name)
     head = {"promise": promise.name, "says": promise_sentence(promise)}
     if clock is None:
-        return head | {"standing": None, "why_no_clock": _why_no_clock(promise, looked), "steps": []}
+        return head | {"status": None, "why_no_clock": _why_no_clock(promise, looked), "steps": []}
     return head | {
-        "standing": clock.standing,
+        "status": clock.status,
         "since": clock.start.time,
         "limit_ms": clock.limit,
-        "at_risk_since": clock.risk if clock.level == "AT_RISK" else None,
+        "at_risk_since": clock.at_risk_time if clock.alert_level == "AT_RISK" else None,
         "deadline": clock.deadline,
-        "left_ms": clock.left if clock.standing == "PAUSED" else None,
-        "stopped": clock.stop.time if clock.stop else None,
+        "remaining_ms": clock.remaining if clock.status == "PAUSED" else None,
+        "stopped_at": clock.stop.time if clock.stop else None,
         "steps": [_place(record) | {"says": text} for record, text in _steps(clock, looked, records)],
     }
 
@@ -92,11 +92,11 @@ def _steps(
         steps.append((hold, "held with a reason, the clock stands still"))
         if release is not None:
             steps.append((release, "released, the clock goes on"))
-    stopping = {hold.identity for hold, _ in steps}
+    stopping = {hold.record_hash for hold, _ in steps}
     steps += [
         (record, f"does not stop the clock: {_why_no_pause(record, clock, looked, records)}")
         for record in records
-        if record.kind == "CUSTOMS_HELD" and record.identity not in stopping and not _is_over(record, clock, looked)
+        if record.kind == "CUSTOMS_HELD" and record.record_hash not in stopping and not _is_over(record, clock, looked)
     ]
     if clock.stop is not None:
         steps.append((clock.stop, "the clock stops"))
@@ -109,17 +109,17 @@ def _is_over(hold: "ParcelRecord", clock: "PromiseClock", looked: "Evaluation") 
     released = any(
         record.kind == "CUSTOMS_RELEASED" and hold.time <= record.time <= clock.start.time for record in looked.journey
     )
-    other_journey = looked.journeys > 1 and hold.time < looked.journey[0].time
+    other_journey = looked.journey_count > 1 and hold.time < looked.journey[0].time
     return released or other_journey or (clock.stop is not None and hold.time > clock.stop.time)
 
 
 def _why_no_pause(
     hold: "ParcelRecord", clock: "PromiseClock", looked: "Evaluation", records: Sequence["ParcelRecord"]
 ) -> str:
-    wrong = next((record for record in records if record.kind == "VOID" and record.voids == hold.identity), None)
+    wrong = next((record for record in records if record.kind == "VOID" and record.voids == hold.record_hash), None)
     if wrong is not None:
-        return f"a VOID declares it wrong ({wrong.identity.hex()})"
-    if hold.identity not in {record.identity for record in looked.live}:
+        return f"a VOID declares it wrong ({wrong.record_hash.hex()})"
+    if hold.record_hash not in {record.record_hash for record in looked.effective_records}:
         return "it follows from a container that the parcel was not in"
     if not clock.promise.pauses:
         return "no hold stops the clock of this promise"
@@ -143,7 +143,7 @@ def _why_no_clock(promise: "Promise", looked: "Evaluation") -> str:
 
 
 def _place(record: "ParcelRecord") -> dict[str, Any]:
-    names = ("time", "kind", "site", "station", "lane", "reason", "identity")
+    names = ("time", "kind", "site", "station", "lane", "reason", "record_hash")
     return {name: getattr(record, name) for name in names}
 
 
@@ -161,7 +161,7 @@ def explanation_lines(explained: Mapping[str, Any]) -> Iterator[str]:
             yield f"  told {told['type']} about the clock of {format_time(told['since'])} (alert {told['alert_id'].hex()})"
     for oddity in explained["anomalies"]:
         yield ""
-        yield f"{oddity['about']} since {format_time(oddity['since'])}"
+        yield f"{oddity['condition']} since {format_time(oddity['since'])}"
         for record in oddity["evidence"]:
             yield f"  {_scan(record)}"
         if told := oddity["told"]:
@@ -171,25 +171,25 @@ def explanation_lines(explained: Mapping[str, Any]) -> Iterator[str]:
 def _stands(promise: Mapping[str, Any]) -> str:
     from streams.domain.promises import format_duration
 
-    standing, since = promise["standing"], promise.get("at_risk_since")
-    at_risk = "" if since is None else f" and {'was ' if standing == 'KEPT' else ''}at risk since {format_time(since)}"
-    match standing:
+    status, since = promise["status"], promise.get("at_risk_since")
+    at_risk = "" if since is None else f" and {'was ' if status == 'MET' else ''}at risk since {format_time(since)}"
+    match status:
         case None:
             return f"no clock: {promise['why_no_clock']}"
         case "PAUSED":
-            return f"PAUSED{at_risk}, {format_duration(promise['left_ms'])} left"
+            return f"PAUSED{at_risk}, {format_duration(promise['remaining_ms'])} left"
         case "RUNNING" if at_risk:
             return f"RUNNING{at_risk}, until {format_time(promise['deadline'])}"
-        case "KEPT" if promise["deadline"] is None:
-            return f"KEPT{at_risk}, while the clock stands still"
+        case "MET" if promise["deadline"] is None:
+            return f"MET{at_risk}, while the clock stands still"
         case _:
-            return f"{standing}{at_risk}, the last instant is {format_time(promise['deadline'])}"
+            return f"{status}{at_risk}, the last instant is {format_time(promise['deadline'])}"
 
 
 def _scan(record: Mapping[str, Any]) -> str:
     where = " ".join(filter(None, (record["site"], record["station"])))
     words = (record["kind"], where and f"at {where}", record["lane"] and f"lane {record['lane']}", record["reason"])
-    return f"{format_time(record['time'])} {' '.join(filter(None, words))} ({record['identity'].hex()})"
+    return f"{format_time(record['time'])} {' '.join(filter(None, words))} ({record['record_hash'].hex()})"
 
 
 def promise_sentence(promise: "Promise") -> str:

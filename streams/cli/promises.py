@@ -72,7 +72,7 @@ def explain(
     from streams.formats import topics
     from streams.formats.record_decoder import RecordDecoder
     from streams.kafka import topic_admin
-    from streams.kafka.clients import read_newest_of_key
+    from streams.kafka.reader import read_newest_of_key
     from streams.worker.position_reader import read_position
 
     promises, chosen = load_promises(file), load_settings(bootstrap, prefix)
@@ -89,9 +89,9 @@ def explain(
     position = read_position(chosen, partition)
     hub_time = position.hub_time if position is not None else None
     explained = explain_promises(
-        promises, [reference_record(entry) for entry in state["scans"]], hub_time, state["alerts"]
+        promises, [reference_record(entry) for entry in state["timeline"]], hub_time, state["active_alerts"]
     )
-    others = position is not None and position.promises not in (None, promises.digest())
+    others = position is not None and position.promises_digest not in (None, promises.digest())
     if as_json:
         head = {"parcel_id": parcel_id, "version": state["version"], "workers_keep_other_promises": others}
         print(json.dumps(head | explained, default=bytes.hex, indent=2, ensure_ascii=False))

@@ -55,6 +55,6 @@ def lock() -> None:
 
     added = lock_schemas(schemas_folder())
     for version in added:
-        print(f"{version.name} version {version.number} has id {version.id}: schemas/{version.file}")
+        print(f"{version.name} version {version.number} has id {version.id}: schemas/{version.history_file}")
     if not added:
         print("every schema is locked already")

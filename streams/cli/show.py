@@ -92,7 +92,7 @@ def _ways_to_write(thing: str) -> list[str]:
 def _state_of(chosen: "KafkaSettings", name: str, partitions: int) -> Mapping[str, Any] | None:
     from streams.formats import topics
     from streams.formats.record_decoder import RecordDecoder
-    from streams.kafka.clients import read_newest_of_key
+    from streams.kafka.reader import read_newest_of_key
 
     key = name.encode(errors="surrogateescape")
     record = read_newest_of_key(
@@ -110,7 +110,9 @@ def _container_of(
     from streams.domain.containers import Container
 
     container = load_container(chosen, name, partitions)
-    if unless_empty and (container is None or not any(event.lists or event.is_emptying for event in container.events)):
+    if unless_empty and (
+        container is None or not any(event.names_children or event.is_emptying for event in container.events)
+    ):
         return None
     contents = load_contents(chosen, name, at)
     if container is None:
@@ -178,15 +180,15 @@ def _print(state: Mapping[str, Any], chain: list[str]) -> None:
         # Folded, for half an identifier says nothing.
         names = ("when, there", "what", "where", "lane", "container", "more")
         table = Table(*(Column(name, overflow="fold") for name in names), box=box.SIMPLE_HEAD)
-        for entry in state["scans"]:
-            at = entry["at"] or {}
+        for entry in state["timeline"]:
+            at = entry["details"] or {}
             table.add_row(
                 format_time(entry["event_time"], entry["utc_offset_minutes"]),
                 entry["kind"],
                 " ".join(filter(None, (at.get("site"), at.get("station")))),
                 at.get("lane") or "",
                 entry["container_id"] or "",
-                ", ".join(_more(entry, state["scans"])),
+                ", ".join(_more(entry, state["timeline"])),
                 style="dim strike" if entry["voided"] else None,
             )
         console.print(table)
@@ -197,12 +199,13 @@ def _traced(
     state: Mapping[str, Any], found: Mapping[bytes, "SourceEvent"], told: list[Mapping[str, Any]]
 ) -> Iterator[str]:
     yield "events, by the identity under which states, milestones and alerts know them:"
-    for entry in state["scans"]:
-        yield f"  {entry['identity'].hex()}  {entry['kind']}  {_event(entry['identity'], found)}"
+    for entry in state["timeline"]:
+        yield f"  {entry['record_hash'].hex()}  {entry['kind']}  {_event(entry['record_hash'], found)}"
     if told:
         yield "alerts, as they were told:"
     for alert in told:
-        yield f"  {format_time(alert['hub_time'])}  {alert['type']} {alert['about']}  (alert {alert['alert_id'].hex()})"
+        words = f"{alert['type']} {alert['condition']}  (alert {alert['alert_id'].hex()})"
+        yield f"  {format_time(alert['hub_time'])}  {words}"
         for proof in alert["evidence"]:
             yield f"    because of {_event(proof, found)}"
 
@@ -250,7 +253,7 @@ def _facts(state: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _offset_of_stage(state: Mapping[str, Any]) -> int:
     offsets = [
         entry["utc_offset_minutes"]
-        for entry in state["scans"]
+        for entry in state["timeline"]
         if not entry["voided"] and (entry["kind"], entry["event_time"]) == (state["stage"], state["stage_time"])
     ]
     return offsets[-1] if offsets else 0
@@ -259,14 +262,14 @@ def _offset_of_stage(state: Mapping[str, Any]) -> int:
 def _more(entry: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> list[str]:
     words = []
     if entry["voided"]:
-        wrong = any(each["voids"] == entry["identity"] for each in entries)
+        wrong = any(each["voids"] == entry["record_hash"] for each in entries)
         words.append("voided" if wrong else "it was not in there")
     if entry["inferred"]:
         words.append("inferred from its container")
-    if entry["at"] and entry["at"]["reason"]:
-        words.append(entry["at"]["reason"])
+    if entry["details"] and entry["details"]["reason"]:
+        words.append(entry["details"]["reason"])
     if entry["voids"]:
-        target = next((each for each in entries if each["identity"] == entry["voids"]), None)
+        target = next((each for each in entries if each["record_hash"] == entry["voids"]), None)
         when = format_time(target["event_time"], target["utc_offset_minutes"]) if target else ""
         words.append(f"voids {target['kind']} of {when}" if target else "voids a scan that is not known")
     if entry["plan"]:

@@ -21,7 +21,7 @@ def container_json(
     from streams.audit.container_lookup import events_as_of, order_as_of
     from streams.domain.double_containment import find_double_containments
 
-    before = {second.identity: first.parent_id for first, second in find_double_containments(container)}
+    before = {second.record_hash: first.parent_id for first, second in find_double_containments(container)}
     declared = {
         name: [child.decode() for child in container.contents_before(order_as_of(at), containers=which)]
         for name, which in (("containers", True), ("parcels", False))
@@ -43,12 +43,12 @@ def container_json(
                 "lane": event.lane,
                 "reason": event.reason,
                 "parent_id": event.parent_id,
-                "children": event.named,
+                "children": event.child_count,
                 "voids": event.voids,
                 "inferred_from": event.inferred_from,
                 "voided": container.voided_by(event) is not None,
-                "handed_on": event.told,
-                "in_two_with": before.get(event.identity),
+                "propagated": event.propagated,
+                "in_two_with": before.get(event.record_hash),
             }
             for event in events_as_of(container, at)
         ],
@@ -106,7 +106,7 @@ def _event(event: dict[str, Any], events: list[dict[str, Any]]) -> list[str]:
         words.append(_voids(event["voids"], events))
     if event["voided"]:
         words.append("voided")
-    elif event["inferred_from"] and event["kind"] not in ("PACKED", "UNPACKED", "VOID") and not event["handed_on"]:
+    elif event["inferred_from"] and event["kind"] not in ("PACKED", "UNPACKED", "VOID") and not event["propagated"]:
         words.append("set aside")
     return words
 

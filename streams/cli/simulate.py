@@ -182,14 +182,19 @@ def _to_kafka(
                 through.send(columns, None if speed is None else (columns.append_times - begin) / (1_000 * speed))
                 progress(columns)
             through.flush()
-        seconds = direct.seconds
+        seconds = direct.elapsed_seconds
         return {"to": gateway, "sent": through.sent, "seconds": seconds, "per_second": through.sent / seconds}
     with BulkProducer(load_settings(bootstrap, prefix), rate) as feed:
         for columns in simulation.batches():
             due = None if speed is None else (columns.append_times - begin) / (1_000 * speed)
             feed.send(encoder.encode(columns), due)
             progress(columns)
-    return {"to": "Kafka", "sent": feed.sent, "seconds": feed.seconds, "per_second": feed.sent / feed.seconds}
+    return {
+        "to": "Kafka",
+        "sent": feed.records_sent,
+        "seconds": feed.elapsed_seconds,
+        "per_second": feed.records_sent / feed.elapsed_seconds,
+    }
 
 
 def _to_file(simulation: "Simulation", progress: Any, out: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def status(data: GatewayFolder = Path("gateway"), as_json: Json = False) -> None
 
     folder = _folder(data)
     progress, damage = load_forward_checkpoint(folder), SegmentDamage()
-    records = dict.fromkeys(("scans", "containers", "archive"), 0)
+    records = dict.fromkeys(("scans", "containers", "event_only"), 0)
     waiting = frames = size = 0
     oldest = newest = None
     numbers = list_segments(folder)
@@ -51,7 +51,7 @@ def status(data: GatewayFolder = Path("gateway"), as_json: Json = False) -> None
         "bytes": size,
         "requests": frames,
         "records": records,
-        "waiting_records": waiting,
+        "pending_records": waiting,
         "oldest": format_time(oldest) or None,
         "newest": format_time(newest) or None,
         "torn_bytes": damage.torn_bytes,
@@ -64,7 +64,7 @@ def status(data: GatewayFolder = Path("gateway"), as_json: Json = False) -> None
         print(f"{frames:,} requests in {len(numbers)} segments, {size:,} bytes; {found['oldest']} to {found['newest']}")
         print(
             f"{records['scans']:,} scans and {records['containers']:,} container events, {waiting:,} of them not known "
-            f"to be in Kafka; {records['archive']:,} EPCIS events"
+            f"to be in Kafka; {records['event_only']:,} EPCIS events"
         )
         if damage.torn_bytes:
             print(f"{damage.torn_bytes:,} bytes of unfinished writes, which nobody was told of")

@@ -1,1 +1,1 @@
-"""The rules of the hub: what scans mean. Knows nothing of Kafka, HTTP or files."""
+"""The rules of the hub: the meaning of scans. Knows nothing of Kafka, HTTP or files."""

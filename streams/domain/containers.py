@@ -1,157 +1,67 @@
-"""One container: who was in it when, by its own events, and what its children must hear of each of them.
+"""One container: which children were in it when, by its own events, and what the children receive of each event.
 
-Plain Python about one container. The container processor (streams/processors/container_processor.py) holds many of them
-and writes what follows. A container declares: each event reaches the children that it concerns, and each child decides
-by its own records what of that counts (streams/domain/containment.py). So what is told may be more than what holds, and
-told twice, but must not be less; it is taken back only where an event was declared wrong, or where the container
-itself, by its own records, did not go through what the container around it did.
+Plain Python about one container; streams/processors/container_processor.py holds many and writes their fan-outs. A
+container declares: each of its events is propagated to the children that it concerns. Each child judges by its own
+records whether the inferred record counts (streams/domain/containment.py). So a container may propagate more than what
+holds, and the same event twice, but never less. It retracts in two cases only: the event was declared wrong, or the
+container's own records show that it did not go through what the container around it did.
 
-Of each event: PACKED and UNPACKED that name children (`lists`) go to these. Any other that is handed on (scans, and the
-emptying) goes to the children that were inside at its time. Late knowledge is caught up: whoever turns out to have been
-inside hears of what came after, until the next time that everybody left or that it was taken out.
+Late events are backfilled: a child that turns out to have been inside receives what came after, until the container was
+emptied or the child was taken out.
 """
 
-import struct
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from operator import attrgetter
-from typing import Final
 
-import mmh3
-
-from streams.domain import kinds
+from streams.domain.container_events import PROPAGATED_KINDS, ContainerEvent, Order, identity_of, pack_ids
 from streams.domain.containment import ContainmentRecord, ContainmentResult, evaluate_containment
-from streams.domain.kinds import KINDS
 from streams.domain.limits import MAX_CHILDREN_PER_CONTAINER, MAX_EVENTS_PER_CONTAINER, MAX_NAMED_CHILDREN_PER_CONTAINER
-
-Order = tuple[int, int, bytes]
-
-_RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
-_LISTING: Final = frozenset({"PACKED", "UNPACKED"})
-_SILENT: Final = frozenset({"PACKED", "VOID", "ADVISED"})
-# Scans of the container that its children went through with it.
-PROPAGATED_KINDS: Final = frozenset(
-    kind for rank, kind in enumerate(KINDS) if kind not in _SILENT and not kinds.UNCONTAINED >> rank & 1
-)
-
-
-def identity_of(event_id: str, kind: str, event_time: int) -> bytes:
-    """What tells an event from others: a VOID repeats the event_id of what it declares wrong."""
-    said = event_id.encode()
-    if kind == "VOID":
-        said += b"\0" + struct.pack(">q", event_time)
-    return struct.pack(">QQ", *mmh3.hash64(said, 0, x64arch=True, signed=False))
-
-
-def pack_ids(ids: Iterable[bytes]) -> bytes:
-    """Ids of children, sorted and without repeats, in one piece: a ULD has thousands, and days' worth are kept."""
-    return b"\0".join(sorted(set(ids)))
-
-
-def unpack_ids(packed: bytes) -> list[bytes]:
-    """The ids that `pack_ids` packed."""
-    return packed.split(b"\0") if packed else []
-
-
-@dataclass(slots=True, eq=False)
-class ContainerEvent:
-    """One distinct event of a container."""
-
-    identity: bytes
-    event_id: str
-    kind: str
-    event_time: int
-    utc_offset_minutes: int
-    record_time: int
-    site: str
-    station: str
-    lane: str | None
-    reason: str | None
-    parent_id: str | None
-    voids: str | None
-    inferred_from: str | None
-    path: tuple[str, ...]
-    # The children that it names (`pack_ids`).
-    containers: bytes = b""
-    parcels: bytes = b""
-    # Does it name any? Known before the children are, while a container is being restored.
-    lists: bool = False
-    # Was it handed on, and how often was that taken back before?
-    told: bool = False
-    generation: int = 0
-    # Of a packing: identity of the one before it, if it was told that the container was then in both.
-    in_two: bytes | None = None
-    order: Order = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.order = (self.event_time, _RANK[self.kind], self.identity)
-
-    @property
-    def is_emptying(self) -> bool:
-        """Was everything taken out?"""
-        return self.kind == "UNPACKED" and not self.lists and self.parent_id is None
-
-    @property
-    def handed_on(self) -> bool:
-        """Does it go to whoever was inside at its time?"""
-        return self.kind in PROPAGATED_KINDS or self.is_emptying
-
-    @property
-    def root(self) -> str:
-        """The event_id of what somebody really said."""
-        return self.inferred_from or self.event_id
-
-    @property
-    def named(self) -> int:
-        """How many children it names."""
-        return sum(packed.count(b"\0") + 1 for packed in (self.containers, self.parcels) if packed)
-
-    def children(self, *, containers: bool) -> list[bytes]:
-        """The children that it names, of one sort."""
-        return unpack_ids(self.containers if containers else self.parcels)
+from streams.errors import StreamsError
 
 
 class FanOutKind(IntEnum):
-    """What the children of a container get; the numbers are those of the schema's FanOutStep."""
+    """What a fan-out writes for each child; the numbers are those of the schema's FanOutKind."""
 
-    PROPAGATE = 1
-    RETRACT = 2
-    BACKFILL = 3
+    PROPAGATE = 1  # a record that is inferred from the event
+    RETRACT = 2  # a VOID of that record
+    BACKFILL = 3  # records inferred from the events that came after, for children whose packing became known late
 
 
 @dataclass(slots=True)
 class FanOut:
-    """Something that is to be written for every child concerned, and how far that is done."""
+    """Records to be written for every child that an event concerns, and how far they are written."""
 
-    what: FanOutKind
+    kind: FanOutKind
     cause: ContainerEvent
     generation: int = 0
-    # TAKE_BACK: event_time of the VOID.
+    # RETRACT: event_time of the VOID.
     void_time: int | None = None
-    # CATCH_UP: the event that is being handed on; None before the first.
-    reached: ContainerEvent | None = None
+    # BACKFILL: the event that is being written; None before the first.
+    backfill_event: ContainerEvent | None = None
     # Containers come first, so that their own children are not kept waiting.
-    containers: bool = True
-    after: bytes | None = None
+    containers_next: bool = True
+    # The last child that is written; None before the first.
+    last_child: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FanOutChunk:
-    """What some children get: a record of `event`, or a VOID of it."""
+    """A part of a fan-out: for each of these children a record of `event`, or a VOID of it."""
 
     event: ContainerEvent
-    # Who said so, when and where: the event, or the VOID of it.
-    said: ContainerEvent
+    # The records take their offset, record time, site and station from it: the event itself, or the VOID of it.
+    source: ContainerEvent
     generation: int
     void_time: int | None
-    containers: bool
+    to_containers: bool
     children: Sequence[bytes]
 
 
-class ContainerLimitExceeded(Exception):
-    """The container has as many events or children as it may have."""
+class ContainerLimitError(StreamsError):
+    """The container has as many events or children as it may have: the event becomes a dead letter."""
 
 
 _order = attrgetter("order")
@@ -160,168 +70,169 @@ _order = attrgetter("order")
 class Container:
     """Everything known of one container."""
 
-    __slots__ = ("_inside", "_known", "_lists", "_voids", "container_id", "events", "touched")
+    __slots__ = ("_aggregations", "_contents", "_events_by_hash", "_voids", "container_id", "events", "last_activity")
 
     def __init__(self, container_id: str) -> None:
         self.container_id = container_id
         # In their order.
         self.events: list[ContainerEvent] = []
-        # Hub time when the last of them came.
-        self.touched = 0
-        self._known: dict[bytes, ContainerEvent] = {}
-        # Identity of what is declared wrong -> the first VOID of it.
+        # Hub time when the newest of them arrived.
+        self.last_activity = 0
+        self._events_by_hash: dict[bytes, ContainerEvent] = {}
+        # Identity of the event that is declared wrong -> the first VOID of it.
         self._voids: dict[bytes, ContainerEvent] = {}
-        # Packings, removals and emptyings that count, in their order; None where it must be found out again.
-        self._lists: list[ContainerEvent] | None = None
-        # How many of these, and who was inside after them: containers, parcels.
-        self._inside: tuple[int, tuple[list[bytes], list[bytes]]] | None = None
+        # A cache: packings, removals and emptyings that count, in their order; None where it must be built again.
+        self._aggregations: list[ContainerEvent] | None = None
+        # A cache: a number of aggregations, and the children inside after them: containers, parcels.
+        self._contents: tuple[int, tuple[list[bytes], list[bytes]]] | None = None
 
-    def has_event(self, identity: bytes) -> bool:
-        """Is there an event of that identity?"""
-        return identity in self._known
+    def has_event(self, record_hash: bytes) -> bool:
+        """Is there an event of that record_hash?"""
+        return record_hash in self._events_by_hash
 
-    def name(self, identity: bytes, containers: Iterable[bytes], parcels: Iterable[bytes]) -> None:
-        """Give an event that was restored the children that it names."""
-        event = self._known[identity]
+    def set_children(self, record_hash: bytes, containers: Iterable[bytes], parcels: Iterable[bytes]) -> None:
+        """Give a restored event the children that it names."""
+        event = self._events_by_hash[record_hash]
         event.containers, event.parcels = pack_ids(containers), pack_ids(parcels)
-        self._lists = self._inside = None
+        self.drop_caches()
 
-    def event(self, identity: bytes) -> ContainerEvent:
-        """The event of that identity. Raises KeyError."""
-        return self._known[identity]
+    def event(self, record_hash: bytes) -> ContainerEvent:
+        """The event of that record_hash. Raises KeyError."""
+        return self._events_by_hash[record_hash]
 
     def voided_by(self, event: ContainerEvent) -> ContainerEvent | None:
         """The VOID that declares an event wrong."""
-        return self._voids.get(event.identity) if event.kind != "VOID" else None
+        return self._voids.get(event.record_hash) if event.kind != "VOID" else None
 
     # What an event means for the children
 
-    def take(self, event: ContainerEvent) -> list[FanOut]:
-        """Take a new event; returns what follows at once. What its scans mean is said by `settle`.
+    def add_event(self, event: ContainerEvent) -> list[FanOut]:
+        """Add a new event and return the fan-outs that follow at once; those of scans come from `update_propagation`.
 
         Raises:
-            Full: nothing was taken.
+            ContainerLimitError: the event was not added.
         """
         self.check_limits(event)
         if event.kind == "VOID":
-            target = self._known.get(_target(event))
-            again = _target(event) in self._voids
-            self.enter(event)
-            return [] if target is None or again else self._on_void(event, target)
-        self.enter(event)
-        if not event.lists:
+            target = self._events_by_hash.get(_target(event))
+            is_repeated = _target(event) in self._voids
+            self.insert_event(event)
+            return [] if target is None or is_repeated else self._on_void(event, target)
+        self.insert_event(event)
+        if not event.names_children:
             return []
         void = self.voided_by(event)
         if event.kind == "UNPACKED" and void is not None:
             return []
-        event.told = void is None
+        event.propagated = void is None
         if void is not None:
-            # A child that is known not to have been put in takes nothing from this container: it must hear both.
+            # A child of which a packing is known accepts inferred records of that container only. So it must learn of
+            # the packing that was declared wrong as well: it receives both the packing and the VOID.
             event.generation = 1
             return [FanOut(FanOutKind.PROPAGATE, event), FanOut(FanOutKind.RETRACT, event, void_time=void.event_time)]
-        catch_up = [FanOut(FanOutKind.BACKFILL, event)] if event.kind == "PACKED" and self._goes_on(event) else []
-        return [FanOut(FanOutKind.PROPAGATE, event), *catch_up]
+        needs_backfill = event.kind == "PACKED" and self._has_later_propagation(event)
+        return [FanOut(FanOutKind.PROPAGATE, event), *([FanOut(FanOutKind.BACKFILL, event)] if needs_backfill else [])]
 
-    def settle(self) -> list[FanOut]:
-        """What follows from its scans and emptyings, after some events were taken: whatever counts must be told."""
-        steps: list[FanOut] = []
-        aside = self._set_aside()
-        # Most parcels with an SSCC never hold anything: whatever they may turn out to hold is caught up then.
-        holds = any(event.lists for event in self.events)
+    def update_propagation(self) -> list[FanOut]:
+        """The fan-outs of its scans and emptyings after events were added: all that counts must be propagated."""
+        fan_outs: list[FanOut] = []
+        superseded = self._superseded_hashes()
+        # Most parcels with an SSCC never hold anything. Should one turn out to hold children, they get a backfill.
+        has_children = any(event.names_children for event in self.events)
         for event in self.events:
-            if not event.handed_on:
+            if not event.reaches_contents:
                 continue
             void = self.voided_by(event)
-            counts = void is None and event.identity not in aside
-            if counts and not event.told:
-                event.told = True
-                steps += [FanOut(FanOutKind.PROPAGATE, event, event.generation)] if holds else []
-            elif event.told and not counts:
-                event.told = False
+            counts = void is None and event.record_hash not in superseded
+            if counts and not event.propagated:
+                event.propagated = True
+                fan_outs += [FanOut(FanOutKind.PROPAGATE, event, event.generation)] if has_children else []
+            elif event.propagated and not counts:
+                event.propagated = False
                 time = event.event_time if void is None else void.event_time
-                steps += [FanOut(FanOutKind.RETRACT, event, event.generation, time)] if holds else []
+                fan_outs += [FanOut(FanOutKind.RETRACT, event, event.generation, time)] if has_children else []
                 event.generation += 1
-        return steps
+        return fan_outs
 
-    def enter(self, event: ContainerEvent) -> None:
-        """Put an event in its place, without consequences."""
+    def insert_event(self, event: ContainerEvent) -> None:
+        """Insert an event in order, without any fan-out."""
         insort(self.events, event, key=_order)
         if event.kind == "VOID":
-            known = self._voids.setdefault(_target(event), event)
-            if event.order < known.order:
+            first = self._voids.setdefault(_target(event), event)
+            if event.order < first.order:
                 self._voids[_target(event)] = event
-        self._known[event.identity] = event
-        if event.kind == "VOID" or event.lists or event.is_emptying:
-            self._lists = self._inside = None
+        self._events_by_hash[event.record_hash] = event
+        if event.kind == "VOID" or event.names_children or event.is_emptying:
+            self.drop_caches()
 
     def _on_void(self, void: ContainerEvent, target: ContainerEvent) -> list[FanOut]:
-        steps = []
-        if target.lists and target.told:
-            target.told, target.generation = False, 1
-            steps.append(FanOut(FanOutKind.RETRACT, target, void_time=void.event_time))
-        if target.kind == "UNPACKED" and (target.lists or target.is_emptying) and self._goes_on(target):
-            # They were inside after all.
-            steps.append(FanOut(FanOutKind.BACKFILL, target))
-        return steps
+        fan_outs = []
+        if target.names_children and target.propagated:
+            target.propagated, target.generation = False, 1
+            fan_outs.append(FanOut(FanOutKind.RETRACT, target, void_time=void.event_time))
+        is_removal = target.kind == "UNPACKED" and (target.names_children or target.is_emptying)
+        if is_removal and self._has_later_propagation(target):
+            # The children were inside after all.
+            fan_outs.append(FanOut(FanOutKind.BACKFILL, target))
+        return fan_outs
 
-    def _goes_on(self, event: ContainerEvent) -> bool:
-        return any(later.handed_on for later in self._after(event.order))
+    def _has_later_propagation(self, event: ContainerEvent) -> bool:
+        return any(later.reaches_contents for later in self._events_after(event.order))
 
-    def _after(self, order: Order) -> Iterator[ContainerEvent]:
+    def _events_after(self, order: Order) -> Iterator[ContainerEvent]:
         first = bisect_left(self.events, order, key=_order)
         return (event for event in self.events[first:] if event.order != order)
 
     def check_limits(self, event: ContainerEvent) -> None:
-        """Is there room for a new event?
+        """Check that there is room for a new event.
 
         Raises:
-            Full: there is none.
+            ContainerLimitError: there is none.
         """
         if len(self.events) >= MAX_EVENTS_PER_CONTAINER:
-            raise ContainerLimitExceeded
-        if (
-            event.lists
-            and event.named + sum(each.named for each in self.aggregation_events()) > MAX_NAMED_CHILDREN_PER_CONTAINER
-        ):
-            raise ContainerLimitExceeded
-        if event.kind == "PACKED" and event.lists:
-            named = [each for each in self.events if each.kind == "PACKED"]
-            if sum(each.named for each in (*named, event)) > MAX_CHILDREN_PER_CONTAINER:
-                # A child may be a parcel and a container; it is one thing that takes room.
+            raise ContainerLimitError
+        if event.names_children:
+            named = event.child_count + sum(each.child_count for each in self.aggregation_events())
+            if named > MAX_NAMED_CHILDREN_PER_CONTAINER:
+                raise ContainerLimitError
+        if event.kind == "PACKED" and event.names_children:
+            packings = [each for each in self.events if each.kind == "PACKED"]
+            if sum(each.child_count for each in (*packings, event)) > MAX_CHILDREN_PER_CONTAINER:
+                # A child may be a parcel and a container; it takes the room of one.
                 after = {
                     child
-                    for which in (True, False)
+                    for containers in (True, False)
                     for child in (
-                        *self.contents_before(event.order, containers=which),
-                        *event.children(containers=which),
+                        *self.contents_before(event.order, containers=containers),
+                        *event.children(containers=containers),
                     )
                 }
                 if len(after) > MAX_CHILDREN_PER_CONTAINER:
-                    raise ContainerLimitExceeded
+                    raise ContainerLimitError
 
-    # What it went through itself
+    # The container as a child of the containers around it
 
-    def _set_aside(self) -> set[bytes]:
-        """Identities of inferred events that do not hold by the container's own records."""
+    def _superseded_hashes(self) -> set[bytes]:
+        """Identities of inferred events that do not count by the container's own records."""
         if not any(event.inferred_from is not None and event.kind in PROPAGATED_KINDS for event in self.events):
             return set()
-        own, judged = self.evaluate_containment()
-        return {event.identity for event, aside in zip(own, judged.superseded, strict=True) if aside}
+        events, result = self.evaluate_containment()
+        return {event.record_hash for event, superseded in zip(events, result.superseded, strict=True) if superseded}
 
-    def around(self) -> Iterator[tuple[ContainerEvent, str | None]]:
-        """Its own records, and after each what it was inside."""
-        own, judged = self.evaluate_containment()
-        return zip(own, judged.inside, strict=True)
+    def containment_history(self) -> Iterator[tuple[ContainerEvent, str | None]]:
+        """Its records as a child, and the container that it is in after each."""
+        events, result = self.evaluate_containment()
+        return zip(events, result.containers_after, strict=True)
 
     def evaluate_containment(self) -> tuple[list[ContainerEvent], ContainmentResult]:
-        """Its own records, and what they say together."""
-        # What was put into it or taken out says nothing of where it is itself.
-        own = [
+        """Its records as a child, and the verdict of the rules of containment on them."""
+        # Events about its own children do not locate the container itself.
+        events = [
             event
             for event in self.events
-            if event.kind not in ("VOID", "ADVISED") and not event.lists and not event.is_emptying
+            if event.kind not in ("VOID", "ADVISED") and not event.names_children and not event.is_emptying
         ]
-        told = [
+        records = [
             ContainmentRecord(
                 event.kind,
                 event.site,
@@ -330,125 +241,134 @@ class Container:
                 self.voided_by(event) is not None,
                 event.reason,
             )
-            for event in own
+            for event in events
         ]
-        return own, evaluate_containment(told)
+        return events, evaluate_containment(records)
 
-    # Who was inside
+    # Its children
 
     def contents_before(self, order: Order, *, containers: bool) -> list[bytes]:
-        """The containers or the parcels declared to be inside before `order`, sorted."""
-        if self._lists is None:
-            self._lists = [e for e in self.events if (e.lists or e.is_emptying) and self.voided_by(e) is None]
-        applied = bisect_left(self._lists, order, key=_order)
-        if self._inside is None or self._inside[0] != applied:
-            self._inside = (applied, _inside_after(self._lists[:applied]))
-        return self._inside[1][0 if containers else 1]
+        """The children declared to be inside before `order`: the containers or the parcels among them, sorted."""
+        if self._aggregations is None:
+            self._aggregations = [
+                event
+                for event in self.events
+                if (event.names_children or event.is_emptying) and self.voided_by(event) is None
+            ]
+        applied = bisect_left(self._aggregations, order, key=_order)
+        if self._contents is None or self._contents[0] != applied:
+            self._contents = (applied, _contents_after(self._aggregations[:applied]))
+        return self._contents[1][0 if containers else 1]
 
-    def rest(self) -> None:
-        """Let go of what can be found out again from the events: most containers are not heard of for hours."""
-        self._lists = self._inside = None
+    def drop_caches(self) -> None:
+        """Free what can be built again from the events: most containers get no event for hours."""
+        self._aggregations = self._contents = None
 
     def aggregation_events(self) -> Iterator[ContainerEvent]:
         """The events that name children, in their order."""
-        return (event for event in self.events if event.lists)
+        return (event for event in self.events if event.names_children)
 
-    def members(self) -> tuple[set[bytes], set[bytes]]:
-        """Containers and parcels that were ever named."""
+    def all_children(self) -> tuple[set[bytes], set[bytes]]:
+        """Containers and parcels that any event names."""
         containers, parcels = set[bytes](), set[bytes]()
         for event in self.aggregation_events():
             containers.update(event.children(containers=True))
             parcels.update(event.children(containers=False))
         return containers, parcels
 
-    def portion(self, step: FanOut, limit: int) -> tuple[FanOutChunk | None, bool]:
-        """The next part of a step, for so many children at most, and whether it was the last; None where there is none.
+    # Fan-outs, chunk by chunk
 
-        What is written is what holds now: others may have come since the step was due.
+    def next_chunk(self, fan_out: FanOut, limit: int) -> tuple[FanOutChunk | None, bool]:
+        """The next part of a fan-out, for at most `limit` children, and whether it was the last part.
+
+        The chunk is None where nothing is to be written. A chunk holds what is right now: other events may have come
+        since the fan-out was due.
         """
-        event = self._event_of(step)
+        event = self._current_event(fan_out)
         if event is None:
             return None, True
-        audience = self._audience(step, event)
-        first = 0 if step.after is None else bisect_right(audience, step.after)
+        audience = self._audience(fan_out, event)
+        first = 0 if fan_out.last_child is None else bisect_right(audience, fan_out.last_child)
         children = audience[first : first + limit]
-        made = None
+        chunk = None
         if children:
-            void_time = self._void_time(step, event)
-            said = event if void_time is None else self.voided_by(event) or event
-            made = FanOutChunk(event, said, step.generation, void_time, step.containers, children)
+            void_time = self._void_time(fan_out, event)
+            source = event if void_time is None else self.voided_by(event) or event
+            chunk = FanOutChunk(event, source, fan_out.generation, void_time, fan_out.containers_next, children)
         if first + limit < len(audience):
-            step.after = children[-1]
-            return made, False
-        return made, self._is_last(step, event)
+            fan_out.last_child = children[-1]
+            return chunk, False
+        return chunk, self._advance(fan_out, event)
 
-    def _event_of(self, step: FanOut) -> ContainerEvent | None:
-        """What the step is about now; None when nothing of it holds any more."""
-        cause = step.cause
-        if step.what == FanOutKind.RETRACT:
+    def _current_event(self, fan_out: FanOut) -> ContainerEvent | None:
+        """The event that the fan-out writes now; None when nothing of it holds any more."""
+        cause = fan_out.cause
+        if fan_out.kind == FanOutKind.RETRACT:
             return cause
-        if step.what == FanOutKind.PROPAGATE:
-            # What was taken back meanwhile need not be told to the others; a packing must.
-            still = cause.told and cause.generation == step.generation
-            return cause if still or (cause.kind == "PACKED" and cause.lists) else None
-        if step.reached is None:
-            step.reached = self._next_handed_on(cause.order)
-        return step.reached
+        if fan_out.kind == FanOutKind.PROPAGATE:
+            # An event that was retracted meanwhile need not reach the remaining children; a packing must.
+            is_current = cause.propagated and cause.generation == fan_out.generation
+            return cause if is_current or (cause.kind == "PACKED" and cause.names_children) else None
+        if fan_out.backfill_event is None:
+            fan_out.backfill_event = self._next_propagated(cause.order)
+        return fan_out.backfill_event
 
-    def _next_handed_on(self, order: Order) -> ContainerEvent | None:
-        return next((e for e in self._after(order) if e.handed_on and (e.told or e.generation)), None)
+    def _next_propagated(self, order: Order) -> ContainerEvent | None:
+        return next(
+            (e for e in self._events_after(order) if e.reaches_contents and (e.propagated or e.generation)), None
+        )
 
-    def _audience(self, step: FanOut, event: ContainerEvent) -> list[bytes]:
-        """Who of one sort it concerns, sorted."""
-        if event.lists:
-            return event.children(containers=step.containers)
-        inside = self.contents_before(event.order, containers=step.containers)
-        if step.what != FanOutKind.BACKFILL:
+    def _audience(self, fan_out: FanOut, event: ContainerEvent) -> list[bytes]:
+        """The containers or the parcels that the event concerns, sorted."""
+        if event.names_children:
+            return event.children(containers=fan_out.containers_next)
+        inside = self.contents_before(event.order, containers=fan_out.containers_next)
+        if fan_out.kind != FanOutKind.BACKFILL:
             return inside
-        if step.cause.lists:
-            late = step.cause.children(containers=step.containers)
+        if fan_out.cause.names_children:
+            late = fan_out.cause.children(containers=fan_out.containers_next)
         else:
-            late = self.contents_before(step.cause.order, containers=step.containers)
+            late = self.contents_before(fan_out.cause.order, containers=fan_out.containers_next)
         return sorted(set(inside).intersection(late))
 
-    def _void_time(self, step: FanOut, event: ContainerEvent) -> int | None:
+    def _void_time(self, fan_out: FanOut, event: ContainerEvent) -> int | None:
         """Event time of the VOID that is to be written; None where the event itself is."""
-        if step.what != FanOutKind.BACKFILL:
-            return step.void_time
-        # First what was taken back of it: they may have heard of it when they were thought to be inside before.
-        if event.told and step.generation == event.generation:
+        if fan_out.kind != FanOutKind.BACKFILL:
+            return fan_out.void_time
+        # First the generations that were retracted: the children may have received them when they were thought to be
+        # inside before.
+        if event.propagated and fan_out.generation == event.generation:
             return None
         void = self.voided_by(event)
-        return void.event_time if void is not None and step.generation == event.generation - 1 else event.event_time
+        return void.event_time if void is not None and fan_out.generation == event.generation - 1 else event.event_time
 
-    def _is_last(self, step: FanOut, event: ContainerEvent) -> bool:
-        """Go on to the parcels, or to what comes next; True when nothing does."""
-        step.after = None
-        step.containers = not step.containers
-        if not step.containers:
+    def _advance(self, fan_out: FanOut, event: ContainerEvent) -> bool:
+        """Move on to the parcels, the next generation or the next event; True when nothing is left."""
+        fan_out.last_child = None
+        fan_out.containers_next = not fan_out.containers_next
+        if not fan_out.containers_next:
             return False
-        if step.what != FanOutKind.BACKFILL:
+        if fan_out.kind != FanOutKind.BACKFILL:
             return True
-        step.generation += 1
-        if step.generation >= event.generation + event.told:
-            step.generation = 0
-            step.reached = self._next_handed_on(event.order)
-        return step.reached is None
+        fan_out.generation += 1
+        if fan_out.generation >= event.generation + event.propagated:
+            fan_out.generation = 0
+            fan_out.backfill_event = self._next_propagated(event.order)
+        return fan_out.backfill_event is None
 
 
 def _target(void: ContainerEvent) -> bytes:
     return identity_of(void.voids or "", "", 0)
 
 
-def _inside_after(lists: Sequence[ContainerEvent]) -> tuple[list[bytes], list[bytes]]:
-    start = next((place for place in range(len(lists), 0, -1) if lists[place - 1].is_emptying), 0)
-    left = lists[start:]
-    if len(left) == 1 and left[0].kind == "PACKED":
-        return left[0].children(containers=True), left[0].children(containers=False)
+def _contents_after(aggregations: Sequence[ContainerEvent]) -> tuple[list[bytes], list[bytes]]:
+    start = next((index for index in range(len(aggregations), 0, -1) if aggregations[index - 1].is_emptying), 0)
+    since_emptying = aggregations[start:]
+    if len(since_emptying) == 1 and since_emptying[0].kind == "PACKED":
+        return since_emptying[0].children(containers=True), since_emptying[0].children(containers=False)
     inside: tuple[set[bytes], set[bytes]] = set(), set()
-    for event in left:
-        for among, named in zip(
-            inside, (event.children(containers=True), event.children(containers=False)), strict=True
-        ):
-            (among.update if event.kind == "PACKED" else among.difference_update)(named)
+    for event in since_emptying:
+        named = event.children(containers=True), event.children(containers=False)
+        for contents, children in zip(inside, named, strict=True):
+            (contents.update if event.kind == "PACKED" else contents.difference_update)(children)
     return sorted(inside[0]), sorted(inside[1])

@@ -1,21 +1,24 @@
-"""What a parcel, or a bag, is in, by its own records: plain Python, to read, and to hold the compiled twin against.
+"""The rules of containment: which container a child is in, and which of its inferred records count.
 
-A container's events declare what was put into it and taken out; each of them, and each scan of the container, reaches
-what was declared to be inside as a record that is inferred from it. Whether such a record counts is decided here, from
-the records of the child alone, told in the order of (event_time, kind, identity):
+A child is a parcel, or a container inside another one. The events of a container declare what is put in and taken out.
+Each of them, and each scan of the container, reaches the declared children as a record that is inferred from it. The
+rules here decide whether such a record counts. They use the child's own records alone, in the order of (event_time,
+kind, record_hash):
 
-- PACKED that names a container: it is in it from then on, in no other.
-- Whatever is done to a thing on its own (`kinds.LOOSE`): it is in nothing.
-- Its own scan at another site than where its container is known to be: it is in nothing. What somebody saw beats what
-  was inferred. Where a container is, is not known from its dispatch to its next scan.
-- Anything else that was inferred counts only if it comes from the container that it is in. Where no packing is known
-  and it was never seen on its own, it may be in any.
-- Where it is in there by its own packing, what was inferred counts only if the container declares it, too: if what the
-  container said of it last, before that, is that it was put in. Who else gets a scan of the container depends on what
-  was known when it was handed on. A removal that names the child always reaches it, and counts.
+- After a PACKED that names a container, the child is in that container and in no other.
+- After anything that is done to the child on its own (`UNCONTAINED`), it is in no container.
+- After a scan of its own at another site than its container is known to be at, it is in no container. An observation
+  overrides an inference. The location of a container is not known from its dispatch to its next scan.
+- Any other inferred record counts only if it comes from the container that the child is in. As long as no packing of
+  the child is known and it was never handled on its own, it may be in any container.
+- Where the child is in a container by its own packing, an inferred record counts only if the container declares the
+  child as well: the last packing or removal before it that comes from the container is a packing. Which other children
+  receive a scan of the container depends on what was known when the scan was propagated. A removal that names the
+  child always reaches it, and always counts.
 
-So nothing has to be taken back when a removal comes late: what does not hold is set aside, and counts again when other
-records say so. The compiled twin is in `streams/domain/parcel.py` and `streams/kernel/insert_inferred.py`.
+So nothing needs to be retracted when a removal comes late: records that do not hold are superseded, and count again
+when other records say so. The compiled twin is in `streams/domain/parcel.py` and `streams/kernel/insert_inferred.py`.
+The same rules in another form, for comparison, are in `streams/domain/reference/containment.py`.
 """
 
 from collections.abc import Sequence
@@ -23,24 +26,18 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from streams.domain import kinds
-from streams.domain.kinds import KINDS
 
 # Reason of an UNPACKED that is inferred from the emptying of a container, not from a removal that names the child.
 EMPTIED: Final = "EMPTIED"
 
-
-def _words(bits: int) -> frozenset[str]:
-    return frozenset(kind for number, kind in enumerate(KINDS) if bits >> number & 1)
-
-
-UNCONTAINED: Final = _words(kinds.UNCONTAINED)
-NO_LOCATION: Final = _words(kinds.NO_LOCATION)
-# Ends what a thing was in without anybody having to wonder.
-_ENDS: Final = frozenset({"UNPACKED", "DELIVERED", "RETURNED"})
+UNCONTAINED: Final = kinds.kind_names(kinds.UNCONTAINED)
+NO_LOCATION: Final = kinds.kind_names(kinds.NO_LOCATION)
+# Kinds that end a stay in a container regularly.
+_REGULAR_ENDS: Final = frozenset({"UNPACKED", "DELIVERED", "RETURNED"})
 
 
 class ContainmentRecord(NamedTuple):
-    """One record of the child, no VOID and no advice."""
+    """One record of the child, neither a VOID nor an advice."""
 
     kind: str
     site: str
@@ -52,95 +49,97 @@ class ContainmentRecord(NamedTuple):
 
 
 class ContainmentEvidence(NamedTuple):
-    """Places, among the records, of what proves an anomaly."""
+    """The records that prove an anomaly, by index: the one that shows it, and the packing that it contradicts."""
 
-    at: int
-    packing: int | None = None
+    record_index: int
+    packing_index: int | None = None
 
 
 @dataclass(slots=True)
 class ContainmentResult:
-    """What the records say together."""
+    """The verdict on all records of a child."""
 
-    # Of each record: is it set aside? Never so for one that a VOID declares wrong.
+    # Of each record: is it superseded? A voided record never is.
     superseded: list[bool] = field(default_factory=list)
-    # Of each record: what the child is in after it, None for nothing.
-    inside: list[str | None] = field(default_factory=list)
-    # Its own scan while it was said to be elsewhere, or in something else.
+    # Of each record: the container that the child is in after it; None for none.
+    containers_after: list[str | None] = field(default_factory=list)
+    # A scan or packing of the child elsewhere while it was in a container that had not left.
     found_outside: list[ContainmentEvidence] = field(default_factory=list)
-    # It was in what was emptied.
+    # Its container was emptied while the child was in it.
     emptied: list[ContainmentEvidence] = field(default_factory=list)
-    # Taken out of something that it was never put into.
-    extra: list[ContainmentEvidence] = field(default_factory=list)
+    # Taken out of a container that it was never put into.
+    found_extra: list[ContainmentEvidence] = field(default_factory=list)
 
 
 def evaluate_containment(records: Sequence[ContainmentRecord]) -> ContainmentResult:
-    """Judge the records of one child, given in their order.
+    """Apply the rules to the records of one child, given in their order.
 
-    >>> bag = Told("PACKED", "HGH", "BAG", True), Told("ARRIVED", "LGG", "BAG", True)
-    >>> judge([*bag, Told("SORTED", "LGG", None, False), Told("LOADED", "LGG", "BAG", True)]).aside
+    >>> bag = ContainmentRecord("PACKED", "HGH", "BAG", True), ContainmentRecord("ARRIVED", "LGG", "BAG", True)
+    >>> sorted_alone = ContainmentRecord("SORTED", "LGG", None, False)
+    >>> evaluate_containment([*bag, sorted_alone, ContainmentRecord("LOADED", "LGG", "BAG", True)]).superseded
     [False, False, False, True]
     """
-    judged = ContainmentResult()
-    inside: str | None = None
+    result = ContainmentResult()
+    container: str | None = None
     packing: int | None = None
-    site: str | None = None  # of what it is in; None where that is not known
-    known = dispatched = by_own = False
+    site: str | None = None  # of the container; None where it is not known
+    known = dispatched = own_packing = False
     packed_into: set[str] = set()
-    declared: set[str] = set()
-    for place, told in enumerate(records):
-        counts = not told.voided
-        if told.voided:
-            known |= told.kind == "PACKED" and told.container is not None
-        elif told.inferred and told.container is not None and told.kind != "PACKED":
+    declared_by: set[str] = set()
+    for index, record in enumerate(records):
+        counts = not record.voided
+        if record.voided:
+            known |= record.kind == "PACKED" and record.container is not None
+        elif record.inferred and record.container is not None and record.kind != "PACKED":
             counts = not known or (
-                inside == told.container and (not by_own or told.container in declared or _names(told))
+                container == record.container
+                and (not own_packing or record.container in declared_by or _is_named_removal(record))
             )
-        judged.superseded.append(not counts and not told.voided)
-        if told.inferred and told.container is not None and not told.voided:
-            if told.kind == "PACKED":
-                declared.add(told.container)
-            elif told.kind == "UNPACKED":
-                declared.discard(told.container)
-        # 1. What is odd about it.
-        if not told.voided and told.kind == "UNPACKED" and told.container is not None and told.reason != EMPTIED:
-            never = told.container not in packed_into and inside != told.container
-            if never and (told.inferred or inside is not None):
-                judged.extra.append(ContainmentEvidence(place))
-        if counts and inside is not None:
+        result.superseded.append(not counts and not record.voided)
+        if record.inferred and record.container is not None and not record.voided:
+            if record.kind == "PACKED":
+                declared_by.add(record.container)
+            elif record.kind == "UNPACKED":
+                declared_by.discard(record.container)
+        # 1. Anomalies.
+        if not record.voided and record.container is not None and _is_named_removal(record):
+            never_packed = record.container not in packed_into and container != record.container
+            if never_packed and (record.inferred or container is not None):
+                result.found_extra.append(ContainmentEvidence(index))
+        if counts and container is not None:
             assert packing is not None
-            apart = _apart(told, inside, site)
-            if told.kind == "UNPACKED" and told.inferred and told.reason == EMPTIED:
-                judged.emptied.append(ContainmentEvidence(place, packing))
-            elif apart and told.kind not in _ENDS and not dispatched:
-                judged.found_outside.append(ContainmentEvidence(place, packing))
-        # 2. What it is in from then on.
-        if counts and told.kind in UNCONTAINED:
-            inside, packing, site, known = None, None, None, True
-        elif counts and told.kind == "PACKED" and told.container is not None:
-            inside, packing, site, known, dispatched = told.container, place, told.site, True, False
-            by_own = not told.inferred
-            packed_into.add(told.container)
-        elif counts and told.container is not None and told.container == inside:
-            dispatched |= told.kind == "DISPATCHED"
-            if told.kind not in NO_LOCATION:
-                site = None if told.kind == "DISPATCHED" else told.site
-        elif counts and inside is not None and _apart(told, inside, site):
-            inside, packing, site = None, None, None
-        judged.inside.append(inside)
-    return judged
+            contradicts = _contradicts(record, container, site)
+            if record.kind == "UNPACKED" and record.inferred and record.reason == EMPTIED:
+                result.emptied.append(ContainmentEvidence(index, packing))
+            elif contradicts and record.kind not in _REGULAR_ENDS and not dispatched:
+                result.found_outside.append(ContainmentEvidence(index, packing))
+        # 2. The container from this record on.
+        if counts and record.kind in UNCONTAINED:
+            container, packing, site, known = None, None, None, True
+        elif counts and record.kind == "PACKED" and record.container is not None:
+            container, packing, site, known, dispatched = record.container, index, record.site, True, False
+            own_packing = not record.inferred
+            packed_into.add(record.container)
+        elif counts and record.container is not None and record.container == container:
+            dispatched |= record.kind == "DISPATCHED"
+            if record.kind not in NO_LOCATION:
+                site = None if record.kind == "DISPATCHED" else record.site
+        elif counts and container is not None and _contradicts(record, container, site):
+            container, packing, site = None, None, None
+        result.containers_after.append(container)
+    return result
 
 
-def _names(told: ContainmentRecord) -> bool:
+def _is_named_removal(record: ContainmentRecord) -> bool:
     """Is it a removal that names the child?"""
-    return told.kind == "UNPACKED" and told.reason != EMPTIED
+    return record.kind == "UNPACKED" and record.reason != EMPTIED
 
 
-def _apart(told: ContainmentRecord, inside: str, site: str | None) -> bool:
-    """Does it say that the child is not in there?"""
-    if told.kind in UNCONTAINED:
+def _contradicts(record: ContainmentRecord, container: str, site: str | None) -> bool:
+    """Does it show that the child is not in the container, which is at `site`?"""
+    if record.kind in UNCONTAINED:
         return True
-    if told.kind == "PACKED" and told.container is not None:
-        return told.container != inside
-    seen_elsewhere = not told.inferred and told.kind not in NO_LOCATION and told.container != inside
-    return seen_elsewhere and site is not None and told.site != site
+    if record.kind == "PACKED" and record.container is not None:
+        return record.container != container
+    is_elsewhere = not record.inferred and record.kind not in NO_LOCATION and record.container != container
+    return is_elsewhere and site is not None and record.site != site

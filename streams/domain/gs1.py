@@ -1,4 +1,4 @@
-"""GS1 keys: check digits, EPC URNs and GS1 Digital Links, and the one form in which two of them are the same object.
+"""GS1 keys: check digits, EPC URNs and GS1 Digital Links, and the canonical form that all URIs of one object share.
 
 Sources: GS1 General Specifications (check digits, application identifiers), EPC Tag Data Standard 1.13 (URNs), GS1
 Digital Link URI Syntax 1.2, and rules 17 and 18 of the event hash in CBV 2.0 (the constrained canonical link: domain
@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 DIGITAL_LINK_ROOT: Final = "https://id.gs1.org"
-# No URI of a key is longer; looking for a key in a text of any length would take a time that grows with its square.
+# No URI of a key is longer. Without a bound, the search for a key takes a time that grows with the square of the size.
 MAX_URI_LENGTH: Final = 2048
 
 # Characters of a serial in a URN (TDS, table A-1), percent-encoded where a URI needs it.
@@ -21,12 +21,12 @@ _SERIAL: Final = (
 # Characters of a component part identifier.
 _PART: Final = r"(?:%2[3dfDF]|%3[0-9]|%4[1-9A-Fa-f]|%5[0-9Aa]|[0-9A-Z-])"
 _PREFIX: Final = r"(\d{6,12})"
-# RFC 8141: the same in capitals.
-_URN_BEGIN: Final = re.compile(r"(?i)urn:epc:[a-z]+:[^:]*(?::|$)")
-# Schemes of pure identities that are no keys of GS1, of which nothing more is checked.
+# RFC 8141: upper and lower case are equivalent here.
+_URN_PREFIX: Final = re.compile(r"(?i)urn:epc:[a-z]+:[^:]*(?::|$)")
+# Schemes of pure identities that are not keys of GS1; only the scheme is checked.
 _OTHER_SCHEMES: Final = frozenset({"usdod", "adi", "bic", "imovn"})
 
-# Key AIs of a Digital Link by their short names, as older links have them.
+# Short name in older Digital Links -> application identifier (AI).
 _SHORT_NAMES: Final = {
     "sscc": "00",
     "gtin": "01",
@@ -46,12 +46,12 @@ _SHORT_NAMES: Final = {
     "lot": "10",
     "ser": "21",
 }
-# Characters of a serial in a link. Some resolvers write percent-encoded what need not be (`_PLAIN`).
+# Characters of a serial in a link. Some resolvers percent-encode characters that need not be (`_PLAIN`).
 _LINK_TEXT: Final = r"(?:[\"!'()*+,\-./0-9:;<=>?A-Z_a-z]|%[0-9A-Fa-f]{2})"
-# Characters that the path of a URI may hold as they are, and that the published hashes leave so; a link may have them
-# either way, and is the same object.
+# Encoded characters that the path of a URI may hold unencoded, as the published hashes do. A link may have either form;
+# it names the same object.
 _PLAIN: Final = re.compile("%(?:2[189ABCabc]|3[Aa])")
-# Key AI -> what its value looks like in a canonical link.
+# Key AI -> the form of its value in a canonical link.
 _KEYS: Final = {
     "00": r"\d{18}",
     "01": r"\d{14}|\d{13}|\d{12}|\d{8}",
@@ -68,12 +68,12 @@ _KEYS: Final = {
     "8017": r"\d{18}",
     "8018": r"\d{18}",
 }
-# Key AI -> qualifiers that a canonical link may keep, the finest first; of these only one is kept.
+# Key AI -> qualifiers that a canonical link may keep, the finest first; it keeps only one.
 _QUALIFIERS: Final = {"01": ("21", "235", "10"), "8006": ("21", "10"), "414": ("254",), "8010": ("8011",)}
-# Qualifiers that are read and left out: the consumer product variant tells objects of one GTIN apart, not objects.
-_LEFT_OUT: Final = {"01": ("22",), "8006": ("22",)}
+# Qualifiers that are read and dropped: the consumer product variant distinguishes variants of a GTIN, not objects.
+_DROPPED_QUALIFIERS: Final = {"01": ("22",), "8006": ("22",)}
 _QUALIFIER_TEXT: Final = {"235": rf"{_LINK_TEXT}{{1,28}}", "8011": r"\d{1,12}"}
-_SCHEME_OF_KEY: Final = {
+_SCHEMES_BY_KEY: Final = {
     "00": "sscc",
     "01": "gtin",
     "253": "gdti",
@@ -92,24 +92,24 @@ _SCHEME_OF_KEY: Final = {
 
 
 def check_digit(digits: str) -> str:
-    """The check digit that GS1 puts behind `digits`: weights 3 and 1 in turn, 3 at the right end.
+    """The check digit that follows `digits`: weights 3 and 1 alternate, with 3 at the right end.
 
     >>> check_digit("10614141234567890")
     '8'
     """
-    total = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits)))
+    total = sum(int(digit) * (3 if index % 2 == 0 else 1) for index, digit in enumerate(reversed(digits)))
     return str(-total % 10)
 
 
 def with_check_digit(digits: str) -> str:
-    """`digits` and their check digit."""
+    """`digits`, followed by their check digit."""
     return digits + check_digit(digits)
 
 
 def scheme_of_link(link: str) -> str:
-    """The scheme that a canonical link identifies by: sscc, gtin, sgtin (with a serial), gln and so on."""
+    """The scheme of a canonical link: sscc, gtin, sgtin (with a serial), gln and so on."""
     parts = link.removeprefix(DIGITAL_LINK_ROOT + "/").split("/")
-    scheme = _SCHEME_OF_KEY[parts[0]]
+    scheme = _SCHEMES_BY_KEY[parts[0]]
     return {("gtin", "21"): "sgtin", ("gtin", "10"): "lgtin", ("gtin", "235"): "upui", ("gln", "254"): "sgln"}.get(
         (scheme, parts[2] if len(parts) > 2 else ""), scheme
     )
@@ -118,9 +118,9 @@ def scheme_of_link(link: str) -> str:
 def canonical_link(uri: str) -> str | None:
     """The constrained canonical Digital Link of an EPC URN or of any Digital Link; None for other URIs.
 
-    >>> canonical("urn:epc:id:sscc:0614141.1234567890")
+    >>> canonical_link("urn:epc:id:sscc:0614141.1234567890")
     'https://id.gs1.org/00/106141412345678908'
-    >>> canonical("https://example.com/x/sscc/106141412345678908?linkType=all")
+    >>> canonical_link("https://example.com/x/sscc/106141412345678908?linkType=all")
     'https://id.gs1.org/00/106141412345678908'
     """
     if len(uri) > MAX_URI_LENGTH:
@@ -131,62 +131,66 @@ def canonical_link(uri: str) -> str | None:
 
 
 def urn_problem(uri: str) -> str | None:
-    """Why a URN of a GS1 key is none, although it says so; None where it is one, or of another scheme."""
+    """Why an EPC URN of a GS1 key is malformed; None if it is well-formed or of another scheme."""
     if not uri.startswith(("urn:epc:id:", "urn:epc:class:", "urn:epc:idpat:")):
         return None
     kind, scheme = uri.split(":")[2:4]
     pattern = _URNS.get((kind, scheme))
     if pattern is None or _from_urn(uri) is not None:
         return None
-    return f"it is no EPC URN of scheme {scheme} (EPC Tag Data Standard): {pattern.shape}"
+    return f"it is no EPC URN of scheme {scheme} (EPC Tag Data Standard): {pattern.format_hint}"
 
 
 def normalize_urn_prefix(uri: str) -> str:
-    """A URN of EPC with its begin in lower case, which means the same (RFC 8141); other URIs as they are."""
-    begin = _URN_BEGIN.match(uri)
-    return uri if begin is None else begin[0].lower() + uri[begin.end() :]
+    """An EPC URN with its prefix in lower case, which is equivalent (RFC 8141); other URIs unchanged."""
+    prefix = _URN_PREFIX.match(uri)
+    return uri if prefix is None else prefix[0].lower() + uri[prefix.end() :]
 
 
-def instance_problem(uri: str, *, batches: bool = False) -> str | None:
-    """Why a URI cannot name one object; None where it can, or nobody can tell.
+def instance_problem(uri: str, *, allow_lots: bool = False) -> str | None:
+    """Why a URI cannot name a single object; None if it can, or if that cannot be known.
 
-    Where objects are named, a URN of EPC is a pure identity (EPCIS 2.0, 7.3.3.1); `batches`: or that of a lot.
+    An EPC URN that names an object is a pure identity (EPCIS 2.0, 7.3.3.1); `allow_lots`: a lot is accepted as well.
     """
-    begin = _URN_BEGIN.match(uri)
-    if begin is None:
+    prefix = _URN_PREFIX.match(uri)
+    if prefix is None:
         return None
     kind, scheme = normalize_urn_prefix(uri).split(":")[2:4]
-    if batches and (kind, scheme) == ("class", "lgtin"):
+    if allow_lots and (kind, scheme) == ("class", "lgtin"):
         return None
     if kind != "id":
-        return f"urn:epc:{kind} names no single object; here stand urn:epc:id, a Digital Link or a URI of your own"
+        return f"urn:epc:{kind} does not name a single object; use urn:epc:id, a Digital Link or a URI of your own"
     if scheme == "gid":
-        fine = re.fullmatch(r"\d{1,9}\.\d{1,8}\.\d{1,11}", uri[begin.end() :]) is not None
-        return None if fine else "it is no EPC URN of scheme gid (EPC Tag Data Standard): MANAGER.CLASS.SERIAL, numbers"
+        is_valid = re.fullmatch(r"\d{1,9}\.\d{1,8}\.\d{1,11}", uri[prefix.end() :]) is not None
+        return (
+            None
+            if is_valid
+            else "it is no EPC URN of scheme gid (EPC Tag Data Standard): MANAGER.CLASS.SERIAL, numbers"
+        )
     if (kind, scheme) in _URNS or scheme in _OTHER_SCHEMES:
         return None
     return f"the EPC Tag Data Standard has no scheme {scheme}"
 
 
 def class_problem(uri: str) -> str | None:
-    """Why a URI cannot name a class of objects; None where it can, or nobody can tell."""
-    begin = _URN_BEGIN.match(uri)
-    kind = "" if begin is None else normalize_urn_prefix(uri).split(":")[2]
-    link = canonical_link(uri) if begin is None else None
+    """Why a URI cannot name a class of objects; None if it can, or if that cannot be known."""
+    prefix = _URN_PREFIX.match(uri)
+    kind = "" if prefix is None else normalize_urn_prefix(uri).split(":")[2]
+    link = canonical_link(uri) if prefix is None else None
     if kind in ("id", "tag", "raw") or (link is not None and scheme_of_link(link) in ("sgtin", "sscc")):
-        return "it names one object and no class; here stand urn:epc:class, urn:epc:idpat, a Digital Link or a URI"
+        return "it names one object, not a class; use urn:epc:class, urn:epc:idpat, a Digital Link or a URI of your own"
     if kind in ("class", "idpat") and (kind, scheme := normalize_urn_prefix(uri).split(":")[3]) not in _URNS:
         return f"the EPC Tag Data Standard has no scheme {scheme} of urn:epc:{kind}"
     return None
 
 
 class _UrnScheme:
-    """One URN scheme: its grammar, and the link it stands for."""
+    """One URN scheme: its grammar, and the equivalent link."""
 
-    def __init__(self, grammar: str, total: int | None, link: Callable[..., str], shape: str) -> None:
-        """total: digits of company prefix and reference together; None where the reference is no number."""
+    def __init__(self, grammar: str, total: int | None, link: Callable[..., str], format_hint: str) -> None:
+        """total: digits of company prefix and reference together; None if the reference is not a number."""
         self._grammar, self._total, self._link = re.compile(grammar), total, link
-        self.shape = shape
+        self.format_hint = format_hint
 
     def link(self, rest: str) -> str | None:
         found = self._grammar.fullmatch(rest)
@@ -203,9 +207,9 @@ def _gtin(prefix: str, item: str) -> str:
     return with_check_digit(item[0] + prefix + item[1:])
 
 
-def _sgln(prefix: str, place: str, extension: str) -> str:
-    place = f"414/{with_check_digit(prefix + place)}"
-    return place if extension == "0" else f"{place}/254/{extension}"
+def _sgln(prefix: str, location: str, extension: str) -> str:
+    link = f"414/{with_check_digit(prefix + location)}"
+    return link if extension == "0" else f"{link}/254/{extension}"
 
 
 _ITEM: Final = rf"{_PREFIX}\.(\d{{1,7}})"
@@ -349,14 +353,14 @@ def _from_link(uri: str) -> str | None:
     if split.fragment or not split.netloc:
         return None
     segments = _plain(split.path).split("/")[1:]
-    # The first place at which a key stands with a value of its form and with qualifiers of its own: what comes before
-    # is the resolver's, and what a qualifier says may look like a key.
-    for at in range(len(segments) - 1):
-        key = _SHORT_NAMES.get(segments[at], segments[at])
-        if key in _KEYS and re.fullmatch(_KEYS[key], segments[at + 1]) is not None:
-            found = _constrained(key, segments[at + 1], segments[at + 2 :])
-            if found is not None:
-                return found
+    # The first key that has a value of its form, followed by its own qualifiers only. The segments before it belong to
+    # the resolver, and the value of a qualifier may look like a key.
+    for index in range(len(segments) - 1):
+        key = _SHORT_NAMES.get(segments[index], segments[index])
+        if key in _KEYS and re.fullmatch(_KEYS[key], segments[index + 1]) is not None:
+            link = _constrained(key, segments[index + 1], segments[index + 2 :])
+            if link is not None:
+                return link
     return None
 
 
@@ -367,7 +371,7 @@ def _constrained(key: str, value: str, rest: list[str]) -> str | None:
     if 2 * len(pairs) < len(rest):
         return None
     kept = _QUALIFIERS.get(key, ())
-    if not pairs.keys() <= {*kept, *_LEFT_OUT.get(key, ())}:
+    if not pairs.keys() <= {*kept, *_DROPPED_QUALIFIERS.get(key, ())}:
         return None
     link = f"{DIGITAL_LINK_ROOT}/{key}/{value.zfill(14) if key == '01' else value}"
     for qualifier in kept:

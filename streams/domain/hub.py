@@ -1,14 +1,13 @@
 """The one description of the hub: sites, stations, lanes, and the plan of a day.
 
-Whatever needs to know a station, a lane or a site (simulator, metrics, boards) reads it here; nothing else names one.
-`hub.yaml` beside this file is the default; `streams.config.load_hub` reads another.
+The simulator, the metrics and the boards take stations, lanes and sites from here; no other code names one. `hub.yaml`
+beside this file is the default; `streams.config.load_hub` reads another file.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
-from importlib import resources
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
@@ -26,7 +25,7 @@ HourlyCounts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_leng
 
 
 class SiteRole(StrEnum):
-    """What a site is for."""
+    """The purpose of a site."""
 
     AIR = "AIR"  # aircraft are unloaded and loaded
     HALL = "HALL"  # bags are opened, parcels sorted, cleared and packed
@@ -34,7 +33,7 @@ class SiteRole(StrEnum):
 
 
 class StationKind(StrEnum):
-    """What is done at a station."""
+    """The work at a station."""
 
     ARRIVAL = "ARRIVAL"
     UNLOAD = "UNLOAD"
@@ -54,7 +53,7 @@ class LaneMode(StrEnum):
     AIR = "AIR"
 
 
-# Without these stations no parcel can pass through a site of that role.
+# The stations without which no parcel can pass through a site of that role.
 REQUIRED_STATIONS: Mapping[SiteRole, frozenset[StationKind]] = {
     SiteRole.AIR: frozenset({StationKind.ARRIVAL, StationKind.UNLOAD, StationKind.LOAD}),
     SiteRole.HALL: frozenset(StationKind) - {StationKind.DELIVERY},
@@ -76,7 +75,7 @@ class _HubModel(BaseModel):
 
 
 class Station(_HubModel):
-    """One place where scans are made; `code` is unique within its site."""
+    """One location where scans are made; `code` is unique within its site."""
 
     code: Code
     kind: StationKind
@@ -103,12 +102,12 @@ class Site(_HubModel):
         return self
 
     def stations_of(self, kind: StationKind) -> tuple[Station, ...]:
-        """The stations at which `kind` is done."""
+        """The stations of a kind."""
         return tuple(station for station in self.stations if station.kind is kind)
 
 
 class Lane(_HubModel):
-    """One way out of the hub: a group of destinations that are packed, loaded and dispatched together."""
+    """One way out of the hub, for a group of destinations that are packed, loaded and dispatched together."""
 
     code: Code
     mode: LaneMode
@@ -117,7 +116,7 @@ class Lane(_HubModel):
     share: Share = Field(description="Part of the parcels, relative to the other lanes of this mode.")
 
     @model_validator(mode="after")
-    def _trucks_run_somewhere(self) -> Self:
+    def _feeder_fits_mode(self) -> Self:
         if (self.mode is LaneMode.ROAD) != (self.feeder is not None):
             message = "a lane of mode ROAD names its feeder site, one of mode AIR does not"
             raise ValueError(message)
@@ -133,7 +132,7 @@ class Service(_HubModel):
 
 
 class DailyPlan(_HubModel):
-    """What a day of the hub looks like."""
+    """The plan of a day of the hub."""
 
     aircraft_by_hour: HourlyCounts
     trucks_by_hour: HourlyCounts
@@ -143,14 +142,14 @@ class DailyPlan(_HubModel):
     owners: int = Field(gt=0, le=10_000, description="How many parties own parcels.")
 
     @model_validator(mode="after")
-    def _something_comes(self) -> Self:
+    def _hours_and_shares_are_usable(self) -> Self:
         for name, hours in (("aircraft_by_hour", self.aircraft_by_hour), ("trucks_by_hour", self.trucks_by_hour)):
             if not sum(hours):
-                message = f"{name}: nothing ever comes; at least one of the 24 numbers must be above 0"
+                message = f"{name}: no vehicle ever arrives; at least one of the 24 numbers must be above 0"
                 raise ValueError(message)
         known = set(DIRECTIONS[1:])
         if not self.directions or not known.issuperset(self.directions):
-            message = f"directions: takes {', '.join(sorted(known))} only, and at least one of them"
+            message = f"directions: takes {', '.join(sorted(known))} only, and needs at least one of them"
             raise ValueError(message)
         _distinct("service", (service.code for service in self.services))
         return self
@@ -176,7 +175,7 @@ class Hub(_HubModel):
         _distinct("lane", (lane.code for lane in self.lanes))
         for role in (SiteRole.AIR, SiteRole.HALL):
             if (count := sum(site.role is role for site in self.sites)) != 1:
-                message = f"sites: exactly one has the role {role}, here {count} have"
+                message = f"sites: exactly one must have the role {role}, not {count}"
                 raise ValueError(message)
         feeders = {site.code for site in self.sites if site.role is SiteRole.FEEDER}
         for lane in self.lanes:
@@ -193,10 +192,9 @@ class Hub(_HubModel):
     @cache
     def default(cls) -> Self:
         """The hub of `hub.yaml` beside this module, modelled on Liège."""
-        import yaml  # only whoever needs the default hub reads YAML
+        from streams.domain.yaml_documents import load_default
 
-        text = resources.files(__package__).joinpath("hub.yaml").read_text(encoding="utf-8")
-        return cls.parse(yaml.safe_load(text))
+        return cls.parse(load_default("hub.yaml"))
 
     @classmethod
     def parse(cls, mapping: object) -> Self:
@@ -223,19 +221,19 @@ class Hub(_HubModel):
         return next(site for site in self.sites if site.role is SiteRole.HALL)
 
     def site(self, code: str) -> Site:
-        """The site with this code; KeyError without one."""
+        """The site with this code. Raises KeyError."""
         for site in self.sites:
             if site.code == code:
                 return site
         raise KeyError(code)
 
     def lanes_of(self, mode: LaneMode) -> tuple[Lane, ...]:
-        """The lanes that leave by road, or by air."""
+        """The lanes of one mode, road or air."""
         return tuple(lane for lane in self.lanes if lane.mode is mode)
 
 
-def _distinct(what: str, codes: Any) -> None:
-    twice = sorted(code for code, count in Counter(codes).items() if count > 1)
-    if twice:
-        message = f"{what} {', '.join(twice)} is there more than once; codes must differ"
+def _distinct(element: str, codes: Any) -> None:
+    repeated = sorted(code for code, count in Counter(codes).items() if count > 1)
+    if repeated:
+        message = f"{element} {', '.join(repeated)} is there more than once; codes must differ"
         raise ValueError(message)

@@ -1,6 +1,6 @@
-"""Ids of inferred records: made of the cause and the child alone, so that whoever infers the same writes the same id.
+"""Ids of inferred records: hashes of the cause and the child, so that the same inference always has the same id.
 
-The cause is the event of the container around the child; a repeat is recognised wherever it comes from.
+The cause is the event of the container around the child. A repeated record is recognised whatever process wrote it.
 """
 
 from typing import Final
@@ -23,12 +23,12 @@ Sizes = NDArray[np.int32]
 
 
 def inferred_id(cause_event_id: str, child_id: str, generation: int = 0) -> str:
-    """The event_id of what follows for a child from an event of its container.
+    """The event_id of the record that is inferred for a child from an event of its container.
 
     Args:
-        cause_event_id: of the event.
+        cause_event_id: event_id of the event.
         child_id: parcel_id or container_id of the child.
-        generation: how often the same was told and taken back before.
+        generation: how often the same record was propagated and retracted before.
 
     >>> inferred_id("a1", "LP00000000000017")
     'urn:parcels:inferred:df9d93df0704c9ce6daa52d7d697b52a'
@@ -44,36 +44,36 @@ def inferred_id(cause_event_id: str, child_id: str, generation: int = 0) -> str:
     return ids.tobytes().decode()
 
 
-def inferred_ids(cause: bytes, children: Octets, at: Positions, sizes: Sizes, generation: int = 0) -> Octets:
-    """The ids of many children of one cause, back to back, ID_BYTES each.
+def inferred_ids(cause: bytes, children: Octets, offsets: Positions, sizes: Sizes, generation: int = 0) -> Octets:
+    """The ids of many children of one cause, back to back, INFERRED_ID_BYTES each.
 
     Args:
         cause: event_id of the event.
         children: texts of the children.
-        at: where each begins in `children`.
+        offsets: offset of each in `children`.
         sizes: bytes of each.
         generation: as in `inferred_id`.
     """
-    count = len(at)
-    tail = generation_suffix(generation)
+    count = len(offsets)
+    suffix = generation_suffix(generation)
     out = np.empty(count * INFERRED_ID_BYTES, np.uint8)
     write_inferred_ids(
-        np.frombuffer(cause + tail + b"\0", np.uint8),
+        np.frombuffer(cause + suffix + b"\0", np.uint8),
         np.zeros(count, np.int64),
         np.full(count, len(cause), np.int32),
         np.full(count, len(cause), np.int64),
-        np.full(count, len(tail), np.int32),
+        np.full(count, len(suffix), np.int32),
         children,
-        at,
+        offsets,
         sizes,
-        np.empty(len(cause) + len(tail) + int(sizes.max(initial=0)) + 1, np.uint8),
+        np.empty(len(cause) + len(suffix) + int(sizes.max(initial=0)) + 1, np.uint8),
         out,
     )
     return out
 
 
 def generation_suffix(generation: int) -> bytes:
-    """What of an id's text follows the child."""
+    """The part of the hashed text that follows the child."""
     return b"\0%d" % generation if generation else b""
 
 
@@ -90,14 +90,14 @@ def write_inferred_ids(
     scratch: Octets,
     out: Octets,
 ) -> None:
-    """Write the ids of pairs of a cause and a child to `out`, ID_BYTES each.
+    """Write the ids of pairs of a cause and a child to `out`, INFERRED_ID_BYTES each.
 
     Args:
-        text: where causes and tails (`generation_suffix`) are.
-        cause_at, cause_size, tail_at, tail_size: those of each pair.
-        children: where the children are.
-        child_at, child_size: those of each pair.
-        scratch: room for the longest cause, child and tail together, and one more byte.
+        text: holds the causes and the suffixes (`generation_suffix`).
+        cause_offset, cause_size, suffix_offset, suffix_size: of each pair, in `text`.
+        children: holds the children.
+        child_offset, child_size: of each pair, in `children`.
+        scratch: room for the longest cause, child and suffix together, and one more byte.
         out: filled.
     """
     for i in range(len(child_offset)):
@@ -106,18 +106,18 @@ def write_inferred_ids(
         size = _append(scratch, size + 1, children, child_offset[i], child_size[i])
         size = _append(scratch, size, text, suffix_offset[i], suffix_size[i])
         high, low = record_hash(scratch, 0, size)
-        at = i * INFERRED_ID_BYTES
+        start = i * INFERRED_ID_BYTES
         for k in range(len(_PREFIX_OCTETS)):
-            out[at + k] = _PREFIX_OCTETS[k]
-        at += len(_PREFIX_OCTETS)
+            out[start + k] = _PREFIX_OCTETS[k]
+        start += len(_PREFIX_OCTETS)
         for k in range(16):
             shift = np.uint64(60 - 4 * k)
-            out[at + k] = _HEX[(high >> shift) & np.uint64(15)]
-            out[at + 16 + k] = _HEX[(low >> shift) & np.uint64(15)]
+            out[start + k] = _HEX[(high >> shift) & np.uint64(15)]
+            out[start + 16 + k] = _HEX[(low >> shift) & np.uint64(15)]
 
 
 @jit_inline
-def _append(target: Octets, at: int, source: Octets, start: int, size: int) -> int:
+def _append(target: Octets, length: int, source: Octets, start: int, size: int) -> int:
     for k in range(size):
-        target[at + k] = source[start + k]
-    return at + size
+        target[length + k] = source[start + k]
+    return length + size

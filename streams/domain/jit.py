@@ -1,8 +1,8 @@
 """`jit`: run a plain function as machine code, or as it is with NUMBA_DISABLE_JIT=1.
 
-Compiled code is kept on disk, so that a restarted worker does not compile again. Numba notices a change of the
-file that holds a function, but not of a file whose functions it calls; so the folder of the cache carries a digest
-of every file that compiled code is made of, and a change of any of them starts a new folder.
+Compiled code is kept on disk, so that a restarted worker does not compile again. Numba notices a change of the file
+that holds a function, but not of a file whose functions it calls. So the name of the cache folder contains a digest
+of every source of compiled code, and a change of any of them starts a new folder.
 """
 
 import hashlib
@@ -16,12 +16,19 @@ import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-# Below `domain/`: files and folders that no compiled code calls or takes a constant from.
-_NEVER_COMPILED: Final = ("containers.py", "double_containment.py", "gs1.py", "identifiers.py", "reference")
+# Files and folders of `domain/` whose functions and constants no compiled code uses.
+_NEVER_COMPILED: Final = (
+    "container_events.py",
+    "containers.py",
+    "double_containment.py",
+    "gs1.py",
+    "identifiers.py",
+    "reference",
+)
 
 
 def compiled_sources(package: Path) -> list[Path]:
-    """The files below `domain/` and `kernel/`, at any depth, that compiled code may be made of.
+    """The possible sources of compiled code: files below `domain/` and `kernel/`, at any depth.
 
     Args:
         package: the folder of the package `streams`.
@@ -36,7 +43,7 @@ def compiled_sources(package: Path) -> list[Path]:
 
 
 def compiled_digest(package: Path) -> str:
-    """The SHA-256, in hex, of all that decides about compiled code: its sources, Numba's version and its options.
+    """The SHA-256, in hex, of all that determines compiled code: its sources, the version of Numba and its options.
 
     Args:
         package: the folder of the package `streams`.
@@ -59,24 +66,24 @@ def _cache_folder() -> Path:
 _config: Any = numba.config
 _config.CACHE_DIR = str(_cache_folder())
 if _config.DISABLE_JIT:
-    # Hashes wrap around on purpose; compiled code does so silently, NumPy's scalars would warn.
+    # Hashes wrap around on purpose. Compiled code does so silently; the scalars of NumPy would warn.
     np.seterr(over="ignore")
 
 
-# In compiled code every integer is a 64-bit one; run as it is, what comes out of an array is a NumPy scalar. For the
-# type checker both are `int`.
+# In compiled code every integer has 64 bits; without compilation an element of an array is a NumPy scalar. For the type
+# checker both are `int`.
 int64 = cast(Callable[[Any], int], np.int64)
 
-# No reference counts for arrays: see `jit`. Numba's types do not know the flag.
+# No reference counts for arrays: see `jit`. The type stubs of Numba lack the flag.
 _OPTIONS: Any = {"cache": True, "nogil": True, "_nrt": False}
 
 
 def jit(function: Function) -> Function:
     """Compile `function` with Numba at its first call: without the GIL, integers wrap around, kept on disk.
 
-    For loops that take arrays and neither make nor return one. Numba would count the references to every array that
-    is passed on or named (atomically, some 5 ns each, also where LLVM has inlined the callee); here it does not.
-    Making an array in such a function fails to compile; returning one would free it early.
+    For loops that take arrays and neither create nor return one. By default Numba counts the references to every array
+    that is passed on or named: atomically, some 5 ns each, even where LLVM has inlined the callee. Here it does not.
+    A function that creates an array fails to compile; a function that returns one would free it early.
     """
     return cast(Function, numba.njit(**_OPTIONS)(function))
 

@@ -1,7 +1,7 @@
-"""What is promised about parcels, and what is odd about them: `promises.yaml`, typed and checked.
+"""The promises about parcels and the thresholds of anomalies: `promises.yaml`, typed and checked.
 
-`promises.yaml` beside this file is the default; `streams.config.load_promises` reads another. What each line means is
-told in `streams/domain/promise_clocks.py`, where the clocks run.
+`promises.yaml` beside this file is the default; `streams.config.load_promises` reads another file. The meaning of each
+line is explained in `streams/domain/promise_clocks.py`, where the clocks run.
 """
 
 import hashlib
@@ -9,7 +9,6 @@ import json
 import re
 from collections import Counter
 from functools import cache
-from importlib import resources
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -28,7 +27,7 @@ from streams.domain.kinds import DIRECTIONS, KINDS, VOID
 from streams.errors import Misconfigured
 
 MAX_PROMISES: Final = 16
-BASIS_POINTS: Final = 10_000  # an at-risk share is so many of these of the limit
+BASIS_POINTS: Final = 10_000  # of 1: an at-risk share is a whole number of these
 # Anomalies by their numbers: the position of a word in the Avro enum `Anomaly`.
 ANOMALIES: Final = (
     "OTHER",
@@ -58,24 +57,24 @@ ANOMALIES: Final = (
 ) = range(len(ANOMALIES))
 
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_PARTS: Final = re.compile(r"(\d+)(ms|s|m|h|d)")
-_WHOLE: Final = re.compile(r"(?:\d+(?:ms|s|m|h|d))+")
+_DURATION_PART: Final = re.compile(r"(\d+)(ms|s|m|h|d)")
+_DURATION: Final = re.compile(r"(?:\d+(?:ms|s|m|h|d))+")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_LONGEST_MS: Final = 3660 * _UNITS["d"]
+_MAX_DURATION_MS: Final = 3660 * _UNITS["d"]
 
 
 def parse_duration(text: Any) -> Any:
     """A duration like 90s, 12h or 1d12h in ms."""
-    if not isinstance(text, str) or not _WHOLE.fullmatch(text):
+    if not isinstance(text, str) or not _DURATION.fullmatch(text):
         raise ValueError(f"a duration is a number with ms, s, m, h or d, for example 90m or 1d12h; not {text!r}")
-    duration = sum(int(number) * _UNITS[unit] for number, unit in _PARTS.findall(text))
-    if not 0 < duration <= _LONGEST_MS:
-        raise ValueError("a duration is longer than nothing and shorter than ten years")
+    duration = sum(int(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
+    if not 0 < duration <= _MAX_DURATION_MS:
+        raise ValueError("a duration must be longer than 0 and shorter than ten years")
     return duration
 
 
 def format_duration(ms: int) -> str:
-    """The same the other way: 129,600,000 is 1d12h."""
+    """A duration as text: 129,600,000 ms is 1d12h."""
     parts = []
     for unit in ("d", "h", "m", "s", "ms"):
         number, ms = divmod(ms, _UNITS[unit])
@@ -84,14 +83,14 @@ def format_duration(ms: int) -> str:
     return "".join(parts) or "0s"
 
 
-def _no_void(kind: str) -> str:
+def _scan_kind(kind: str) -> str:
     if kind not in KINDS or kind in (KINDS[0], KINDS[VOID]):
         raise ValueError(f"{kind!r} is not a kind of scan; there are {', '.join(KINDS[1:VOID])}")
     return kind
 
 
 Duration = Annotated[int, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
-Kind = Annotated[str, BeforeValidator(_no_void)]
+Kind = Annotated[str, BeforeValidator(_scan_kind)]
 Kinds = Annotated[tuple[Kind, ...], Field(min_length=1)]
 Direction = Literal["UNKNOWN", "IMPORT", "EXPORT", "TRANSIT"]
 PlanText = Annotated[str, Field(min_length=1, max_length=63)]
@@ -99,16 +98,16 @@ assert set(DIRECTIONS) == {"UNKNOWN", "IMPORT", "EXPORT", "TRANSIT"}
 
 
 def _share(value: Any) -> Any:
-    parts = value * BASIS_POINTS if isinstance(value, int | float) else 0
-    # 0.1 + 0.2 is meant as 0.3.
-    if not (1 <= round(parts, 6) < BASIS_POINTS and round(parts, 6).is_integer()):
-        raise ValueError("a share of the limit is from 0.0001 to 0.9999, in steps of 0.0001, for example 0.8")
+    basis_points = value * BASIS_POINTS if isinstance(value, int | float) else 0
+    # Rounded, because 0.1 + 0.2 stands for 0.3.
+    if not (1 <= round(basis_points, 6) < BASIS_POINTS and round(basis_points, 6).is_integer()):
+        raise ValueError("a share of the limit is a number from 0.0001 to 0.9999, in steps of 0.0001, for example 0.8")
     return value
 
 
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
-        raise ValueError("a name has up to 32 of a to z, 0 to 9, _ and -, and begins with a letter")
+        raise ValueError("a name has at most 32 characters of a to z, 0 to 9, _ and -, and begins with a letter")
     return text
 
 
@@ -121,44 +120,44 @@ class _PromiseModel(BaseModel):
 
 
 class Promise(_PromiseModel):
-    """One promise: between two scans of a parcel passes no more than so much time."""
+    """One promise: the time between two scans of a parcel does not exceed a limit."""
 
     name: Annotated[str, AfterValidator(_name)]
-    # Which parcels, by their latest advice; all of them where nothing is said.
+    # The parcels that it is for, by their latest advice; None: all of them.
     directions: tuple[Direction, ...] | None = Field(default=None, min_length=1)
     services: tuple[PlanText, ...] | None = Field(default=None, min_length=1)
     lanes: tuple[PlanText, ...] | None = Field(default=None, min_length=1)
     starts: Kinds
     stops: Kinds
-    # True: every scan of `starts` starts the clock anew.
+    # True: every scan of `starts` restarts the clock.
     restarts: bool = False
-    # So does every scan of these, while the clock runs; a clock that does not run is not started by them.
+    # Every scan of these restarts the clock as well, but only while it runs.
     renews: tuple[Kind, ...] = ()
-    # ms, or the instant that the advice promises.
+    # Milliseconds, or until the instant that the advice promises.
     limit: Annotated[
         int | Literal["promised_at"],
         BeforeValidator(_duration_or_promised),
         PlainSerializer(lambda limit: limit if limit == "promised_at" else format_duration(limit)),
     ]
-    # Part of the limit after which the promise is at risk; None: there is no such alert.
+    # Share of the limit after which the promise is at risk; None: no such alert.
     at_risk: Annotated[float, BeforeValidator(_share)] | None = 0.8
     pauses: tuple[Literal["CUSTOMS_HELD"], ...] = ()
 
     @model_validator(mode="after")
-    def _something_is_measured(self) -> Self:
+    def _clock_can_run(self) -> Self:
         if both := sorted(set(self.starts) & set(self.stops)):
             raise ValueError(f"{', '.join(both)} cannot both start and stop the clock")
         if both := sorted(set(self.renews) & {*self.starts, *self.stops}):
-            raise ValueError(f"{', '.join(both)} in renews cannot start or stop the clock too")
+            raise ValueError(f"{', '.join(both)} in renews cannot start or stop the clock as well")
         if self.renews and not self.restarts:
-            raise ValueError("renews is for a clock that restarts")
+            raise ValueError("renews needs a clock that restarts (restarts: true)")
         if self.restarts and self.limit == "promised_at":
-            raise ValueError("a clock that every scan starts anew needs a duration as its limit, not promised_at")
+            raise ValueError("a clock that restarts needs a duration as its limit, not promised_at")
         return self
 
 
 class AnomalyThresholds(_PromiseModel):
-    """When something about a parcel is odd; None: never told."""
+    """The thresholds of the anomalies of a parcel; None or False: never reported."""
 
     misrouted: bool = True
     no_reads: Annotated[int, Field(ge=1, le=1000)] | None = 3
@@ -173,14 +172,14 @@ class AnomalyThresholds(_PromiseModel):
 
 
 class Retirement(_PromiseModel):
-    """How long after its last record a parcel leaves the table and parcel.state; None: never."""
+    """The time after its last record at which a parcel leaves the table and parcel.state; None: never."""
 
     finished: Duration | None = 14 * _UNITS["d"]
     unfinished: Duration | None = 60 * _UNITS["d"]
 
 
 class Promises(_PromiseModel):
-    """Everything that is watched about parcels.
+    """All promises about parcels, the thresholds of their anomalies, and their retirement.
 
     Example:
         >>> promises = Promises.default()
@@ -194,23 +193,22 @@ class Promises(_PromiseModel):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        twice = sorted(name for name, count in Counter(each.name for each in self.promises).items() if count > 1)
-        if twice:
-            raise ValueError(f"promise {', '.join(twice)} is there more than once; names must differ")
+        repeated = sorted(name for name, count in Counter(each.name for each in self.promises).items() if count > 1)
+        if repeated:
+            raise ValueError(f"promise {', '.join(repeated)} is there more than once; names must differ")
         return self
 
     @classmethod
     @cache
     def default(cls) -> Self:
         """The promises of `promises.yaml` beside this module."""
-        import yaml  # only whoever needs the default promises reads YAML
+        from streams.domain.yaml_documents import load_default
 
-        text = resources.files(__package__).joinpath("promises.yaml").read_text(encoding="utf-8")
-        return cls.parse(yaml.safe_load(text))
+        return cls.parse(load_default("promises.yaml"))
 
     @classmethod
     def empty(cls) -> Self:
-        """No promise, no anomaly, and no parcel ever retires."""
+        """No promises and no anomalies, and no parcel ever retires."""
         fields = AnomalyThresholds.model_fields
         anomalies = {name: False if field.annotation is bool else None for name, field in fields.items()}
         return cls.parse({"anomalies": anomalies, "retirement": {"finished": None, "unfinished": None}})
@@ -226,20 +224,20 @@ class Promises(_PromiseModel):
             return cls.model_validate(mapping)
         except ValidationError as error:
             models = (Promises, Promise, AnomalyThresholds, Retirement)
-            lines = describe_config_errors(error, models, "promises", lambda where: _named(where, mapping))
+            lines = describe_config_errors(error, models, "promises", lambda path: _describe_path(path, mapping))
             raise Misconfigured("the promises are wrong:\n" + "\n".join(lines)) from None
 
     def digest(self) -> str:
-        """SHA-256, in hex, of what is promised: two files that say the same in another way have the same."""
+        """SHA-256, in hex, of the content; the same for two files that write the same promises in different ways."""
         plain = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(plain.encode()).hexdigest()
 
 
-def _named(where: str, mapping: Any) -> str:
-    """`promises[3].limit` with the promise's name, where it has one."""
-    found = re.match(r"promises\[(\d+)\]", where)
+def _describe_path(path: str, mapping: Any) -> str:
+    """`promises[3].limit` with the name of the promise, if it has one."""
+    found = re.match(r"promises\[(\d+)\]", path)
     if found is None:
-        return where
+        return path
     promise = mapping["promises"][int(found[1])]
     name = promise.get("name") if isinstance(promise, dict) else None
-    return f"{where} ({name})" if isinstance(name, str) else where
+    return f"{path} ({name})" if isinstance(name, str) else path

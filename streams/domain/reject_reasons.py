@@ -1,13 +1,13 @@
-"""Why a record became a dead letter: a closed set, the status of each record in the compiled code.
+"""Reject reasons: why a record became a dead letter; a closed set.
 
-The numbers are what the kernels write; the words are what people, headers and metrics see.
+The compiled code writes the numbers as the status of each record. People, headers and metrics see the names.
 """
 
 from enum import IntEnum
 
 
 class RejectReason(IntEnum):
-    """Status of one record of a batch; everything but OK ends in the dead-letter topic."""
+    """Status of one record of a batch; a record with any status but OK goes to the dead-letter topic."""
 
     OK = 0
     NO_VALUE = 1
@@ -15,19 +15,19 @@ class RejectReason(IntEnum):
     UNKNOWN_SCHEMA = 3
     TOO_LARGE = 4
     TRUNCATED = 5
-    BAD_NUMBER = 6
+    VARINT_OVERFLOW = 6
     BAD_LENGTH = 7
-    BAD_CHOICE = 8
-    BAD_TEXT = 9
+    BAD_INDEX = 8
+    INVALID_UTF8 = 9
     TRAILING_BYTES = 10
     UNRESOLVABLE = 11
     BAD_PARCEL_ID = 12
     OUT_OF_BOUNDS = 13
     BAD_VOID = 14
     WRONG_PARTITION = 15
-    PARCEL_FULL = 16
+    PARCEL_LIMIT_EXCEEDED = 16
     BAD_CONTAINER = 17
-    CONTAINER_FULL = 18
+    CONTAINER_LIMIT_EXCEEDED = 18
     CYCLE = 19
     TOO_DEEP = 20
 
@@ -40,10 +40,10 @@ REJECT_REASON_TEXTS: dict[RejectReason, str] = {
     RejectReason.UNKNOWN_SCHEMA: "the schema id is not in schemas/ids.json, or not one of this topic",
     RejectReason.TOO_LARGE: "the value is larger than 64 KiB (in hub.containers 1 MiB)",
     RejectReason.TRUNCATED: "the value ends in the middle of a field",
-    RejectReason.BAD_NUMBER: "a number is longer than its type allows",
+    RejectReason.VARINT_OVERFLOW: "a number is longer than its type allows",
     RejectReason.BAD_LENGTH: "a length or a count is negative or beyond the value",
-    RejectReason.BAD_CHOICE: "an enum, union or boolean has an index that the schema does not have",
-    RejectReason.BAD_TEXT: "a string is not UTF-8",
+    RejectReason.BAD_INDEX: "an enum, union or boolean has an index that the schema does not have",
+    RejectReason.INVALID_UTF8: "a string is not UTF-8",
     RejectReason.TRAILING_BYTES: "bytes follow the last field",
     RejectReason.UNRESOLVABLE: "the writer's value has no counterpart in the reader's schema",
     RejectReason.BAD_PARCEL_ID: "the parcel_id is empty, longer than 128 bytes or holds control characters",
@@ -51,11 +51,12 @@ REJECT_REASON_TEXTS: dict[RejectReason, str] = {
     RejectReason.BAD_VOID: "a VOID names no event_id to void, or another kind names one",
     RejectReason.WRONG_PARTITION: "the parcel_id or container_id belongs to another partition (murmur2): send it with "
     "that key",
-    RejectReason.PARCEL_FULL: "the parcel already has 10,000 records or 1,000 voids",
-    RejectReason.BAD_CONTAINER: "a container_id is empty, longer than 128 bytes or holds control characters, or the event "
-    "names children or a parent where its kind has none",
-    RejectReason.CONTAINER_FULL: "the container already has 10,000 events, or would hold more than 100,000 children, or "
-    "name a million in all",
-    RejectReason.CYCLE: "the container is inside itself: it is its own child or parent, or the event came through it before",
+    RejectReason.PARCEL_LIMIT_EXCEEDED: "the parcel already has 10,000 records or 1,000 voids",
+    RejectReason.BAD_CONTAINER: "a container_id is empty, longer than 128 bytes or holds control characters, or the "
+    "event names children or a parent where its kind has none",
+    RejectReason.CONTAINER_LIMIT_EXCEEDED: "the container already has 10,000 events, or would hold more than 100,000 "
+    "children, or name a million in all",
+    RejectReason.CYCLE: "the container is inside itself: it is its own child or parent, or the event came through it "
+    "before",
     RejectReason.TOO_DEEP: "the event came through more than 8 containers",
 }

@@ -1,1 +1,1 @@
-"""How records look as bytes: Avro schemas and their compatibility, positions, Ticks, files of records."""
+"""Byte formats of records: Avro schemas and their compatibility, position records, Ticks, files of records."""

@@ -1,8 +1,8 @@
-"""Avro container files of scans, advices and ticks, read without trusting them.
+"""Reading of Avro container files of scans, advices and Ticks that are not trusted.
 
-fastavro by itself would inflate whatever a block claims to be and follow a schema as deep as it goes. So the file is
-taken apart here: a block is inflated up to a limit, and the schema must be flat (records of numbers, texts, words and
-nulls), so that a record cannot be larger than its bytes.
+fastavro would inflate a block to any size, and follow a schema to any depth. So this module reads the container itself.
+A block is inflated up to a limit. The schema must be flat (records of numbers, texts, enums and nulls), so a record
+cannot be larger than its bytes.
 """
 
 import io
@@ -14,18 +14,20 @@ from typing import Any, Final, Protocol
 
 import fastavro
 
+from streams.formats.record_decoder import without_logical_types
+
 MAGIC: Final = b"Obj\x01"
-_SYNC: Final = 16
-_HEADER_BYTES: Final = 1 << 20
-_BLOCK_BYTES: Final = 64 << 20
-_TYPES: Final = {"Scan": "scan", "Advice": "advice", "Tick": "tick"}
-# How many of these make a millisecond.
-_FINER: Final = {"timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
-_FLAT: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
+_SYNC_MARKER_BYTES: Final = 16
+_MAX_HEADER_VALUE_BYTES: Final = 1 << 20
+_MAX_BLOCK_BYTES: Final = 64 << 20
+_RECORD_TYPES: Final = {"Scan": "scan", "Advice": "advice", "Tick": "tick"}
+# Logical type -> how many of its units make a millisecond.
+_UNITS_PER_MS: Final = {"timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
+_FLAT_TYPES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string", "enum"})
 
 
 class ByteStream(Protocol):
-    """Where a file is read from."""
+    """A stream that a file is read from."""
 
     def read(self, size: int, /) -> bytes:
         """The next `size` bytes, fewer at the end."""
@@ -37,28 +39,28 @@ class AvroFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UndecodableBlock:
-    """The records of a block from one that cannot be decoded on."""
+    """A block with a record that cannot be decoded; that record and the rest of the block were not read."""
 
-    record: int
+    record_number: int
     message: str
-    block: bytes  # inflated
+    inflated_block: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _UnionBranch:
-    """One kind of record of the file."""
+    """One type of record of the file."""
 
     type: str
     schema: Any
-    # Fields with times finer than ms -> by how much.
+    # Field with a time finer than ms -> divisor that makes it ms.
     time_divisors: Mapping[str, int]
 
     def read(self, block: io.BytesIO) -> dict[str, Any]:
         """The next record of a block."""
         record: Any = fastavro.schemaless_reader(block, self.schema, None)
-        for name, by in self.time_divisors.items():
+        for name, divisor in self.time_divisors.items():
             if record[name] is not None:
-                record[name] //= by
+                record[name] //= divisor
         return {"type": self.type, **record}
 
 
@@ -66,111 +68,107 @@ def read_avro_file(stream: ByteStream) -> Iterator[dict[str, Any] | UndecodableB
     """Every record of the file as a mapping with its "type"; times are in ms.
 
     Raises:
-        BadFile: what cannot be read, and why; what came before it is good.
+        AvroFileError: the reason why the rest of the file cannot be read; the records before are good.
     """
-    branches, union, codec, sync = _header(stream)
+    branches, is_union, codec, sync_marker = _read_header(stream)
     number = 0
-    while (first := stream.read(1)) != b"":
-        count, size = _long(stream, first), _long(stream)
-        if count < 0 or not 0 <= size <= _BLOCK_BYTES:
-            raise AvroFileError(f"after record {number}: a block of {size:,} bytes; at most {_BLOCK_BYTES:,} are read")
-        packed, end = stream.read(size), stream.read(_SYNC)
-        if end != sync:
+    while (first_byte := stream.read(1)) != b"":
+        count, size = _read_long(stream, first_byte), _read_long(stream)
+        if count < 0 or not 0 <= size <= _MAX_BLOCK_BYTES:
+            raise AvroFileError(
+                f"after record {number}: a block of {size:,} bytes; at most {_MAX_BLOCK_BYTES:,} are read"
+            )
+        block_bytes, marker = stream.read(size), stream.read(_SYNC_MARKER_BYTES)
+        if marker != sync_marker:
             raise AvroFileError(f"after record {number}: a block ends in the wrong place; the file is cut or damaged")
-        block = io.BytesIO(_unpacked(packed, codec, number))
-        last = number + count
+        block = io.BytesIO(_inflate(block_bytes, codec, number))
+        last_number = number + count
         for _ in range(count):
             number += 1
             try:
-                branch: Any = fastavro.schemaless_reader(block, "long", None) if union else 0
+                branch: Any = fastavro.schemaless_reader(block, "long", None) if is_union else 0
                 if not 0 <= branch < len(branches):
                     raise ValueError(f"branch {branch} of a union of {len(branches)}")
                 record = branches[branch].read(block)
-            except Exception as error:  # noqa: BLE001 - whatever broken bytes make fastavro raise
+            except Exception as error:  # noqa: BLE001 - broken bytes can make fastavro raise anything
                 yield UndecodableBlock(number, f"cannot be decoded: {error!r}", block.getvalue())
                 break
             yield record
-        number = last
+        number = last_number
 
 
-def _header(stream: ByteStream) -> tuple[list[_UnionBranch], bool, str, bytes]:
-    """The schemas by branch, whether they are in a union, the codec, the mark between blocks."""
+def _read_header(stream: ByteStream) -> tuple[list[_UnionBranch], bool, str, bytes]:
+    """The types of records, whether they are branches of a union, the codec, and the marker after each block."""
     if stream.read(len(MAGIC)) != MAGIC:
         raise AvroFileError("this is no Avro container file")
-    meta: dict[str, bytes] = {}
-    while (count := _long(stream)) != 0:
+    metadata: dict[str, bytes] = {}
+    while (count := _read_long(stream)) != 0:
         if count < 0:
             count = -count
-            _long(stream)
+            _read_long(stream)
         if count > 1_000:
             raise AvroFileError("its header is damaged")
         for _ in range(count):
-            name = _bytes(stream).decode(errors="replace")
-            meta[name] = _bytes(stream)
-    sync = stream.read(_SYNC)
-    codec = meta.get("avro.codec", b"null").decode(errors="replace")
+            name = _read_bytes(stream).decode(errors="replace")
+            metadata[name] = _read_bytes(stream)
+    sync_marker = stream.read(_SYNC_MARKER_BYTES)
+    codec = metadata.get("avro.codec", b"null").decode(errors="replace")
     if codec not in ("null", "deflate"):
         raise AvroFileError(f"its codec is {codec}; write it with deflate or without one")
     try:
-        schema = json.loads(meta["avro.schema"])
-        union = isinstance(schema, list)
-        branches = [_branch(each) for each in (schema if union else [schema])]
+        schema = json.loads(metadata["avro.schema"])
+        is_union = isinstance(schema, list)
+        branches = [_parse_branch(each) for each in (schema if is_union else [schema])]
     except (KeyError, TypeError, ValueError, RecursionError, fastavro.schema.SchemaParseException) as error:
         raise AvroFileError(f"its schema cannot be used: {error}") from error
-    return branches, union, codec, sync
+    return branches, is_union, codec, sync_marker
 
 
-def _branch(schema: Any) -> _UnionBranch:
+def _parse_branch(schema: Any) -> _UnionBranch:
     if not isinstance(schema, dict) or schema.get("type") != "record":
         raise ValueError("it must be a record Scan, Advice or Tick, or a union of these")
     name = str(schema.get("name")).rpartition(".")[2]
-    if name not in _TYPES:
+    if name not in _RECORD_TYPES:
         raise ValueError(f"a record {name}; it must be Scan, Advice or Tick")
-    finer = {}
+    divisors = {}
     for field in schema["fields"]:
         for option in field["type"] if isinstance(field["type"], list) else [field["type"]]:
-            kind, logical = (
+            kind, logical_type = (
                 (option.get("type"), option.get("logicalType")) if isinstance(option, dict) else (option, "")
             )
-            if kind not in _FLAT and kind != "enum":
+            if kind not in _FLAT_TYPES:
                 raise ValueError(f"field {field['name']} of {name} is of type {kind}; only flat fields are read")
-            if logical in _FINER:
-                finer[field["name"]] = _FINER[logical]
-    return _UnionBranch(_TYPES[name], fastavro.parse_schema(_plain(schema)), finer)
+            if logical_type in _UNITS_PER_MS:
+                divisors[field["name"]] = _UNITS_PER_MS[logical_type]
+    # A time outside the calendar of Python must not stop the reading.
+    return _UnionBranch(_RECORD_TYPES[name], fastavro.parse_schema(without_logical_types(schema)), divisors)
 
 
-def _plain(schema: Any) -> Any:
-    """The schema without logical types: a time outside of what Python can say must not stop the reading."""
-    if isinstance(schema, dict):
-        return {key: _plain(value) for key, value in schema.items() if key != "logicalType"}
-    return [_plain(each) for each in schema] if isinstance(schema, list) else schema
-
-
-def _unpacked(packed: bytes, codec: str, number: int) -> bytes:
+def _inflate(block: bytes, codec: str, number: int) -> bytes:
     if codec == "null":
-        return packed
+        return block
     inflater = zlib.decompressobj(-15)
     try:
-        block = inflater.decompress(packed, _BLOCK_BYTES)
+        inflated = inflater.decompress(block, _MAX_BLOCK_BYTES)
     except zlib.error as error:
         raise AvroFileError(f"after record {number}: a block cannot be inflated: {error}") from error
     if inflater.unconsumed_tail:
-        raise AvroFileError(f"after record {number}: a block is larger than {_BLOCK_BYTES:,} bytes when inflated")
-    return block
+        raise AvroFileError(f"after record {number}: a block is larger than {_MAX_BLOCK_BYTES:,} bytes when inflated")
+    return inflated
 
 
-def _bytes(stream: ByteStream) -> bytes:
-    size = _long(stream)
-    if not 0 <= size <= _HEADER_BYTES:
+def _read_bytes(stream: ByteStream) -> bytes:
+    size = _read_long(stream)
+    if not 0 <= size <= _MAX_HEADER_VALUE_BYTES:
         raise AvroFileError("its header is damaged")
     return stream.read(size)
 
 
-def _long(stream: ByteStream, first: bytes = b"") -> int:
+def _read_long(stream: ByteStream, first_byte: bytes = b"") -> int:
     shift = value = 0
     while shift < 64:
-        byte = first or stream.read(1)
-        first = b""
+        byte = first_byte or stream.read(1)
+        first_byte = b""
         if not byte:
             raise AvroFileError("the file ends in the middle")
         value |= (byte[0] & 0x7F) << shift

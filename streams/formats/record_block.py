@@ -1,4 +1,4 @@
-"""Many records as a few buffers: how a batch's outputs travel from the encoder to Kafka without an object a record."""
+"""Many records in four buffers: the outputs of a batch reach Kafka without a Python object for each record."""
 
 from collections.abc import Iterator, Sequence
 from typing import overload
@@ -11,11 +11,11 @@ KeyValue = tuple[bytes, bytes]
 
 
 class RecordBlock(Sequence[KeyValue]):
-    """Keys and values back to back; `key_ends` and `value_ends` (int64, one more than there are records) cut them.
+    """Keys and values back to back, uint8; `key_ends` and `value_ends` are int64[records + 1] and begin with 0.
 
-    A value of no bytes is a tombstone: no Avro value is empty. A key of no bytes is none, as a Tick has.
+    An empty value is a tombstone: no Avro value is empty. An empty key is no key, as a Tick has none.
 
-    >>> block = RecordBlock.of([(b"P1", b"one"), (b"P2", b"")])
+    >>> block = RecordBlock.from_records([(b"P1", b"one"), (b"P2", b"")])
     >>> len(block), block[1]
     (2, (b'P2', b''))
     """
@@ -35,20 +35,20 @@ class RecordBlock(Sequence[KeyValue]):
         self.value_ends = value_ends
 
     @classmethod
-    def of(cls, records: Sequence[KeyValue]) -> "RecordBlock":
-        """A block of these records, copied."""
-        keys, key_ends = _joined([key for key, _ in records])
-        values, value_ends = _joined([value for _, value in records])
-        return cls(keys, key_ends, values, value_ends)
+    def from_records(cls, records: Sequence[KeyValue]) -> "RecordBlock":
+        """A block with copies of these records."""
+        key_bytes, key_ends = _join([key for key, _ in records])
+        value_bytes, value_ends = _join([value for _, value in records])
+        return cls(key_bytes, key_ends, value_bytes, value_ends)
 
     @classmethod
-    def joined(cls, blocks: "Sequence[RecordBlock]") -> "RecordBlock":
+    def concatenate(cls, blocks: "Sequence[RecordBlock]") -> "RecordBlock":
         """The records of all these blocks, one block after the other."""
         if len(blocks) == 1:
             return blocks[0]
         return cls(
-            *_end_to_end([block.key_bytes for block in blocks], [block.key_ends for block in blocks]),
-            *_end_to_end([block.value_bytes for block in blocks], [block.value_ends for block in blocks]),
+            *_concatenate([block.key_bytes for block in blocks], [block.key_ends for block in blocks]),
+            *_concatenate([block.value_bytes for block in blocks], [block.value_ends for block in blocks]),
         )
 
     def __len__(self) -> int:
@@ -79,19 +79,20 @@ class RecordBlock(Sequence[KeyValue]):
         return f"RecordBlock of {len(self)} records, {len(self.key_bytes)} + {len(self.value_bytes)} bytes"
 
 
-def _joined(parts: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _join(parts: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     ends = np.zeros(len(parts) + 1, np.int64)
     np.cumsum([len(part) for part in parts], out=ends[1:])
     return np.frombuffer(b"".join(parts), np.uint8), ends
 
 
-def _end_to_end(
+def _concatenate(
     octets: list[NDArray[np.uint8]], ends: list[NDArray[np.int64]]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     starts = np.cumsum([0, *(len(part) for part in octets)])
-    moved = [each[1:] + start for each, start in zip(ends, starts.tolist(), strict=False)]
-    return np.concatenate([_NOTHING, *octets]), np.concatenate([_ZERO, *moved])
+    shifted = [each[1:] + start for each, start in zip(ends, starts.tolist(), strict=False)]
+    return np.concatenate([_NO_BYTES, *octets]), np.concatenate([_FIRST_START, *shifted])
 
 
-_NOTHING = np.empty(0, np.uint8)
-_ZERO = np.zeros(1, np.int64)
+# Without them a block of no blocks would have no array to concatenate.
+_NO_BYTES = np.empty(0, np.uint8)
+_FIRST_START = np.zeros(1, np.int64)

@@ -1,8 +1,8 @@
-"""The Avro schemas of the log and the lock of their ids: which bytes on a topic mean which record.
+"""The Avro schemas of the log and the lock file of their ids.
 
-Every value is framed as Confluent's clients do it: byte 0, the schema id as four bytes big-endian, the Avro body. There
-is no schema server: `schemas/ids.json` gives each version of each schema its id for ever, and `schemas/history/` keeps
-the text of every version, so that a replay of the oldest log still finds its writer schema.
+Every value has the wire format of Confluent's clients: byte 0, the schema id as four bytes big-endian, the Avro body.
+There is no schema registry: `schemas/ids.json`, the lock file, gives each version of each schema its id for ever.
+`schemas/history/` keeps the text of every version, so that a replay of the oldest log still finds its writer schema.
 """
 
 import hashlib
@@ -22,34 +22,34 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True)
 class SchemaVersion:
-    """One version of one schema, as ids.json locks it."""
+    """One version of one schema, an entry of ids.json."""
 
     name: str
     number: int
     id: int
-    # SHA-256 of the whole file in hex: Avro's own fingerprints leave out defaults and docs, and those matter here.
+    # SHA-256 of the whole file in hex. Avro's own fingerprints leave out defaults and docs, which matter here.
     sha256: str
 
     @property
     def seal(self) -> str:
-        """Ties the id to the version, so that an id that was changed or swapped in ids.json is noticed."""
+        """A hash of the entry, so that an id that was changed or swapped in ids.json is noticed."""
         return hashlib.sha256(f"{self.name} {self.number} {self.id} {self.sha256}".encode()).hexdigest()[:16]
 
     @property
-    def file(self) -> str:
-        """Where the text of this version is kept, below the schemas folder."""
+    def history_file(self) -> str:
+        """The file with the text of this version, below the schemas folder."""
         return f"history/{self.name}.v{self.number}.avsc"
 
 
 class SchemaCatalogue:
-    """Every schema in every version that was ever locked."""
+    """Every schema, in every version that was ever locked."""
 
     def __init__(self, versions: Mapping[SchemaVersion, Schema]) -> None:
         self._versions = dict(versions)
         self._newest = {version.name: version for version in sorted(versions, key=lambda version: version.number)}
 
     def current(self, name: str) -> Schema:
-        """The schema that this program writes `name` with.
+        """The schema with which this program writes records called `name`.
 
         Raises:
             Misconfigured: there is no such schema.
@@ -65,16 +65,16 @@ class SchemaCatalogue:
         return self._find(name).id
 
     def writer_schemas(self, *names: str) -> dict[int, tuple[str, Schema]]:
-        """Every version ever locked of these schemas: id -> (name, schema).
+        """Every version of these schemas that was ever locked: id -> (name, schema).
 
         Raises:
-            Misconfigured: there is no schema of one of the names.
+            Misconfigured: there is no schema with one of the names.
         """
         wanted = {self._find(name).name for name in names}
         return {v.id: (v.name, schema) for v, schema in self._versions.items() if v.name in wanted}
 
-    def frame(self, name: str, body: bytes) -> bytes:
-        """`body`, the Avro encoding of a record of the current schema `name`, framed for the log.
+    def to_wire_format(self, name: str, body: bytes) -> bytes:
+        """The value for the log of `body`, a record in the Avro encoding of the current schema `name`.
 
         Raises:
             Misconfigured: there is no such schema.
@@ -107,25 +107,25 @@ def schemas_folder() -> Path:
 
 @cache
 def load_schemas() -> SchemaCatalogue:
-    """The schemas of this program, checked against their lock.
+    """The schemas of this program, checked against their lock file.
 
     Raises:
-        Misconfigured: ids.json, a history file or a current file is missing or is not what was locked.
+        Misconfigured: ids.json, a history file or a current file is missing, or differs from what was locked.
     """
     return read_schemas(schemas_folder())
 
 
 def read_schemas(folder: Path) -> SchemaCatalogue:
-    """The schemas of `folder`, checked against its lock.
+    """The schemas of `folder`, checked against its lock file.
 
     Raises:
-        Misconfigured: ids.json, a history file or a current file is missing or is not what was locked.
+        Misconfigured: ids.json, a history file or a current file is missing, or differs from what was locked.
     """
     versions: dict[SchemaVersion, Schema] = {}
     for version in read_lock_file(folder):
-        content = _content(folder / version.file)
+        content = _content(folder / version.history_file)
         if hashlib.sha256(content).hexdigest() != version.sha256:
-            message = f"schemas/{version.file} is not the text that ids.json locked; restore it from git"
+            message = f"schemas/{version.history_file} is not the text that ids.json locked; restore it from git"
             raise Misconfigured(message)
         versions[version] = json.loads(content)
     newest = {version.name: version for version in versions}
@@ -144,10 +144,10 @@ def read_schemas(folder: Path) -> SchemaCatalogue:
 
 
 def read_lock_file(folder: Path) -> list[SchemaVersion]:
-    """The versions that `folder`/ids.json locks, by name and number.
+    """The versions in the lock file of `folder`, ordered by name and number.
 
     Raises:
-        Misconfigured: the file is missing, not well-formed, gives an id twice or an id that was not given by the lock.
+        Misconfigured: the file is missing or not well-formed, has an id twice, or an id that was changed by hand.
     """
     path = folder / "ids.json"
     try:
@@ -161,13 +161,13 @@ def read_lock_file(folder: Path) -> list[SchemaVersion]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         message = f"schemas/ids.json is not a lock of schema ids ({error!r}); restore it from git"
         raise Misconfigured(message) from error
-    names: dict[int, SchemaVersion] = {}
+    versions_by_id: dict[int, SchemaVersion] = {}
     for version, seal in zip(versions, seals, strict=True):
         if type(version.id) is not int or not 0 < version.id < 1 << 31:
             message = f"schemas/ids.json: the id of {version.name} version {version.number} is not a positive number"
             raise Misconfigured(message)
-        if version.id in names:
-            other = names[version.id]
+        if version.id in versions_by_id:
+            other = versions_by_id[version.id]
             message = (
                 f"schemas/ids.json gives id {version.id} to both {other.name} version {other.number} "
                 f"and {version.name} version {version.number}: take the newer one out of ids.json and history/, and "
@@ -180,7 +180,7 @@ def read_lock_file(folder: Path) -> list[SchemaVersion]:
                 f"locked with; ids never change, because the log holds them: restore the file from git"
             )
             raise Misconfigured(message)
-        names[version.id] = version
+        versions_by_id[version.id] = version
     for name in {version.name for version in versions}:
         numbers = sorted(version.number for version in versions if version.name == name)
         if numbers != list(range(1, len(numbers) + 1)):

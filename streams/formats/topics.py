@@ -1,8 +1,8 @@
-"""The topic catalogue: every topic of the system, what it holds and how the cluster must keep it.
+"""The topic catalogue: every topic of the system, its content and its configuration.
 
-All topics have the same number of partitions, and every client the Java partitioner, so that partition N of each topic
-keyed by parcel holds the same parcels, and of each keyed by container the same containers: that is what lets one
-transaction hold a batch and all that follows from it.
+All topics have the same number of partitions, and every client uses the partitioner of the Java clients. So partition N
+holds the same parcels in each topic keyed by parcel, and the same containers in each topic keyed by container. That is
+why one transaction can hold a batch and all of its outputs.
 """
 
 from collections.abc import Mapping
@@ -16,23 +16,23 @@ ALERTS_TOPIC: Final = "parcel.alerts"
 THROUGHPUT_TOPIC: Final = "hub.throughput"
 CONTAINERS_TOPIC: Final = "hub.containers"
 CONTAINER_STATE_TOPIC: Final = "container.state"
-DEAD_LETTERS_TOPIC: Final = "hub.scans.dlq"
+DEAD_LETTERS_TOPIC: Final = "hub.dlq"
 
-# The key of a partition's position record in a topic of states. No parcel_id and no container_id holds a NUL byte, so
+# The key of a partition's position record in a state topic. No parcel_id and no container_id holds a NUL byte, so
 # readers of states skip every key that begins with one.
 POSITION_KEY: Final = b"\0position"
 
-# One partition is one core's work at most; four leave room to add workers, and cost nothing while there is only one.
+# One core can process one partition. Four leave room to add workers, and cost nothing with a single worker.
 DEFAULT_PARTITIONS: Final = 4
 
 _DAY_MS: Final = 24 * 3600 * 1000
-# A parcel with 10,000 entries of the longest texts is a state of 14 MB, and a dead letter is as large as whatever came.
-_LARGEST_RECORD: Final = 16 << 20
+# The state of a parcel with 10,000 entries of the longest texts has 14 MB. A dead letter is as large as its record.
+_LARGEST_RECORD_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic, as it must be on the cluster."""
+    """One topic, as the cluster must have it."""
 
     name: str
     purpose: str
@@ -43,12 +43,12 @@ class Topic:
     cleanup_policy: str
     # How long a record is kept; None where the newest record of each key is kept for ever.
     retention_ms: int | None
-    # Further topic configuration, by Kafka's names; `reasons` says why, by the same names.
+    # Further topic configuration, Kafka's names -> values, and the reasons for the values by the same names.
     config: Mapping[str, str] = field(default_factory=dict)
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    config_reasons: Mapping[str, str] = field(default_factory=dict)
 
     def full_config(self) -> dict[str, str]:
-        """Every topic configuration that this catalogue decides; all others are the cluster's own affair."""
+        """The whole topic configuration that this catalogue decides; the cluster decides the other settings."""
         retention = {} if self.retention_ms is None else {"retention.ms": str(self.retention_ms)}
         return {"cleanup.policy": self.cleanup_policy, **retention, **self.config}
 
@@ -61,32 +61,32 @@ _COMPACTED = {
     "segment.ms": str(3600 * 1000),
 }
 _COMPACTED_REASONS = {
-    "min.cleanable.dirty.ratio": "Restoring a partition reads all of it: compact while a tenth is outdated.",
-    "max.compaction.lag.ms": "However slow the traffic, an outdated state is gone after about an hour.",
-    "delete.retention.ms": "A reader that was away for less than a day still sees what was deleted.",
-    "segment.bytes": "The segment being written is never compacted; 64 MiB keep that part small.",
-    "segment.ms": "The same, when traffic is slow.",
+    "min.cleanable.dirty.ratio": "A restore reads the whole partition: compact when a tenth is outdated.",
+    "max.compaction.lag.ms": "An outdated state is gone after about an hour, also with slow traffic.",
+    "delete.retention.ms": "A reader that was away for less than a day still sees the tombstones.",
+    "segment.bytes": "The segment that is being written is never compacted; 64 MiB keep that part small.",
+    "segment.ms": "The same, with slow traffic.",
 }
-_LARGE = {"max.message.bytes": str(_LARGEST_RECORD)}
+_LARGE = {"max.message.bytes": str(_LARGEST_RECORD_BYTES)}
 _PRODUCER_TIME = {"message.timestamp.type": "CreateTime"}
 _PRODUCER_TIME_REASON = (
-    "A record's timestamp is when its producer sent it, so that scan-to-state time includes the way to the broker. "
-    "Event times are inside the value: history sent today is kept from today on."
+    "The timestamp of a record is the time when its producer sent it, so that scan-to-state time includes the way to "
+    "the broker. Event times are in the value: history that is sent today is kept from today on."
 )
 
 TOPICS: Final[tuple[Topic, ...]] = (
     Topic(
         name=SCANS_TOPIC,
-        purpose="The log: every scan and advice as it came, and the ticks of the clock. It alone decides every state.",
+        purpose="The log: every scan and advice as it came, and the Ticks of the clock. It alone decides every state.",
         key="parcel_id; none for a Tick, which is written to every partition",
         schemas=("Scan", "Advice", "Tick"),
         cleanup_policy="delete",
         retention_ms=90 * _DAY_MS,
         config={**_LARGE, **_PRODUCER_TIME},
-        reasons={
-            "retention.ms": "90 days: longer than a parcel lives, returns and claims included.",
-            "max.message.bytes": "Larger than any valid record (64 KiB), so that what is too large is seen as a dead "
-            "letter here instead of being lost at a sender.",
+        config_reasons={
+            "retention.ms": "90 days: longer than the life of a parcel, returns and claims included.",
+            "max.message.bytes": "Larger than any valid record (64 KiB), so that a record that is too large becomes a "
+            "dead letter here instead of being lost at its sender.",
             "message.timestamp.type": _PRODUCER_TIME_REASON,
         },
     ),
@@ -95,28 +95,28 @@ TOPICS: Final[tuple[Topic, ...]] = (
         purpose="The newest state of every parcel until it retires, and in each partition how far hub.scans has been "
         "folded into it.",
         key="parcel_id; a NUL byte and the word position for the position record",
-        schemas=("ParcelState", "Position"),
+        schemas=("ParcelState", "InputPosition"),
         cleanup_policy="compact",
         retention_ms=None,
         config={**_LARGE, **_COMPACTED},
-        reasons={
+        config_reasons={
             "max.message.bytes": "A state with the most entries a parcel may have (10,000) is one record.",
             **_COMPACTED_REASONS,
         },
     ),
     Topic(
         name=CONTAINERS_TOPIC,
-        purpose="The log of containers: what was put into them and taken out, where they were seen, what follows for "
-        "the containers inside, and the ticks of the clock.",
+        purpose="The log of containers: packing, unpacking and scans of containers, the events that follow from them "
+        "for the containers inside, and the Ticks of the clock.",
         key="container_id; none for a Tick, which is written to every partition",
         schemas=("ContainerEvent", "Tick"),
         cleanup_policy="delete",
         retention_ms=90 * _DAY_MS,
         config={**_LARGE, **_PRODUCER_TIME},
-        reasons={
+        config_reasons={
             "retention.ms": "As long as the log of scans, to which it belongs.",
-            "max.message.bytes": "Larger than any valid record (1 MiB), so that what is too large is seen as a dead "
-            "letter here instead of being lost at a sender.",
+            "max.message.bytes": "Larger than any valid record (1 MiB), so that a record that is too large becomes a "
+            "dead letter here instead of being lost at its sender.",
             "message.timestamp.type": _PRODUCER_TIME_REASON,
         },
     ),
@@ -124,13 +124,13 @@ TOPICS: Final[tuple[Topic, ...]] = (
         name=CONTAINER_STATE_TOPIC,
         purpose="The events of every container until it retires, its children one by one, and in each partition how "
         "far hub.containers has been folded into it.",
-        key="container_id; with a NUL byte and child_id for a child, and one more behind it for a child that is "
+        key="container_id; for a child, followed by a NUL byte and child_id, and by one more NUL byte if the child is "
         "a container; a NUL byte and the word position for the position record",
-        schemas=("ContainerState", "Membership", "Position"),
+        schemas=("ContainerState", "ContainerChild", "InputPosition"),
         cleanup_policy="compact",
         retention_ms=None,
         config={**_LARGE, **_COMPACTED},
-        reasons={
+        config_reasons={
             "max.message.bytes": "A container with the most events it may have (10,000) is one record.",
             **_COMPACTED_REASONS,
         },
@@ -143,49 +143,49 @@ TOPICS: Final[tuple[Topic, ...]] = (
         cleanup_policy="delete",
         retention_ms=90 * _DAY_MS,
         config=_PRODUCER_TIME,
-        reasons={
+        config_reasons={
             "retention.ms": "As long as the log that proves them.",
             "message.timestamp.type": _PRODUCER_TIME_REASON,
         },
     ),
     Topic(
         name=ALERTS_TOPIC,
-        purpose="A promise to a parcel is at risk or broken, something about it is odd, or one of these is withdrawn.",
+        purpose="A promise to a parcel is at risk or breached, it shows an anomaly, or one of these is withdrawn.",
         key="parcel_id",
         schemas=("Alert",),
         cleanup_policy="delete",
         retention_ms=90 * _DAY_MS,
         config=_PRODUCER_TIME,
-        reasons={
+        config_reasons={
             "retention.ms": "As long as the log that proves them.",
             "message.timestamp.type": _PRODUCER_TIME_REASON,
         },
     ),
     Topic(
         name=THROUGHPUT_TOPIC,
-        purpose="By how much the count of scans changed, of each station, kind, direction and minute.",
+        purpose="Changes of the number of scans of each station, kind, direction and minute.",
         key="site, a slash and station; in the partition of the scans",
         schemas=("ThroughputDelta",),
         cleanup_policy="delete",
         retention_ms=90 * _DAY_MS,
         config=_PRODUCER_TIME,
-        reasons={
+        config_reasons={
             "retention.ms": "As long as the log that proves them: the sum of all is the count.",
             "message.timestamp.type": _PRODUCER_TIME_REASON,
         },
     ),
     Topic(
         name=DEAD_LETTERS_TOPIC,
-        purpose="Records of hub.scans and hub.containers that could not be used: key, value and headers untouched, the "
-        "reason and where they were in headers.",
+        purpose="Records of hub.scans and hub.containers that could not be used, with key, value and headers "
+        "unchanged; the reason and the source are in further headers.",
         key="as it came",
         schemas=(),
         cleanup_policy="delete",
         retention_ms=30 * _DAY_MS,
-        config={"max.message.bytes": str(_LARGEST_RECORD + (1 << 20)), **_PRODUCER_TIME},
-        reasons={
+        config={"max.message.bytes": str(_LARGEST_RECORD_BYTES + (1 << 20)), **_PRODUCER_TIME},
+        config_reasons={
             "retention.ms": "30 days to look at them and send them again.",
-            "max.message.bytes": "The largest record of either log, and the headers that say why it is here.",
+            "max.message.bytes": "The largest record of either log, and its headers with the reason.",
             "message.timestamp.type": _PRODUCER_TIME_REASON,
         },
     ),
@@ -200,16 +200,16 @@ def find_topic(name: str) -> Topic:
 def partition_of(key: bytes, partitions: int) -> int:
     """Partition of `key` among `partitions`, as Kafka's Java clients compute it (murmur2, Utils.toPositive).
 
-    Plain Python, for readers and tools; the worker has its compiled twin in streams/kernel/murmur2.py.
+    Plain Python, for readers and tools; the worker's compiled version is in streams/kernel/murmur2.py.
     """
     multiplier, mask = 0x5BD1E995, 0xFFFFFFFF
-    word = 0x9747B28C ^ len(key)
-    whole = len(key) & ~3
-    for at in range(0, whole, 4):
-        part = int.from_bytes(key[at : at + 4], "little") * multiplier & mask
-        part = (part ^ part >> 24) * multiplier & mask
-        word = word * multiplier & mask ^ part
-    if len(key) > whole:
-        word = (word ^ int.from_bytes(key[whole:], "little")) * multiplier & mask
-    word = (word ^ word >> 13) * multiplier & mask
-    return ((word ^ word >> 15) & 0x7FFFFFFF) % partitions
+    digest = 0x9747B28C ^ len(key)
+    whole_words_end = len(key) & ~3
+    for start in range(0, whole_words_end, 4):
+        word = int.from_bytes(key[start : start + 4], "little") * multiplier & mask
+        word = (word ^ word >> 24) * multiplier & mask
+        digest = digest * multiplier & mask ^ word
+    if len(key) > whole_words_end:
+        digest = (digest ^ int.from_bytes(key[whole_words_end:], "little")) * multiplier & mask
+    digest = (digest ^ digest >> 13) * multiplier & mask
+    return ((digest ^ digest >> 15) & 0x7FFFFFFF) % partitions

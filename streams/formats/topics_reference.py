@@ -1,4 +1,4 @@
-"""The reference page of the topics, from the catalogue: `python -m streams.formats.topics_reference` writes it."""
+"""Generates the reference page of the topics from the catalogue: `python -m streams.formats.topics_reference`."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "topics.md"
 _HEAD = f"""\
 # Topics
 
-<!-- Made from streams/formats/topics.py by `python -m streams.formats.topics_reference`; change it there. -->
+<!-- Generated from streams/formats/topics.py by `python -m streams.formats.topics_reference`; change it there. -->
 
-`parcels topics apply` creates them, each with {DEFAULT_PARTITIONS} partitions unless `--partitions` says otherwise, and
-sets them right when they differ; `parcels topics plan` only tells. All have the same number of partitions, and every
-producer must use the partitioner of Kafka's Java clients (murmur2 of the key), so that one partition number means the
-same parcels in each. Before each name stands the prefix of the installation (`--prefix`). Replication is the cluster's
-`default.replication.factor`.
+`parcels topics apply` creates the topics, each with {DEFAULT_PARTITIONS} partitions unless `--partitions` says
+otherwise, and corrects their configuration where it differs; `parcels topics plan` only prints the differences. All
+topics have the same number of partitions. Every producer must use the partitioner of Kafka's Java clients (murmur2 of
+the key), so that a partition number means the same parcels in each topic. Each name begins with the prefix of the
+installation (`--prefix`). Replication is the cluster's `default.replication.factor`.
 
 | topic | what it holds | key | values | kept |
 |---|---|---|---|---|
@@ -25,7 +25,7 @@ same parcels in each. Before each name stands the prefix of the installation (`-
 _CONFIGURATION = """
 ## Configuration
 
-What is not named here is the cluster's own affair.
+The cluster decides the settings that are not listed here.
 
 | topic | setting | value | why |
 |---|---|---|---|
@@ -34,8 +34,8 @@ What is not named here is the cluster's own affair.
 _SCHEMAS = """
 ## Schemas
 
-Every value but a dead letter is framed: byte 0, the schema id as four bytes big-endian, the Avro body. Ids never
-change; earlier versions stay readable (`parcels schemas check`).
+Every value but that of a dead letter has Confluent's wire format: byte 0, the schema id as four bytes big-endian, the
+Avro body. Ids never change, and earlier versions stay readable (`parcels schemas check`).
 
 | id | schema | version | what it is |
 |---|---|---|---|
@@ -44,23 +44,23 @@ change; earlier versions stay readable (`parcels schemas check`).
 _NO_VALUE = """
 ## Records without a value
 
-In the two topics of states they are tombstones. In `parcel.milestones`, `parcel.alerts` and `hub.throughput` a record
-without key and value says nothing and is to be skipped: a worker writes one where a broker that was stopped left an
-earlier transaction without its end, which no reader of committed records gets past
+In the two state topics they are tombstones. In `parcel.milestones`, `parcel.alerts` and `hub.throughput`, skip a record
+without key and value. A worker writes it to end a hanging transaction: a broker that was stopped left an earlier
+transaction without its end, and no reader of committed records gets past it
 ([recovery.md](../decisions/recovery.md)).
 """
 
 _DEAD_LETTERS = """
 ## Headers of a dead letter
 
-After the headers of the record itself, all UTF-8: `parcels.reason` (a word of
-[streams/domain/reject_reasons.py](../../streams/domain/reject_reasons.py)), and as Kafka Connect writes them
-`__connect.errors.topic`, `.partition`, `.offset`, `.stage`, `.exception.class.name`, `.exception.message`.
+They follow the headers of the record itself, and all are UTF-8: those of Kafka Connect, `__connect.errors.topic`,
+`.partition`, `.offset`, `.stage`, `.exception.class.name` and `.exception.message`, then `parcels.reason` (a name of
+[streams/domain/reject_reasons.py](../../streams/domain/reject_reasons.py)).
 """
 
 
-def page() -> str:
-    """The page, as Markdown."""
+def render_page() -> str:
+    """The page as Markdown."""
     schemas = load_schemas()
     names = {name for topic in TOPICS for name in topic.schemas}
     versions = [
@@ -84,17 +84,17 @@ def page() -> str:
 
 
 def _row(topic: Topic) -> str:
-    kept = "the newest of each key" if topic.retention_ms is None else f"{topic.retention_ms // 86_400_000} days"
+    retention = "the newest of each key" if topic.retention_ms is None else f"{topic.retention_ms // 86_400_000} days"
     schemas = ", ".join(topic.schemas) or "as they came"
-    return f"| `{topic.name}` | {topic.purpose} | {topic.key} | {schemas} | {kept} |\n"
+    return f"| `{topic.name}` | {topic.purpose} | {topic.key} | {schemas} | {retention} |\n"
 
 
 def _settings(topic: Topic) -> list[str]:
     return [
-        f"| `{topic.name}` | `{setting}` | `{value}` | {topic.reasons.get(setting, '')} |\n"
+        f"| `{topic.name}` | `{setting}` | `{value}` | {topic.config_reasons.get(setting, '')} |\n"
         for setting, value in topic.full_config().items()
     ]
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(render_page(), encoding="utf-8")

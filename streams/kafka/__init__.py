@@ -1,1 +1,1 @@
-"""Everything that talks to Kafka: settings, clients, topics, producers, dead letters, a local broker."""
+"""Clients of Kafka: settings, readers, topics, producers, dead letters, and a local broker."""

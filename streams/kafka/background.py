@@ -1,6 +1,7 @@
-"""Work that may block for seconds, beside the loop that must not.
+"""Threads for calls that may block for seconds, so that the loop of the worker does not block.
 
-None of these threads keeps the process alive: one may hang in a client library, another fold for half a minute.
+They are daemon threads and do not keep the process alive: a call may hang in a client library, or fold for half a
+minute.
 """
 
 import threading
@@ -24,10 +25,10 @@ def run_in_background(
 
 
 class DaemonThreadPool:
-    """A few threads that stay, and take one job after the other; `ThreadPoolExecutor` waits for its own at exit."""
+    """Daemon threads that run jobs; a `ThreadPoolExecutor` would wait for its threads at exit."""
 
     def __init__(self, count: int, name: str) -> None:
-        """They are started when there is the first job."""
+        """The threads are started with the first job."""
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
         self._threads = [threading.Thread(target=self._work, name=f"{name}-{n}", daemon=True) for n in range(count)]
         self._lock = threading.Lock()
@@ -35,7 +36,7 @@ class DaemonThreadPool:
     def submit(
         self, function: Callable[Arguments, Result], *args: Arguments.args, **options: Arguments.kwargs
     ) -> "Future[Result]":
-        """Run a function when one of the threads is free."""
+        """Run a function as soon as one of the threads is free."""
         future: Future[Result] = Future()
         self._jobs.put((future, lambda: function(*args, **options)))
         with self._lock:
@@ -52,5 +53,5 @@ class DaemonThreadPool:
 def _settle(future: "Future[Result]", job: Callable[[], Result]) -> None:
     try:
         future.set_result(job())
-    except BaseException as error:  # noqa: BLE001 - whoever asks the future for its result gets it
+    except BaseException as error:  # noqa: BLE001 - raised where the future is asked for its result
         future.set_exception(error)

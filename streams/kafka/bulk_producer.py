@@ -1,7 +1,7 @@
-"""Records into `hub.scans` and `hub.containers`, many at a time: for the simulator and for files.
+"""Sending many records to `hub.scans` and `hub.containers`: for the simulator and for files.
 
-A producer by itself tells of a record that it could not deliver only through a callback; here leaving the `with`
-block raises when any record did not arrive.
+confluent-kafka's producer reports a record that it could not deliver through a callback only. `BulkProducer` raises at
+the end of its `with` block when any record did not arrive.
 """
 
 import time
@@ -25,26 +25,26 @@ from streams.kafka.settings import KafkaSettings
 from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import FrameLayout
 
-# So many records wait for the broker at most; far below the producer's own queue, which therefore never overflows.
-_WAITING: Final = 200_000
-# A paced feed sends what is due this often.
-_BEAT_SECONDS: Final = 0.01
+# Largest number of records that wait for the broker; far below the producer's own queue, which so never overflows.
+_MAX_QUEUED_RECORDS: Final = 200_000
+# How often a producer with a rate sends the records that are due.
+_SEND_INTERVAL_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerBatch:
-    """Records ready to be sent, in log order."""
+    """Keys and values of records, in log order."""
 
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
-    # Indexes of the records that go to every partition of both logs, ascending: ticks.
-    everywhere: Sequence[int] = ()
-    # Indexes of the records of hub.containers, ascending; all others are of hub.scans.
-    containers: Sequence[int] = ()
+    # Ascending indexes of the records that go to every partition of both logs: Ticks.
+    broadcast_indexes: Sequence[int] = ()
+    # Ascending indexes of the records for hub.containers; all others are for hub.scans.
+    container_indexes: Sequence[int] = ()
 
 
 class RecordColumnsEncoder:
-    """Turns the columns of a simulation into the bytes of the logs."""
+    """Encodes the columns of a simulation as records of the logs."""
 
     def __init__(self) -> None:
         schemas = load_schemas()
@@ -60,64 +60,64 @@ class RecordColumnsEncoder:
 
     def encode(self, columns: RecordColumns) -> ProducerBatch:
         """Keys and values of all records."""
-        rows = columns.rows
-        values: list[bytes | None] = [None] * rows
+        values: list[bytes | None] = [None] * columns.rows
         for type_, encoder in self._encoders:
-            which = np.flatnonzero(columns.types == type_)
-            frames = [_table(columns, frame, which) for frame in encoder.layout.frames]
-            blob, ends = encoder.encode(len(which), frames, (columns.text,))
-            octets = blob.tobytes()
-            for row, (begin, end) in zip(which.tolist(), pairwise(ends.tolist()), strict=True):
-                values[row] = octets[begin:end]
-        given = np.isin(columns.types, (RecordType.RAW, RecordType.RAW_CONTAINER))
-        for row, raw in zip(np.flatnonzero(given).tolist(), columns.raw, strict=True):
+            rows = np.flatnonzero(columns.types == type_)
+            frames = [_frame_columns(columns, frame, rows) for frame in encoder.layout.frames]
+            encoded, ends = encoder.encode(len(rows), frames, (columns.text,))
+            encoded_bytes = encoded.tobytes()
+            for row, (start, end) in zip(rows.tolist(), pairwise(ends.tolist()), strict=True):
+                values[row] = encoded_bytes[start:end]
+        is_raw = np.isin(columns.types, (RecordType.RAW, RecordType.RAW_CONTAINER))
+        for row, raw in zip(np.flatnonzero(is_raw).tolist(), columns.raw, strict=True):
             values[row] = raw
         text = columns.text.tobytes()
-        at, size = columns.keys
+        starts, lengths = columns.keys
         keys = [
-            None if length < 0 else text[begin : begin + length]
-            for begin, length in zip(at.tolist(), size.tolist(), strict=True)
+            None if length < 0 else text[start : start + length]
+            for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
         ]
         ticks = np.flatnonzero(columns.types == RecordType.TICK).tolist()
-        of_containers = np.isin(columns.types, (RecordType.CONTAINER, RecordType.RAW_CONTAINER))
-        containers = np.flatnonzero(of_containers).tolist()
-        return ProducerBatch(keys, values, ticks, containers)
+        is_container = np.isin(columns.types, (RecordType.CONTAINER, RecordType.RAW_CONTAINER))
+        return ProducerBatch(keys, values, ticks, np.flatnonzero(is_container).tolist())
 
 
-def _table(columns: RecordColumns, frame: FrameLayout, which: NDArray[np.int64]) -> tuple[Any, Any]:
-    """The columns of the rows `which`, or of all items of a list, as the encoder takes them."""
+def _frame_columns(columns: RecordColumns, frame: FrameLayout, rows: NDArray[np.int64]) -> tuple[Any, Any]:
+    """Values and lengths of a frame for the encoder: of these rows, or of all items of a list."""
     if frame.path:
         _, (items, lengths) = columns.lists[frame.path.removesuffix("[]")]
         return items.reshape(1, -1), lengths.reshape(1, -1)
-    numbers = np.empty((len(frame.columns), len(which)), np.int64)
-    lengths = np.empty(numbers.shape, np.int32)
-    for place, column in enumerate(frame.columns):
+    values = np.empty((len(frame.columns), len(rows)), np.int64)
+    lengths = np.empty(values.shape, np.int32)
+    for index, column in enumerate(frame.columns):
         if column.type == "array":
             counts, _ = columns.lists[column.path]
-            (np.cumsum(counts) - counts).take(which, out=numbers[place])
-            lengths[place] = counts[which]
+            (np.cumsum(counts) - counts).take(rows, out=values[index])
+            lengths[index] = counts[rows]
         else:
-            number, length = columns.columns[column.path]
-            number.take(which, out=numbers[place])
-            length.take(which, out=lengths[place])
-    return numbers, lengths
+            column_values, column_lengths = columns.columns[column.path]
+            column_values.take(rows, out=values[index])
+            column_lengths.take(rows, out=lengths[index])
+    return values, lengths
 
 
 class BulkProducer:
     """Sends records to `hub.scans` and `hub.containers`; a context manager.
 
     Example:
-        with Feed(settings, rate=10_000) as feed:
-            feed.send(encoded)
+        with BulkProducer(settings, rate=10_000) as producer:
+            producer.send(batch)
     """
 
     def __init__(self, settings: KafkaSettings, rate: float | None = None) -> None:
-        """rate: records a second, spread evenly; None is as fast as it can."""
+        """rate: records a second, spread evenly; None: as fast as possible."""
         self._settings, self._rate = settings, rate
-        self._topic, self._containers = settings.prefix + SCANS_TOPIC, settings.prefix + CONTAINERS_TOPIC
-        # Records handed to the producer; a tick counts once for every partition of either log.
-        self.sent = 0
-        self._paced = 0
+        self._scans_topic = settings.prefix + SCANS_TOPIC
+        self._containers_topic = settings.prefix + CONTAINERS_TOPIC
+        # Records handed to the producer; a Tick counts once for every partition of both logs.
+        self.records_sent = 0
+        # Records that were given a time to send them by the rate.
+        self._paced_records = 0
         self._undelivered = 0
         self._first_error = ""
 
@@ -130,18 +130,19 @@ class BulkProducer:
         """
         self._producer = clients.new_producer(self._settings, delivery_report_only_error=True)
         self._partitions = {
-            topic: range(clients.partition_count(self._producer, topic)) for topic in (self._topic, self._containers)
+            topic: range(clients.partition_count(self._producer, topic))
+            for topic in (self._scans_topic, self._containers_topic)
         }
-        self._begun = time.monotonic()
+        self._opened = time.monotonic()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait until everything is in the log.
+        """Wait until every record is in the log.
 
         Raises:
-            StreamsError: some record did not arrive.
+            StreamsError: a record did not arrive.
         """
         if kind is not None:
             self._producer.purge(in_flight=False)
@@ -150,79 +151,82 @@ class BulkProducer:
             raise self._failure()
 
     @property
-    def seconds(self) -> float:
-        """How long it has been open."""
-        return time.monotonic() - self._begun
+    def elapsed_seconds(self) -> float:
+        """Time since it was opened."""
+        return time.monotonic() - self._opened
 
-    def send(self, records: ProducerBatch, due: NDArray[np.float64] | None = None) -> None:
+    def send(self, records: ProducerBatch, send_at_seconds: NDArray[np.float64] | None = None) -> None:
         """Send records in their order, and wait while the broker is behind.
 
-        due: when to send each, in seconds since the feed was opened, never decreasing; without it the rate decides.
+        send_at_seconds: when to send each record, in seconds since this producer was opened, never decreasing; None:
+            the rate decides.
 
         Raises:
             StreamsError: a record sent earlier was refused by the broker or did not arrive in time.
         """
         size = len(records.values)
-        if due is None and self._rate is not None:
-            due = (self._paced + np.arange(size)) / self._rate
-        self._paced += size
+        if send_at_seconds is None and self._rate is not None:
+            send_at_seconds = (self._paced_records + np.arange(size)) / self._rate
+        self._paced_records += size
         messages = [{"key": key, "value": value} for key, value in zip(records.keys, records.values, strict=True)]
-        first = 0
-        while first < size:
-            last = size
-            if due is not None:
-                if (early := float(due[first]) - self.seconds) > 0:
-                    self._producer.poll(max(early, _BEAT_SECONDS))
-                last = max(first + 1, int(np.searchsorted(due, self.seconds, side="right")))
-            previous = first
-            for index in records.everywhere[
-                bisect_left(records.everywhere, first) : bisect_left(records.everywhere, last)
-            ]:
-                self._hand_on(messages, records.containers, previous, index)
-                self._to_every_partition(records.values[index])
+        broadcast = records.broadcast_indexes
+        start = 0
+        while start < size:
+            end = size
+            if send_at_seconds is not None:
+                if (early := float(send_at_seconds[start]) - self.elapsed_seconds) > 0:
+                    self._producer.poll(max(early, _SEND_INTERVAL_SECONDS))
+                end = max(start + 1, int(np.searchsorted(send_at_seconds, self.elapsed_seconds, side="right")))
+            previous = start
+            for index in broadcast[bisect_left(broadcast, start) : bisect_left(broadcast, end)]:
+                self._send_slice(messages, records.container_indexes, previous, index)
+                self._broadcast(records.values[index])
                 previous = index + 1
-            self._hand_on(messages, records.containers, previous, last)
-            first = last
+            self._send_slice(messages, records.container_indexes, previous, end)
+            start = end
 
-    def _to_every_partition(self, value: bytes | None) -> None:
-        # One by one: `produce_batch` of confluent-kafka 2.16 takes a message's own partition and does not heed it.
+    def _broadcast(self, value: bytes | None) -> None:
+        # One by one: `produce_batch` of confluent-kafka 2.16 accepts a partition for each message and ignores it.
         for topic, partitions in self._partitions.items():
             for partition in partitions:
-                self._producer.produce(topic, value, partition=partition, on_delivery=self._delivered)
-            self.sent += len(partitions)
+                self._producer.produce(topic, value, partition=partition, on_delivery=self._on_delivery)
+            self.records_sent += len(partitions)
 
-    def _hand_on(
-        self, messages: list[dict[str, bytes | None]], containers: Sequence[int], first: int, last: int
+    def _send_slice(
+        self, messages: list[dict[str, bytes | None]], container_indexes: Sequence[int], start: int, end: int
     ) -> None:
-        """The records from `first` until `last`, each to its log."""
-        theirs = containers[bisect_left(containers, first) : bisect_left(containers, last)]
-        if not theirs:
-            self._hand_over(self._topic, messages[first:last])
+        """Send the records from `start` until `end`, each to its log."""
+        indexes = container_indexes[bisect_left(container_indexes, start) : bisect_left(container_indexes, end)]
+        if not indexes:
+            self._produce(self._scans_topic, messages[start:end])
             return
-        among = frozenset(theirs)
-        self._hand_over(self._topic, [messages[index] for index in range(first, last) if index not in among])
-        self._hand_over(self._containers, [messages[index] for index in theirs])
+        for_containers = frozenset(indexes)
+        self._produce(
+            self._scans_topic, [messages[index] for index in range(start, end) if index not in for_containers]
+        )
+        self._produce(self._containers_topic, [messages[index] for index in indexes])
 
-    def _hand_over(self, topic: str, messages: list[dict[str, bytes | None]]) -> None:
-        for first in range(0, len(messages), _WAITING // 4):
-            part: list[dict[str, Any]] = list(messages[first : first + _WAITING // 4])
-            while len(self._producer) + len(part) > _WAITING:
+    def _produce(self, topic: str, messages: list[dict[str, bytes | None]]) -> None:
+        for start in range(0, len(messages), _MAX_QUEUED_RECORDS // 4):
+            part: list[dict[str, Any]] = list(messages[start : start + _MAX_QUEUED_RECORDS // 4])
+            while len(self._producer) + len(part) > _MAX_QUEUED_RECORDS:
                 self._producer.poll(0.05)
-            # The queue has room, so what is refused is refused for another reason than a full queue.
-            if self._producer.produce_batch(topic, part, on_delivery=self._delivered) != len(part):
+            # The queue has room, so a refusal has another reason than a full queue.
+            if self._producer.produce_batch(topic, part, on_delivery=self._on_delivery) != len(part):
                 error = next(message["_error"] for message in part if "_error" in message)
                 raise StreamsError(f"Kafka does not take a record of {topic}: {error.str()}")
-            self.sent += len(part)
+            self.records_sent += len(part)
             self._producer.poll(0)
             if self._undelivered:
                 raise self._failure()
 
-    def _delivered(self, error: KafkaError | None, _: object) -> None:
+    def _on_delivery(self, error: KafkaError | None, _: object) -> None:
         if error is not None:
             self._undelivered += 1
             self._first_error = self._first_error or error.str()
 
     def _failure(self) -> StreamsError:
         return StreamsError(
-            f"{self._undelivered} records did not arrive in {self._topic} or {self._containers}: {self._first_error}"
+            f"{self._undelivered} records did not arrive in {self._scans_topic} or {self._containers_topic}: "
+            f"{self._first_error}"
         )

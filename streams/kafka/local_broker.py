@@ -1,8 +1,8 @@
-"""A single Kafka node of one's own, from Maven jars and Java: for development, tests and the demo.
+"""A single Kafka node on this machine, from Maven jars and Java: for development, tests and the demo.
 
-Everything it owns is in one folder: its log segments, its configuration, its logs, and `broker.lock`, which names its
-process. The broker inherits that file locked, so the lock is held exactly as long as the process lives: a process id
-that the system gave to somebody else since then is never taken for the broker's, and never killed.
+One folder holds all of its files: log segments, configuration, logs, and `broker.lock`, which names its process. The
+broker inherits that file locked, so the lock is held exactly as long as the process lives. A process id that the system
+has given to another program since then is never taken for the broker's, and never killed.
 """
 
 import base64
@@ -30,7 +30,7 @@ from streams.errors import Misconfigured, StreamsError
 KAFKA_VERSION = "4.3.1"
 MIN_JAVA_VERSION = 17
 HOST = "127.0.0.1"
-# Starting takes 3 to 5 s on two idle cores; five times that on a machine that is busy with something else.
+# Starting takes 3 to 5 s on two idle cores, and five times that on a busy machine.
 START_TIMEOUT_SECONDS = 90.0
 # Closing flushes and takes about 1 s; Kafka gives the controller 30 s to answer.
 STOP_TIMEOUT_SECONDS = 45.0
@@ -49,7 +49,7 @@ _PROPERTIES = {
     "transaction.state.log.min.isr": 1,
     "share.coordinator.state.topic.replication.factor": 1,
     "share.coordinator.state.topic.min.isr": 1,
-    # 50 partitions of each are created when first used, which a laptop takes seconds for.
+    # Kafka's default is 50. They are created at first use, which takes a laptop seconds.
     "offsets.topic.num.partitions": 8,
     "transaction.state.log.num.partitions": 8,
     "share.coordinator.state.topic.num.partitions": 8,
@@ -57,11 +57,11 @@ _PROPERTIES = {
     "message.max.bytes": 16 << 20,
     "replica.fetch.max.bytes": 16 << 20,
     "log.cleaner.enable": "true",
-    # After a crash the node's own controller lets it back in when its last session has ended: 9 s by default.
+    # After a crash the node's own controller admits it again when its last session has ended: 9 s by default.
     "broker.session.timeout.ms": 3_000,
     "broker.heartbeat.interval.ms": 500,
     "group.initial.rebalance.delay.ms": 0,
-    # A worker that was killed is missed within seconds, whichever group protocol it speaks.
+    # The group notices within seconds that a worker was killed, with either group protocol.
     "group.min.session.timeout.ms": 1_000,
     "group.max.session.timeout.ms": 300_000,
     "group.consumer.min.session.timeout.ms": 1_000,
@@ -83,7 +83,7 @@ appender.file.policies.size.type = SizeBasedTriggeringPolicy
 appender.file.policies.size.size = 10MB
 appender.file.strategy.type = DefaultRolloverStrategy
 appender.file.strategy.max = 2
-# Hundreds of lines of settings at every start, which server.properties tells better.
+# Hundreds of lines of settings at every start; server.properties has them as well.
 logger.settings.name = org.apache.kafka.common.config.AbstractConfig
 logger.settings.level = warn
 logger.served.name = kafka.server.KafkaConfig
@@ -94,10 +94,10 @@ rootLogger.appenderRef.file.ref = file
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on.
+    """A TCP port of this machine on which no program listens.
 
-    Below the range from which the system takes the ports of outgoing connections: a client that retries a broker on a
-    port of that range, while it is down, can end up connected to itself and keep the port taken.
+    It is below the range from which the system takes the ports of outgoing connections. A client that retries a stopped
+    broker on a port of that range can end up connected to itself, and then the port stays taken.
     """
     for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
         if is_port_free(port):
@@ -109,7 +109,7 @@ def wait_until_reachable(bootstrap: str, seconds: float, is_alive: Callable[[], 
     """Return once a Kafka broker at `bootstrap` answers a client's question; a port that accepts is not enough.
 
     Raises:
-        StreamsError: none does within `seconds`, or `still_there` says that waiting is pointless.
+        StreamsError: none does within `seconds`, or `is_alive` says that the broker's process has ended.
     """
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 250})
     deadline = time.monotonic() + seconds
@@ -136,14 +136,14 @@ class BrokerProcess:
 
 
 class LocalBroker:
-    """The broker that keeps its log in `folder` and answers on `port` of the loopback interface."""
+    """A broker with its log in `folder` that answers on `port` of the loopback interface."""
 
     def __init__(self, folder: Path, port: int = 9092) -> None:
         self.folder = folder.absolute()
         self.port = port
-        self._started: subprocess.Popen[bytes] | None = None
+        self._child: subprocess.Popen[bytes] | None = None
 
-    def up(self) -> str:
+    def start(self) -> str:
         """Start it unless it runs already, wait until it answers a client, and return its address.
 
         Raises:
@@ -158,55 +158,55 @@ class LocalBroker:
                     raise Misconfigured(
                         f"port {self.port} is taken by another program: stop it, or choose another port with --port"
                     )
-                self._start(java, jars, lock)
-        running = self.running()
-        if running is not None and running.port != self.port:
+                self._launch(java, jars, lock)
+        process = self.find_process()
+        if process is not None and process.port != self.port:
             raise Misconfigured(
-                f"the broker of {self.folder} already runs on port {running.port}: use that port, "
+                f"the broker of {self.folder} already runs on port {process.port}: use that port, "
                 f'or stop it first with "parcels broker down --data {self.folder}"'
             )
         try:
-            wait_until_reachable(f"{HOST}:{self.port}", START_TIMEOUT_SECONDS, lambda: self.running() is not None)
+            wait_until_reachable(f"{HOST}:{self.port}", START_TIMEOUT_SECONDS, lambda: self.find_process() is not None)
         except StreamsError as error:
-            if self._started is not None:
-                self.down()
+            if self._child is not None:
+                self.stop()
             raise StreamsError(f"{error}. The end of its log:\n{self._end_of_log()}") from error
         return f"{HOST}:{self.port}"
 
-    def down(self) -> bool:
-        """Stop its process and wait until it is gone; nothing else. Returns whether it ran."""
-        running = self.running()
-        if running is None:
+    def stop(self) -> bool:
+        """Stop its process, no other, and wait until it has ended. Returns whether it ran."""
+        process = self.find_process()
+        if process is None:
             return False
-        os.kill(running.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
-        while self.running() == running:
+        while self.find_process() == process:
             if time.monotonic() > deadline:
-                os.kill(running.pid, signal.SIGKILL)
+                os.kill(process.pid, signal.SIGKILL)
                 deadline = float("inf")
             time.sleep(0.05)
-        if self._started is not None:
-            self._started.wait()
+        if self._child is not None:
+            self._child.wait()
         return True
 
-    def running(self) -> BrokerProcess | None:
+    def find_process(self) -> BrokerProcess | None:
         """Its process; None when there is none."""
         if not (self.folder / "broker.lock").is_file():
             return None
-        if self._started is not None:
-            self._started.poll()
+        if self._child is not None:
+            self._child.poll()
         with self._lock() as lock:
             if lock is not None:
                 return None
             try:
                 return BrokerProcess(**json.loads((self.folder / "broker.lock").read_text()))
             except ValueError:
-                # Another process is starting it this very moment, and holds the lock until it has written who runs.
+                # Another program is starting it at this moment, and holds the lock until it has written the process id.
                 return None
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[int | None]:
-        """The locked file, or None while a broker (or somebody who starts one) holds it."""
+        """The locked file; None while the broker, or a program that starts it, holds the lock."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = os.open(self.folder / "broker.lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -222,7 +222,7 @@ class LocalBroker:
         finally:
             os.close(file)
 
-    def _start(self, java: str, jars: Path, lock: int) -> None:
+    def _launch(self, java: str, jars: Path, lock: int) -> None:
         os.truncate(lock, 0)
         properties = self.folder / "server.properties"
         controller = free_port()
@@ -250,31 +250,31 @@ class LocalBroker:
                 raise StreamsError(f"{self.folder} could not be formatted: {formatted.stdout}{formatted.stderr}")
         heap = ["-Xms256m", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:+ExitOnOutOfMemoryError"]
         with (self.folder / "broker.out").open("wb") as output:
-            self._started = subprocess.Popen(
+            self._child = subprocess.Popen(
                 [*command[:1], *heap, *command[1:], "kafka.Kafka", str(properties)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # A group of its own: Ctrl-C at the terminal is not meant for it.
+                # A process group of its own, so that Ctrl-C at the terminal does not reach it.
                 start_new_session=True,
                 pass_fds=(lock,),
             )
-        os.pwrite(lock, json.dumps({"pid": self._started.pid, "port": self.port}).encode(), 0)
+        os.pwrite(lock, json.dumps({"pid": self._child.pid, "port": self.port}).encode(), 0)
 
     def _end_of_log(self, lines: int = 20) -> str:
-        found: list[str] = []
+        last_lines: list[str] = []
         for name in ("broker.log", "broker.out"):
             with contextlib.suppress(FileNotFoundError):
-                found += (self.folder / name).read_text(errors="replace").splitlines()[-lines:]
-        return "\n".join(found)
+                last_lines += (self.folder / name).read_text(errors="replace").splitlines()[-lines:]
+        return "\n".join(last_lines)
 
 
 def new_cluster_id() -> str:
-    """A random id as Kafka writes them; none that begins with a dash, which its tools would take for an option."""
+    """A random id in Kafka's format; without a dash at its beginning, which Kafka's tools would take for an option."""
     while True:
-        made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if not made.startswith("-"):
-            return made
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not cluster_id.startswith("-"):
+            return cluster_id
 
 
 def is_port_free(port: int) -> bool:
@@ -293,12 +293,12 @@ def _java() -> str:
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=f"{home}/bin" if home else None)
     if java is None:
-        where = f"in JAVA_HOME ({home}/bin)" if home else "on the PATH"
-        raise Misconfigured(f"there is no java {where}: install Java {MIN_JAVA_VERSION} or later, or set JAVA_HOME")
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(?:1\.)?(\d+)', told)
+        searched = f"in JAVA_HOME ({home}/bin)" if home else "on the PATH"
+        raise Misconfigured(f"there is no java {searched}: install Java {MIN_JAVA_VERSION} or later, or set JAVA_HOME")
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(?:1\.)?(\d+)', output)
     if version is None:
-        raise Misconfigured(f"{java} -version did not say which Java it is: {told.strip()!r}")
+        raise Misconfigured(f"{java} -version did not say which Java it is: {output.strip()!r}")
     if int(version[1]) < MIN_JAVA_VERSION:
         raise Misconfigured(
             f"{java} is Java {version[1]}, but Kafka {KAFKA_VERSION} needs {MIN_JAVA_VERSION} or later: install it, "
@@ -308,10 +308,10 @@ def _java() -> str:
 
 
 def jars_folder() -> Path:
-    """Where Kafka's jars are: PARCELS_KAFKA_LIBS, or a folder of the user's cache that `make setup` fills."""
-    said = os.environ.get("PARCELS_KAFKA_LIBS")
+    """The folder of Kafka's jars: PARCELS_KAFKA_LIBS, or a folder of the user's cache that `make setup` fills."""
+    configured = os.environ.get("PARCELS_KAFKA_LIBS")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(said) if said else cache / "parcel-streams" / f"kafka-{KAFKA_VERSION}"
+    return Path(configured) if configured else cache / "parcel-streams" / f"kafka-{KAFKA_VERSION}"
 
 
 def _jars() -> Path:

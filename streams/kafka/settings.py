@@ -1,11 +1,11 @@
-"""Settings of everything that talks to Kafka: from the environment, overridden by the command line."""
+"""The settings of every Kafka client: from the environment, overridden by the command line."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class KafkaSettings(BaseSettings):
-    """Where the cluster is, and which of several installations on it this is."""
+    """Which cluster to use, and which of several installations on it."""
 
     model_config = SettingsConfigDict(env_prefix="PARCELS_", populate_by_name=True, frozen=True)
 

@@ -1,7 +1,8 @@
-"""The clock of the logs: a Tick every so often to every partition of both, also to those where nothing happens.
+"""The producer of Ticks (`parcels clock`): at a fixed interval, one Tick to every partition of both logs.
 
-Deadlines fire when a Tick passes them, so this is the only place where the wall clock enters. Several clocks may run,
-on several machines: the largest Tick of a partition counts, so one that lags or stops changes nothing.
+Partitions without other records get Ticks as well. Deadlines fire when a Tick passes them, so this is the only place
+where the wall clock enters. Several clocks may run, on several machines: the largest Tick of a partition counts, so a
+clock that lags or stops changes nothing.
 """
 
 import threading
@@ -17,18 +18,20 @@ from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
 from streams.kafka.clients import is_fatal, new_producer, partition_count
 from streams.kafka.settings import KafkaSettings
 
-# A Tick that did not arrive by then is let go: a later one says more.
-_DELIVERY_MS: Final = 5_000
-_MINUTE: Final = 60.0
+# A Tick that was not delivered by then is dropped: a later one replaces it.
+_DELIVERY_TIMEOUT_MS: Final = 5_000
+_REPORT_INTERVAL_SECONDS: Final = 60.0
 
-# What a clock tells: a word (started, ticking, behind, on_time, stopped) and its figures.
+# Called with the name of an event (started, ticking, behind, on_time, stopped) and its figures.
 TickEventListener = Callable[[str, dict[str, object]], None]
 
 
 class TickProducer:
-    """Appends ticks until told to stop."""
+    """Appends Ticks until it is stopped."""
 
-    def __init__(self, settings: KafkaSettings, name: str, interval_seconds: float, tell: TickEventListener) -> None:
+    def __init__(
+        self, settings: KafkaSettings, name: str, interval_seconds: float, on_event: TickEventListener
+    ) -> None:
         """`name`: written into each Tick, so that a clock that goes wrong can be found.
 
         Raises:
@@ -37,57 +40,61 @@ class TickProducer:
         """
         topics = [settings.prefix + name for name in (SCANS_TOPIC, CONTAINERS_TOPIC)]
         self._name = name
-        self._every = interval_seconds
-        self._tell = tell
+        self._interval_seconds = interval_seconds
+        self._on_event = on_event
         self._stop = threading.Event()
-        self._dead: KafkaError | None = None
+        self._fatal_error: KafkaError | None = None
         self._behind_since: float | None = None
-        self._arrived = 0
+        self._ticks_arrived = 0
         self._producer = new_producer(
-            settings, error_cb=self._on_error, linger_ms=0, message_timeout_ms=_DELIVERY_MS, compression_type="none"
+            settings,
+            error_cb=self._on_error,
+            linger_ms=0,
+            message_timeout_ms=_DELIVERY_TIMEOUT_MS,
+            compression_type="none",
         )
-        # Name of each log, and how many partitions it has.
-        self._partitions = {topic: partition_count(self._producer, topic) for topic in topics}
+        # Topic of each log -> its number of partitions.
+        self._partition_counts = {topic: partition_count(self._producer, topic) for topic in topics}
 
     def stop(self) -> None:
-        """Stop after the Tick on its way. Safe in a signal handler."""
+        """End `run` after the Tick that is being sent. Safe in a signal handler."""
         self._stop.set()
 
     def run(self) -> None:
-        """Tick until told to stop.
+        """Send Ticks until `stop` is called.
 
         Raises:
             StreamsError: the producer is broken beyond repair.
         """
-        self._tell(
+        self._on_event(
             "started",
             {
-                "topics": ",".join(self._partitions),
-                "partitions": sum(self._partitions.values()),
-                "every_seconds": self._every,
+                "topics": ",".join(self._partition_counts),
+                "partitions": sum(self._partition_counts.values()),
+                "every_seconds": self._interval_seconds,
             },
         )
-        told = time.monotonic()
+        reported = time.monotonic()
         while not self._stop.is_set():
-            if self._dead is not None:
-                raise StreamsError(f"the producer of ticks is broken: {self._dead.str()}")
-            self._tick()
-            if time.monotonic() - told > _MINUTE:
-                told = time.monotonic()
-                self._tell("ticking", {"ticks_arrived": self._arrived})
-            # On the whole multiples of the interval, so that several clocks say the same.
-            rest = self._every - time.time() % self._every
-            until = time.monotonic() + rest
-            while (left := until - time.monotonic()) > 0 and not self._stop.is_set():
+            if self._fatal_error is not None:
+                raise StreamsError(f"the producer of ticks is broken: {self._fatal_error.str()}")
+            self._send_tick()
+            if time.monotonic() - reported > _REPORT_INTERVAL_SECONDS:
+                reported = time.monotonic()
+                self._on_event("ticking", {"ticks_arrived": self._ticks_arrived})
+            # On whole multiples of the interval, so that several clocks send the same times.
+            wait_seconds = self._interval_seconds - time.time() % self._interval_seconds
+            deadline = time.monotonic() + wait_seconds
+            while (left := deadline - time.monotonic()) > 0 and not self._stop.is_set():
                 self._producer.poll(min(left, 0.1))
-        self._producer.flush(_DELIVERY_MS / 1000)
-        self._tell("stopped", {"ticks_arrived": self._arrived})
+        self._producer.flush(_DELIVERY_TIMEOUT_MS / 1000)
+        self._on_event("stopped", {"ticks_arrived": self._ticks_arrived})
 
-    def _tick(self) -> None:
-        hub_time = round(time.time() // self._every * self._every * 1000)
+    def _send_tick(self) -> None:
+        hub_time = round(time.time() // self._interval_seconds * self._interval_seconds * 1000)
         value = encode_tick(hub_time, self._name)
-        places = ((topic, number) for topic, partitions in self._partitions.items() for number in range(partitions))
-        for topic, partition in places:
+        partitions = ((topic, number) for topic, count in self._partition_counts.items() for number in range(count))
+        for topic, partition in partitions:
             try:
                 self._producer.produce(topic, value, partition=partition, on_delivery=self._delivered)
             except KafkaException as error:
@@ -96,14 +103,14 @@ class TickProducer:
 
     def _delivered(self, error: KafkaError | None, _: object) -> None:
         if error is None:
-            self._arrived += 1
+            self._ticks_arrived += 1
             if self._behind_since is not None:
-                self._tell("on_time", {"seconds": time.monotonic() - self._behind_since})
+                self._on_event("kafka_available", {"seconds": time.monotonic() - self._behind_since})
                 self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = time.monotonic()
-            self._tell("behind", {"error": error.str()})
+            self._on_event("kafka_unavailable", {"error": error.str()})
 
     def _on_error(self, error: KafkaError) -> None:
         if is_fatal(error):
-            self._dead = error
+            self._fatal_error = error

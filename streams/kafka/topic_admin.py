@@ -1,4 +1,8 @@
-"""The catalogue of topics and the cluster: what differs, how to remove it, and whether a worker can run on it."""
+"""Topics of a cluster compared with the catalogue (streams/formats/topics.py): plan the changes, apply them, check.
+
+`parcels topics plan` prints the changes, `parcels topics apply` carries them out, and every worker checks at its start
+that the topics are fit for it.
+"""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,13 +35,13 @@ _ANSWER_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class TopicChange:
-    """What must be done to one topic of the cluster."""
+    """The change that brings one topic of the cluster in line with the catalogue."""
 
     # "create", "alter", or "none" when the topic is as the catalogue says.
     action: str
     topic: str
     partitions: int
-    # Name of a configuration -> (as the cluster has it, None for a new topic; as it must be). Only what differs.
+    # Setting -> (value on the cluster, None for a new topic; value of the catalogue). Only those that differ.
     config: Mapping[str, tuple[str | None, str]] = field(default_factory=dict)
 
 
@@ -46,10 +50,10 @@ def plan_topics(settings: KafkaSettings, partitions: int | None = None) -> list[
 
     Args:
         settings: which cluster, and the prefix of its topics.
-        partitions: how many every topic shall have; None for as many as the existing ones have, else 4.
+        partitions: number of partitions of every topic; None for that of the existing topics, or 4 without any.
 
     Raises:
-        Misconfigured: existing topics differ in their number of partitions, or have another one than was asked for.
+        Misconfigured: existing topics differ in their number of partitions, or have another number than `partitions`.
         StreamsError: no broker answers.
     """
     client = new_admin_client(settings)
@@ -83,7 +87,7 @@ def plan_topics(settings: KafkaSettings, partitions: int | None = None) -> list[
 
 
 def apply_topics(settings: KafkaSettings, changes: Iterable[TopicChange]) -> None:
-    """Carry out what `plan_topics` found; wait until every topic can be used. Doing it again does nothing.
+    """Carry out the changes of `plan_topics` and wait until every topic can be used. A second call changes nothing.
 
     Raises:
         StreamsError: the cluster refused a change, or does not answer.
@@ -102,7 +106,7 @@ def apply_topics(settings: KafkaSettings, changes: Iterable[TopicChange]) -> Non
     ]
     if new:
         for name, future in client.create_topics(new, operation_timeout=_ANSWER_SECONDS).items():
-            _result(settings, f"creating topic {name}", future, fine=KafkaError.TOPIC_ALREADY_EXISTS)
+            _await(settings, f"creating topic {name}", future, ignored_code=KafkaError.TOPIC_ALREADY_EXISTS)
     altered = [
         ConfigResource(
             ResourceType.TOPIC,
@@ -117,15 +121,15 @@ def apply_topics(settings: KafkaSettings, changes: Iterable[TopicChange]) -> Non
     ]
     if altered:
         for resource, future in client.incremental_alter_configs(altered).items():
-            _result(settings, f"changing topic {resource.name}", future)
+            _await(settings, f"changing topic {resource.name}", future)
     _wait_until_usable(client, settings, changes)
 
 
 def check_topics(settings: KafkaSettings) -> int:
-    """How many partitions every topic has, if the topics are fit for a worker.
+    """The number of partitions that every topic has, if the topics are fit for a worker.
 
     Raises:
-        Misconfigured: a topic is missing, the numbers of partitions differ, or a topic of states would lose some.
+        Misconfigured: a topic is missing, the numbers of partitions differ, or a state topic is not compacted.
         StreamsError: no broker answers.
     """
     client = new_admin_client(settings)
@@ -136,40 +140,40 @@ def check_topics(settings: KafkaSettings) -> int:
         verb = "does not exist" if len(missing) == 1 else "do not exist"
         message = f'{", ".join(missing)} {verb} on {settings.bootstrap}: run "parcels topics apply"'
         raise Misconfigured(message)
-    for state, config in _configs(
-        client, [settings.prefix + name for name in (PARCEL_STATE_TOPIC, CONTAINER_STATE_TOPIC)]
-    ).items():
+    state_topics = [settings.prefix + name for name in (PARCEL_STATE_TOPIC, CONTAINER_STATE_TOPIC)]
+    for name, config in _configs(client, state_topics).items():
         if (cleanup := config.get("cleanup.policy")) != "compact":
-            message = f'{state} has cleanup.policy={cleanup} and would lose states; run "parcels topics apply"'
+            message = f'{name} has cleanup.policy={cleanup} and would lose states; run "parcels topics apply"'
             raise Misconfigured(message)
     return partitions
 
 
 def _partition_counts(client: AdminClient, settings: KafkaSettings) -> dict[str, int]:
-    """Partitions of each topic of the catalogue that exists, by its name in the catalogue."""
+    """Name in the catalogue -> number of partitions, of each topic that exists on the cluster."""
     try:
         found = client.list_topics(timeout=_ANSWER_SECONDS).topics
     except KafkaException as error:
         raise no_answer_error(settings, _ANSWER_SECONDS, error) from error
     names = {topic.name: settings.prefix + topic.name for topic in TOPICS}
-    return {short: len(found[name].partitions) for short, name in names.items() if name in found}
+    return {name: len(found[full_name].partitions) for name, full_name in names.items() if full_name in found}
 
 
 def _require_copartitioned(settings: KafkaSettings, counts: Mapping[str, int]) -> int | None:
     """The number of partitions that all existing topics have, None when there are none."""
     if len(set(counts.values())) > 1:
-        one, *others = counts.items()
-        other = next(each for each in others if each[1] != one[1])
+        (first, count), *others = counts.items()
+        other, other_count = next(each for each in others if each[1] != count)
         message = (
-            f"{settings.prefix}{one[0]} has {one[1]} partitions but {settings.prefix}{other[0]} has {other[1]}; they "
-            f"must match. Delete the one that is wrong while no worker runs (a wrong {DEAD_LETTERS_TOPIC} or {PARCEL_STATE_TOPIC} is "
-            f'written anew), then run "parcels topics apply"'
+            f"{settings.prefix}{first} has {count} partitions but {settings.prefix}{other} has {other_count}; they "
+            f"must match. Delete the one that is wrong while no worker runs (a wrong {DEAD_LETTERS_TOPIC} or "
+            f'{PARCEL_STATE_TOPIC} is written anew), then run "parcels topics apply"'
         )
         raise Misconfigured(message)
     return next(iter(counts.values()), None)
 
 
 def _configs(client: AdminClient, topics: list[str]) -> dict[str, dict[str, str]]:
+    """Topic -> its whole configuration on the cluster."""
     if not topics:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
@@ -184,25 +188,31 @@ def _configs(client: AdminClient, topics: list[str]) -> dict[str, dict[str, str]
     return described
 
 
-def _result(settings: KafkaSettings, doing: str, future: Any, fine: int | None = None) -> None:
+def _await(settings: KafkaSettings, action: str, future: Any, ignored_code: int | None = None) -> None:
+    """Wait for the cluster's answer to a change.
+
+    Raises:
+        StreamsError: the cluster refused, for another reason than `ignored_code`.
+    """
     try:
         future.result()
     except KafkaException as error:
-        if error.args[0].code() != fine:
-            message = f"{doing} on {settings.bootstrap}: {error.args[0].str()}"
+        if error.args[0].code() != ignored_code:
+            message = f"{action} on {settings.bootstrap}: {error.args[0].str()}"
             raise StreamsError(message) from error
 
 
 def _wait_until_usable(client: AdminClient, settings: KafkaSettings, changes: Sequence[TopicChange]) -> None:
-    """Brokers learn of a change after the controller has accepted it: wait until they show it."""
+    """Wait until the brokers show the changes: they learn of them after the controller has accepted them."""
     deadline = time.monotonic() + _ANSWER_SECONDS
-    while waiting := _not_yet_as_planned(client, settings, changes):
+    while pending := _pending_topics(client, settings, changes):
         if time.monotonic() > deadline:
-            raise StreamsError(f"{', '.join(waiting)}: not usable {_ANSWER_SECONDS:g} s after the change was accepted")
+            raise StreamsError(f"{', '.join(pending)}: not usable {_ANSWER_SECONDS:g} s after the change was accepted")
         time.sleep(0.05)
 
 
-def _not_yet_as_planned(client: AdminClient, settings: KafkaSettings, changes: Sequence[TopicChange]) -> list[str]:
+def _pending_topics(client: AdminClient, settings: KafkaSettings, changes: Sequence[TopicChange]) -> list[str]:
+    """Topics that still lack a leader for a partition, or else those that still have another configuration."""
     try:
         found = client.list_topics(timeout=_ANSWER_SECONDS).topics
     except KafkaException as error:

@@ -1,9 +1,9 @@
-"""A transactional producer that takes whole blocks of records in one call, outside the interpreter's lock.
+"""A transactional producer that takes whole blocks of records in one call, without holding the GIL.
 
-confluent-kafka's own Producer costs a Python call, three objects and the lock for every record, while the fold waits
-for that lock; its produce_batch drops the partition that a record asks for (2.16.1). So this calls the librdkafka that
-confluent-kafka brings along, through the C functions of rdkafka.h, which are documented and kept stable. Figures in
-docs/decisions/producer.md.
+confluent-kafka's own Producer needs a Python call, three objects and the GIL for every record, and the fold waits for
+the GIL meanwhile. Its produce_batch ignores the partition of a record (2.16.1). So this module calls the librdkafka
+library of confluent-kafka directly, through the C functions of rdkafka.h, which are documented and kept stable. Figures
+are in docs/decisions/producer.md.
 """
 
 import ctypes
@@ -42,12 +42,12 @@ _MESSAGE: Final = np.dtype(
     ],
     align=True,
 )
-# Of rd_kafka_vtype_t: the arguments of rd_kafka_produceva.
+# Values of rd_kafka_vtype_t: the kinds of arguments of rd_kafka_produceva.
 _TOPIC, _PARTITION, _VALUE, _KEY, _FLAGS, _HEADER = 1, 3, 4, 5, 7, 9
 
 
 class _Buffer(ctypes.Structure):
-    _fields_ = (("at", c_void_p), ("size", c_size_t))
+    _fields_ = (("address", c_void_p), ("size", c_size_t))
 
 
 class _Header(ctypes.Structure):
@@ -65,17 +65,17 @@ class _ArgumentValue(ctypes.Union):
 
 
 class _Argument(ctypes.Structure):
-    _fields_ = (("kind", c_int), ("u", _ArgumentValue))
+    _fields_ = (("kind", c_int), ("value", _ArgumentValue))
 
 
 @cache
 def _library() -> Any:
-    """The librdkafka that this process has loaded with confluent-kafka, with the types of what is called here.
+    """The librdkafka that this process has loaded with confluent-kafka, with the types of the functions called here.
 
     Raises:
-        Misconfigured: there is none to be found.
+        Misconfigured: it is not found.
     """
-    # confluent-kafka 2.16 does not tell where its library is; the kernel does.
+    # confluent-kafka 2.16 does not say where its library is; the kernel does.
     loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "librdkafka" in line}
     if len(loaded) != 1:
         message = (
@@ -114,7 +114,7 @@ def _library() -> Any:
 
 
 class TransactionalProducer:
-    """One transactional id. Calls may come from several threads; they go one after the other, `close` after them.
+    """A producer with a transactional id. Threads may share it: calls run one after the other, also `close`.
 
     Every method raises KafkaException, as confluent-kafka's Producer does, when the call failed or the producer is
     closed.
@@ -126,11 +126,11 @@ class TransactionalProducer:
         text = ctypes.create_string_buffer(_ERROR_BYTES)
         conf = library.rd_kafka_conf_new()
         for name, value in producer_config(settings, **options).items():
-            said = str(value).lower() if isinstance(value, bool) else str(value)
-            if library.rd_kafka_conf_set(conf, name.encode(), said.encode(), text, _ERROR_BYTES) != _CONF_OK:
+            setting = str(value).lower() if isinstance(value, bool) else str(value)
+            if library.rd_kafka_conf_set(conf, name.encode(), setting.encode(), text, _ERROR_BYTES) != _CONF_OK:
                 library.rd_kafka_conf_destroy(conf)
                 raise Misconfigured(f"librdkafka: {text.value.decode(errors='replace')}")
-        # It would log the loss of a broker once a second, and a fencing on standard error.
+        # librdkafka would log the loss of a broker once a second, and a fencing on standard error.
         library.rd_kafka_conf_set_log_cb(conf, None)
         self._library = library
         self._topics: dict[str, Any] = {}
@@ -146,37 +146,37 @@ class TransactionalProducer:
             self._check(self._library.rd_kafka_init_transactions(self._open(), round(seconds * 1000)))
 
     def begin_transaction(self) -> None:
-        """What is produced from here on belongs together."""
+        """Begin a transaction; the records that are produced from here on belong to it."""
         with self._lock:
             self._check(self._library.rd_kafka_begin_transaction(self._open()))
 
     def commit_transaction(self, seconds: float) -> None:
-        """Send what waits, and commit all of it or nothing."""
+        """Send the records of the queue and commit the transaction: all of it, or nothing."""
         with self._lock:
             self._check(self._library.rd_kafka_commit_transaction(self._open(), round(seconds * 1000)))
 
     def produce_block(self, topic: str, partition: int, block: RecordBlock, first: int, end: int) -> None:
-        """Copy the records from `first` until `end` into the queue, in their order.
+        """Copy the records from `first` until `end` (not included) into the queue, in their order.
 
         Raises:
-            KafkaException: not all of them; the transaction must not be committed.
+            KafkaException: not all of them could be copied; the transaction must not be committed.
         """
         messages = np.zeros(end - first, _MESSAGE)
         keys, values = block.key_ends[first : end + 1], block.value_ends[first : end + 1]
         sizes = np.diff(keys)
-        # A null pointer is what makes no key of one of no bytes, and a tombstone of such a value.
+        # A null pointer makes an empty key no key at all, and an empty value a tombstone.
         messages["key"] = np.where(sizes > 0, block.key_bytes.ctypes.data + keys[:-1], 0)
         messages["key_len"] = sizes
         sizes = np.diff(values)
         messages["payload"] = np.where(sizes > 0, block.value_bytes.ctypes.data + values[:-1], 0)
         messages["len"] = sizes
         with self._lock:
-            taken = self._library.rd_kafka_produce_batch(
+            accepted = self._library.rd_kafka_produce_batch(
                 self._topic(topic), partition, _COPY, messages.ctypes.data, len(messages)
             )
-        if taken != len(messages):
-            worst = int(messages["err"][np.flatnonzero(messages["err"])[0]])
-            raise KafkaException(KafkaError(worst))
+        if accepted != len(messages):
+            first_error = int(messages["err"][np.flatnonzero(messages["err"])[0]])
+            raise KafkaException(KafkaError(first_error))
 
     def produce(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: list[Header]
@@ -189,25 +189,25 @@ class TransactionalProducer:
         ]
         for kind, octets in ((_KEY, key), (_VALUE, value)):
             if octets is not None:
-                arguments.append(_Argument(kind, _ArgumentValue(memory=_Buffer(_place(octets), len(octets)))))
-        # librdkafka copies them during the call; until then they must not be freed.
-        contents = [content.encode() if isinstance(content, str) else content for _, content in headers]
-        for (name, _), octets in zip(headers, contents, strict=True):
-            place, size = (None, 0) if octets is None else (_place(octets), len(octets))
-            arguments.append(_Argument(_HEADER, _ArgumentValue(header=_Header(name.encode(), place, size))))
-        given = (_Argument * len(arguments))(*arguments)
+                arguments.append(_Argument(kind, _ArgumentValue(memory=_Buffer(_address(octets), len(octets)))))
+        # librdkafka copies the values during the call. This list keeps them alive until then.
+        header_values = [value.encode() if isinstance(value, str) else value for _, value in headers]
+        for (name, _), octets in zip(headers, header_values, strict=True):
+            address, size = (None, 0) if octets is None else (_address(octets), len(octets))
+            arguments.append(_Argument(_HEADER, _ArgumentValue(header=_Header(name.encode(), address, size))))
+        argument_array = (_Argument * len(arguments))(*arguments)
         with self._lock:
-            self._check(self._library.rd_kafka_produceva(self._open(), given, len(arguments)))
+            self._check(self._library.rd_kafka_produceva(self._open(), argument_array, len(arguments)))
 
-    def wait(self, seconds: float) -> int:
-        """Wait a moment for what is on its way; returns how many records are not acknowledged yet."""
+    def wait_for_deliveries(self, seconds: float) -> int:
+        """Wait up to `seconds` for acknowledgements; returns the number of records that are not acknowledged yet."""
         with self._lock:
             handle = self._open()
             self._library.rd_kafka_poll(handle, round(seconds * 1000))
             return int(self._library.rd_kafka_outq_len(handle))
 
     def close(self) -> None:
-        """Let go of it, without a word to the broker: an open transaction is ended by whoever fences next."""
+        """Free the producer without a request to the broker: the next fencing of the id ends an open transaction."""
         with self._lock:
             handle, self._handle = self._handle, None
             if handle is None:
@@ -243,5 +243,5 @@ class TransactionalProducer:
         raise KafkaException(raised)
 
 
-def _place(octets: bytes) -> int | None:
+def _address(octets: bytes) -> int | None:
     return ctypes.cast(c_char_p(octets), c_void_p).value

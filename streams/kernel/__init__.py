@@ -1,1 +1,1 @@
-"""The compiled machinery: Avro columns in and out, the word table, the parcel table, the fold."""
+"""The compiled machinery: Avro decoding and encoding in columns, the parcel table, and the fold."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.domain.jit import int64, jit, jit_inline
+from streams.domain.jit import int64, jit
 from streams.domain.promise_clocks import (
     DEADLINE,
     JOURNEY_COUNT,
@@ -15,7 +15,7 @@ from streams.domain.promise_clocks import (
     PAUSED,
     REMAINING,
     SINCE,
-    STANDING,
+    STATUS,
     STOPPED,
     WITHDRAWN,
     Integers,
@@ -26,52 +26,60 @@ from streams.domain.record_hash import put_big_endian
 from streams.kernel.active_alerts import alert_type_of, subject_intern_id_of
 from streams.kernel.batch_changes import BatchChanges
 from streams.kernel.evaluate import evaluate_parcel
-from streams.kernel.interned_records import LOCATION_SITE, LOCATION_STATION, NULL_SIZE, location_text
-from streams.kernel.parcel_table import HUB_TIME, KEY_ALIGNMENT, NO_INTERN_ID, NONE, ByteArray, TableArrays
-from streams.kernel.state_columns import IDENTITY_BYTES, NOT_NULL, FrameArrays
+from streams.kernel.frames import (
+    HASH_BYTES,
+    FrameArrays,
+    set_interned,
+    set_number,
+    set_optional_number,
+    set_parcel_id,
+    set_text,
+)
+from streams.kernel.interned_records import LOCATION_SITE, LOCATION_STATION, location_text
+from streams.kernel.parcel_table import HUB_TIME, NO_ALERT_INDEX, NO_INTERN_ID, ByteArray, TableArrays
 
 
 class MonitoringColumns(NamedTuple):
-    """Numbers of the columns of ParcelState's root frame that tell of clocks."""
+    """Indexes of the columns of ParcelState's root frame that depend on the promises."""
 
     journeys: int
     clocks: int
-    alerts: int
+    active_alerts: int
 
 
 class ClockColumns(NamedTuple):
-    """Numbers of the columns of the frame clocks[]."""
+    """Indexes of the columns of the frame clocks[]."""
 
     promise: int
-    standing: int
+    status: int
     since: int
     deadline: int
-    left_ms: int
-    stopped: int
+    remaining_ms: int
+    stopped_at: int
 
 
 class ActiveAlertColumns(NamedTuple):
-    """Numbers of the columns of the frame alerts[]."""
+    """Indexes of the columns of the frame active_alerts[]."""
 
-    about: int
+    condition: int
     type: int
     since: int
     alert_id: int
 
 
 class AlertColumns(NamedTuple):
-    """Numbers of the columns of Alert's root frame."""
+    """Indexes of the columns of Alert's root frame."""
 
     alert_id: int
     parcel_id: int
     version: int
     type: int
-    about: int
+    condition: int
     hub_time: int
     since: int
     deadline: int
     limit: int
-    stopped: int
+    stopped_at: int
     withdraws: int
     evidence: int
     site: int
@@ -79,42 +87,19 @@ class AlertColumns(NamedTuple):
     direction: int
 
 
-# Identities of an alert: its own, what it withdraws, and two of evidence.
-IDENTITIES_PER_ALERT = 4
-
-
-@jit_inline
-def _number(frame: FrameArrays, column: int, row: int, value: int) -> None:
-    frame.values[column, row] = value
-    frame.lengths[column, row] = NOT_NULL
-
-
-@jit_inline
-def _maybe(frame: FrameArrays, column: int, row: int, value: int, there: bool) -> None:
-    frame.values[column, row] = value if there else 0
-    frame.lengths[column, row] = NOT_NULL if there else NULL_SIZE
-
-
-@jit_inline
-def _text(frame: FrameArrays, column: int, row: int, at: int, size: int) -> None:
-    frame.values[column, row] = at
-    frame.lengths[column, row] = size
-
-
-@jit_inline
-def _word(frame: FrameArrays, column: int, row: int, a: TableArrays, word: int) -> None:
-    _text(frame, column, row, int64(a.words[word]["at"]), int64(a.words[word]["size"]))
+# Hashes of an alert: its id, the id of the alert that it withdraws, and two record hashes of evidence.
+HASHES_PER_ALERT = 4
 
 
 @jit
-def count_active_alerts(a: TableArrays, touched: NDArray[np.int32], count: int) -> int:
-    """Alerts that stand of the first `count` rows of `touched` together."""
+def count_active_alerts(a: TableArrays, rows: NDArray[np.int32], count: int) -> int:
+    """Total number of active alerts of the first `count` of `rows`."""
     total = int64(0)
     for i in range(count):
-        told = int64(a.rows[touched[i]]["told"])
-        while told != NONE:
+        active_alert = int64(a.rows[rows[i]]["first_alert"])
+        while active_alert != NO_ALERT_INDEX:
             total += 1
-            told = int64(a.told[told]["next"])
+            active_alert = int64(a.active_alerts[active_alert]["next"])
     return total
 
 
@@ -122,113 +107,124 @@ def count_active_alerts(a: TableArrays, touched: NDArray[np.int32], count: int) 
 def fill_monitoring_columns(
     a: TableArrays,
     rules: PromiseRules,
-    touched: NDArray[np.int32],
+    rows: NDArray[np.int32],
     count: int,
-    first_identity: int,
+    first_hash: int,
     states: FrameArrays,
     w: MonitoringColumns,
     clocks: FrameArrays,
     c: ClockColumns,
-    standing: FrameArrays,
+    active_alerts: FrameArrays,
     s: ActiveAlertColumns,
-    identities: ByteArray,
-    story: JourneyFacts,
-    found: Integers,
+    hashes: ByteArray,
+    journey: JourneyFacts,
+    findings: Integers,
 ) -> None:
-    """Columns of the clocks and standing alerts of the first `count` rows of `touched`.
+    """Fill the columns of the clocks and active alerts of the first `count` of `rows`.
 
-    Room: `clocks` a row for each promise of each parcel, `standing` and `identities` (from `first_identity` on) one for
-    each alert that stands (`count_active_alerts`). `story`, `found`: overwritten.
+    Args:
+        first_hash: index of the first free hash in `hashes`.
+        clocks: room for one row for each promise of each parcel.
+        active_alerts, hashes: room for one row and 16 bytes for each active alert (`count_active_alerts`).
+        w, c, s: indexes of the columns of `states`, `clocks` and `active_alerts`.
+        journey, findings: work space, overwritten.
     """
     now = a.counts[HUB_TIME]
     clock = int64(0)
     alert = int64(0)
     for i in range(count):
-        row = int64(touched[i])
-        evaluate_parcel(a, rules, row, now, story, found)
-        _number(states, w.journeys, i, max(1, story.facts[JOURNEY_COUNT]))
+        row = int64(rows[i])
+        evaluate_parcel(a, rules, row, now, journey, findings)
+        set_number(states, w.journeys, i, max(1, journey.facts[JOURNEY_COUNT]))
         first = clock
         for promise in range(len(rules.limit)):
-            stands = found[promise, STANDING]
-            if stands == NOT_STARTED:
+            status = findings[promise, STATUS]
+            if status == NOT_STARTED:
                 continue
-            _word(clocks, c.promise, clock, a, int64(a.subject_intern_ids[promise]))
-            _number(clocks, c.standing, clock, stands)
-            _number(clocks, c.since, clock, found[promise, SINCE])
-            _maybe(clocks, c.deadline, clock, found[promise, DEADLINE], found[promise, DEADLINE] != OPEN_ENDED)
-            _maybe(clocks, c.left_ms, clock, found[promise, REMAINING], stands == PAUSED)
-            _maybe(clocks, c.stopped, clock, found[promise, STOPPED], found[promise, STOPPED] != NO_TIME)
+            set_interned(clocks, c.promise, clock, a, int64(a.subject_intern_ids[promise]))
+            set_number(clocks, c.status, clock, status)
+            set_number(clocks, c.since, clock, findings[promise, SINCE])
+            set_optional_number(
+                clocks, c.deadline, clock, findings[promise, DEADLINE], findings[promise, DEADLINE] != OPEN_ENDED
+            )
+            set_optional_number(clocks, c.remaining_ms, clock, findings[promise, REMAINING], status == PAUSED)
+            set_optional_number(
+                clocks, c.stopped_at, clock, findings[promise, STOPPED], findings[promise, STOPPED] != NO_TIME
+            )
             clock += 1
-        _text(states, w.clocks, i, first, clock - first)
+        set_text(states, w.clocks, i, first, clock - first)
         first = alert
-        told = int64(a.rows[row]["told"])
-        while told != NONE:
-            what = int64(a.told[told]["what"])
-            at = (first_identity + alert) * IDENTITY_BYTES
-            put_big_endian(identities, at, a.told[told]["high"])
-            put_big_endian(identities, at + 8, a.told[told]["low"])
-            _word(standing, s.about, alert, a, subject_intern_id_of(what))
-            _number(standing, s.type, alert, alert_type_of(what))
-            _number(standing, s.since, alert, int64(a.told[told]["since"]))
-            _text(standing, s.alert_id, alert, at, IDENTITY_BYTES)
+        active_alert = int64(a.rows[row]["first_alert"])
+        while active_alert != NO_ALERT_INDEX:
+            subject_and_type = int64(a.active_alerts[active_alert]["subject_and_type"])
+            offset = (first_hash + alert) * HASH_BYTES
+            put_big_endian(hashes, offset, a.active_alerts[active_alert]["high"])
+            put_big_endian(hashes, offset + 8, a.active_alerts[active_alert]["low"])
+            set_interned(active_alerts, s.condition, alert, a, subject_intern_id_of(subject_and_type))
+            set_number(active_alerts, s.type, alert, alert_type_of(subject_and_type))
+            set_number(active_alerts, s.since, alert, int64(a.active_alerts[active_alert]["since"]))
+            set_text(active_alerts, s.alert_id, alert, offset, HASH_BYTES)
             alert += 1
-            told = int64(a.told[told]["next"])
-        _text(states, w.alerts, i, first, alert - first)
+            active_alert = int64(a.active_alerts[active_alert]["next"])
+        set_text(states, w.active_alerts, i, first, alert - first)
 
 
 @jit
 def fill_alert_columns(
     a: TableArrays,
-    out: BatchChanges,
+    changes: BatchChanges,
     count: int,
     frame: FrameArrays,
     m: AlertColumns,
     evidence: FrameArrays,
-    identities: ByteArray,
+    hashes: ByteArray,
 ) -> None:
-    """Columns of the first `count` alerts of a batch.
+    """Fill the columns of the first `count` alerts of a batch.
 
-    Room: `evidence` two rows an alert, `identities` IDENTITIES_PER_ALERT of 16 bytes.
+    Args:
+        m: indexes of the columns of `frame`.
+        evidence: room for two rows an alert.
+        hashes: room for HASHES_PER_ALERT hashes of 16 bytes an alert.
     """
-    proof = int64(0)
+    evidence_row = int64(0)
     for i in range(count):
-        alert = out.alerts[i]
+        alert = changes.alerts[i]
         row = int64(alert["row"])
-        at = i * IDENTITIES_PER_ALERT * IDENTITY_BYTES
-        put_big_endian(identities, at, alert["high"])
-        put_big_endian(identities, at + 8, alert["low"])
-        put_big_endian(identities, at + 16, alert["taken_high"])
-        put_big_endian(identities, at + 24, alert["taken_low"])
-        put_big_endian(identities, at + 32, alert["one_high"])
-        put_big_endian(identities, at + 40, alert["one_low"])
-        put_big_endian(identities, at + 48, alert["other_high"])
-        put_big_endian(identities, at + 56, alert["other_low"])
-        _text(frame, m.alert_id, i, at, IDENTITY_BYTES)
+        offset = i * HASHES_PER_ALERT * HASH_BYTES
+        put_big_endian(hashes, offset, alert["high"])
+        put_big_endian(hashes, offset + 8, alert["low"])
+        put_big_endian(hashes, offset + 16, alert["withdrawn_high"])
+        put_big_endian(hashes, offset + 24, alert["withdrawn_low"])
+        put_big_endian(hashes, offset + 32, alert["first_evidence_high"])
+        put_big_endian(hashes, offset + 40, alert["first_evidence_low"])
+        put_big_endian(hashes, offset + 48, alert["second_evidence_high"])
+        put_big_endian(hashes, offset + 56, alert["second_evidence_low"])
+        set_text(frame, m.alert_id, i, offset, HASH_BYTES)
         if alert["type"] == WITHDRAWN:
-            _text(frame, m.withdraws, i, at + IDENTITY_BYTES, IDENTITY_BYTES)
+            set_text(frame, m.withdraws, i, offset + HASH_BYTES, HASH_BYTES)
         else:
-            _maybe(frame, m.withdraws, i, 0, False)
-        proofs = int64(alert["evidence"])
-        _text(frame, m.evidence, i, proof, proofs)
-        for number in range(proofs):
-            _text(evidence, 0, proof, at + (2 + number) * IDENTITY_BYTES, IDENTITY_BYTES)
-            proof += 1
-        _text(frame, m.parcel_id, i, int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT, int64(a.rows[row]["key_size"]))
-        _number(frame, m.version, i, int64(alert["version"]))
-        _number(frame, m.type, i, int64(alert["type"]))
-        _word(frame, m.about, i, a, int64(a.subject_intern_ids[alert["subject"]]))
-        _number(frame, m.hub_time, i, int64(alert["hub_time"]))
-        _number(frame, m.since, i, int64(alert["since"]))
-        _maybe(frame, m.deadline, i, int64(alert["deadline"]), int64(alert["deadline"]) != NO_TIME)
-        _maybe(frame, m.limit, i, int64(alert["limit"]), int64(alert["limit"]) != NO_TIME)
-        _maybe(frame, m.stopped, i, int64(alert["stopped"]), int64(alert["stopped"]) != NO_TIME)
-        where = int64(alert["at"])
-        if where == NO_INTERN_ID:
-            _text(frame, m.site, i, 0, 0)
-            _text(frame, m.station, i, 0, 0)
+            set_optional_number(frame, m.withdraws, i, 0, False)
+        evidence_count = int64(alert["evidence_count"])
+        set_text(frame, m.evidence, i, evidence_row, evidence_count)
+        for j in range(evidence_count):
+            set_text(evidence, 0, evidence_row, offset + (2 + j) * HASH_BYTES, HASH_BYTES)
+            evidence_row += 1
+        set_parcel_id(frame, m.parcel_id, i, a, row)
+        set_number(frame, m.version, i, int64(alert["version"]))
+        set_number(frame, m.type, i, int64(alert["type"]))
+        set_interned(frame, m.condition, i, a, int64(a.subject_intern_ids[alert["subject"]]))
+        set_number(frame, m.hub_time, i, int64(alert["hub_time"]))
+        set_number(frame, m.since, i, int64(alert["since"]))
+        set_optional_number(frame, m.deadline, i, int64(alert["deadline"]), int64(alert["deadline"]) != NO_TIME)
+        set_optional_number(frame, m.limit, i, int64(alert["limit"]), int64(alert["limit"]) != NO_TIME)
+        set_optional_number(frame, m.stopped_at, i, int64(alert["stopped_at"]), int64(alert["stopped_at"]) != NO_TIME)
+        location = int64(alert["location"])
+        if location == NO_INTERN_ID:
+            set_text(frame, m.site, i, 0, 0)
+            set_text(frame, m.station, i, 0, 0)
         else:
-            site, size = location_text(a, where, LOCATION_SITE)
-            _text(frame, m.site, i, site, size)
-            station, size = location_text(a, where, LOCATION_STATION)
-            _text(frame, m.station, i, station, size)
-        _number(frame, m.direction, i, int64(alert["direction"]))
+            site, size = location_text(a, location, LOCATION_SITE)
+            set_text(frame, m.site, i, site, size)
+            station, size = location_text(a, location, LOCATION_STATION)
+            set_text(frame, m.station, i, station, size)
+        set_number(frame, m.direction, i, int64(alert["direction"]))

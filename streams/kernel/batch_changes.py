@@ -1,4 +1,4 @@
-"""What a batch did: filled by `fold`, read by the encoders of the outputs."""
+"""The changes that a batch makes to a table: filled by `fold`, read by the encoders of the outputs."""
 
 from typing import Final, NamedTuple
 
@@ -16,7 +16,7 @@ MILESTONE: Final = np.dtype(
         ("previous_time", np.int64),
         ("high", np.uint64),
         ("low", np.uint64),
-        ("at", np.int32),
+        ("location", np.int32),  # intern id
         ("type", np.uint8),
         ("stage", np.uint8),
         ("direction", np.uint8),
@@ -25,52 +25,52 @@ MILESTONE: Final = np.dtype(
 )
 ALERT: Final = np.dtype(
     [
-        ("high", np.uint64),  # its id
+        ("high", np.uint64),  # alert id
         ("low", np.uint64),
         ("hub_time", np.int64),
         ("since", np.int64),
         ("deadline", np.int64),
         ("limit", np.int64),
-        ("stopped", np.int64),
-        ("one_high", np.uint64),  # evidence
-        ("one_low", np.uint64),
-        ("other_high", np.uint64),
-        ("other_low", np.uint64),
-        ("taken_high", np.uint64),  # id of what is withdrawn
-        ("taken_low", np.uint64),
+        ("stopped_at", np.int64),
+        ("first_evidence_high", np.uint64),  # record hashes
+        ("first_evidence_low", np.uint64),
+        ("second_evidence_high", np.uint64),
+        ("second_evidence_low", np.uint64),
+        ("withdrawn_high", np.uint64),  # id of the alert that is withdrawn
+        ("withdrawn_low", np.uint64),
         ("row", np.int32),
         ("version", np.int32),
-        ("at", np.int32),  # word of the place of the evidence
-        ("subject", np.int32),  # place in `Arrays.subjects`
+        ("location", np.int32),  # intern id of the location of the evidence
+        ("subject", np.int32),  # index in `TableArrays.subject_intern_ids`
         ("type", np.uint8),
-        ("evidence", np.uint8),  # how many
+        ("evidence_count", np.uint8),
         ("direction", np.uint8),
     ],
     align=True,
 )
-# Bits of a delta's code: minutes since 1970, kind, direction, and 1 where the number falls.
+# Bits of a delta's code: minutes since 1970, kind, direction, and 1 for a decrement.
 MINUTE_SHIFT, KIND_SHIFT, DIRECTION_SHIFT = 8, 3, 1
 _MINUTE_MS: Final = 60_000
 
 
 class BatchChanges(NamedTuple):
-    """What a batch did: room for one entry a record, and for more where Ticks and advices bring more."""
+    """The changes of a batch. There is room for one entry a record; `fold` stops where Ticks or advices need more."""
 
-    touched: NDArray[np.int32]  # rows that changed, in the order of their first change
+    updated_rows: NDArray[np.int32]  # rows that changed, in the order of their first change
     milestones: NDArray[np.void]
-    # Of each distinct scan: its place, kind and direction, for the counters.
+    # Intern id of the location, kind and direction of each distinct scan, for the metrics.
     scan_locations: NDArray[np.int32]
     scan_kinds: ByteArray
     scan_directions: ByteArray
-    retired: NDArray[np.int32]  # rows whose parcel left
+    retired_rows: NDArray[np.int32]  # rows of the parcels that retired
     alerts: NDArray[np.void]
-    # Of each scan that is counted or not counted any more: its place, and a code.
+    # Intern id of the location and code of each scan that starts or stops to count.
     delta_locations: NDArray[np.int32]
     delta_codes: NDArray[np.int64]
     counts: NDArray[np.int64]
 
 
-# Positions in Folded.counts.
+# Indexes into `BatchChanges.counts`.
 (
     UPDATED_COUNT,
     MILESTONE_COUNT,
@@ -84,14 +84,14 @@ class BatchChanges(NamedTuple):
 
 
 def allocate_batch_changes(records: int, rows: int) -> BatchChanges:
-    """Room for what a batch of `records` does to a table with room for `rows`."""
+    """Room for the changes of a batch of `records` to a table with room for `rows`."""
     return BatchChanges(
-        touched=np.empty(records + rows, np.int32),
+        updated_rows=np.empty(records + rows, np.int32),
         milestones=np.empty(records + 64, MILESTONE),
         scan_locations=np.empty(records, np.int32),
         scan_kinds=np.empty(records, np.uint8),
         scan_directions=np.empty(records, np.uint8),
-        retired=np.empty(records + rows, np.int32),
+        retired_rows=np.empty(records + rows, np.int32),
         alerts=np.empty(min(1024, records + 64), ALERT),
         delta_locations=np.empty(2 * records + 64, np.int32),
         delta_codes=np.empty(2 * records + 64, np.int64),
@@ -99,69 +99,71 @@ def allocate_batch_changes(records: int, rows: int) -> BatchChanges:
     )
 
 
-def grow_batch_changes(out: BatchChanges, alerts: int, deltas: int, milestones: int) -> BatchChanges:
-    """The same with room for so many more alerts, deltas and milestones."""
-    alerts += int(out.counts[ALERT_COUNT])
-    if alerts > len(out.alerts):
-        out = out._replace(alerts=np.resize(out.alerts, max(alerts, 2 * len(out.alerts))))
-    deltas += int(out.counts[DELTA_COUNT])
-    if deltas > len(out.delta_locations):
-        size = max(deltas, 2 * len(out.delta_locations))
-        out = out._replace(
-            delta_locations=np.resize(out.delta_locations, size), delta_codes=np.resize(out.delta_codes, size)
+def grow_batch_changes(changes: BatchChanges, alerts: int, deltas: int, milestones: int) -> BatchChanges:
+    """The same changes with room for so many more alerts, deltas and milestones."""
+    alerts += int(changes.counts[ALERT_COUNT])
+    if alerts > len(changes.alerts):
+        changes = changes._replace(alerts=np.resize(changes.alerts, max(alerts, 2 * len(changes.alerts))))
+    deltas += int(changes.counts[DELTA_COUNT])
+    if deltas > len(changes.delta_locations):
+        size = max(deltas, 2 * len(changes.delta_locations))
+        changes = changes._replace(
+            delta_locations=np.resize(changes.delta_locations, size), delta_codes=np.resize(changes.delta_codes, size)
         )
-    milestones += int(out.counts[MILESTONE_COUNT])
-    if milestones > len(out.milestones):
-        out = out._replace(milestones=np.resize(out.milestones, max(milestones, 2 * len(out.milestones))))
-    return out
+    milestones += int(changes.counts[MILESTONE_COUNT])
+    if milestones > len(changes.milestones):
+        changes = changes._replace(
+            milestones=np.resize(changes.milestones, max(milestones, 2 * len(changes.milestones)))
+        )
+    return changes
 
 
 @jit_inline
-def mark_updated(a: TableArrays, row: int, number: int, out: BatchChanges) -> None:
-    """The row changed in batch `number`: its state has to be told."""
-    if a.rows[row]["batch"] != number:
-        a.rows[row]["batch"] = number
-        out.touched[out.counts[UPDATED_COUNT]] = row
-        out.counts[UPDATED_COUNT] += 1
+def mark_updated(a: TableArrays, row: int, batch_number: int, changes: BatchChanges) -> None:
+    """Note that the row changed in batch `batch_number`, so that its state is published."""
+    if a.rows[row]["last_batch"] != batch_number:
+        a.rows[row]["last_batch"] = batch_number
+        changes.updated_rows[changes.counts[UPDATED_COUNT]] = row
+        changes.counts[UPDATED_COUNT] += 1
 
 
 @jit_inline
-def append_delta(out: BatchChanges, by: int, at: int, kind: int, time: int, direction: int) -> None:
-    """One scan more (`by` is 1) or less (-1)."""
-    n = out.counts[DELTA_COUNT]
-    out.delta_locations[n] = at
-    out.delta_codes[n] = (
+def append_delta(changes: BatchChanges, increment: int, location: int, kind: int, time: int, direction: int) -> None:
+    """Append that one scan more (`increment` is 1) or less (-1) counts."""
+    n = changes.counts[DELTA_COUNT]
+    changes.delta_locations[n] = location
+    changes.delta_codes[n] = (
         ((time // _MINUTE_MS) << MINUTE_SHIFT)
         | (kind << KIND_SHIFT)
         | (direction << DIRECTION_SHIFT)
-        | (1 if by < 0 else 0)
+        | (1 if increment < 0 else 0)
     )
-    out.counts[DELTA_COUNT] = n + 1
+    changes.counts[DELTA_COUNT] = n + 1
 
 
 @jit_inline
 def append_milestone(
     a: TableArrays,
     row: int,
-    what: int,
+    milestone_type: int,
     stage: int,
     time: int,
-    previous: int,
-    at: int,
+    previous_time: int,
+    location: int,
     high: np.uint64,
     low: np.uint64,
-    out: BatchChanges,
+    changes: BatchChanges,
 ) -> None:
-    """One milestone more: type, stage and times, word of the evidence's place and the evidence's identity."""
-    n = out.counts[MILESTONE_COUNT]
-    out.milestones[n]["row"] = row
-    out.milestones[n]["version"] = a.rows[row]["records"]
-    out.milestones[n]["event_time"] = time
-    out.milestones[n]["previous_time"] = previous
-    out.milestones[n]["high"] = high
-    out.milestones[n]["low"] = low
-    out.milestones[n]["at"] = at
-    out.milestones[n]["type"] = what
-    out.milestones[n]["stage"] = stage
-    out.milestones[n]["direction"] = a.rows[row]["direction"]
-    out.counts[MILESTONE_COUNT] = n + 1
+    """Append a milestone; `location`, `high` and `low`: intern id of the location and record hash of its evidence."""
+    n = changes.counts[MILESTONE_COUNT]
+    changes.milestones[n]["row"] = row
+    changes.milestones[n]["version"] = a.rows[row]["records"]
+    changes.milestones[n]["event_time"] = time
+    changes.milestones[n]["previous_time"] = previous_time
+    changes.milestones[n]["high"] = high
+    changes.milestones[n]["low"] = low
+    changes.milestones[n]["location"] = location
+    changes.milestones[n]["type"] = milestone_type
+    changes.milestones[n]["stage"] = stage
+    changes.milestones[n]["direction"] = a.rows[row]["direction"]
+    changes.counts[MILESTONE_COUNT] = n + 1

@@ -1,6 +1,6 @@
-"""A parcel that is not where its container is: seen outside of it, missing when it was emptied, or in it unannounced.
+"""Anomalies of containment: a parcel seen outside its container, missing when it was emptied, or in it unannounced.
 
-What the records say of containers is told in `streams/domain/containment.py`.
+The rules of containment are in `streams/domain/containment.py`.
 """
 
 from typing import Final
@@ -25,103 +25,122 @@ from streams.domain.promises import FOUND_EXTRA, FOUND_OUTSIDE, MISSING
 from streams.kernel.containment_at import has_error_declaration, is_container_emptying
 from streams.kernel.interned_records import sites_differ
 from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, kind_of, time_of
-from streams.kernel.parcel_table import NO_INTERN_ID, SLOTS_PER_CHUNK, TableArrays
+from streams.kernel.parcel_table import NO_INTERN_ID, TableArrays, next_slot
 
-# Ends what a parcel was in without anybody having to wonder.
-_ENDS: Final = 1 << UNPACKED | 1 << DELIVERED | 1 << RETURNED
+# Kinds that take a parcel out of its container without an anomaly.
+_CONTAINMENT_ENDS: Final = 1 << UNPACKED | 1 << DELIVERED | 1 << RETURNED
 
 
 @jit
 def find_containment_anomalies(
-    a: TableArrays, rules: PromiseRules, row: int, now: int, story: JourneyFacts, found: Integers
+    a: TableArrays, rules: PromiseRules, row: int, now: int, journey: JourneyFacts, findings: Integers
 ) -> None:
-    """Fill the three anomalies of `found`, which say nothing so far."""
-    first = len(rules.limit)
-    inside, inside_at = int64(NOT_SET), int64(NOT_SET)
-    packing = int64(NO_SLOT)
-    outside, outside_of = int64(NO_SLOT), int64(NO_SLOT)
-    emptied, emptied_of, seen = int64(NO_SLOT), int64(NO_SLOT), int64(NO_SLOT)
-    extra = int64(NO_SLOT)
+    """Set the three anomalies of containment in `findings`, which are clear so far."""
+    first_anomaly = len(rules.limit)
+    current_container, container_location = int64(NOT_SET), int64(NOT_SET)
+    packing_slot = int64(NO_SLOT)
+    outside_slot, outside_packing_slot = int64(NO_SLOT), int64(NO_SLOT)
+    emptying_slot, emptied_packing_slot, seen_slot = int64(NO_SLOT), int64(NO_SLOT), int64(NO_SLOT)
+    extra_slot = int64(NO_SLOT)
     dispatched = False
-    # Only the last journey is told of.
-    here = story.facts[JOURNEY_SLOT] == NO_SLOT
-    chunk = int64(a.rows[row]["head"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            here |= slot == story.facts[JOURNEY_SLOT]
-            stamp = int64(a.slots[slot]["stamp"])
-            kind = kind_of(stamp)
-            if kind == VOID or stamp & ADVICE:
-                continue
-            what = int64(a.slots[slot]["what"])
-            at = int64(a.slots[slot]["at"])
-            inferred = stamp & INFERRED != 0
-            by_emptying = kind == UNPACKED and is_container_emptying(a, at)
-            unannounced = inferred or (inside != NOT_SET and not stamp & VOIDED)
-            if kind == UNPACKED and not by_emptying and what not in (NO_INTERN_ID, inside) and unannounced:
-                never = extra == NO_SLOT and here and not _was_packed_into(a, row, slot, what)
-                if never and not (stamp & VOIDED and has_error_declaration(a, row, slot)):
-                    extra = slot
-            if stamp & VOIDED:
-                continue
-            elsewhere = contradicts_containment(inside, inside_at, kind, what, inferred) and sites_differ(
-                a, at, inside_at
-            )
-            if here and emptied != NO_SLOT and seen == NO_SLOT and _is_sight(kind, what, inferred):
-                seen = slot
-            if inside != NOT_SET:
-                loose = (UNCONTAINED >> kind) & 1 != 0
-                moved = kind == PACKED and what not in (NO_INTERN_ID, inside)
-                if by_emptying and inferred:
-                    if here:
-                        emptied, emptied_of, seen = slot, packing, int64(NO_SLOT)
-                elif (loose or moved or elsewhere) and not (_ENDS >> kind) & 1 and not dispatched:
-                    if here and outside == NO_SLOT:
-                        outside, outside_of = slot, packing
-            if kind == PACKED and what != NO_INTERN_ID:
-                packing = slot
-                dispatched = False
-            elif what != NO_INTERN_ID and what == inside:
-                dispatched |= kind == DISPATCHED
-            inside, inside_at = container_after(inside, inside_at, kind, at, what, elsewhere)
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
-    story.facts[SEEN_AFTER_EMPTYING_SLOT] = seen
-    if outside != NO_SLOT and rules.anomalies[FOUND_OUTSIDE] != DISABLED:
-        set_anomaly(found, first + FOUND_OUTSIDE, time_of(a.slots[outside]["stamp"]), NO_TIME, outside_of, outside)
-    if extra != NO_SLOT and rules.anomalies[FOUND_EXTRA] != DISABLED:
-        set_anomaly(found, first + FOUND_EXTRA, time_of(a.slots[extra]["stamp"]), NO_TIME, extra, int64(NO_SLOT))
+    # Anomalies are found in the last journey only.
+    in_last_journey = journey.facts[JOURNEY_SLOT] == NO_SLOT
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        in_last_journey |= slot == journey.facts[JOURNEY_SLOT]
+        packed_key = int64(a.slots[slot]["packed_key"])
+        kind = kind_of(packed_key)
+        if kind == VOID or packed_key & ADVICE:
+            continue
+        container = int64(a.slots[slot]["detail"])
+        location = int64(a.slots[slot]["location_or_plan"])
+        inferred = packed_key & INFERRED != 0
+        by_emptying = kind == UNPACKED and is_container_emptying(a, location)
+        unannounced = inferred or (current_container != NOT_SET and not packed_key & VOIDED)
+        if kind == UNPACKED and not by_emptying and container not in (NO_INTERN_ID, current_container) and unannounced:
+            never_packed = extra_slot == NO_SLOT and in_last_journey and not _was_packed_into(a, row, slot, container)
+            if never_packed and not (packed_key & VOIDED and has_error_declaration(a, row, slot)):
+                extra_slot = slot
+        if packed_key & VOIDED:
+            continue
+        elsewhere = contradicts_containment(
+            current_container, container_location, kind, container, inferred
+        ) and sites_differ(a, location, container_location)
+        if (
+            in_last_journey
+            and emptying_slot != NO_SLOT
+            and seen_slot == NO_SLOT
+            and _is_sighting(kind, container, inferred)
+        ):
+            seen_slot = slot
+        if current_container != NOT_SET:
+            uncontained = (UNCONTAINED >> kind) & 1 != 0
+            moved = kind == PACKED and container not in (NO_INTERN_ID, current_container)
+            if by_emptying and inferred:
+                if in_last_journey:
+                    emptying_slot, emptied_packing_slot, seen_slot = slot, packing_slot, int64(NO_SLOT)
+            elif (uncontained or moved or elsewhere) and not (_CONTAINMENT_ENDS >> kind) & 1 and not dispatched:
+                if in_last_journey and outside_slot == NO_SLOT:
+                    outside_slot, outside_packing_slot = slot, packing_slot
+        if kind == PACKED and container != NO_INTERN_ID:
+            packing_slot = slot
+            dispatched = False
+        elif container != NO_INTERN_ID and container == current_container:
+            dispatched |= kind == DISPATCHED
+        current_container, container_location = container_after(
+            current_container, container_location, kind, location, container, elsewhere
+        )
+    journey.facts[SEEN_AFTER_EMPTYING_SLOT] = seen_slot
+    if outside_slot != NO_SLOT and rules.anomalies[FOUND_OUTSIDE] != DISABLED:
+        set_anomaly(
+            findings,
+            first_anomaly + FOUND_OUTSIDE,
+            time_of(a.slots[outside_slot]["packed_key"]),
+            NO_TIME,
+            outside_packing_slot,
+            outside_slot,
+        )
+    if extra_slot != NO_SLOT and rules.anomalies[FOUND_EXTRA] != DISABLED:
+        set_anomaly(
+            findings,
+            first_anomaly + FOUND_EXTRA,
+            time_of(a.slots[extra_slot]["packed_key"]),
+            NO_TIME,
+            extra_slot,
+            int64(NO_SLOT),
+        )
     grace = rules.anomalies[MISSING]
-    if emptied != NO_SLOT and seen == NO_SLOT and grace != DISABLED:
-        since = time_of(a.slots[emptied]["stamp"])
+    if emptying_slot != NO_SLOT and seen_slot == NO_SLOT and grace != DISABLED:
+        since = time_of(a.slots[emptying_slot]["packed_key"])
         if now > since + grace:
-            set_anomaly(found, first + MISSING, since, grace, emptied_of, emptied)
-            found[first + MISSING, DEADLINE] = since + grace
+            set_anomaly(findings, first_anomaly + MISSING, since, grace, emptied_packing_slot, emptying_slot)
+            findings[first_anomaly + MISSING, DEADLINE] = since + grace
         else:
-            found[first + MISSING, NEXT_CHANGE] = since + grace
+            findings[first_anomaly + MISSING, NEXT_CHANGE] = since + grace
 
 
 @jit_inline
-def _is_sight(kind: int, what: int, inferred: bool) -> bool:
-    """Has somebody had the parcel in front of him?"""
-    if kind == PACKED and what != NO_INTERN_ID:
+def _is_sighting(kind: int, container: int, inferred: bool) -> bool:
+    """Does a scan of this kind prove that the parcel itself was seen?"""
+    if kind == PACKED and container != NO_INTERN_ID:
         return True
     return not inferred and (NO_LOCATION >> kind) & 1 == 0
 
 
 @jit
-def _was_packed_into(a: TableArrays, row: int, until: int, container: int) -> bool:
-    """Does a packing that counts, before the record in slot `until`, say that the parcel was put into it?"""
-    chunk = int64(a.rows[row]["head"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            if slot == until:
-                return False
-            stamp = int64(a.slots[slot]["stamp"])
-            if kind_of(stamp) == PACKED and stamp & (VOIDED | ADVICE) == 0 and a.slots[slot]["what"] == container:
-                return True
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+def _was_packed_into(a: TableArrays, row: int, end_slot: int, container: int) -> bool:
+    """Does a packing that counts, before the record in `end_slot`, say that the parcel was put into `container`?"""
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        if slot == end_slot:
+            return False
+        packed_key = int64(a.slots[slot]["packed_key"])
+        if (
+            kind_of(packed_key) == PACKED
+            and packed_key & (VOIDED | ADVICE) == 0
+            and a.slots[slot]["detail"] == container
+        ):
+            return True
     return False

@@ -1,4 +1,7 @@
-"""One record into the list of one parcel: sorted, without duplicates, voids honoured in either order of arrival."""
+"""Inserts one record into the sorted slots of its parcel and determines the effect on milestones and scan counts.
+
+A record that the parcel already has is a duplicate. A VOID takes effect whether it arrives before or after its target.
+"""
 
 from typing import Final, NamedTuple
 
@@ -13,74 +16,68 @@ from streams.domain.kinds import (
     MILESTONE_RETRACTED,
     VOID,
 )
+from streams.domain.promise_clocks import NO_SLOT, NO_TIME
 from streams.domain.record_hash import get_big_endian
-from streams.kernel.containment_at import counts_in_container, depends_on_container, has_inferred
+from streams.kernel.containment_at import counts_in_container, depends_on_container, has_inferred, voids_record
 from streams.kernel.interned_records import direction_of
 from streams.kernel.packed_key import ADVICE, VOIDED, kind_of, sort_key_of, time_of
-from streams.kernel.parcel_table import NO_INTERN_ID, NONE, SLOTS_PER_CHUNK, TableArrays, allocate_chunk
+from streams.kernel.parcel_table import NO_INTERN_ID, SLOTS_PER_CHUNK, TableArrays, allocate_chunk, next_slot
 
-# Outcome of an insertion.
+# Outcomes of `insert`.
 DUPLICATE: Final = 0
 INSERTED: Final = 1
-# Nothing was done, because more may change than the record itself: `contained.insert_among` does it.
+# The record was not inserted, because it may change which inferred records count: see insert_and_apply_containment.
 AFFECTS_INFERRED: Final = 2
-
-NO_TIME: Final = -(1 << 63)
 
 
 class InsertEffect(NamedTuple):
-    """What an insertion changed in the first time of a stage: one array each, so that compiled code can fill it."""
+    """What an insertion changes: the milestone and the scan count. Arrays, so that compiled code can fill them."""
 
-    # type (0 for none), stage, event_time, previous_time, word of the evidence's place; then of the scan whose
-    # number the record changes: by how many (1, or -1 for a VOID, or 0), its kind, event_time and word of its place
-    numbers: NDArray[np.int64]
-    # identity of the evidence: high, low
+    values: NDArray[np.int64]
+    # record hash of the milestone's evidence: high, low
     evidence: NDArray[np.uint64]
 
 
+# Indexes into `InsertEffect.values`.
 (
-    MILESTONE_TYPE,
+    MILESTONE_TYPE,  # 0 for no milestone
     MILESTONE_STAGE,
     MILESTONE_TIME,
     MILESTONE_PREVIOUS_TIME,
-    MILESTONE_LOCATION,
-    SCAN_INCREMENT,
+    MILESTONE_LOCATION,  # intern id of the location of the evidence
+    SCAN_INCREMENT,  # change of the scan count: 1, -1 for a VOID, or 0
     SCAN_KIND,
     SCAN_TIME,
-    SCAN_LOCATION,
+    SCAN_LOCATION,  # intern id
     EFFECT_VALUES,
 ) = range(10)
 
 
 def allocate_insert_effect() -> InsertEffect:
-    """A change to be filled by `insert`."""
+    """An effect for `insert` to fill."""
     return InsertEffect(np.zeros(EFFECT_VALUES, np.int64), np.zeros(2, np.uint64))
 
 
 @jit_inline
-def _targets(a: TableArrays, void_slot: int, high: np.uint64, low: np.uint64) -> bool:
-    at = int64(a.words[a.slots[void_slot]["what"]]["at"])
-    return bool(get_big_endian(a.heap, at) == high and get_big_endian(a.heap, at + 8) == low)
-
-
-@jit_inline
-def _sorts_after(a: TableArrays, slot: int, order: int, high: np.uint64, low: np.uint64) -> bool:
-    """Does the record in `slot` come after (order, high, low)?"""
-    other = sort_key_of(a.slots[slot]["stamp"])
-    if other != order:
-        return other > order
+def _sorts_after(a: TableArrays, slot: int, sort_key: int, high: np.uint64, low: np.uint64) -> bool:
+    """Does the record in `slot` sort after (sort_key, high, low)?"""
+    slot_key = sort_key_of(a.slots[slot]["packed_key"])
+    if slot_key != sort_key:
+        return slot_key > sort_key
     if a.slots[slot]["high"] != high:
         return bool(a.slots[slot]["high"] > high)
     return bool(a.slots[slot]["low"] > low)
 
 
 @jit_inline
-def _put(a: TableArrays, slot: int, high: np.uint64, low: np.uint64, stamp: int, at: int, what: int) -> None:
+def _write_slot(
+    a: TableArrays, slot: int, high: np.uint64, low: np.uint64, packed_key: int, location_or_plan: int, detail: int
+) -> None:
     a.slots[slot]["high"] = high
     a.slots[slot]["low"] = low
-    a.slots[slot]["stamp"] = stamp
-    a.slots[slot]["at"] = at
-    a.slots[slot]["what"] = what
+    a.slots[slot]["packed_key"] = packed_key
+    a.slots[slot]["location_or_plan"] = location_or_plan
+    a.slots[slot]["detail"] = detail
 
 
 @jit
@@ -89,215 +86,222 @@ def insert(
     row: int,
     high: np.uint64,
     low: np.uint64,
-    stamp: int,
-    at: int,
-    what: int,
-    alone: bool,
-    change: InsertEffect,
+    packed_key: int,
+    location_or_plan: int,
+    detail: int,
+    check_inferred: bool,
+    effect: InsertEffect,
 ) -> int:
-    """Insert a record into `row` and tell in `change` what it means for the first time of a stage.
+    """Insert a record into `row` and set `effect` to what it changes.
 
     Args:
-        high, low: identity of the record.
-        stamp: see streams/kernel/packed_key.py; without VOIDED, which is derived here.
-        at, what: words, see `table.SLOT`.
-        alone: False puts the record in, whatever it may mean for records that are inferred from a container.
+        high, low: record hash.
+        packed_key: see streams/kernel/packed_key.py; without VOIDED, which is derived here.
+        location_or_plan, detail: intern ids, see `parcel_table.SLOT`.
+        check_inferred: True to return AFFECTS_INFERRED where the record may change which inferred records count; False
+            to insert the record in any case.
 
     Returns:
-        DUPLICATE, INSERTED, or, where `alone`, CONCERNS_OTHERS.
+        DUPLICATE, INSERTED or, only if `check_inferred`, AFFECTS_INFERRED.
     """
-    kind = kind_of(stamp)
-    order = sort_key_of(stamp)
+    kind = kind_of(packed_key)
+    sort_key = sort_key_of(packed_key)
     records = int64(a.rows[row]["records"])
-    change.numbers[MILESTONE_TYPE] = 0
-    change.numbers[SCAN_INCREMENT] = 0
-    # 1. One walk: is it known, where does it belong, is it voided, which record is the first of its kind so far?
-    chunk = int64(a.rows[row]["head"])
-    last = int64(NONE)
-    place_chunk = int64(NONE)
-    place = int64(0)
-    first = int64(NONE)
-    seen = int64(0)
-    while seen < records:
-        base = chunk * SLOTS_PER_CHUNK
-        for slot in range(base, base + min(SLOTS_PER_CHUNK, records - seen)):
-            if a.slots[slot]["high"] == high and a.slots[slot]["low"] == low:
-                return DUPLICATE
-            other = int64(a.slots[slot]["stamp"])
-            if kind_of(other) == VOID:
-                if kind != VOID and _targets(a, slot, high, low):
-                    stamp |= VOIDED
-            elif first == NONE and kind_of(other) == kind and other & VOIDED == 0:
-                first = slot
-            if place_chunk == NONE and _sorts_after(a, slot, order, high, low):
-                place_chunk = chunk
-                place = slot
-        seen += SLOTS_PER_CHUNK
-        last = chunk
-        chunk = int64(a.next_chunk[chunk])
-    if alone and (place_chunk != NONE or kind == VOID) and has_inferred(a, row, place if kind != VOID else int64(NONE)):
+    effect.values[MILESTONE_TYPE] = 0
+    effect.values[SCAN_INCREMENT] = 0
+    # 1. In one pass: is it a duplicate, which slot does it belong into, is it voided, which record is the first of its
+    #    kind so far?
+    insert_slot = int64(NO_SLOT)
+    first_slot = int64(NO_SLOT)
+    slot = int64(NO_SLOT)
+    for i in range(records):
+        slot = next_slot(a, row, i, slot)
+        if a.slots[slot]["high"] == high and a.slots[slot]["low"] == low:
+            return DUPLICATE
+        other_key = int64(a.slots[slot]["packed_key"])
+        if kind_of(other_key) == VOID:
+            if kind != VOID and voids_record(a, slot, high, low):
+                packed_key |= VOIDED
+        elif first_slot == NO_SLOT and kind_of(other_key) == kind and other_key & VOIDED == 0:
+            first_slot = slot
+        if insert_slot == NO_SLOT and _sorts_after(a, slot, sort_key, high, low):
+            insert_slot = slot
+    if (
+        check_inferred
+        and (insert_slot != NO_SLOT or kind == VOID)
+        and has_inferred(a, row, insert_slot if kind != VOID else int64(NO_SLOT))
+    ):
         return AFFECTS_INFERRED
-    if alone and stamp & VOIDED == 0 and depends_on_container(stamp, what):
-        if not counts_in_container(a, row, place if place_chunk != NONE else int64(NONE), what, kind, at):
-            stamp |= VOIDED
-    # 2. Decide the milestone before slots move.
+    if check_inferred and packed_key & VOIDED == 0 and depends_on_container(packed_key, detail):
+        if not counts_in_container(a, row, insert_slot, detail, kind, location_or_plan):
+            packed_key |= VOIDED
+    # 2. Determine the milestone before slots move.
     if kind == VOID:
-        _void(a, row, what, high, low, change)
+        _apply_void(a, row, detail, high, low, effect)
         a.rows[row]["voids"] += 1
-    elif stamp & VOIDED == 0 and (MILESTONE_KINDS >> kind) & 1:
-        if first == NONE:
-            _fill(change, MILESTONE_REACHED, kind, time_of(stamp), NO_TIME, at, high, low)
-        elif _sorts_after(a, first, order, high, low):
-            previous = time_of(a.slots[first]["stamp"])
-            if previous != time_of(stamp):
-                _fill(change, MILESTONE_CORRECTED, kind, time_of(stamp), previous, at, high, low)
-        if stamp & ADVICE and change.numbers[MILESTONE_TYPE] != 0:
-            change.numbers[MILESTONE_LOCATION] = NO_INTERN_ID
-    if kind != VOID and stamp & (VOIDED | ADVICE) == 0:
-        _count(change, 1, kind, time_of(stamp), at)
-    # 3. Put it in, and move what comes after it one slot on.
+    elif packed_key & VOIDED == 0 and (MILESTONE_KINDS >> kind) & 1:
+        if first_slot == NO_SLOT:
+            _set_milestone(effect, MILESTONE_REACHED, kind, time_of(packed_key), NO_TIME, location_or_plan, high, low)
+        elif _sorts_after(a, first_slot, sort_key, high, low):
+            previous_time = time_of(a.slots[first_slot]["packed_key"])
+            if previous_time != time_of(packed_key):
+                _set_milestone(
+                    effect, MILESTONE_CORRECTED, kind, time_of(packed_key), previous_time, location_or_plan, high, low
+                )
+        if packed_key & ADVICE and effect.values[MILESTONE_TYPE] != 0:
+            effect.values[MILESTONE_LOCATION] = NO_INTERN_ID
+    if kind != VOID and packed_key & (VOIDED | ADVICE) == 0:
+        _set_scan_count(effect, 1, kind, time_of(packed_key), location_or_plan)
+    # 3. Insert the record and move the records after it by one slot.
+    free_slot = slot + 1
     if records % SLOTS_PER_CHUNK == 0:
-        fresh = allocate_chunk(a)
-        if last == NONE:
-            a.rows[row]["head"] = fresh
+        new_chunk = allocate_chunk(a)
+        if records == 0:
+            a.rows[row]["first_chunk"] = new_chunk
         else:
-            a.next_chunk[last] = fresh
-        last = fresh
+            a.next_chunk[slot // SLOTS_PER_CHUNK] = new_chunk
+        free_slot = new_chunk * SLOTS_PER_CHUNK
     a.rows[row]["records"] = records + 1
-    if place_chunk == NONE:
-        _put(a, last * SLOTS_PER_CHUNK + records % SLOTS_PER_CHUNK, high, low, stamp, at, what)
+    if insert_slot == NO_SLOT:
+        _write_slot(a, free_slot, high, low, packed_key, location_or_plan, detail)
     else:
-        _shift_in(a, place_chunk, place, high, low, stamp, at, what, last * SLOTS_PER_CHUNK + records % SLOTS_PER_CHUNK)
+        _insert_at_slot(a, insert_slot, free_slot, high, low, packed_key, location_or_plan, detail)
     # 4. The direction is that of the latest advice that counts.
-    if stamp & ADVICE or kind == VOID:
+    if packed_key & ADVICE or kind == VOID:
         a.rows[row]["direction"] = _direction(a, row)
     return INSERTED
 
 
 @jit_inline
-def _fill(
-    change: InsertEffect, what: int, stage: int, time: int, previous: int, at: int, high: np.uint64, low: np.uint64
+def _set_milestone(
+    effect: InsertEffect,
+    milestone_type: int,
+    stage: int,
+    time: int,
+    previous_time: int,
+    location: int,
+    high: np.uint64,
+    low: np.uint64,
 ) -> None:
-    change.numbers[MILESTONE_TYPE] = what
-    change.numbers[MILESTONE_STAGE] = stage
-    change.numbers[MILESTONE_TIME] = time
-    change.numbers[MILESTONE_PREVIOUS_TIME] = previous
-    change.numbers[MILESTONE_LOCATION] = at
-    change.evidence[0] = high
-    change.evidence[1] = low
+    effect.values[MILESTONE_TYPE] = milestone_type
+    effect.values[MILESTONE_STAGE] = stage
+    effect.values[MILESTONE_TIME] = time
+    effect.values[MILESTONE_PREVIOUS_TIME] = previous_time
+    effect.values[MILESTONE_LOCATION] = location
+    effect.evidence[0] = high
+    effect.evidence[1] = low
 
 
 @jit
-def _shift_in(
+def _insert_at_slot(
     a: TableArrays,
-    chunk: int,
     slot: int,
+    free_slot: int,
     high: np.uint64,
     low: np.uint64,
-    stamp: int,
-    at: int,
-    what: int,
-    end: int,
+    packed_key: int,
+    location_or_plan: int,
+    detail: int,
 ) -> None:
-    """Put a record into `slot` of `chunk`, what was there into the next slot, and so on up to the free slot `end`."""
+    """Write a record to `slot`, and move the records from there on by one slot up to `free_slot`."""
     while True:
         next_high = a.slots[slot]["high"]
         next_low = a.slots[slot]["low"]
-        next_stamp = int64(a.slots[slot]["stamp"])
-        next_at = int64(a.slots[slot]["at"])
-        next_what = int64(a.slots[slot]["what"])
-        _put(a, slot, high, low, stamp, at, what)
-        if slot == end:
+        next_packed_key = int64(a.slots[slot]["packed_key"])
+        next_location_or_plan = int64(a.slots[slot]["location_or_plan"])
+        next_detail = int64(a.slots[slot]["detail"])
+        _write_slot(a, slot, high, low, packed_key, location_or_plan, detail)
+        if slot == free_slot:
             return
         high = next_high
         low = next_low
-        stamp = next_stamp
-        at = next_at
-        what = next_what
+        packed_key = next_packed_key
+        location_or_plan = next_location_or_plan
+        detail = next_detail
         slot += 1
         if slot % SLOTS_PER_CHUNK == 0:
-            chunk = int64(a.next_chunk[chunk])
-            slot = chunk * SLOTS_PER_CHUNK
+            slot = int64(a.next_chunk[slot // SLOTS_PER_CHUNK - 1]) * SLOTS_PER_CHUNK
 
 
 @jit_inline
-def _count(change: InsertEffect, by: int, kind: int, time: int, at: int) -> None:
-    change.numbers[SCAN_INCREMENT] = by
-    change.numbers[SCAN_KIND] = kind
-    change.numbers[SCAN_TIME] = time
-    change.numbers[SCAN_LOCATION] = at
+def _set_scan_count(effect: InsertEffect, increment: int, kind: int, time: int, location: int) -> None:
+    effect.values[SCAN_INCREMENT] = increment
+    effect.values[SCAN_KIND] = kind
+    effect.values[SCAN_TIME] = time
+    effect.values[SCAN_LOCATION] = location
 
 
 @jit
-def _void(a: TableArrays, row: int, target: int, high: np.uint64, low: np.uint64, change: InsertEffect) -> None:
-    """Mark what a VOID (identity high, low) declares wrong, if it is known and not voided yet."""
-    target_at = int64(a.words[target]["at"])
-    target_high = get_big_endian(a.heap, target_at)
-    target_low = get_big_endian(a.heap, target_at + 8)
-    voided = _find(a, row, target_high, target_low)
-    if voided == NONE:
+def _apply_void(a: TableArrays, row: int, target: int, high: np.uint64, low: np.uint64, effect: InsertEffect) -> None:
+    """Mark the target of a VOID (record hash high, low) as voided, if the target is known and not voided yet."""
+    target_offset = int64(a.interned[target]["heap_offset"])
+    target_high = get_big_endian(a.heap, target_offset)
+    target_low = get_big_endian(a.heap, target_offset + 8)
+    target_slot = find_slot(a, row, target_high, target_low)
+    if target_slot == NO_SLOT:
         return
-    stamp = int64(a.slots[voided]["stamp"])
-    kind = kind_of(stamp)
-    if kind == VOID or stamp & VOIDED:
+    packed_key = int64(a.slots[target_slot]["packed_key"])
+    kind = kind_of(packed_key)
+    if kind == VOID or packed_key & VOIDED:
         return
-    first = _first_of(a, row, kind)
-    a.slots[voided]["stamp"] = stamp | VOIDED
-    if stamp & ADVICE == 0:
-        _count(change, -1, kind, time_of(stamp), int64(a.slots[voided]["at"]))
-    if first != voided or (MILESTONE_KINDS >> kind) & 1 == 0:
+    first_slot = _first_slot_of_kind(a, row, kind)
+    a.slots[target_slot]["packed_key"] = packed_key | VOIDED
+    if packed_key & ADVICE == 0:
+        _set_scan_count(effect, -1, kind, time_of(packed_key), int64(a.slots[target_slot]["location_or_plan"]))
+    if first_slot != target_slot or (MILESTONE_KINDS >> kind) & 1 == 0:
         return
-    time = time_of(stamp)
-    heir = _first_of(a, row, kind)
-    if heir == NONE:
-        _fill(change, MILESTONE_RETRACTED, kind, time, NO_TIME, NO_INTERN_ID, high, low)
-    elif time_of(a.slots[heir]["stamp"]) != time:
-        at = int64(a.slots[heir]["at"])
-        if int64(a.slots[heir]["stamp"]) & ADVICE:
-            at = NO_INTERN_ID
-        heir_time = time_of(a.slots[heir]["stamp"])
-        _fill(change, MILESTONE_CORRECTED, kind, heir_time, time, at, a.slots[heir]["high"], a.slots[heir]["low"])
+    time = time_of(packed_key)
+    successor = _first_slot_of_kind(a, row, kind)
+    if successor == NO_SLOT:
+        _set_milestone(effect, MILESTONE_RETRACTED, kind, time, NO_TIME, NO_INTERN_ID, high, low)
+    elif time_of(a.slots[successor]["packed_key"]) != time:
+        location = int64(a.slots[successor]["location_or_plan"])
+        if int64(a.slots[successor]["packed_key"]) & ADVICE:
+            location = NO_INTERN_ID
+        successor_time = time_of(a.slots[successor]["packed_key"])
+        _set_milestone(
+            effect,
+            MILESTONE_CORRECTED,
+            kind,
+            successor_time,
+            time,
+            location,
+            a.slots[successor]["high"],
+            a.slots[successor]["low"],
+        )
 
 
 @jit
-def _find(a: TableArrays, row: int, high: np.uint64, low: np.uint64) -> int:
-    chunk = int64(a.rows[row]["head"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            if a.slots[slot]["high"] == high and a.slots[slot]["low"] == low:
-                return slot
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
-    return NONE
+def find_slot(a: TableArrays, row: int, high: np.uint64, low: np.uint64) -> int:
+    """Slot of the parcel's record with this hash, or NO_SLOT."""
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        if a.slots[slot]["high"] == high and a.slots[slot]["low"] == low:
+            return slot
+    return NO_SLOT
 
 
 @jit
-def _first_of(a: TableArrays, row: int, kind: int) -> int:
-    """Slot of the first record of `kind` that counts, or NONE."""
-    chunk = int64(a.rows[row]["head"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            stamp = int64(a.slots[slot]["stamp"])
-            if kind_of(stamp) == kind and stamp & VOIDED == 0:
-                return slot
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
-    return NONE
+def _first_slot_of_kind(a: TableArrays, row: int, kind: int) -> int:
+    """Slot of the first record of `kind` that counts, or NO_SLOT."""
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        if kind_of(packed_key) == kind and packed_key & VOIDED == 0:
+            return slot
+    return NO_SLOT
 
 
 @jit
 def _direction(a: TableArrays, row: int) -> int:
-    """Direction by the latest advice that counts; 0 without one."""
+    """Direction of the latest advice that counts; 0 (UNKNOWN) without one."""
     plan = int64(NO_INTERN_ID)
-    chunk = int64(a.rows[row]["head"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            stamp = int64(a.slots[slot]["stamp"])
-            if stamp & ADVICE and stamp & VOIDED == 0:
-                plan = int64(a.slots[slot]["at"])
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        if packed_key & ADVICE and packed_key & VOIDED == 0:
+            plan = int64(a.slots[slot]["location_or_plan"])
     return direction_of(a, plan)

@@ -1,4 +1,8 @@
-"""A record that changes which others count: those inferred from a container, in which the parcel was or was not."""
+"""Inserts a record that may change which of the parcel's inferred records count.
+
+An inferred record counts only while the parcel is in the container that it is inferred from. A record that changes the
+parcel's container therefore changes which later inferred records count.
+"""
 
 from typing import Final, NamedTuple
 
@@ -16,6 +20,7 @@ from streams.domain.kinds import (
     VOID,
 )
 from streams.domain.parcel import NOT_SET
+from streams.domain.promise_clocks import NO_SLOT, NO_TIME
 from streams.kernel.batch_changes import BatchChanges, append_delta, append_milestone
 from streams.kernel.containment_at import (
     container_after_scan,
@@ -26,7 +31,6 @@ from streams.kernel.containment_at import (
     is_packed_by_own_scan,
 )
 from streams.kernel.insert import (
-    NO_TIME,
     SCAN_INCREMENT,
     SCAN_KIND,
     SCAN_LOCATION,
@@ -35,25 +39,25 @@ from streams.kernel.insert import (
     insert,
 )
 from streams.kernel.packed_key import ADVICE, VOIDED, kind_of, time_of
-from streams.kernel.parcel_table import NO_INTERN_ID, SLOTS_PER_CHUNK, TableArrays
+from streams.kernel.parcel_table import NO_INTERN_ID, TableArrays, next_slot
 
-# Milestones that one record may bring, if it changes what the parcel was in.
+# Milestones of one record, if it changes the container of the parcel.
 MAX_MILESTONES_PER_RECORD: Final = len(KINDS)
 _BEFORE, _AFTER = range(2)
-# Of the first record of a kind: is there one, when, and where.
-_THERE, _TIME, _AT, _PARTS = range(4)
+# Fields of `FirstRecords.entries`; `_IS_PRESENT` is 0 where no record of the kind counts.
+_IS_PRESENT, _TIME, _LOCATION, _FIELD_COUNT = range(4)
 
 
 class FirstRecords(NamedTuple):
-    """The first record of each kind that counts, before and after: [_BEFORE or _AFTER, kind]."""
+    """The first record of each kind that counts, before and after the insertion."""
 
-    first: NDArray[np.int64]
-    identity: NDArray[np.uint64]
+    entries: NDArray[np.int64]  # [_BEFORE or _AFTER, kind, field]
+    hashes: NDArray[np.uint64]  # [_BEFORE or _AFTER, kind, 0 or 1]: record hash, high and low
 
 
 def allocate_first_records() -> FirstRecords:
     """Room for `insert_and_apply_containment`."""
-    return FirstRecords(np.zeros((2, len(KINDS), _PARTS), np.int64), np.zeros((2, len(KINDS), 2), np.uint64))
+    return FirstRecords(np.zeros((2, len(KINDS), _FIELD_COUNT), np.int64), np.zeros((2, len(KINDS), 2), np.uint64))
 
 
 @jit
@@ -62,107 +66,109 @@ def insert_and_apply_containment(
     row: int,
     high: np.uint64,
     low: np.uint64,
-    stamp: int,
-    at: int,
-    what: int,
-    change: InsertEffect,
-    firsts: FirstRecords,
-    out: BatchChanges,
+    packed_key: int,
+    location_or_plan: int,
+    detail: int,
+    effect: InsertEffect,
+    first_records: FirstRecords,
+    changes: BatchChanges,
 ) -> None:
-    """Insert a record that may change which others count; milestones and deltas go to `out`.
+    """Insert a record, update which inferred records count, and append milestones and deltas to `changes`.
 
-    `out` has room for MOST_MILESTONES, and for a delta a record and one more.
+    `changes` must have room for MAX_MILESTONES_PER_RECORD milestones, and for one delta a record and one more.
     """
     direction = int64(a.rows[row]["direction"])
-    _note_firsts(a, row, firsts, _BEFORE)
-    insert(a, row, high, low, stamp, at, what, False, change)
-    numbers = change.numbers
-    if numbers[SCAN_INCREMENT] != 0:
+    _collect_first_records(a, row, first_records, _BEFORE)
+    insert(a, row, high, low, packed_key, location_or_plan, detail, False, effect)
+    values = effect.values
+    if values[SCAN_INCREMENT] != 0:
         append_delta(
-            out, numbers[SCAN_INCREMENT], numbers[SCAN_LOCATION], numbers[SCAN_KIND], numbers[SCAN_TIME], direction
+            changes, values[SCAN_INCREMENT], values[SCAN_LOCATION], values[SCAN_KIND], values[SCAN_TIME], direction
         )
-    apply_containment(a, row, direction, out)
-    _note_firsts(a, row, firsts, _AFTER)
+    apply_containment(a, row, direction, changes)
+    _collect_first_records(a, row, first_records, _AFTER)
     for kind in range(len(KINDS)):
-        was = firsts.first[_BEFORE, kind, _THERE] != 0
-        now = firsts.first[_AFTER, kind, _THERE] != 0
-        time = firsts.first[_AFTER, kind, _TIME]
-        previous = firsts.first[_BEFORE, kind, _TIME]
-        if not (MILESTONE_KINDS >> kind) & 1 or (not was and not now) or (was and now and time == previous):
+        reached_before = first_records.entries[_BEFORE, kind, _IS_PRESENT] != 0
+        reached_after = first_records.entries[_AFTER, kind, _IS_PRESENT] != 0
+        time = first_records.entries[_AFTER, kind, _TIME]
+        previous_time = first_records.entries[_BEFORE, kind, _TIME]
+        if not (MILESTONE_KINDS >> kind) & 1 or not (reached_before or reached_after):
             continue
-        if now:
+        if reached_before and reached_after and time == previous_time:
+            continue
+        if reached_after:
             append_milestone(
                 a,
                 row,
-                MILESTONE_CORRECTED if was else MILESTONE_REACHED,
+                MILESTONE_CORRECTED if reached_before else MILESTONE_REACHED,
                 kind,
                 time,
-                previous if was else NO_TIME,
-                firsts.first[_AFTER, kind, _AT],
-                firsts.identity[_AFTER, kind, 0],
-                firsts.identity[_AFTER, kind, 1],
-                out,
+                previous_time if reached_before else NO_TIME,
+                first_records.entries[_AFTER, kind, _LOCATION],
+                first_records.hashes[_AFTER, kind, 0],
+                first_records.hashes[_AFTER, kind, 1],
+                changes,
             )
         else:
-            append_milestone(a, row, MILESTONE_RETRACTED, kind, previous, NO_TIME, NO_INTERN_ID, high, low, out)
+            append_milestone(
+                a, row, MILESTONE_RETRACTED, kind, previous_time, NO_TIME, NO_INTERN_ID, high, low, changes
+            )
 
 
 @jit
-def apply_containment(a: TableArrays, row: int, direction: int, out: BatchChanges) -> None:
-    """Set aside, or take back, every record of a parcel that is inferred from a container."""
-    inside = int64(NOT_SET)
-    inside_at = int64(NOT_SET)
-    known = False
-    by_own = False
-    chunk = int64(a.rows[row]["head"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            stamp = int64(a.slots[slot]["stamp"])
-            kind = kind_of(stamp)
-            if kind == VOID or stamp & ADVICE:
+def apply_containment(a: TableArrays, row: int, direction: int, changes: BatchChanges) -> None:
+    """Supersede or restore every record of a parcel that is inferred from a container; deltas go to `changes`."""
+    current_container = int64(NOT_SET)
+    container_location = int64(NOT_SET)
+    container_known = False
+    packed_by_own_scan = False
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        kind = kind_of(packed_key)
+        if kind == VOID or packed_key & ADVICE:
+            continue
+        container = int64(a.slots[slot]["detail"])
+        location = int64(a.slots[slot]["location_or_plan"])
+        inferred_from_container = depends_on_container(packed_key, container)
+        if packed_key & VOIDED and (not inferred_from_container or has_error_declaration(a, row, slot)):
+            container_known |= kind == PACKED and container != NO_INTERN_ID
+            continue
+        if inferred_from_container:
+            counts = not container_known or current_container == container
+            if counts and container_known and packed_by_own_scan:
+                counts = counts_after_own_packing(a, row, slot, container, kind, location)
+            if counts and packed_key & VOIDED:
+                a.slots[slot]["packed_key"] = packed_key & ~VOIDED
+                append_delta(changes, int64(1), location, kind, time_of(packed_key), direction)
+            elif not counts and packed_key & VOIDED == 0:
+                a.slots[slot]["packed_key"] = packed_key | VOIDED
+                append_delta(changes, int64(-1), location, kind, time_of(packed_key), direction)
+            if not counts:
                 continue
-            what = int64(a.slots[slot]["what"])
-            at = int64(a.slots[slot]["at"])
-            from_container = depends_on_container(stamp, what)
-            if stamp & VOIDED and (not from_container or has_error_declaration(a, row, slot)):
-                known |= kind == PACKED and what != NO_INTERN_ID
-                continue
-            if from_container:
-                counts = not known or inside == what
-                if counts and known and by_own:
-                    counts = counts_after_own_packing(a, row, slot, what, kind, at)
-                if counts and stamp & VOIDED:
-                    a.slots[slot]["stamp"] = stamp & ~VOIDED
-                    append_delta(out, int64(1), at, kind, time_of(stamp), direction)
-                elif not counts and stamp & VOIDED == 0:
-                    a.slots[slot]["stamp"] = stamp | VOIDED
-                    append_delta(out, int64(-1), at, kind, time_of(stamp), direction)
-                if not counts:
-                    continue
-            known |= determines_container(kind, what)
-            by_own = is_packed_by_own_scan(by_own, kind, what, stamp)
-            inside, inside_at = container_after_scan(a, inside, inside_at, kind, at, what, stamp)
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+        container_known |= determines_container(kind, container)
+        packed_by_own_scan = is_packed_by_own_scan(packed_by_own_scan, kind, container, packed_key)
+        current_container, container_location = container_after_scan(
+            a, current_container, container_location, kind, location, container, packed_key
+        )
 
 
 @jit_inline
-def _note_firsts(a: TableArrays, row: int, firsts: FirstRecords, when: int) -> None:
+def _collect_first_records(a: TableArrays, row: int, first_records: FirstRecords, phase: int) -> None:
     for kind in range(len(KINDS)):
-        firsts.first[when, kind, _THERE] = 0
-    chunk = int64(a.rows[row]["head"])
-    left = int64(a.rows[row]["records"])
-    while left > 0:
-        for slot in range(chunk * SLOTS_PER_CHUNK, chunk * SLOTS_PER_CHUNK + min(SLOTS_PER_CHUNK, left)):
-            stamp = int64(a.slots[slot]["stamp"])
-            kind = kind_of(stamp)
-            if stamp & VOIDED or firsts.first[when, kind, _THERE] != 0:
-                continue
-            firsts.first[when, kind, _THERE] = 1
-            firsts.first[when, kind, _TIME] = time_of(stamp)
-            firsts.first[when, kind, _AT] = NO_INTERN_ID if stamp & ADVICE else int64(a.slots[slot]["at"])
-            firsts.identity[when, kind, 0] = a.slots[slot]["high"]
-            firsts.identity[when, kind, 1] = a.slots[slot]["low"]
-        left -= SLOTS_PER_CHUNK
-        chunk = int64(a.next_chunk[chunk])
+        first_records.entries[phase, kind, _IS_PRESENT] = 0
+    slot = int64(NO_SLOT)
+    for i in range(int64(a.rows[row]["records"])):
+        slot = next_slot(a, row, i, slot)
+        packed_key = int64(a.slots[slot]["packed_key"])
+        kind = kind_of(packed_key)
+        if packed_key & VOIDED or first_records.entries[phase, kind, _IS_PRESENT] != 0:
+            continue
+        first_records.entries[phase, kind, _IS_PRESENT] = 1
+        first_records.entries[phase, kind, _TIME] = time_of(packed_key)
+        first_records.entries[phase, kind, _LOCATION] = (
+            NO_INTERN_ID if packed_key & ADVICE else int64(a.slots[slot]["location_or_plan"])
+        )
+        first_records.hashes[phase, kind, 0] = a.slots[slot]["high"]
+        first_records.hashes[phase, kind, 1] = a.slots[slot]["low"]

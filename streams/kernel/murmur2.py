@@ -1,4 +1,4 @@
-"""Which partition a key belongs to: murmur2 as Kafka's Java clients compute it (`Utils.murmur2`)."""
+"""The partition of a key: murmur2 as Kafka's Java clients compute it (`Utils.murmur2`)."""
 
 import numpy as np
 
@@ -10,29 +10,29 @@ _24 = np.uint32(24)
 
 
 @jit
-def partition_of(buffer: np.ndarray, at: int, size: int, partitions: int) -> int:
-    """Partition of the key in `buffer[at : at + size]` (uint8) among `partitions`."""
-    word = _SEED ^ np.uint32(size)
-    end = at + size // 4 * 4
-    while at < end:
-        part = (
-            np.uint32(buffer[at])
-            | np.uint32(buffer[at + 1]) << np.uint32(8)
-            | np.uint32(buffer[at + 2]) << np.uint32(16)
-            | np.uint32(buffer[at + 3]) << np.uint32(24)
+def partition_of(buffer: np.ndarray, start: int, size: int, partitions: int) -> int:
+    """Partition of the key in `buffer[start : start + size]` (uint8) among `partitions`."""
+    digest = _SEED ^ np.uint32(size)
+    end = start + size // 4 * 4
+    while start < end:
+        block = (
+            np.uint32(buffer[start])
+            | np.uint32(buffer[start + 1]) << np.uint32(8)
+            | np.uint32(buffer[start + 2]) << np.uint32(16)
+            | np.uint32(buffer[start + 3]) << np.uint32(24)
         )
-        part = np.uint32(part * _M)
-        part = np.uint32(part ^ (part >> _24))
-        part = np.uint32(part * _M)
-        word = np.uint32(np.uint32(word * _M) ^ part)
-        at += 4
+        block = np.uint32(block * _M)
+        block = np.uint32(block ^ (block >> _24))
+        block = np.uint32(block * _M)
+        digest = np.uint32(np.uint32(digest * _M) ^ block)
+        start += 4
     rest = size % 4
     if rest > 2:
-        word = np.uint32(word ^ (np.uint32(buffer[at + 2]) << np.uint32(16)))
+        digest = np.uint32(digest ^ (np.uint32(buffer[start + 2]) << np.uint32(16)))
     if rest > 1:
-        word = np.uint32(word ^ (np.uint32(buffer[at + 1]) << np.uint32(8)))
+        digest = np.uint32(digest ^ (np.uint32(buffer[start + 1]) << np.uint32(8)))
     if rest > 0:
-        word = np.uint32(np.uint32(word ^ np.uint32(buffer[at])) * _M)
-    word = np.uint32(np.uint32(word ^ (word >> np.uint32(13))) * _M)
-    word = np.uint32(word ^ (word >> np.uint32(15)))
-    return int64(word & np.uint32(0x7FFFFFFF)) % partitions
+        digest = np.uint32(np.uint32(digest ^ np.uint32(buffer[start])) * _M)
+    digest = np.uint32(np.uint32(digest ^ (digest >> np.uint32(13))) * _M)
+    digest = np.uint32(digest ^ (digest >> np.uint32(15)))
+    return int64(digest & np.uint32(0x7FFFFFFF)) % partitions

@@ -1,8 +1,9 @@
-"""A look ahead: what is needed next of the table is fetched into the core's caches, for many parcels at once.
+"""Prefetching: reads what the next records need of the table, so that it is in the core's caches when they are folded.
 
-A record needs ten places of a table that is larger than any cache, most of them known only from the one before: by
-itself it waits for memory ten times. Here the parcels of a window go from place to place together, so that they wait
-together. Nothing is decided here: what is looked at may be another parcel's, and is looked at again when it counts.
+A record needs ten cache lines of a table that is larger than any cache, and the address of most of them is known only
+from the one before. On its own, a record waits for memory ten times. Here the records of a window read each step
+together, so that their waits overlap. Prefetching has no effect on results: it may read the row of another parcel by
+mistake, and the fold finds the right row itself.
 """
 
 from typing import Final
@@ -15,7 +16,8 @@ from streams.domain.limits import MAX_PARCEL_ID_BYTES
 from streams.domain.record_hash import hash64
 from streams.kernel.parcel_table import (
     KEY_ALIGNMENT,
-    NONE,
+    NO_CHUNK,
+    NO_ROW,
     PREFETCH_WINDOW,
     SLOTS_PER_CHUNK,
     ByteArray,
@@ -23,81 +25,88 @@ from streams.kernel.parcel_table import (
     TableArrays,
 )
 
-# Chunks of a parcel beyond the first: four hold the records of an ordinary journey.
+# Chunks of a parcel after its first: with it, they hold the records of an ordinary journey.
 _MORE_CHUNKS: Final = 4
 
 
 @jit_inline
 def _prefetch_chunk(a: TableArrays, chunk: int) -> int:
-    """Both cache lines of a chunk, and which chunk comes after it."""
-    first = int64(a.slots[chunk * SLOTS_PER_CHUNK]["stamp"])
-    return first + int64(a.slots[chunk * SLOTS_PER_CHUNK + SLOTS_PER_CHUNK - 1]["stamp"]) + int64(a.next_chunk[chunk])
+    """Read both cache lines of a chunk and the number of the next chunk; returns the sum of what was read."""
+    first = int64(a.slots[chunk * SLOTS_PER_CHUNK]["packed_key"])
+    return (
+        first + int64(a.slots[chunk * SLOTS_PER_CHUNK + SLOTS_PER_CHUNK - 1]["packed_key"]) + int64(a.next_chunk[chunk])
+    )
 
 
 @jit
 def _prefetch_row_chunks(a: TableArrays, count: int) -> int:
-    """The ids and records of the rows in `a.ahead`, step by step. What was read must be of use, or it is left out."""
-    seen = int64(0)
+    """Read the ids and records of the first `count` rows in `a.prefetch_cursor`, step by step.
+
+    Returns:
+        The sum of what was read; the compiler would remove reads whose result is not used.
+    """
+    read_sum = int64(0)
     for i in range(count):
         row = int64(a.prefetch_cursor[i])
-        if row != NONE:
-            seen += int64(a.rows[row]["head"])
+        if row != NO_ROW:
+            read_sum += int64(a.rows[row]["first_chunk"])
     for i in range(count):
         row = int64(a.prefetch_cursor[i])
-        if row != NONE:
-            seen += int64(a.heap[int64(a.rows[row]["key_at"]) * KEY_ALIGNMENT])
-            chunk = int64(a.rows[row]["head"])
+        if row != NO_ROW:
+            read_sum += int64(a.heap[int64(a.rows[row]["key_heap_offset"]) * KEY_ALIGNMENT])
+            chunk = int64(a.rows[row]["first_chunk"])
             a.prefetch_cursor[i] = chunk
-            if chunk != NONE:
-                seen += _prefetch_chunk(a, chunk)
+            if chunk != NO_CHUNK:
+                read_sum += _prefetch_chunk(a, chunk)
     for _ in range(_MORE_CHUNKS):
         for i in range(count):
-            if a.prefetch_cursor[i] != NONE:
+            # From here on the cursor holds chunks; it stays NO_ROW, which is NO_CHUNK, where there was no row.
+            if a.prefetch_cursor[i] != NO_CHUNK:
                 chunk = int64(a.next_chunk[a.prefetch_cursor[i]])
                 a.prefetch_cursor[i] = chunk
-                if chunk != NONE:
-                    seen += _prefetch_chunk(a, chunk)
-    return seen
+                if chunk != NO_CHUNK:
+                    read_sum += _prefetch_chunk(a, chunk)
+    return read_sum
 
 
 @jit
 def prefetch_records(
-    a: TableArrays, buffer: ByteArray, at: Int64Array, sizes: NDArray[np.int32], first: int, end: int
+    a: TableArrays, buffer: ByteArray, starts: Int64Array, sizes: NDArray[np.int32], first: int, end: int
 ) -> None:
-    """Look at the parcels of the records from `first` until `end`, at most WINDOW of them.
+    """Prefetch the parcels of the records from `first` until `end`, at most PREFETCH_WINDOW of them.
 
     Args:
         buffer: of a decoded batch.
-        at, sizes: where each record's parcel_id is in it; a size that is not positive for none, as where the decoder
-            could not go on.
+        starts, sizes: position of each record's parcel_id in it; a size of 0 or less where there is none, as in a
+            record that the decoder rejected.
     """
     mask = len(a.row_index) - 1
-    seen = int64(0)
+    read_sum = int64(0)
     for i in range(first, end):
-        a.prefetch_cursor[i - first] = NONE
+        a.prefetch_cursor[i - first] = NO_ROW
         if 0 < sizes[i] <= MAX_PARCEL_ID_BYTES:
-            hashed = hash64(buffer, at[i], int64(sizes[i]), a.seed[0])
-            place = int64(hashed & np.uint64(mask))
-            a.prefetch_cursor[i - first] = place << 8 | int64(hashed >> np.uint64(56))
-            seen += int64(a.row_index[place]) + int64(a.row_tags[place])
+            hashed = hash64(buffer, starts[i], int64(sizes[i]), a.seed[0])
+            bucket = int64(hashed & np.uint64(mask))
+            a.prefetch_cursor[i - first] = bucket << 8 | int64(hashed >> np.uint64(56))
+            read_sum += int64(a.row_index[bucket]) + int64(a.row_tags[bucket])
     for i in range(end - first):
-        if a.prefetch_cursor[i] != NONE:
+        if a.prefetch_cursor[i] != NO_ROW:
             tag = int64(a.prefetch_cursor[i]) & 255
-            place = int64(a.prefetch_cursor[i]) >> 8
-            row = int64(a.row_index[place])
-            while row != NONE and a.row_tags[place] != tag:
-                place = (place + 1) & mask
-                row = int64(a.row_index[place])
+            bucket = int64(a.prefetch_cursor[i]) >> 8
+            row = int64(a.row_index[bucket])
+            while row != NO_ROW and a.row_tags[bucket] != tag:
+                bucket = (bucket + 1) & mask
+                row = int64(a.row_index[bucket])
             a.prefetch_cursor[i] = row
-            if row != NONE:
-                seen += int64(a.due[row])
-    seen += _prefetch_row_chunks(a, end - first)
-    a.prefetch_cursor[0] = seen
+            if row != NO_ROW:
+                read_sum += int64(a.due_times[row])
+    read_sum += _prefetch_row_chunks(a, end - first)
+    a.prefetch_cursor[0] = read_sum
 
 
 @jit
 def prefetch_rows(a: TableArrays, rows: NDArray[np.int32], count: int) -> None:
-    """Look at the first `count` rows of `rows`, of which the states are to be encoded: they fit into a core's cache."""
+    """Prefetch the first `count` of `rows`, whose states are encoded next: they fit into a core's cache."""
     for first in range(0, count, PREFETCH_WINDOW):
         size = min(PREFETCH_WINDOW, count - first)
         for i in range(size):

@@ -1,4 +1,4 @@
-"""Back from parcel.state into a parcel table: the state of a parcel holds every record that it was derived from."""
+"""Restores a parcel table from parcel.state: the state of a parcel holds every record that it was derived from."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,14 @@ from streams.domain.parcel import is_in_hub
 from streams.domain.record_hash import get_big_endian
 from streams.kernel.active_alerts import remove_all_active_alerts, set_active_alert
 from streams.kernel.due_index import mark_changed
+from streams.kernel.frames import FrameArrays
 from streams.kernel.interned_records import NULL_SIZE, direction_of, intern_location, intern_plan
 from streams.kernel.packed_key import ADVICE, INFERRED, VOIDED, pack_key
 from streams.kernel.parcel_table import (
-    NEVER,
+    DUE_AT_NEXT_TICK,
+    NO_BATCH,
+    NO_CHUNK,
     NO_INTERN_ID,
-    NONE,
     RETIRED_ROW_COUNT,
     ROW_RETIRED,
     SLOTS_PER_CHUNK,
@@ -27,41 +29,41 @@ from streams.kernel.parcel_table import (
     find_or_add_row,
     intern_bytes,
 )
-from streams.kernel.state_columns import FrameArrays, update_stage_gauge
+from streams.kernel.state_columns import update_stage_gauge
 from streams.kernel.tick_alerts import retire_row
 
 
 class StateReaderColumns(NamedTuple):
-    """Numbers of the columns of ParcelState's root frame that a table is made of."""
+    """Indexes of the columns of ParcelState's root frame that are restored."""
 
     parcel_id: int
     stage: int
-    scans: int
-    alerts: int
+    timeline: int
+    active_alerts: int
 
 
 class ActiveAlertReaderColumns(NamedTuple):
-    """Numbers of the columns of the frame alerts[]."""
+    """Indexes of the columns of the frame active_alerts[]."""
 
-    about: int
+    condition: int
     type: int
     since: int
     alert_id: int
 
 
-class ScanEntryReaderColumns(NamedTuple):
-    """Numbers of the columns of the frame scans[]."""
+class TimelineEntryReaderColumns(NamedTuple):
+    """Indexes of the columns of the frame timeline[]."""
 
-    identity: int
+    record_hash: int
     kind: int
     event_time: int
     utc_offset_minutes: int
     voided: int
     inferred: int
-    at_site: int
-    at_station: int
-    at_lane: int
-    at_reason: int
+    details_site: int
+    details_station: int
+    details_lane: int
+    details_reason: int
     container_id: int
     voids: int
     plan: int
@@ -75,23 +77,23 @@ class ScanEntryReaderColumns(NamedTuple):
 
 
 @jit_inline
-def _where(a: TableArrays, buffer: ByteArray, f: FrameArrays, e: ScanEntryReaderColumns, i: int) -> int:
+def _intern_location(a: TableArrays, buffer: ByteArray, f: FrameArrays, e: TimelineEntryReaderColumns, i: int) -> int:
     return intern_location(
         a,
         buffer,
-        f.values[e.at_site, i],
-        int64(f.lengths[e.at_site, i]),
-        f.values[e.at_station, i],
-        int64(f.lengths[e.at_station, i]),
-        f.values[e.at_lane, i],
-        int64(f.lengths[e.at_lane, i]),
-        f.values[e.at_reason, i],
-        int64(f.lengths[e.at_reason, i]),
+        f.values[e.details_site, i],
+        int64(f.lengths[e.details_site, i]),
+        f.values[e.details_station, i],
+        int64(f.lengths[e.details_station, i]),
+        f.values[e.details_lane, i],
+        int64(f.lengths[e.details_lane, i]),
+        f.values[e.details_reason, i],
+        int64(f.lengths[e.details_reason, i]),
     )
 
 
 @jit_inline
-def _plan(a: TableArrays, buffer: ByteArray, f: FrameArrays, e: ScanEntryReaderColumns, i: int) -> int:
+def _intern_plan(a: TableArrays, buffer: ByteArray, f: FrameArrays, e: TimelineEntryReaderColumns, i: int) -> int:
     return intern_plan(
         a,
         buffer,
@@ -110,14 +112,14 @@ def _plan(a: TableArrays, buffer: ByteArray, f: FrameArrays, e: ScanEntryReaderC
 
 
 @jit_inline
-def _text_word(a: TableArrays, buffer: ByteArray, f: FrameArrays, column: int, i: int) -> int:
+def _intern_text(a: TableArrays, buffer: ByteArray, f: FrameArrays, column: int, i: int) -> int:
     if f.lengths[column, i] == NULL_SIZE:
         return int64(NO_INTERN_ID)
     return intern_bytes(a, buffer, f.values[column, i], int64(f.lengths[column, i]))
 
 
 @jit_inline
-def _time_word(a: TableArrays, f: FrameArrays, column: int, i: int) -> int:
+def _intern_time(a: TableArrays, f: FrameArrays, column: int, i: int) -> int:
     if f.lengths[column, i] == NULL_SIZE:
         return int64(NO_INTERN_ID)
     time = np.uint64(f.values[column, i])
@@ -134,38 +136,38 @@ def restore_states(
     states: FrameArrays,
     s: StateReaderColumns,
     entries: FrameArrays,
-    e: ScanEntryReaderColumns,
+    e: TimelineEntryReaderColumns,
     alerts: FrameArrays,
     t: ActiveAlertReaderColumns,
 ) -> None:
-    """Take decoded states into the table, in the order of the topic: a later state of a parcel replaces an earlier one.
+    """Restore decoded states in the order of the topic: a later state of a parcel replaces an earlier one.
 
-    Records whose `status` is not 0 are passed over; the caller refuses to go on if there are any.
+    Records whose `status` is not 0 are skipped; the caller raises an error if there are any.
     """
     for i in range(len(status)):
         if status[i] != 0:
             continue
         row = find_or_add_row(a, buffer, states.values[s.parcel_id, i], int64(states.lengths[s.parcel_id, i]))
-        if a.rows[row]["batch"] == ROW_RETIRED:
-            a.rows[row]["batch"] = NONE
+        if a.rows[row]["last_batch"] == ROW_RETIRED:
+            a.rows[row]["last_batch"] = NO_BATCH
             a.counts[RETIRED_ROW_COUNT] -= 1
-        if a.rows[row]["head"] != NONE:
+        if a.rows[row]["first_chunk"] != NO_CHUNK:
             clear_row(a, row)
         remove_all_active_alerts(a, row)
-        first = states.values[s.scans, i]
-        records = int64(states.lengths[s.scans, i])
-        last = int64(NONE)
+        first = states.values[s.timeline, i]
+        records = int64(states.lengths[s.timeline, i])
+        last_chunk = int64(NO_CHUNK)
         plan = int64(NO_INTERN_ID)
-        here = int64(0)
+        in_hub = int64(0)
         for j in range(records):
             entry = first + j
             if j % SLOTS_PER_CHUNK == 0:
-                fresh = allocate_chunk(a)
-                if last == NONE:
-                    a.rows[row]["head"] = fresh
+                new_chunk = allocate_chunk(a)
+                if last_chunk == NO_CHUNK:
+                    a.rows[row]["first_chunk"] = new_chunk
                 else:
-                    a.next_chunk[last] = fresh
-                last = fresh
+                    a.next_chunk[last_chunk] = new_chunk
+                last_chunk = new_chunk
             kind = entries.values[e.kind, entry]
             flags = int64(0)
             if entries.values[e.voided, entry] != 0:
@@ -174,51 +176,52 @@ def restore_states(
                 flags |= INFERRED
             if entries.lengths[e.plan, entry] != NULL_SIZE:
                 flags |= ADVICE
-                at = _plan(a, buffer, entries, e, entry)
-                what = _time_word(a, entries, e.promised_at, entry)
+                location_or_plan = _intern_plan(a, buffer, entries, e, entry)
+                detail = _intern_time(a, entries, e.promised_at, entry)
                 if flags & VOIDED == 0:
-                    plan = at
+                    plan = location_or_plan
             else:
-                at = _where(a, buffer, entries, e, entry)
-                what = _text_word(a, buffer, entries, e.voids if kind == VOID else e.container_id, entry)
+                location_or_plan = _intern_location(a, buffer, entries, e, entry)
+                detail = _intern_text(a, buffer, entries, e.voids if kind == VOID else e.container_id, entry)
                 if flags & VOIDED == 0:
-                    here = is_in_hub(here, kind)
+                    in_hub = is_in_hub(in_hub, kind)
             if kind == VOID:
                 a.rows[row]["voids"] += 1
-            slot = last * SLOTS_PER_CHUNK + j % SLOTS_PER_CHUNK
-            position = entries.values[e.identity, entry]
-            a.slots[slot]["high"] = get_big_endian(buffer, position)
-            a.slots[slot]["low"] = get_big_endian(buffer, position + 8)
-            offset = entries.values[e.utc_offset_minutes, entry]
-            a.slots[slot]["stamp"] = pack_key(entries.values[e.event_time, entry], kind, offset, flags)
-            a.slots[slot]["at"] = at
-            a.slots[slot]["what"] = what
+            slot = last_chunk * SLOTS_PER_CHUNK + j % SLOTS_PER_CHUNK
+            hash_offset = entries.values[e.record_hash, entry]
+            a.slots[slot]["high"] = get_big_endian(buffer, hash_offset)
+            a.slots[slot]["low"] = get_big_endian(buffer, hash_offset + 8)
+            utc_offset = entries.values[e.utc_offset_minutes, entry]
+            a.slots[slot]["packed_key"] = pack_key(entries.values[e.event_time, entry], kind, utc_offset, flags)
+            a.slots[slot]["location_or_plan"] = location_or_plan
+            a.slots[slot]["detail"] = detail
         a.rows[row]["records"] = records
         a.rows[row]["direction"] = direction_of(a, plan)
         stage = int64(0)
         if states.lengths[s.stage, i] != NULL_SIZE:
             stage = states.values[s.stage, i]
-        update_stage_gauge(a, row, stage, here)
-        # From the last to the first, as the list of a row begins with what came last.
-        told = states.values[s.alerts, i] + states.lengths[s.alerts, i]
-        for _ in range(states.lengths[s.alerts, i]):
-            told -= 1
-            about = intern_bytes(a, buffer, alerts.values[t.about, told], int64(alerts.lengths[t.about, told]))
-            at = alerts.values[t.alert_id, told]
-            high = get_big_endian(buffer, at)
-            low = get_big_endian(buffer, at + 8)
-            set_active_alert(a, row, about, alerts.values[t.type, told], alerts.values[t.since, told], high, low)
-        # Looked at once more at the next Tick: what is due comes from the records and the promises.
+        update_stage_gauge(a, row, stage, in_hub)
+        # From the last to the first, because the list of a row begins with the alert that was added last.
+        alert = states.values[s.active_alerts, i] + states.lengths[s.active_alerts, i]
+        for _ in range(states.lengths[s.active_alerts, i]):
+            alert -= 1
+            size = int64(alerts.lengths[t.condition, alert])
+            condition = intern_bytes(a, buffer, alerts.values[t.condition, alert], size)
+            id_offset = alerts.values[t.alert_id, alert]
+            high = get_big_endian(buffer, id_offset)
+            low = get_big_endian(buffer, id_offset + 8)
+            set_active_alert(a, row, condition, alerts.values[t.type, alert], alerts.values[t.since, alert], high, low)
+        # The next Tick evaluates the parcel, because its due time follows from its records and the promises.
         mark_changed(a, row)
 
 
 @jit
-def apply_tombstones(a: TableArrays, keys: ByteArray, ends: NDArray[np.int64]) -> None:
-    """Take away the parcels with these ids, of which parcel.state holds a tombstone."""
-    for i in range(len(ends) - 1):
-        row = find_or_add_row(a, keys, ends[i], ends[i + 1] - ends[i])
-        if a.rows[row]["batch"] != ROW_RETIRED:
-            listed = a.due[row] == NEVER
+def apply_tombstones(a: TableArrays, key_bytes: ByteArray, key_ends: NDArray[np.int64]) -> None:
+    """Retire the parcels with these ids, for which parcel.state holds a tombstone."""
+    for i in range(len(key_ends) - 1):
+        row = find_or_add_row(a, key_bytes, key_ends[i], key_ends[i + 1] - key_ends[i])
+        if a.rows[row]["last_batch"] != ROW_RETIRED:
+            was_changed = a.due_times[row] == DUE_AT_NEXT_TICK
             retire_row(a, row)
-            if listed:
-                a.due[row] = NEVER
+            if was_changed:
+                a.due_times[row] = DUE_AT_NEXT_TICK

@@ -1,4 +1,4 @@
-"""The Grafana dashboard of the gateways: `python -m streams.observe.gateway_dashboard` writes it."""
+"""The Grafana dashboard of the gateways; `python -m streams.observe.gateway_dashboard` generates it."""
 
 from typing import Final
 
@@ -13,35 +13,36 @@ ROWS: Final[DashboardRows] = (
         (
             Panel("Records", catalogue.RECORDS.help, "cps", [(rate(catalogue.RECORDS), "")], "stat", 4),
             Panel(
-                "Gateways that take nothing",
-                catalogue.SPOOL_STOPPED.help,
+                "Gateways that accept nothing",
+                catalogue.SPOOL_UNAVAILABLE.help,
                 "short",
-                [(f"sum({selector(catalogue.SPOOL_STOPPED)})", "")],
+                [(f"sum({selector(catalogue.SPOOL_UNAVAILABLE)})", "")],
                 "stat",
                 4,
                 thresholds=((1, "red"),),
             ),
             Panel(
                 "Gateways without Kafka",
-                catalogue.KAFKA_AWAY.help,
+                catalogue.KAFKA_UNAVAILABLE.help,
                 "short",
-                [(f"sum({selector(catalogue.KAFKA_AWAY)})", "")],
+                [(f"sum({selector(catalogue.KAFKA_UNAVAILABLE)})", "")],
                 "stat",
                 4,
                 thresholds=((1, "orange"),),
             ),
             Panel(
-                "Spool filled",
-                "Share of what may wait for Kafka, of the fullest gateway.",
+                "Spool usage",
+                "Pending bytes as a share of their limit, of the fullest gateway.",
                 "percentunit",
-                [(f"max({selector(catalogue.SPOOL_WAITING_BYTES)} / {selector(catalogue.SPOOL_LIMIT_BYTES)})", "")],
+                [(f"max({selector(catalogue.SPOOL_PENDING_BYTES)} / {selector(catalogue.SPOOL_LIMIT_BYTES)})", "")],
                 "stat",
                 4,
                 thresholds=((0.5, "orange"), (0.8, "red")),
             ),
             Panel(
                 "Conflicts",
-                "In the time shown: refused, because their id is known with other content. A sender numbers wrongly.",
+                "Number of records in the selected time range that were refused: their id is known with other content. "
+                "A sender assigns ids wrongly.",
                 "short",
                 [(f"sum(increase({_CONFLICTS}[$__range]))", "")],
                 "stat",
@@ -49,8 +50,8 @@ ROWS: Final[DashboardRows] = (
                 thresholds=((1, "orange"),),
             ),
             Panel(
-                "Turned away",
-                "In the time shown. " + catalogue.DENIED_REQUESTS.help,
+                "Denials",
+                "Number in the selected time range. " + catalogue.DENIED_REQUESTS.help,
                 "short",
                 [(f"sum(increase({selector(catalogue.DENIED_REQUESTS)}[$__range]))", "")],
                 "stat",
@@ -59,7 +60,7 @@ ROWS: Final[DashboardRows] = (
         ),
     ),
     (
-        "In",
+        "Requests",
         (
             Panel(
                 "Records by result",
@@ -68,7 +69,7 @@ ROWS: Final[DashboardRows] = (
                 [(rate(catalogue.RECORDS, "result"), "{{result}}")],
                 stacked=True,
             ),
-            Panel("Answers", catalogue.RESPONSE_SECONDS.help, "s", quantiles(catalogue.RESPONSE_SECONDS)),
+            Panel("Request duration", catalogue.REQUEST_DURATION.help, "s", quantiles(catalogue.REQUEST_DURATION)),
             Panel(
                 "Requests by status",
                 catalogue.REQUESTS.help,
@@ -76,17 +77,17 @@ ROWS: Final[DashboardRows] = (
                 [(rate(catalogue.REQUESTS, "route, status") + " > 0", "{{route}} {{status}}")],
             ),
             Panel(
-                "Turned away by reason",
+                "Denials by reason",
                 catalogue.DENIAL.doc,
                 "cps",
                 [(rate(catalogue.DENIED_REQUESTS, "reason") + " > 0", "{{reason}}")],
             ),
             Panel(
-                "Processor and memory",
-                "Processor seconds a second, and memory, of each gateway.",
+                "CPU and memory",
+                "CPU seconds per second, and memory, of each gateway.",
                 "short",
                 [
-                    (f"rate({selector('process_cpu_seconds_total')}[$__rate_interval])", "processors, {{instance}}"),
+                    (f"rate({selector('process_cpu_seconds_total')}[$__rate_interval])", "CPUs, {{instance}}"),
                     (f"{selector('process_resident_memory_bytes')} / 2^30", "GiB, {{instance}}"),
                 ],
             ),
@@ -99,29 +100,34 @@ ROWS: Final[DashboardRows] = (
         ),
     ),
     (
-        "Spool and out",
+        "Spool and forwarding",
         (
             Panel(
-                "Waiting for Kafka",
-                catalogue.SPOOL_WAITING_BYTES.help + " " + catalogue.SPOOL_LIMIT_BYTES.help,
+                "Pending bytes",
+                catalogue.SPOOL_PENDING_BYTES.help + " " + catalogue.SPOOL_LIMIT_BYTES.help,
                 "bytes",
                 [
-                    (f"max by (instance) ({selector(catalogue.SPOOL_WAITING_BYTES)})", "{{instance}}"),
+                    (f"max by (instance) ({selector(catalogue.SPOOL_PENDING_BYTES)})", "{{instance}}"),
                     (f"min({selector(catalogue.SPOOL_LIMIT_BYTES)})", "limit"),
                 ],
             ),
-            Panel("Sent", catalogue.SENT_RECORDS.help, "cps", [(rate(catalogue.SENT_RECORDS), "records")]),
             Panel(
-                "Disk",
-                "Syncs a second, and requests written by each.",
+                "Forwarded records",
+                catalogue.FORWARDED_RECORDS.help,
+                "cps",
+                [(rate(catalogue.FORWARDED_RECORDS), "records")],
+            ),
+            Panel(
+                "Disk syncs",
+                "Disk syncs per second, and requests for each sync.",
                 "short",
                 [
-                    (rate(catalogue.SPOOL_SYNCS), "syncs a second"),
-                    (f"{rate(catalogue.SPOOL_FRAMES)} / {rate(catalogue.SPOOL_SYNCS)}", "requests a sync"),
+                    (rate(catalogue.SPOOL_SYNCS), "syncs per second"),
+                    (f"{rate(catalogue.SPOOL_WRITES)} / {rate(catalogue.SPOOL_SYNCS)}", "requests per sync"),
                 ],
             ),
             Panel(
-                "A sync takes",
+                "Disk sync duration",
                 catalogue.SPOOL_SYNC_SECONDS.help,
                 "s",
                 [(f"{rate(catalogue.SPOOL_SYNC_SECONDS)} / {rate(catalogue.SPOOL_SYNCS)}", "seconds")],
@@ -133,9 +139,9 @@ ROWS: Final[DashboardRows] = (
 DASHBOARD: Final = Dashboard(
     "gateways",
     "Parcel gateways",
-    "Scans and EPCIS events in, onto disk, into Kafka.",
+    "Gateways receive scans and EPCIS events, store them in the spool on disk, and forward them to Kafka.",
     "streams.observe.gateway_dashboard",
-    catalogue.SPOOL_STOPPED,
+    catalogue.SPOOL_UNAVAILABLE,
     ROWS,
 )
 

@@ -1,7 +1,7 @@
 """Grafana dashboards as Python: rows of panels with their queries.
 
-The classic model: Grafana 10 to 13 load it from a file. Queries name metrics through a catalogue, so a panel cannot
-ask for one that does not exist.
+The JSON is of the classic dashboard model, which Grafana 10 to 13 load from a file. Queries name metrics through a
+catalogue, so a panel cannot ask for a metric that does not exist.
 """
 
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from streams.observe.metric_catalogue import Metric, MetricType
+from streams.observe.metric_definition import Metric, MetricType
 
 _FOLDER: Final = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards" / "parcels"
 
@@ -21,16 +21,16 @@ _WIDTH: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel: what it shows and its queries, as (PromQL, legend)."""
+    """One panel, with its queries as (PromQL, legend)."""
 
     title: str
     description: str
     unit: str
     queries: Sequence[tuple[str, str]]
-    kind: str = "timeseries"
+    panel_type: str = "timeseries"
     width: int = 8
     stacked: bool = False
-    # (from this value on, colour); the colour below the first is green.
+    # (lowest value of the colour, colour), ascending; below the first one the colour is green.
     thresholds: Sequence[tuple[float, str]] = ()
 
 
@@ -39,40 +39,40 @@ DashboardRows = Sequence[tuple[str, Sequence[Panel]]]
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """One dashboard: the file it is in, and its rows of panels."""
+    """One dashboard with its rows of panels."""
 
     name: str
     title: str
     description: str
-    # The module that writes it.
+    # Module that writes the dashboard; see `write`.
     generator_module: str
-    # What every process that it shows exports.
+    # A metric that every process on the dashboard exports: the variables take their values from it.
     variable_metric: Metric
     rows: DashboardRows
 
     @property
-    def file(self) -> Path:
-        """Where it is."""
+    def path(self) -> Path:
+        """Path of the dashboard file."""
         return _FOLDER / f"{self.name}.json"
 
-    def text(self) -> str:
-        """The file's text."""
+    def to_json(self) -> str:
+        """Content of the dashboard file."""
         return json.dumps(_model(self), indent=2) + "\n"
 
     def write(self) -> None:
-        """Write the file."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(self.text(), encoding="utf-8")
-        print(self.file)  # noqa: T201
+        """Write the dashboard file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(self.to_json(), encoding="utf-8")
+        print(self.path)  # noqa: T201
 
 
 def selector(metric: Metric | str) -> str:
-    """The samples of a metric, of what was chosen on the dashboard."""
+    """Selector of a metric, for the jobs and instances that are selected on the dashboard."""
     return f"{metric if isinstance(metric, str) else metric.name}{_SELECT}"
 
 
 def rate(metric: Metric, by: str = "") -> str:
-    """Its increase a second; of a histogram, the observations."""
+    """Rate of a counter, or of the observations of a histogram, per second."""
     name = metric.series[-1] if metric.type is MetricType.HISTOGRAM else metric.name
     return f"sum{f' by ({by}) ' if by else ''}(rate({selector(name)}[$__rate_interval]))"
 
@@ -82,12 +82,12 @@ def _quantile(metric: Metric, quantile: float) -> str:
 
 
 def quantiles(metric: Metric) -> list[tuple[str, str]]:
-    """Two queries of a histogram, with their legends."""
-    return [(_quantile(metric, 0.5), "half within"), (_quantile(metric, 0.99), "99 % within")]
+    """Queries for the 0.5 and the 0.99 quantile of a histogram, with their legends."""
+    return [(_quantile(metric, 0.5), "p50"), (_quantile(metric, 0.99), "p99")]
 
 
 def share_within(metric: Metric, upper_bound: float) -> str:
-    """Share of the observations up to an edge of a bucket."""
+    """Share of the observations that are not above `upper_bound`, an edge of a bucket."""
     if upper_bound not in metric.buckets:
         message = f"{metric.name} has no bucket that ends at {upper_bound:g}"
         raise ValueError(message)
@@ -98,7 +98,7 @@ def share_within(metric: Metric, upper_bound: float) -> str:
 def _model(board: Dashboard) -> dict[str, Any]:
     panels: list[dict[str, Any]] = []
     top = 0
-    for title, members in board.rows:
+    for title, row_panels in board.rows:
         panels.append(
             {
                 "id": len(panels) + 1,
@@ -111,18 +111,18 @@ def _model(board: Dashboard) -> dict[str, Any]:
         )
         top += 1
         left = height = 0
-        for panel in members:
+        for panel in row_panels:
             if left + panel.width > _WIDTH:
                 top, left = top + height, 0
-            height = 4 if panel.kind == "stat" else 8
-            place = {"x": left, "y": top, "w": panel.width, "h": height}
-            panels.append({"id": len(panels) + 1, "gridPos": place, **_panel(panel)})
+            height = 4 if panel.panel_type == "stat" else 8
+            grid_position = {"x": left, "y": top, "w": panel.width, "h": height}
+            panels.append({"id": len(panels) + 1, "gridPos": grid_position, **_panel(panel)})
             left += panel.width
         top += height
     return {
         "uid": f"parcel-{board.name}",
         "title": board.title,
-        "description": f"{board.description} Made by python -m {board.generator_module}.",
+        "description": f"{board.description} Generated by python -m {board.generator_module}.",
         "tags": ["parcels"],
         "schemaVersion": 42,
         "version": 1,
@@ -149,7 +149,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
     steps += [{"color": colour, "value": value} for value, colour in panel.thresholds]
     defaults: dict[str, Any] = {"unit": panel.unit, "min": 0, "thresholds": {"mode": "absolute", "steps": steps}}
     options: dict[str, Any]
-    if panel.kind == "stat":
+    if panel.panel_type == "stat":
         options = {
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "graphMode": "area",
@@ -166,7 +166,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
             "tooltip": {"mode": "multi", "sort": "desc"},
         }
     return {
-        "type": panel.kind,
+        "type": panel.panel_type,
         "title": panel.title,
         "description": panel.description,
         "datasource": _SOURCE,
@@ -199,7 +199,7 @@ def _variable(metric: Metric, label: str, matchers: str = "") -> dict[str, Any]:
         "datasource": _SOURCE,
         "definition": query,
         "query": {"query": query, "refId": f"variable-{label}"},
-        # When the time range changes: processes come and go.
+        # 2: refresh when the time range changes, because processes come and go.
         "refresh": 2,
         "sort": 1,
         "multi": True,

@@ -1,22 +1,28 @@
-"""The reference page of the metrics, generated from the catalogue by `python -m streams.observe.metrics_reference`."""
+"""The reference page of the metrics; `python -m streams.observe.metrics_reference` generates it from the catalogue."""
 
+from collections import Counter
 from pathlib import Path
 
-from streams.observe.metric_catalogue import CATALOGUE, PROCESS_METRICS, SCRAPE_METRICS, Label, Metric, MetricType
+from streams.observe.metric_catalogue import CATALOGUE, PROCESS_METRICS, SCRAPE_METRICS
+from streams.observe.metric_definition import Label, Metric, MetricType
 
 PAGE_PATH = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 
 _HEAD = """\
-A worker started with `--metrics-port N` serves them on `http://127.0.0.1:N/metrics`. Counters count since the start of
-the process. Every combination of label values exists from the start, at 0, and no other value is ever shown: what is
-outside a set counts under its last word."""
+A worker started with `--metrics-port N` serves its metrics on `http://127.0.0.1:N/metrics`. Counters start at 0 when
+the process starts. Every combination of label values exists from the start, at 0, and no other value is ever exported.
+A value outside the set of its label is counted under `other` (kinds, alert types: `OTHER`; directions: `UNKNOWN`)."""
 _BUCKETS = """\
-Promises lie on an edge of a bucket, so that the share kept is a ratio of two series and no interpolation."""
+Each service level objective lies on the edge of a bucket. So the share of observations that meet it is a ratio of two
+series, without interpolation."""
 
 
 def render_page() -> str:
     """The page, as Markdown."""
-    labels = {label.name: label for metric in CATALOGUE for label in metric.labels}
+    # Metrics share labels; some labels share a name, and then the page says of which metric each of them is.
+    metric_of_label = {label: metric for metric in reversed(CATALOGUE) for label in metric.labels}
+    labels = list(dict.fromkeys(label for metric in CATALOGUE for label in metric.labels))
+    labels_of_name = Counter(label.name for label in labels)
     return "\n".join(
         [
             "# Metrics",
@@ -33,7 +39,7 @@ def render_page() -> str:
             "",
             "| label | values | meaning |",
             "|---|---|---|",
-            *map(_label, labels.values()),
+            *(_label(label, metric_of_label[label] if labels_of_name[label.name] > 1 else None) for label in labels),
             "",
             "## Buckets",
             "",
@@ -45,9 +51,9 @@ def render_page() -> str:
                 if metric.type is MetricType.HISTOGRAM
             ),
             "",
-            "## Beside them",
+            "## Metrics from other sources",
             "",
-            "From the Prometheus client, about the process, and from Prometheus, about the scrape:",
+            "The Prometheus client adds metrics of the process; Prometheus adds a metric of the scrape.",
             "",
             *(f"- `{name}`: {meaning}" for name, meaning in (PROCESS_METRICS | SCRAPE_METRICS).items()),
             "",
@@ -60,10 +66,11 @@ def _row(metric: Metric) -> str:
     return f"| `{metric.name}` | {metric.type} | {metric.unit} | {labels} | {metric.help} |"
 
 
-def _label(label: Label) -> str:
+def _label(label: Label, metric: Metric | None) -> str:
     known = (*label.values, label.other) if label.values is not None else ()
     values = ", ".join(f"`{value}`" for value in dict.fromkeys(known))
-    return f"| `{label.name}` | {values or 'known at the start'} | {label.doc} |"
+    name = f"`{label.name}` of `{metric.name}`" if metric is not None else f"`{label.name}`"
+    return f"| {name} | {values or 'known at the start'} | {label.doc} |"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Grafana dashboard of the workers, made from the catalogue by `python -m streams.observe.worker_dashboard`."""
+"""The Grafana dashboard of the workers; `python -m streams.observe.worker_dashboard` generates it."""
 
 from typing import Final
 
@@ -29,7 +29,7 @@ ROWS: Final[DashboardRows] = (
             ),
             Panel(
                 f"Scan to state within {_SLO:g} s",
-                f"Share of the records readable in parcel.state within {_SLO:g} s of their append. Promised: 99 %.",
+                f"Share of the records readable in parcel.state within {_SLO:g} s of their append. Objective: 99 %.",
                 "percentunit",
                 [(share_within(metric_catalogue.SCAN_TO_STATE, _SLO), "")],
                 "stat",
@@ -37,7 +37,7 @@ ROWS: Final[DashboardRows] = (
             ),
             Panel(
                 "Lag",
-                "Worst partition. " + metric_catalogue.LAG_SECONDS.help,
+                "Partition with the largest lag. " + metric_catalogue.LAG_SECONDS.help,
                 "s",
                 [(f"max({selector(metric_catalogue.LAG_SECONDS)})", "")],
                 "stat",
@@ -46,7 +46,7 @@ ROWS: Final[DashboardRows] = (
             ),
             Panel(
                 "Dead letters",
-                "In the time shown. " + metric_catalogue.DEAD_LETTERS.help,
+                "Number in the selected time range. " + metric_catalogue.DEAD_LETTERS.help,
                 "short",
                 [(f"sum(increase({selector(metric_catalogue.DEAD_LETTERS)}[$__range]))", "")],
                 "stat",
@@ -54,8 +54,8 @@ ROWS: Final[DashboardRows] = (
                 thresholds=((1, "orange"),),
             ),
             Panel(
-                "Silence",
-                "Since the last commit of any worker. Long silence is fine while nothing arrives.",
+                "Time since last commit",
+                "Time since the last commit of any worker. It grows while no records arrive; that is normal.",
                 "s",
                 [(f"time() - max({selector(metric_catalogue.LAST_BATCH)})", "")],
                 "stat",
@@ -96,19 +96,19 @@ ROWS: Final[DashboardRows] = (
             ),
             Panel(
                 "Alerts",
-                metric_catalogue.ALERTS.help + " " + metric_catalogue.ALERT.doc,
+                metric_catalogue.ALERTS.help + " " + metric_catalogue.ALERT_TYPE.doc,
                 "cps",
-                [(rate(metric_catalogue.ALERTS, "alert, about") + " > 0", "{{about}} {{alert}}")],
+                [(rate(metric_catalogue.ALERTS, "type, condition") + " > 0", "{{condition}} {{type}}")],
             ),
             Panel(
-                "Clocks",
-                metric_catalogue.CLOCKS.help,
+                "Promise clocks",
+                metric_catalogue.PROMISE_CLOCKS.help,
                 "short",
-                [(f"sum by (promise) ({selector(metric_catalogue.CLOCKS)})", "{{promise}}")],
+                [(f"sum by (promise) ({selector(metric_catalogue.PROMISE_CLOCKS)})", "{{promise}}")],
             ),
             Panel(
                 "Duplicates",
-                "Share of the records that repeat one already known. A jump: a sender repeats itself.",
+                "Share of the records that repeat an earlier record. A jump means that a sender sends records again.",
                 "percentunit",
                 [
                     (
@@ -146,27 +146,27 @@ ROWS: Final[DashboardRows] = (
         "Batches",
         (
             Panel(
-                "Where the time goes",
-                "Seconds a second in each phase, over all workers. " + metric_catalogue.PHASE.doc,
+                "Time by phase",
+                "Seconds per second spent in each phase, over all workers. " + metric_catalogue.PHASE.doc,
                 "s",
                 [(rate(metric_catalogue.PHASE_SECONDS, "phase"), "{{phase}}")],
                 stacked=True,
             ),
             Panel(
-                "Batch",
+                "Batch duration",
                 metric_catalogue.BATCH_SECONDS.help,
                 "s",
                 quantiles(metric_catalogue.BATCH_SECONDS),
             ),
             Panel(
-                "Transaction",
+                "Transaction duration",
                 metric_catalogue.TRANSACTION_SECONDS.help,
                 "s",
                 quantiles(metric_catalogue.TRANSACTION_SECONDS),
             ),
             Panel(
-                "Records a batch",
-                "Small when idle, for latency; large when behind, for throughput.",
+                "Records per batch",
+                "Batches are small when workers are idle, for latency, and large when they lag, for throughput.",
                 "short",
                 [
                     (
@@ -176,8 +176,8 @@ ROWS: Final[DashboardRows] = (
                 ],
             ),
             Panel(
-                "Written",
-                "States and milestones written to Kafka, and parcels that left parcel.state.",
+                "Records written",
+                "States and milestones written to Kafka, and parcels removed from parcel.state.",
                 "cps",
                 [
                     (rate(metric_catalogue.STATES), "states"),
@@ -186,11 +186,11 @@ ROWS: Final[DashboardRows] = (
                 ],
             ),
             Panel(
-                "Processor and memory",
-                "Processor seconds a second, and memory, of each worker.",
+                "CPU and memory",
+                "CPU seconds per second, and memory, of each worker.",
                 "short",
                 [
-                    (f"rate({selector('process_cpu_seconds_total')}[$__rate_interval])", "processors, {{instance}}"),
+                    (f"rate({selector('process_cpu_seconds_total')}[$__rate_interval])", "CPUs, {{instance}}"),
                     (f"{selector('process_resident_memory_bytes')} / 2^30", "GiB, {{instance}}"),
                 ],
             ),
@@ -200,31 +200,31 @@ ROWS: Final[DashboardRows] = (
         "Containers",
         (
             Panel(
-                "Events of containers",
+                "Container events",
                 metric_catalogue.CONTAINER_EVENTS.help,
                 "cps",
                 [(rate(metric_catalogue.CONTAINER_EVENTS, "kind") + " > 0", "{{kind}}")],
             ),
             Panel(
-                "What follows from them",
+                "Inferred records",
                 metric_catalogue.INFERRED_RECORDS.help,
                 "cps",
                 [(rate(metric_catalogue.INFERRED_RECORDS, "kind") + " > 0", "{{kind}}")],
                 stacked=True,
             ),
             Panel(
-                "Event to scan",
-                metric_catalogue.EVENT_TO_SCAN.help,
+                "Container event to scan",
+                metric_catalogue.CONTAINER_EVENT_TO_SCAN.help,
                 "s",
-                quantiles(metric_catalogue.EVENT_TO_SCAN),
+                quantiles(metric_catalogue.CONTAINER_EVENT_TO_SCAN),
             ),
             Panel(
-                "Behind",
+                "Container lag",
                 metric_catalogue.CONTAINER_LAG_SECONDS.help + " " + metric_catalogue.PENDING_FAN_OUTS.help,
                 "short",
                 [
                     (f"max({selector(metric_catalogue.CONTAINER_LAG_SECONDS)})", "seconds"),
-                    (f"sum({selector(metric_catalogue.PENDING_FAN_OUTS)})", "fan-outs"),
+                    (f"sum({selector(metric_catalogue.PENDING_FAN_OUTS)})", "pending fan-outs"),
                 ],
             ),
             Panel(
@@ -232,67 +232,67 @@ ROWS: Final[DashboardRows] = (
                 metric_catalogue.CONTAINERS.help,
                 "short",
                 [
-                    (f"sum({selector(metric_catalogue.CONTAINERS)})", "known"),
-                    (rate(metric_catalogue.RETIRED_CONTAINERS), "retired a second"),
+                    (f"sum({selector(metric_catalogue.CONTAINERS)})", "in the table"),
+                    (rate(metric_catalogue.RETIRED_CONTAINERS), "retired per second"),
                 ],
             ),
             Panel(
-                "In two at once",
-                "In the time shown. " + metric_catalogue.DOUBLE_CONTAINMENTS.help,
+                "Double containments",
+                "Number in the selected time range. " + metric_catalogue.DOUBLE_CONTAINMENTS.help,
                 "short",
                 [
                     (
-                        f"sum by (verdict) (increase({selector(metric_catalogue.DOUBLE_CONTAINMENTS)}[$__range]))",
-                        "{{verdict}}",
+                        f"sum by (change) (increase({selector(metric_catalogue.DOUBLE_CONTAINMENTS)}[$__range]))",
+                        "{{change}}",
                     )
                 ],
             ),
         ),
     ),
     (
-        "Trouble",
+        "Problems",
         (
             Panel(
                 "Dead letters by reason",
-                metric_catalogue.DEAD_LETTERS.help + " What each reason means: parcels dlq list.",
+                metric_catalogue.DEAD_LETTERS.help + " The command `parcels dlq list` explains each reason.",
                 "cps",
                 [(rate(metric_catalogue.DEAD_LETTERS, "reason"), "{{reason}}")],
             ),
             Panel(
-                "Partitions held",
-                metric_catalogue.PARTITIONS.help + " The sum is the partition count of hub.scans.",
+                "Assigned partitions",
+                metric_catalogue.ASSIGNED_PARTITIONS.help + " The sum is the partition count of hub.scans.",
                 "short",
-                [(f"sum by (instance) ({selector(metric_catalogue.PARTITIONS)})", "{{instance}}")],
+                [(f"sum by (instance) ({selector(metric_catalogue.ASSIGNED_PARTITIONS)})", "{{instance}}")],
                 stacked=True,
             ),
             Panel(
                 "Rebalances",
-                metric_catalogue.REBALANCES.help,
+                metric_catalogue.REBALANCES.help + " " + metric_catalogue.GROUP_MEMBERSHIP_LOSSES.help,
                 "cps",
                 [
                     (rate(metric_catalogue.REBALANCES, "change"), "{{change}}"),
-                    (rate(metric_catalogue.MEMBERSHIPS_LOST, "loss"), "place lost: {{loss}}"),
+                    (rate(metric_catalogue.GROUP_MEMBERSHIP_LOSSES, "reason"), "membership lost: {{reason}}"),
                 ],
             ),
             Panel(
-                "Transactions of unknown outcome",
+                "Transaction recoveries",
                 metric_catalogue.TRANSACTION_RECOVERIES.help,
                 "cps",
                 [(rate(metric_catalogue.TRANSACTION_RECOVERIES, "outcome"), "{{outcome}}")],
             ),
             Panel(
-                "Restore",
+                "Restore duration",
                 metric_catalogue.RESTORE_SECONDS.help,
                 "s",
                 quantiles(metric_catalogue.RESTORE_SECONDS),
             ),
             Panel(
-                "Workers and broker",
-                "Workers that Prometheus can scrape, and workers that no broker answers.",
+                "Workers up, workers without Kafka",
+                "Workers that Prometheus can scrape, and workers that no Kafka broker answers.",
                 "short",
                 [
                     ('sum(up{job=~"$job", instance=~"$instance"})', "workers up"),
-                    (f"sum({selector(metric_catalogue.BROKER_AWAY)})", "without a broker"),
+                    (f"sum({selector(metric_catalogue.KAFKA_UNAVAILABLE)})", "without Kafka"),
                 ],
             ),
         ),
@@ -302,9 +302,9 @@ ROWS: Final[DashboardRows] = (
 DASHBOARD: Final = Dashboard(
     "workers",
     "Parcel workers",
-    "Scans in, states of parcels out.",
+    "Workers read scans and container events, and write parcel states.",
     "streams.observe.worker_dashboard",
-    metric_catalogue.PARTITIONS,
+    metric_catalogue.ASSIGNED_PARTITIONS,
     ROWS,
 )
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from streams.domain.containers import Container, ContainerEvent
+from streams.domain.container_events import ContainerEvent
+from streams.domain.containers import Container
 from streams.processors.container_codecs import ChildRecord, ContainerLogRecord, child_key_suffix
 
 
@@ -68,11 +69,11 @@ def child_records_of(container: Container, events: Iterable[ContainerEvent]) -> 
     listings = list(dict.fromkeys([*container.aggregation_events(), *events]))
     for which in (True, False):
         named = set[bytes]().union(*(event.children(containers=which) for event in events))
-        marks = dict.fromkeys(sorted(named), b"")
+        record_hashes = dict.fromkeys(sorted(named), b"")
         for event in listings:
-            for child in marks.keys() & set(event.children(containers=which)):
-                marks[child] += event.identity
-        rows += [ChildRecord(child, which, each) for child, each in marks.items()]
+            for child in record_hashes.keys() & set(event.children(containers=which)):
+                record_hashes[child] += event.record_hash
+        rows += [ChildRecord(child, which, each) for child, each in record_hashes.items()]
     return rows
 
 
@@ -80,7 +81,7 @@ def container_state_keys(container: Container) -> Iterator[bytes]:
     """The keys of all that is kept of a container, its own first."""
     own = container.container_id.encode()
     yield own
-    for which, among in zip((True, False), container.members(), strict=True):
+    for which, among in zip((True, False), container.all_children(), strict=True):
         for child in among:
             yield own + b"\0" + child_key_suffix(child, is_container=which)
 
@@ -88,9 +89,9 @@ def container_state_keys(container: Container) -> Iterator[bytes]:
 def assign_children(container: Container, members: Iterable[ChildRecord]) -> None:
     """Give the events of a container the children that name them."""
     named: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
-    for child, which, marks in members:
-        for at in range(0, len(marks), 16):
-            named.setdefault(marks[at : at + 16], ([], []))[0 if which else 1].append(child)
+    for child, which, record_hashes in members:
+        for at in range(0, len(record_hashes), 16):
+            named.setdefault(record_hashes[at : at + 16], ([], []))[0 if which else 1].append(child)
     for identity, (containers, parcels) in named.items():
         if container.has_event(identity):
-            container.name(identity, containers, parcels)
+            container.set_children(identity, containers, parcels)

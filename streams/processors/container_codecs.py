@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 import fastavro
 import numpy as np
 
-from streams.domain.containers import Container, ContainerEvent, identity_of, pack_ids
+from streams.domain.container_events import ContainerEvent, identity_of, pack_ids
+from streams.domain.containers import Container
 from streams.domain.kinds import KINDS
 from streams.domain.limits import (
     EARLIEST_MS,
@@ -39,7 +40,7 @@ _CONTROL: Final = bytes((*range(0x20), 0x7F))
 _LISTING: Final = ("PACKED", "UNPACKED")
 _ENTRY: Final = (
     "event_id", "kind", "event_time", "utc_offset_minutes", "record_time", "site", "station", "lane", "reason",
-    "parent_id", "voids", "inferred_from", "path", "told", "generation", "in_two",
+    "parent_id", "voids", "inferred_from", "path", "propagated", "generation", "conflicting_packing",
 )  # fmt: skip
 _STATE_BYTES: Final = 16 << 20
 # So much is decoded at a time: manifests of freighters are large, and a transaction may have room for one of them only.
@@ -60,7 +61,7 @@ class ChildRecord(NamedTuple):
 
     child: bytes
     is_container: bool
-    marks: bytes
+    record_hashes: bytes
 
     @property
     def key(self) -> bytes:
@@ -84,9 +85,9 @@ class ContainerEventDecoder:
         writers = {
             number: (schema, names.index(name)) for number, (name, schema) in schemas.writer_schemas(*names).items()
         }
-        self._decoder = ColumnDecoder(layout, readers, writers, limit=MAX_CONTAINER_RECORD_BYTES)
+        self._decoder = ColumnDecoder(layout, readers, writers, max_value_bytes=MAX_CONTAINER_RECORD_BYTES)
         self._columns = {column.path: place for place, column in enumerate(layout.frames[0].columns)}
-        self._frames = {name: layout.frame(f"{name}[]") for name in ("parcels", "containers", "path")}
+        self._frames = {name: layout.frame_index(f"{name}[]") for name in ("parcels", "containers", "path")}
 
     def read(self, payloads: Sequence[bytes | None]) -> Iterator[ContainerLogRecord]:
         """The records of a batch, in their order; decoded as they are asked for."""
@@ -97,7 +98,9 @@ class ContainerEventDecoder:
         columns = self._decoder.decode(payloads)
         text = columns.buffer.tobytes()
         values, lengths = (part.T.tolist() for part in (columns.frames[0].values, columns.frames[0].lengths))
-        for row, (status, record) in enumerate(zip(columns.status.tolist(), columns.record.tolist(), strict=True)):
+        for row, (status, record) in enumerate(
+            zip(columns.status.tolist(), columns.reader_index.tolist(), strict=True)
+        ):
             if status:
                 yield ContainerLogRecord(reason=RejectReason(status))
             elif record == _EVENT:
@@ -143,11 +146,11 @@ class ContainerEventDecoder:
         if reason:
             return ContainerLogRecord(container_id, reason=reason)
         event = ContainerEvent(
-            identity=identity_of(said["event_id"], said["kind"], said["event_time"]),
+            record_hash=identity_of(said["event_id"], said["kind"], said["event_time"]),
             path=tuple(each.decode() for each in path),
             containers=pack_ids(containers),
             parcels=pack_ids(parcels),
-            lists=bool(containers or parcels),
+            names_children=bool(containers or parcels),
             **said,
         )
         return ContainerLogRecord(container_id, event)
@@ -208,7 +211,7 @@ class ContainerStateCodec:
 
     def __init__(self) -> None:
         schemas = load_schemas()
-        self._head = schemas.frame("ContainerState", b"")
+        self._head = schemas.to_wire_format("ContainerState", b"")
         self._schema = fastavro.parse_schema(without_logical_types(schemas.current("ContainerState")))
         self._decoder = PlainDecoder("ContainerState")
 
@@ -217,12 +220,13 @@ class ContainerStateCodec:
         body = io.BytesIO(self._head)
         body.seek(len(self._head))
         entries = [
-            {**{name: getattr(event, name) for name in _ENTRY}, "children": event.named} for event in container.events
+            {**{name: getattr(event, name) for name in _ENTRY}, "children": event.child_count}
+            for event in container.events
         ]
         state = {
             "container_id": container.container_id,
             "version": len(entries),
-            "touched": container.touched,
+            "last_activity": container.last_activity,
             "events": entries,
         }
         fastavro.schemaless_writer(body, self._schema, state)
@@ -236,11 +240,11 @@ class ContainerStateCodec:
         """
         state = self._decoder(value)
         container = Container(state["container_id"])
-        container.touched = state["touched"]
+        container.last_activity = state["last_activity"]
         for entry in state["events"]:
             said = {name: entry[name] for name in _ENTRY} | {"path": tuple(entry["path"])}
             identity = identity_of(entry["event_id"], entry["kind"], entry["event_time"])
-            container.enter(ContainerEvent(identity=identity, lists=entry["children"] > 0, **said))
+            container.insert_event(ContainerEvent(record_hash=identity, names_children=entry["children"] > 0, **said))
         return container
 
 
@@ -249,12 +253,12 @@ class ChildRecordCodec:
 
     def __init__(self) -> None:
         schemas = load_schemas()
-        schema = schemas.current("Membership")
-        self._encoder = ColumnEncoder(schema, schemas.id("Membership"), sources={"marks[]": 1})
-        self._place = self._encoder.layout.column
-        writers = {number: (text, 0) for number, (_, text) in schemas.writer_schemas("Membership").items()}
+        schema = schemas.current("ContainerChild")
+        self._encoder = ColumnEncoder(schema, schemas.id("ContainerChild"), sources={"record_hashes[]": 1})
+        self._place = self._encoder.layout.column_index
+        writers = {number: (text, 0) for number, (_, text) in schemas.writer_schemas("ContainerChild").items()}
         self._layout = Layout.of(schema)
-        self._decoder = ColumnDecoder(self._layout, [schema], writers, limit=_STATE_BYTES)
+        self._decoder = ColumnDecoder(self._layout, [schema], writers, max_value_bytes=_STATE_BYTES)
 
     def encode(self, container_id: bytes, children: Sequence[ChildRecord]) -> RecordBlock:
         """Records of children of a container."""
@@ -263,19 +267,19 @@ class ChildRecordCodec:
         key_ends = np.zeros(count + 1, np.int64)
         np.cumsum([len(key) for key in keys], out=key_ends[1:])
         text = np.frombuffer(b"".join(keys), np.uint8)
-        marks = b"".join(each.marks for each in children)
-        counts = np.array([len(each.marks) // 16 for each in children], np.int32)
+        record_hashes = b"".join(each.record_hashes for each in children)
+        counts = np.array([len(each.record_hashes) // 16 for each in children], np.int32)
         values, lengths = np.zeros((4, count), np.int64), np.zeros((4, count), np.int32)
         for name, value, length in (
             ("container_id", key_ends[:-1], len(container_id)),
             ("child_id", key_ends[:-1] + (len(container_id) + 1), np.array([len(each.child) for each in children])),
             ("is_container", np.array([each.is_container for each in children], np.int64), 0),
-            ("marks", np.cumsum(counts, dtype=np.int64) - counts, counts),
+            ("record_hashes", np.cumsum(counts, dtype=np.int64) - counts, counts),
         ):
             values[self._place(name)], lengths[self._place(name)] = value, length
-        items = np.arange(len(marks) // 16, dtype=np.int64)[None] * 16
+        items = np.arange(len(record_hashes) // 16, dtype=np.int64)[None] * 16
         frames = [(values, lengths), (items, np.full(items.shape, 16, np.int32))]
-        return RecordBlock(text, key_ends, *self._encoder.encode(count, frames, (text, marks)))
+        return RecordBlock(text, key_ends, *self._encoder.encode(count, frames, (text, record_hashes)))
 
     def decoded(
         self, values: Sequence[bytes], unreadable: Callable[[str], Exception]
@@ -292,12 +296,12 @@ class ChildRecordCodec:
         text = columns.buffer.tobytes()
         own, sizes = columns.frames[0].values, columns.frames[0].lengths
         items = columns.frames[1].values[0].tolist()
-        container, child, which, marks = (
-            self._layout.column(name) for name in ("container_id", "child_id", "is_container", "marks")
+        container, child, which, record_hashes = (
+            self._layout.column_index(name) for name in ("container_id", "child_id", "is_container", "record_hashes")
         )
         for at, size, at_child, size_child, is_container, first, count in zip(
             own[container].tolist(), sizes[container].tolist(), own[child].tolist(), sizes[child].tolist(),
-            own[which].tolist(), own[marks].tolist(), sizes[marks].tolist(), strict=True,
+            own[which].tolist(), own[record_hashes].tolist(), sizes[record_hashes].tolist(), strict=True,
         ):  # fmt: skip
             identities = b"".join(text[place : place + 16] for place in items[first : first + count])
             yield (

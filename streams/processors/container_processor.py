@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from streams.domain.containers import Container, ContainerEvent, ContainerLimitExceeded
+from streams.domain.container_events import ContainerEvent
+from streams.domain.containers import Container, ContainerLimitError
 from streams.domain.double_containment import DoubleContainment, DoubleContainmentTracker
 from streams.domain.reject_reasons import RejectReason
 from streams.errors import StreamsError
@@ -122,8 +123,8 @@ class ContainerProcessor:
 
     def position(self, next_offset: int) -> PartitionPosition:
         """The position after the last batch."""
-        left = tuple(PendingFanOut.of(name, step) for name, step in self._left)
-        return PartitionPosition(next_offset, self.hub_time, step=self._step, left=left)
+        left = tuple(PendingFanOut.from_fan_out(name, step) for name, step in self._left)
+        return PartitionPosition(next_offset, self.hub_time, transaction_number=self._step, pending_fan_outs=left)
 
     def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> ContainerOutput:
         """Fold as much of a batch as a transaction has room for, in the order given, and encode what follows.
@@ -144,7 +145,7 @@ class ContainerProcessor:
         whole = MAX_TRANSACTION_RECORDS - FAN_OUT_CHUNK_SIZE
         ahead_of = ""
         for place, read in enumerate(self._read(payloads)):
-            size = 1 if read.event is None else 1 + read.event.named
+            size = 1 if read.event is None else 1 + read.event.child_count
             waits = (taken and size > room) or read.container_id in self._retiring
             if waits or room <= self._left.reserved_records:
                 break
@@ -161,10 +162,10 @@ class ContainerProcessor:
             elif (reason := self._take(read.container_id, read.event, touched, figures)) != RejectReason.OK:
                 refused.append((place, reason))
         for name in touched:
-            self._left.add(name, self.containers[name].settle())
+            self._left.add(name, self.containers[name].update_propagation())
             self._claims.track(self.containers[name])
         if self.hub_time is not None:
-            figures.in_two = self._claims.told(self.containers, self.hub_time, room)
+            figures.in_two = self._claims.collect_due(self.containers, self.hub_time, room)
             room -= len(figures.in_two)
             for claim in figures.in_two:
                 touched.setdefault(claim.container_id, [])
@@ -175,7 +176,7 @@ class ContainerProcessor:
         inferred = self._tell(max(room, 0) + FAN_OUT_CHUNK_SIZE, self._pace_now() if few and outputs else None, least)
         for name in {*touched, *(each.container_id for each in inferred)}:
             if name not in self._left:
-                self.containers[name].rest()
+                self.containers[name].drop_caches()
         blocks: list[OutputBlock] = []
         if outputs:
             states = [child_record_codec().encode(ahead_of.encode(), part), *self._states(touched, gone)]
@@ -205,7 +206,7 @@ class ContainerProcessor:
         self._unticked.update(partition for topic, partition, _ in blocks if topic == SCANS_TOPIC)
         if self.hub_time is None or self._left:
             return []
-        block = RecordBlock.of([(b"", encode_tick(self.hub_time, "container-stage"))])
+        block = RecordBlock.from_records([(b"", encode_tick(self.hub_time, "container-processor"))])
         partitions, self._unticked = sorted(self._unticked), set()
         return [(SCANS_TOPIC, partition, block) for partition in partitions]
 
@@ -228,11 +229,11 @@ class ContainerProcessor:
 
     def _members_of_new(self, read: ContainerLogRecord) -> list[ChildRecord]:
         event, container = read.event, self.containers.get(read.container_id) or Container(read.container_id)
-        if event is None or container.has_event(event.identity) or self._is_astray(read.container_id):
+        if event is None or container.has_event(event.record_hash) or self._is_astray(read.container_id):
             return []
         try:
             container.check_limits(event)
-        except ContainerLimitExceeded:
+        except ContainerLimitError:
             return []
         return child_records_of(container, [event])
 
@@ -245,15 +246,16 @@ class ContainerProcessor:
         if self._is_astray(name):
             return RejectReason.WRONG_PARTITION
         container = self.containers.get(name) or Container(name)
-        if container.has_event(event.identity):
+        if container.has_event(event.record_hash):
             figures.duplicates += event.inferred_from is None
             return RejectReason.OK
         try:
-            steps = container.take(event)
-        except ContainerLimitExceeded:
-            return RejectReason.CONTAINER_FULL
+            steps = container.add_event(event)
+        except ContainerLimitError:
+            return RejectReason.CONTAINER_LIMIT_EXCEEDED
         # Before the first Tick nobody knows the time but the events.
-        container.touched = max(container.touched, event.event_time) if self.hub_time is None else self.hub_time
+        latest = max(container.last_activity, event.event_time)
+        container.last_activity = latest if self.hub_time is None else self.hub_time
         self.containers.pop(name, None)
         self.containers[name] = container
         self._empty.pop(name, None)
@@ -286,7 +288,7 @@ class ContainerProcessor:
         """Some that were not touched after `until`."""
         due: list[str] = []
         for name in among:
-            if self.containers[name].touched > until or len(due) >= _RETIRES_AT_A_TIME:
+            if self.containers[name].last_activity > until or len(due) >= _RETIRES_AT_A_TIME:
                 break
             if name not in self._left and name not in touched:
                 due.append(name)
@@ -296,8 +298,8 @@ class ContainerProcessor:
         """Who was touched last comes last, and nobody later than now, whatever was said before the first Tick."""
         if self.hub_time is not None:
             for container in self.containers.values():
-                container.touched = min(container.touched, self.hub_time)
-        self.containers = dict(sorted(self.containers.items(), key=lambda item: item[1].touched))
+                container.last_activity = min(container.last_activity, self.hub_time)
+        self.containers = dict(sorted(self.containers.items(), key=lambda item: item[1].last_activity))
         self._empty = {
             name: None for name, container in self.containers.items() if not any(container.aggregation_events())
         }
@@ -305,18 +307,22 @@ class ContainerProcessor:
     # Encoding
 
     def _states(self, touched: dict[str, list[ContainerEvent]], gone: list[bytes]) -> Iterator[RecordBlock]:
-        yield RecordBlock.of([(key, b"") for key in gone])
+        yield RecordBlock.from_records([(key, b"") for key in gone])
         for name, events in touched.items():
             container = self.containers.get(name)
             # Those that name more are written ahead.
             few = [
-                event for event in events if event.lists and event.named < MAX_TRANSACTION_RECORDS - FAN_OUT_CHUNK_SIZE
+                event
+                for event in events
+                if event.names_children and event.child_count < MAX_TRANSACTION_RECORDS - FAN_OUT_CHUNK_SIZE
             ]
             if container is not None and few:
                 yield child_record_codec().encode(name.encode(), child_records_of(container, few))
         states = container_state_codec()
         known = (self.containers[name] for name in touched if name in self.containers)
-        yield RecordBlock.of([(container.container_id.encode(), states.encode(container)) for container in known])
+        yield RecordBlock.from_records(
+            [(container.container_id.encode(), states.encode(container)) for container in known]
+        )
 
     # Restoring
 
@@ -356,22 +362,20 @@ class ContainerProcessor:
                 self._retiring.add(name.decode(), [name + b"\0" + key for key in members])
         self._members = {}
         if position is not None:
-            self.hub_time, self._step = position.hub_time, position.step
+            self.hub_time, self._step = position.hub_time, position.transaction_number
         self._in_time()
         for container in self.containers.values():
             self._claims.track(container)
         if position is not None:
-            for left in position.left:
-                self._left.add(left.container_id, [left.step(self.containers[left.container_id])])
-            if position.left:
+            for left in position.pending_fan_outs:
+                self._left.add(left.container_id, [left.to_fan_out(self.containers[left.container_id])])
+            if position.pending_fan_outs:
                 self._left_since = None if self._pace is None else self._pace.clock()
                 self._unticked.update(range(self.partitions))
 
-    def restored_event(self, records: int, seconds: float, position: int) -> PartitionRestored:
+    def restored_event(self, records: int, seconds: float, offset: int) -> PartitionRestored:
         """The event for the end of the restore."""
-        return PartitionRestored(
-            self.partition, len(self.containers), records, seconds, position, stage="containers"
-        )
+        return PartitionRestored(self.partition, len(self.containers), records, seconds, offset, processor="containers")
 
     def _unreadable(self, why: str) -> StreamsError:
         return StreamsError(f"container.state [{self.partition}] holds records that cannot be read ({why})")

@@ -64,7 +64,7 @@ class FanOutQueue:
             while queue and room > 0:
                 name = next(iter(queue))
                 steps = queue.pop(name)
-                portion, done = containers[name].portion(steps[0], min(FAN_OUT_CHUNK_SIZE, room))
+                portion, done = containers[name].next_chunk(steps[0], min(FAN_OUT_CHUNK_SIZE, room))
                 if portion is not None:
                     yield ContainerFanOutChunk(name, portion)
                 room -= _STEP if portion is None else len(portion.children)

@@ -61,7 +61,7 @@ def encode_fan_out(inferred: Sequence[ContainerFanOutChunk], partitions: int) ->
     """The records of all these, those of a topic and partition in their order."""
     made: list[OutputBlock] = []
     for records, which in ((_events(), True), (_scans(), False)):
-        some = [each for each in inferred if each.portion.containers is which]
+        some = [each for each in inferred if each.portion.to_containers is which]
         if some:
             made += _encoded(records, some, partitions)
     return made
@@ -127,7 +127,7 @@ class _ChunkColumns:
         rows = [self._row(each) for each in inferred]
         self._path_items: list[tuple[int, int]] = []
         for row, each in zip(rows, inferred, strict=True):
-            path = (*each.portion.said.path, each.container_id)
+            path = (*each.portion.source.path, each.container_id)
             row["path"] = (len(self._path_items), len(path))
             self._path_items += [self._put(name) for name in path]
         self.text = np.frombuffer(b"".join(self._parts), np.uint8)
@@ -149,7 +149,7 @@ class _ChunkColumns:
 
     def _row(self, inferred: ContainerFanOutChunk) -> dict[str, tuple[int, int]]:
         portion = inferred.portion
-        event, said, void = portion.event, portion.said, portion.void_time is not None
+        event, said, void = portion.event, portion.source, portion.void_time is not None
         reason = said.reason
         if said.is_emptying:
             reason = EMPTIED
@@ -170,7 +170,7 @@ class _ChunkColumns:
             "container_id": around,
             "parent_id": around,
             "voids": (0, INFERRED_ID_BYTES if void else _ABSENT),
-            "inferred_from": self._put(said.root),
+            "inferred_from": self._put(said.root_event_id),
         }
 
     def _put(self, text: str | bytes | None) -> tuple[int, int]:

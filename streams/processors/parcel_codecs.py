@@ -12,9 +12,11 @@ from streams.kernel.alert_columns import ActiveAlertColumns, AlertColumns, Clock
 from streams.kernel.avro.decoder import ColumnDecoder
 from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import Layout
-from streams.kernel.fold import ScanColumns
-from streams.kernel.restore import ActiveAlertReaderColumns, ScanEntryReaderColumns, StateReaderColumns
-from streams.kernel.state_columns import IDENTITY_SOURCE, KindColumns, MilestoneColumns, ScanEntryColumns, StateColumns
+from streams.kernel.frames import HASH_SOURCE
+from streams.kernel.milestone_columns import MilestoneColumns
+from streams.kernel.record_checks import ScanColumns
+from streams.kernel.restore import ActiveAlertReaderColumns, StateReaderColumns, TimelineEntryReaderColumns
+from streams.kernel.state_columns import KindColumns, StateColumns, TimelineEntryColumns
 
 # A state may be larger than any record that a scanner sends (streams/formats/topics.py: max.message.bytes).
 _STATE_BYTES: Final = 16 << 20
@@ -27,7 +29,7 @@ def _numbers(
 ) -> _Numbers:
     """Column numbers for the fields of the NamedTuple `kind`, by the paths of the schema."""
     fields: tuple[str, ...] = cast(Any, kind)._fields
-    return kind(*(layout.column(path + (renamed or {}).get(field, field)) for field in fields))
+    return kind(*(layout.column_index(path + (renamed or {}).get(field, field)) for field in fields))
 
 
 class ScanDecoder:
@@ -54,34 +56,34 @@ class ParcelStateCodec:
         self.encoder = ColumnEncoder(
             schema,
             schemas.id("ParcelState"),
-            raw=("plan", "scans[].at", "scans[].plan"),
-            sources={"scans[].identity": IDENTITY_SOURCE, "alerts[].alert_id": IDENTITY_SOURCE},
+            raw=("plan", "timeline[].details", "timeline[].plan"),
+            sources={"timeline[].record_hash": HASH_SOURCE, "active_alerts[].alert_id": HASH_SOURCE},
         )
         layout = self.encoder.layout
         self.root = _numbers(StateColumns, layout)
         self.kinds = _numbers(KindColumns, layout, "kinds[].", {"scans": "count"})
-        self.entries = _numbers(ScanEntryColumns, layout, "scans[].")
-        self.kinds_frame = layout.frame("kinds[]")
-        self.scan_entries_frame = layout.frame("scans[]")
+        self.entries = _numbers(TimelineEntryColumns, layout, "timeline[].")
+        self.kinds_frame = layout.frame_index("kinds[]")
+        self.timeline_frame = layout.frame_index("timeline[]")
         self.watched = _numbers(MonitoringColumns, layout)
         self.clocks = _numbers(ClockColumns, layout, "clocks[].")
-        self.clocks_frame = layout.frame("clocks[]")
-        self.standing = _numbers(ActiveAlertColumns, layout, "alerts[].")
-        self.active_alerts_frame = layout.frame("alerts[]")
+        self.clocks_frame = layout.frame_index("clocks[]")
+        self.standing = _numbers(ActiveAlertColumns, layout, "active_alerts[].")
+        self.active_alerts_frame = layout.frame_index("active_alerts[]")
         self.widths = [len(frame.columns) for frame in layout.frames]
         reader = Layout.of(schema, only=StateReaderColumns._fields)
         writers = {number: (text, 0) for number, (_, text) in schemas.writer_schemas("ParcelState").items()}
-        self.decoder = ColumnDecoder(reader, [schema], writers, limit=_STATE_BYTES)
+        self.decoder = ColumnDecoder(reader, [schema], writers, max_value_bytes=_STATE_BYTES)
         self.root_reader_columns = _numbers(StateReaderColumns, reader)
         nested = {
             name: name.replace("_", ".", 1)
-            for name in ScanEntryReaderColumns._fields
-            if name.startswith(("at_", "plan_"))
+            for name in TimelineEntryReaderColumns._fields
+            if name.startswith(("details_", "plan_"))
         }
-        self.scan_entry_reader_columns = _numbers(ScanEntryReaderColumns, reader, "scans[].", nested)
-        self.scan_entries_reader_frame = reader.frame("scans[]")
-        self.active_alert_reader_columns = _numbers(ActiveAlertReaderColumns, reader, "alerts[].")
-        self.active_alerts_reader_frame = reader.frame("alerts[]")
+        self.timeline_reader_columns = _numbers(TimelineEntryReaderColumns, reader, "timeline[].", nested)
+        self.timeline_reader_frame = reader.frame_index("timeline[]")
+        self.active_alert_reader_columns = _numbers(ActiveAlertReaderColumns, reader, "active_alerts[].")
+        self.active_alerts_reader_frame = reader.frame_index("active_alerts[]")
 
 
 class MilestoneEncoder:
@@ -92,7 +94,7 @@ class MilestoneEncoder:
         self.encoder = ColumnEncoder(
             schemas.current("Milestone"),
             schemas.id("Milestone"),
-            sources={"milestone_id": IDENTITY_SOURCE, "evidence": IDENTITY_SOURCE},
+            sources={"milestone_id": HASH_SOURCE, "evidence": HASH_SOURCE},
         )
         self.columns = _numbers(MilestoneColumns, self.encoder.layout)
         self.width = len(self.encoder.layout.frames[0].columns)
@@ -105,7 +107,7 @@ class AlertEncoder:
         schemas = load_schemas()
         paths = ("alert_id", "withdraws", "evidence[]")
         self.encoder = ColumnEncoder(
-            schemas.current("Alert"), schemas.id("Alert"), sources=dict.fromkeys(paths, IDENTITY_SOURCE)
+            schemas.current("Alert"), schemas.id("Alert"), sources=dict.fromkeys(paths, HASH_SOURCE)
         )
         self.columns = _numbers(AlertColumns, self.encoder.layout)
         self.widths = [len(frame.columns) for frame in self.encoder.layout.frames]

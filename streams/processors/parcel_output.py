@@ -18,22 +18,17 @@ from streams.domain.reject_reasons import RejectReason
 from streams.formats.record_block import RecordBlock
 from streams.formats.topics import ALERTS_TOPIC, MILESTONES_TOPIC, PARCEL_STATE_TOPIC, THROUGHPUT_TOPIC
 from streams.kernel.alert_columns import (
-    IDENTITIES_PER_ALERT,
+    HASHES_PER_ALERT,
     count_active_alerts,
     fill_alert_columns,
     fill_monitoring_columns,
 )
 from streams.kernel.batch_changes import ALERT_COUNT, MILESTONE_COUNT, RETIREMENT_COUNT, UPDATED_COUNT, BatchChanges
+from streams.kernel.frames import HASH_BYTES, allocate_frame
+from streams.kernel.milestone_columns import fill_milestone_columns
 from streams.kernel.parcel_table import ParcelTable
 from streams.kernel.prefetch import prefetch_rows
-from streams.kernel.state_columns import (
-    IDENTITY_BYTES,
-    allocate_frame,
-    copy_keys,
-    count_records,
-    fill_milestone_columns,
-    fill_state_columns,
-)
+from streams.kernel.state_columns import copy_keys, count_records, fill_state_columns
 from streams.processors import parcel_codecs
 from streams.processors.processor import CommitSummary, OutputBlock
 from streams.processors.throughput_deltas import ThroughputDeltaAggregator
@@ -46,7 +41,7 @@ _ALERTS_AT_A_TIME = 20_000
 
 
 def _no_records() -> RecordBlock:
-    return RecordBlock.of([])
+    return RecordBlock.from_records([])
 
 
 @dataclass(slots=True)
@@ -105,7 +100,7 @@ class ParcelOutput:
             hub_time=self.hub_time,
             alerts=self.alert_counts,
             retired=len(self.tombstones),
-            clocks=self.active_clocks,
+            active_clocks=self.active_clocks,
         )
 
 
@@ -136,7 +131,7 @@ class ParcelOutputEncoder:
 
     def encode_states(self, rows: NDArray[np.int32]) -> RecordBlock:
         """The states of the parcels in these rows of the table."""
-        return RecordBlock.joined(
+        return RecordBlock.concatenate(
             [
                 self._encode_some_states(rows[first : first + _STATES_AT_A_TIME])
                 for first in range(0, len(rows), _STATES_AT_A_TIME)
@@ -144,7 +139,7 @@ class ParcelOutputEncoder:
         )
 
     def _updated_rows(self, changes: BatchChanges) -> NDArray[np.int32]:
-        rows = changes.touched[: changes.counts[UPDATED_COUNT]]
+        rows = changes.updated_rows[: changes.counts[UPDATED_COUNT]]
         if changes.counts[RETIREMENT_COUNT]:
             # Without the parcels that retired; one that is new again since then is listed twice.
             rows = rows[self._table.arrays.rows["records"][rows] > 0]
@@ -160,12 +155,12 @@ class ParcelOutputEncoder:
         frames = [allocate_frame(codec.widths[0], count)] * len(codec.widths)
         for frame, room in (
             (codec.kinds_frame, count * len(KINDS)),
-            (codec.scan_entries_frame, records),
+            (codec.timeline_frame, records),
             (codec.clocks_frame, count * self._promise_count),
             (codec.active_alerts_frame, alerts),
         ):
             frames[frame] = allocate_frame(codec.widths[frame], room)
-        identities = np.empty((records + alerts) * IDENTITY_BYTES, np.uint8)
+        hashes = np.empty((records + alerts) * HASH_BYTES, np.uint8)
         fill_state_columns(
             table,
             rows,
@@ -174,9 +169,9 @@ class ParcelOutputEncoder:
             codec.root,
             frames[codec.kinds_frame],
             codec.kinds,
-            frames[codec.scan_entries_frame],
+            frames[codec.timeline_frame],
             codec.entries,
-            identities,
+            hashes,
             self._facts,
             self._times,
         )
@@ -192,20 +187,20 @@ class ParcelOutputEncoder:
             codec.clocks,
             frames[codec.active_alerts_frame],
             codec.standing,
-            identities,
+            hashes,
             self._journey_facts,
             self._findings,
         )
-        return RecordBlock(*self._keys(rows, count), *codec.encoder.encode(count, frames, (table.heap, identities)))
+        return RecordBlock(*self._keys(rows, count), *codec.encoder.encode(count, frames, (table.heap, hashes)))
 
     def _encode_tombstones(self, changes: BatchChanges) -> RecordBlock:
         count = int(changes.counts[RETIREMENT_COUNT])
-        keys, key_ends = self._keys(changes.retired, count)
+        keys, key_ends = self._keys(changes.retired_rows, count)
         return RecordBlock(keys, key_ends, np.zeros(0, np.uint8), np.zeros(count + 1, np.int64))
 
     def _encode_milestones(self, changes: BatchChanges) -> RecordBlock:
         milestones = changes.milestones[: changes.counts[MILESTONE_COUNT]]
-        return RecordBlock.joined(
+        return RecordBlock.concatenate(
             [
                 self._encode_some_milestones(changes._replace(milestones=milestones[first:][:_MILESTONES_AT_A_TIME]))
                 for first in range(0, len(milestones), _MILESTONES_AT_A_TIME)
@@ -216,16 +211,16 @@ class ParcelOutputEncoder:
         codec = parcel_codecs.milestone_encoder()
         count = len(changes.milestones)
         frame = allocate_frame(codec.width, count)
-        identities = np.empty(count * 2 * IDENTITY_BYTES, np.uint8)
-        fill_milestone_columns(self._table.arrays, changes, count, frame, codec.columns, identities)
+        hashes = np.empty(count * 2 * HASH_BYTES, np.uint8)
+        fill_milestone_columns(self._table.arrays, changes, count, frame, codec.columns, hashes)
         return RecordBlock(
             *self._keys(np.ascontiguousarray(changes.milestones["row"]), count),
-            *codec.encoder.encode(count, [frame], (self._table.arrays.heap, identities)),
+            *codec.encoder.encode(count, [frame], (self._table.arrays.heap, hashes)),
         )
 
     def _encode_alerts(self, changes: BatchChanges) -> RecordBlock:
         alerts = changes.alerts[: changes.counts[ALERT_COUNT]]
-        return RecordBlock.joined(
+        return RecordBlock.concatenate(
             [
                 self._encode_some_alerts(changes._replace(alerts=alerts[first:][:_ALERTS_AT_A_TIME]))
                 for first in range(0, len(alerts), _ALERTS_AT_A_TIME)
@@ -236,11 +231,11 @@ class ParcelOutputEncoder:
         codec = parcel_codecs.alert_encoder()
         count = len(changes.alerts)
         frame, evidence = allocate_frame(codec.widths[0], count), allocate_frame(codec.widths[1], 2 * count)
-        identities = np.empty(count * IDENTITIES_PER_ALERT * IDENTITY_BYTES, np.uint8)
-        fill_alert_columns(self._table.arrays, changes, count, frame, codec.columns, evidence, identities)
+        hashes = np.empty(count * HASHES_PER_ALERT * HASH_BYTES, np.uint8)
+        fill_alert_columns(self._table.arrays, changes, count, frame, codec.columns, evidence, hashes)
         return RecordBlock(
             *self._keys(np.ascontiguousarray(changes.alerts["row"]), count),
-            *codec.encoder.encode(count, [frame, evidence], (self._table.arrays.heap, identities)),
+            *codec.encoder.encode(count, [frame, evidence], (self._table.arrays.heap, hashes)),
         )
 
     def _keys(self, rows: NDArray[np.int32], count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

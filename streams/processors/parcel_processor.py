@@ -29,13 +29,14 @@ from streams.kernel.batch_changes import (
     grow_batch_changes,
 )
 from streams.kernel.compact import compact_table
-from streams.kernel.fold import MAX_DELTAS_PER_RECORD, DecodedBatch, fold
+from streams.kernel.fold import MAX_DELTAS_PER_RECORD, fold
+from streams.kernel.frames import FrameArrays
 from streams.kernel.insert import allocate_insert_effect
 from streams.kernel.insert_inferred import MAX_MILESTONES_PER_RECORD, allocate_first_records
 from streams.kernel.interned_records import LOCATION_SITE, location_text
 from streams.kernel.parcel_table import SLOTS_PER_CHUNK, ParcelTable
+from streams.kernel.record_checks import DecodedBatch
 from streams.kernel.restore import apply_tombstones, restore_states
-from streams.kernel.state_columns import FrameArrays
 from streams.kernel.tick_alerts import MAX_ALERTS_PER_SUBJECT
 from streams.processors import parcel_codecs
 from streams.processors.parcel_output import ParcelOutput, ParcelOutputEncoder
@@ -108,7 +109,7 @@ class ParcelProcessor:
         output.alert_counts = self._count_alerts(changes)
         output.duplicates = int(changes.counts[DUPLICATE_COUNT])
         output.hub_time = self.table.hub_time
-        output.active_clocks = dict(zip(self._subjects, self.table.arrays.running.tolist(), strict=False))
+        output.active_clocks = dict(zip(self._subjects, self.table.arrays.running_clocks.tolist(), strict=False))
         output.parcels_by_stage = self.parcels_by_stage()
         output.seconds = {"decode": decoded - started, "fold": folded - decoded, "encode": encoded - folded}
         return output
@@ -119,13 +120,13 @@ class ParcelProcessor:
 
     def parcels_by_stage(self) -> dict[str, int]:
         """How many parcels are at each stage in the hub, as last published."""
-        stages = self.table.arrays.stages
+        stages = self.table.arrays.parcels_by_stage
         return {name: int(stages[number]) for number, name in enumerate(KINDS) if (IN_HUB_STAGES >> number) & 1}
 
     def snapshot(self) -> Iterator[RecordBlock]:
         """The states of all parcels, as `run` writes them."""
-        for first in range(0, self.table.rows, _SNAPSHOT_ROWS):
-            rows = np.arange(first, min(first + _SNAPSHOT_ROWS, self.table.rows), dtype=np.int32)
+        for first in range(0, self.table.row_count, _SNAPSHOT_ROWS):
+            rows = np.arange(first, min(first + _SNAPSHOT_ROWS, self.table.row_count), dtype=np.int32)
             yield self._encoder.encode_states(rows[self.table.arrays.rows["records"][rows] > 0])
 
     # Restore
@@ -146,14 +147,14 @@ class ParcelProcessor:
         if position is not None:
             self.restore_hub_time(position.hub_time)
 
-    def restored_event(self, records: int, seconds: float, position: int) -> PartitionRestored:
+    def restored_event(self, records: int, seconds: float, offset: int) -> PartitionRestored:
         """The event for the end of the restore."""
         return PartitionRestored(
             partition=self.partition,
-            parcels=len(self.table),
+            rows=len(self.table),
             records=records,
             seconds=seconds,
-            position=position,
+            offset=offset,
             parcels_by_stage=self.parcels_by_stage(),
         )
 
@@ -171,7 +172,7 @@ class ParcelProcessor:
             message = f"parcel.state [{self.partition}] holds {len(bad)} records that cannot be read ({reason})"
             raise StreamsError(message)
         root, entries, alerts = (
-            columns.frames[frame] for frame in (0, codec.scan_entries_reader_frame, codec.active_alerts_reader_frame)
+            columns.frames[frame] for frame in (0, codec.timeline_reader_frame, codec.active_alerts_reader_frame)
         )
         rows = len(states)
         chunks = entries.rows // SLOTS_PER_CHUNK + rows
@@ -185,14 +186,14 @@ class ParcelProcessor:
             FrameArrays(root.values, root.lengths),
             codec.root_reader_columns,
             FrameArrays(entries.values, entries.lengths),
-            codec.scan_entry_reader_columns,
+            codec.timeline_reader_columns,
             FrameArrays(alerts.values, alerts.lengths),
             codec.active_alert_reader_columns,
         )
 
     def restore_tombstones(self, keys: Sequence[bytes]) -> None:
         """Apply tombstones of parcel.state: remove these parcels."""
-        block = RecordBlock.of([(key, b"") for key in keys])
+        block = RecordBlock.from_records([(key, b"") for key in keys])
         self.table.reserve(len(block), 0, 0, len(block.key_bytes))
         apply_tombstones(self.table.arrays, block.key_bytes, block.key_ends)
 
@@ -206,8 +207,9 @@ class ParcelProcessor:
         """Apply the decoded records to the table."""
         records = columns.rows
         root = columns.frames[0]
-        batch = DecodedBatch(columns.buffer, root.values, root.lengths, columns.record, columns.status)
-        if self.table.retired * _COMPACT_SHARE > self.table.rows and self.table.retired >= COMPACT_MIN_ROWS:
+        batch = DecodedBatch(columns.buffer, root.values, root.lengths, columns.reader_index, columns.status)
+        retired = self.table.retired_row_count
+        if retired * _COMPACT_SHARE > self.table.row_count and retired >= COMPACT_MIN_ROWS:
             self._compact()
         self.table.reserve(records, records, records, text_room)
         changes = allocate_batch_changes(records, len(self.table.arrays.rows))

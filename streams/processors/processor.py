@@ -83,8 +83,8 @@ class Processor(Protocol):
     def restored(self, position: PartitionPosition | None) -> None:
         """End the restore, after the last records: take over the position."""
 
-    def restored_event(self, records: int, seconds: float, position: int) -> WorkerEvent:
-        """The event for the end of the restore, which read so many records."""
+    def restored_event(self, records: int, seconds: float, offset: int) -> WorkerEvent:
+        """The event for the end of the restore, which read so many records; `offset`: where the input goes on."""
 
 
 @dataclass(frozen=True, slots=True)

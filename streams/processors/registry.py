@@ -23,8 +23,8 @@ from streams.processors.processor import ProcessorSpec
 from streams.processors.rate_limiter import RateLimiter
 
 # Consumer groups: one for each processor, so that its partitions are spread over the workers that run it.
-PARCELS_GROUP: Final = "parcels.parcel-stage"
-CONTAINERS_GROUP: Final = "parcels.container-stage"
+PARCELS_GROUP: Final = "parcels.parcel-processor"
+CONTAINERS_GROUP: Final = "parcels.container-processor"
 
 # Makes the spec of a processor for the promises to watch.
 SpecFactory = Callable[[Promises], ProcessorSpec]
@@ -39,7 +39,7 @@ def parcel_processor_spec(promises: Promises) -> ProcessorSpec:
         copartitioned_topics=(MILESTONES_TOPIC, ALERTS_TOPIC, THROUGHPUT_TOPIC),
         repartition_topics=(),
         group_id=PARCELS_GROUP,
-        transactional_id_prefix="parcels.parcel-stage",
+        transactional_id_prefix="parcels.parcel-processor",
         create_processor=lambda partition, partitions: ParcelProcessor(partition, partitions, promises),
         max_batch_records=50_000,
         max_backlog_records=200_000,
@@ -57,7 +57,7 @@ def container_processor_spec(_: Promises) -> ProcessorSpec:
         copartitioned_topics=(),
         repartition_topics=(SCANS_TOPIC, CONTAINERS_TOPIC),
         group_id=CONTAINERS_GROUP,
-        transactional_id_prefix="parcels.container-stage",
+        transactional_id_prefix="parcels.container-processor",
         create_processor=lambda partition, partitions: ContainerProcessor(partition, partitions, rate_limiter),
         max_batch_records=512,
         max_backlog_records=2_000,

@@ -9,7 +9,7 @@ It runs the worker's own compiled fold. Start of a test of one's own:
 >>> driver.tick("2026-03-01T06:59Z").alerts[0].type
 'AT_RISK'
 >>> late = driver.tick("2026-03-01T07:01Z").alerts[0]
->>> late.type, late.about, late.deadline.isoformat()
+>>> late.type, late.condition, late.deadline.isoformat()
 ('BREACHED', 'unload', '2026-03-01T07:00:00+00:00')
 >>> driver.scan("LP1", "UNLOADED", at="2026-03-01T05:00Z").alerts
 []
@@ -30,7 +30,7 @@ from streams.formats.record_parser import RecordParser
 from streams.processors.parcel_processor import ParcelProcessor
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_TIMES: Final = frozenset({"event_time", "previous_time", "hub_time", "since", "deadline", "stopped"})
+_TIMES: Final = frozenset({"event_time", "previous_time", "hub_time", "since", "deadline", "stopped_at"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class Alert:
 
     parcel_id: str
     type: str
-    about: str
+    condition: str
     hub_time: datetime
     since: datetime | None
     deadline: datetime | None
     limit: timedelta | None
-    stopped: datetime | None
+    stopped_at: datetime | None
     version: int
     site: str
     station: str

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from streams.domain.limits import EARLIEST_MS
 from streams.formats.record_block import RecordBlock
 from streams.kernel.batch_changes import DELTA_COUNT, DIRECTION_SHIFT, KIND_SHIFT, MINUTE_SHIFT, BatchChanges
+from streams.kernel.frames import FrameArrays, allocate_frame
 from streams.kernel.interned_records import LOCATION_SITE, LOCATION_STATION, location_text
 from streams.kernel.parcel_table import TableArrays
-from streams.kernel.state_columns import FrameArrays, allocate_frame
 from streams.processors.parcel_codecs import throughput_delta_encoder
 
 _MINUTE_MS: Final = 60_000

@@ -70,7 +70,7 @@ def _record(name: str, fields: dict[str, Any]) -> bytes:
     schemas = load_schemas()
     body = io.BytesIO()
     fastavro.schemaless_writer(body, schemas.current(name), fields)
-    return schemas.frame(name, body.getvalue())
+    return schemas.to_wire_format(name, body.getvalue())
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from streams.domain.containment import EMPTIED
 from streams.domain.hub import Hub, StationKind
 from streams.domain.record_columns import RecordColumns, RecordType
+from streams.domain.reference.containment import EMPTIED
 from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
 from streams.simulate import data_faults as dirts

@@ -79,24 +79,24 @@ def derive_alerts(
             place += 1
         said, looked = teller.tick(made.known, tick)
         made.alerts += said
-        due = looked.next
+        due = looked.next_evaluation
         if looked.retirement_time is not None and tick > looked.retirement_time:
             made.retired_records.append(made.known)
             made.known, made.retired, due = [], True, None
     made.known += [record for _, record in log_records[place:]]
     if made.known:
         looked = evaluate(promises, made.known, ticks.last)
-        made.journeys = looked.journeys
+        made.journeys = looked.journey_count
         made.clocks = [
             {
                 "promise": name,
-                "standing": clock.standing,
+                "status": clock.status,
                 "since": clock.start.time,
                 "deadline": clock.deadline,
-                "left_ms": clock.left if clock.standing == "PAUSED" else None,
-                "stopped": clock.stop.time if clock.stop else None,
+                "remaining_ms": clock.remaining if clock.status == "PAUSED" else None,
+                "stopped_at": clock.stop.time if clock.stop else None,
             }
             for name, clock in looked.clocks.items()
         ]
-        made.standing = {about: told.type for about, told in teller.told.items()}
+        made.standing = {about: told.type for about, told in teller.active_alerts.items()}
     return made

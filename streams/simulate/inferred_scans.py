@@ -26,8 +26,8 @@ def infer_scans(
     for handed in propagate(_events(events, lists, sites)):
         if not handed.parcels:
             continue
-        causes.append(handed.cause.rank)
-        voids.append(NOT_SET if handed.void is None else handed.void.rank)
+        causes.append(handed.cause.tie_breaker)
+        voids.append(NOT_SET if handed.void is None else handed.void.tie_breaker)
         containers.append(handed.path[-1])
         nested.append(len(handed.path) > 1)
         parcels.append(np.array(handed.parcels, np.int64))
@@ -71,7 +71,7 @@ def _events(rows: CompactRecords, lists: ChildLists, sites: NDArray[np.int64]) -
         made.append(
             ReferenceContainerEvent(
                 row, container, KINDS[kind], time, str(site), members if key > 0 else (),
-                members if key < 0 else (), voids=place.get(other) if kind == VOID else None, rank=row,
+                members if key < 0 else (), voids=place.get(other) if kind == VOID else None, tie_breaker=row,
             )
         )  # fmt: skip
     return made

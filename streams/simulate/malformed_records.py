@@ -13,7 +13,7 @@ from streams.domain.limits import MAX_CONTAINER_RECORD_BYTES, MAX_NESTING_DEPTH
 from streams.domain.reject_reasons import RejectReason
 
 _SCAN_ID: Final = 1
-_EVENT_ID: Final = 11
+_EVENT_ID: Final = 9
 # 0001-01-01 and 9999-12-31 in ms since 1970.
 _YEAR_1: Final = -62_135_596_800_000
 _YEAR_9999: Final = 253_402_214_400_000
@@ -131,11 +131,11 @@ MALFORMED_SCAN_CASES: Final[tuple[tuple[RejectReason, Callable[[_RecordTemplate]
     (RejectReason.TRUNCATED, lambda draft: draft.framed(until="kind")),
     (RejectReason.TRUNCATED, lambda draft: draft.framed(until="record_time")),
     (RejectReason.TRUNCATED, lambda draft: draft.framed(until="weight_g")),
-    (RejectReason.BAD_NUMBER, lambda draft: draft.framed(event_time=b"\xff" * 10 + b"\x01")),
+    (RejectReason.VARINT_OVERFLOW, lambda draft: draft.framed(event_time=b"\xff" * 10 + b"\x01")),
     (RejectReason.BAD_LENGTH, lambda draft: draft.framed(station=_number(-5))),
-    (RejectReason.BAD_CHOICE, lambda draft: draft.framed(kind=_number(99))),
-    (RejectReason.BAD_CHOICE, lambda draft: draft.framed(lane=_number(7))),
-    (RejectReason.BAD_TEXT, lambda draft: draft.framed(site=_text(b"\xc3\x28"))),
+    (RejectReason.BAD_INDEX, lambda draft: draft.framed(kind=_number(99))),
+    (RejectReason.BAD_INDEX, lambda draft: draft.framed(lane=_number(7))),
+    (RejectReason.INVALID_UTF8, lambda draft: draft.framed(site=_text(b"\xc3\x28"))),
     (RejectReason.TRAILING_BYTES, lambda draft: draft.framed() + b"\0\0"),
     (RejectReason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text(""))),
     (RejectReason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text("LP\x0700001"))),

@@ -197,7 +197,7 @@ class Names:
             "owner": word(rows["owner"]),
             "promised_at": number(other, other != NOT_SET),
             "hub_time": number(rows["time"]),
-            "clock": word(np.full(len(rows), self._clock)),
+            "producer": word(np.full(len(rows), self._clock)),
         }
         of_container = np.isin(types, (RecordType.CONTAINER, RecordType.RAW_CONTAINER))
         keys = text(

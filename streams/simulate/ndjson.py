@@ -25,7 +25,7 @@ _CONTAINER: Final = (
 _FIELDS: Final = {
     RecordType.SCAN: _SCAN,
     RecordType.ADVICE: _ADVICE,
-    RecordType.TICK: ("hub_time", "clock"),
+    RecordType.TICK: ("hub_time", "producer"),
     RecordType.CONTAINER: _CONTAINER,
 }
 _TIMES: Final = frozenset({"event_time", "record_time", "promised_at", "hub_time"})

@@ -5,7 +5,7 @@ It shares no code with the worker, so that the two can be held against each othe
 - A record is known by the 128-bit MurmurHash3 of its event_id (a VOID: of the event_id, a NUL byte and its event_time).
 - A parcel's records are in the order of event_time, kind and identity, whatever the order of their arrival.
 - A record that a VOID of the same parcel names counts for nothing but `version` and `entries`, and neither does one
-  that was inferred from a container in which the parcel was not (`streams/domain/containment.py`).
+  that was inferred from a container in which the parcel was not (`streams/domain/reference/containment.py`).
 
 Clocks and alerts are in `streams/simulate/expected_alerts.py`.
 """
@@ -22,10 +22,10 @@ from typing import Any, Final, NamedTuple, Self
 import mmh3
 import numpy as np
 
-from streams.domain.containment import UNCONTAINED, ContainmentRecord, evaluate_containment
 from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.domain.promises import Promises
 from streams.domain.record_columns import RecordColumns, RecordType
+from streams.domain.reference.containment import UNCONTAINED, ChildScan, derive_containment
 from streams.domain.reference.promise_clocks import ParcelRecord
 from streams.errors import Misconfigured
 from streams.simulate.day import LogCounts, Scenario
@@ -167,14 +167,14 @@ def _containers(named: Sequence[tuple[bytes, TruthRecord]]) -> tuple[set[bytes],
     """Identities of the records that do not count; and of each scan that is no VOID, what the parcel is in after it."""
     voided = {_hash(said.voids.encode()) for _, said in named if said.kind == "VOID" and said.voids is not None}
     scans = [(identity, said) for identity, said in named if said.kind != "VOID" and said.plan is None]
-    judged = evaluate_containment(
+    judged = derive_containment(
         [
-            ContainmentRecord(said.kind, said.site, said.container_id, said.inferred, identity in voided, said.reason)
+            ChildScan(said.kind, said.site, said.container_id, said.inferred, identity in voided, said.reason)
             for identity, said in scans
         ]
     )
     aside = {identity for (identity, _), is_aside in zip(scans, judged.superseded, strict=True) if is_aside}
-    return voided | aside, {identity: held for (identity, _), held in zip(scans, judged.inside, strict=True)}
+    return voided | aside, {identity: held for (identity, _), held in zip(scans, judged.containers_after, strict=True)}
 
 
 class TruthFile:
@@ -252,12 +252,14 @@ class TruthFile:
         )
         for known in (*watched.retired_records, watched.known):
             self._counted.add(known)
-        told = [[alert["type"], alert["about"], alert["hub_time"], alert["alert_id"].hex()] for alert in watched.alerts]
+        told = [
+            [alert["type"], alert["condition"], alert["hub_time"], alert["alert_id"].hex()] for alert in watched.alerts
+        ]
         parcel: dict[str, Any] = {"told": told}
         if watched.retired:
             parcel["retired"] = True
         if watched.known:
-            state = expected_state(said_by[record.identity] for record in watched.known)
+            state = expected_state(said_by[record.record_hash] for record in watched.known)
             stood = {"journeys": watched.journeys, "clocks": watched.clocks, "standing": watched.standing}
             parcel = {**state, **stood, **parcel}
         if self._settled is not None:
@@ -281,7 +283,7 @@ class TruthFile:
 def _order_independent(parcel: dict[str, Any]) -> dict[str, Any]:
     """What of it does not depend on the order in which two logs are read."""
     kept = {name: value for name, value in parcel.items() if name not in ("told", "version", "entries")}
-    stopped = {clock["promise"] for clock in parcel.get("clocks", ()) if clock["stopped"] is not None}
+    stopped = {clock["promise"] for clock in parcel.get("clocks", ()) if clock["stopped_at"] is not None}
     standing = parcel.get("standing", {})
     # Nobody is told that a promise was at risk when it is known to be kept; a scan is not ahead of the hub for long.
     perhaps = stopped | {"FROM_THE_FUTURE"}

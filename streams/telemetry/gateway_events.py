@@ -1,45 +1,45 @@
-"""What happens in a capture gateway, as plain records: each is both a metric and a log line (see streams/observe)."""
+"""The events of a capture gateway, as plain records. Each gives metrics and a log line (see streams/observe)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-# Why a request, or a record of one, was turned away.
+# Why a request, or a record of one, was denied to its sender.
 DENIAL_REASONS: Final = (
     "no_credentials",
     "unknown_device",
     "revoked",
     "bad_signature",
     "bad_digest",
-    "not_covered",
-    "outside_window",
+    "component_not_signed",
+    "created_out_of_window",
     "replayed",
     "bad_token",
-    "token_needs_tls",
+    "insecure_transport",
     "out_of_scope",
-    "rate",
+    "rate_limited",
 )
-ROUTE_LABELS: Final = ("scans", "capture", "events", "look")
-# A conflict is a record whose id is known with other content: refused as well.
-RECORD_RESULTS: Final = ("accepted", "duplicate", "conflict", "refused")
+ROUTE_LABELS: Final = ("scans", "capture", "events", "read")
+# A conflict is a record whose id is known with other content. Its sender is told that it was rejected.
+RECORD_RESULTS: Final = ("accepted", "duplicate", "conflict", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestAnswered:
-    """A request was answered; `seconds` from its first byte to the answer."""
+    """A request was answered; `seconds` is the time from its head to the answer."""
 
     route: str
     status: int
     seconds: float
     accepted: int = 0
     duplicates: int = 0
-    refused: int = 0
+    rejected: int = 0
     conflicts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RequestDenied:
-    """Somebody may not do what he asked for. `device` is the name that was claimed and is known, else empty."""
+    """A sender was not permitted to make a request or send a record. `device` is empty for an unknown name."""
 
     reason: str
     device: str
@@ -55,51 +55,52 @@ class SpoolStopped:
 
 @dataclass(frozen=True, slots=True)
 class SpoolRecovered:
-    """The spool can be written again."""
+    """The spool can be written again, after `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaUnavailable:
-    """Records stay in the spool: Kafka does not take them."""
+    """Kafka does not accept records: they stay in the spool."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaRecovered:
-    """Kafka takes records again."""
+    """Kafka accepts records again, after `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayState:
-    """How things stand, once a second."""
+    """The state of the gateway, once a second: the bytes that wait for Kafka, and totals since the start."""
 
-    waiting_bytes: int
+    pending_bytes: int
     forwarded_records: int
-    groups: int
+    group_commits: int
     frames: int
     sync_seconds: float
-    # Beyond so many waiting bytes nothing is accepted.
+    # Limit of the pending bytes; above it nothing is accepted.
     limit_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayStarted:
-    """The gateway listens."""
+    """The gateway listens at this address."""
 
     address: str
-    open_to_all: bool
+    # It admits everybody (--insecure-local).
+    allows_anonymous: bool
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayStopped:
-    """The gateway has stopped; everything accepted is in the spool."""
+    """The gateway has stopped. Everything it accepted is in Kafka or in the spool."""
 
-    waiting_bytes: int
+    pending_bytes: int
 
 
 GatewayEvent = (

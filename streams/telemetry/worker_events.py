@@ -1,6 +1,6 @@
-"""What happens in a worker, as plain records: each is both a metric and a log line (see streams/observe).
+"""Events of a worker as plain records; each is both a metric and a log line (see streams/observe).
 
-The worker hands each of them to a `EventListener`; it knows neither Prometheus nor the logger.
+The worker passes each event to an `EventListener`. It knows neither Prometheus nor the logger.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,107 +11,115 @@ from streams.domain.double_containment import DoubleContainment
 
 @dataclass(frozen=True, slots=True)
 class ParcelBatchCommitted:
-    """A batch of one partition is in the log: everything of it is visible. Told after the commit, so once a batch."""
+    """A batch of one partition of the parcel processor was committed. Sent after the commit, so once for each batch."""
 
     partition: int
     records: int
-    # (site, kind, direction) -> distinct scans, by the words of the domain.
+    # (site, kind, direction) -> distinct scans; the values are those of the domain.
     scans: Mapping[tuple[str, str, str], int]
     duplicates: int
-    # reason -> records quarantined.
+    # Reject reason -> dead letters.
     dead_letters: Mapping[str, int]
     states: int
     milestones: int
-    # phase ("decode", "fold", "encode", "send", "commit") -> seconds.
+    # Phase ("extract", "decode", "fold", "encode", "send", "commit") -> seconds.
     seconds: Mapping[str, float]
     # (seconds from append to commit, number of records that this sample stands for).
     scan_to_state: Sequence[tuple[float, int]]
-    # Records of the input partition still unread, and the age of the newest one folded (0 when none is unread).
+    # Records of the input partition still unread, and the age of the newest record processed (0 when none is unread).
     lag_records: int
     lag_seconds: float
-    # stage -> parcels of this partition at that stage, for stages in the hub.
+    # Stage -> parcels of this partition at that stage, for stages in the hub.
     parcels_by_stage: Mapping[str, int]
-    # Largest Tick folded, ms since 1970; None before the first.
+    # Largest tick processed, ms since 1970; None before the first.
     hub_time: int | None
     # (type, promise or anomaly) -> alerts.
     alerts: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    # Parcels that left the table and parcel.state.
+    # Parcels removed from the table and from parcel.state.
     retired: int = 0
-    # promise -> clocks of this partition that run or stand still, at the last Tick.
-    clocks: Mapping[str, int] = field(default_factory=dict)
+    # Promise -> promise clocks of this partition that are running or paused at the last tick.
+    active_clocks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerBatchCommitted:
-    """A batch of one partition of the container stage is in the log. Told after the commit, so once a batch."""
+    """A batch of one partition of the container processor was committed. Sent once for each batch, after the commit."""
 
     partition: int
     records: int
-    # (site, kind) -> distinct events that somebody really made, by the words of the domain.
+    # (site, kind) -> distinct events that came from senders; the values are those of the domain.
     events: Mapping[tuple[str, str], int]
-    # Distinct events that follow from the container around.
+    # Distinct events in the batch that were inferred from an event of the parent container.
     inferred_events: int
     duplicates: int
-    # reason -> records quarantined.
+    # Reject reason -> dead letters.
     dead_letters: Mapping[str, int]
-    # kind -> scans and events written for whatever was inside.
-    told: Mapping[str, int]
-    # Fan-outs that are not written to their end, and containers known, of this partition.
-    pending: int
+    # Kind -> scans and container events written for the children.
+    inferred_records: Mapping[str, int]
+    # Fan-outs of this partition that are not written completely.
+    pending_fan_outs: int
+    # Containers of this partition in the table.
     containers: int
-    # Containers that left the table and container.state.
+    # Containers removed from the table and from container.state.
     retired: int
-    # phase -> seconds, as in BatchCommitted.
+    # Phase -> seconds, as in ParcelBatchCommitted.
     seconds: Mapping[str, float]
     # (seconds from append to commit, number of events that this sample stands for).
     event_to_scan: Sequence[tuple[float, int]]
+    # As in ParcelBatchCommitted.
     lag_records: int
     lag_seconds: float
-    # Containers found to be in two at once, or not to be so after all.
-    in_two: Sequence[DoubleContainment] = ()
+    # Double containments that were detected or retracted.
+    double_containments: Sequence[DoubleContainment] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStarted:
-    """The process is up and joins its group."""
+    """The process has started and joins its consumer group."""
 
     bootstrap: str
     group: str
-    instance: str
+    # Empty for a dynamic member.
+    group_instance_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStopped:
-    """The process left its group; `why` is "signal", "idle" or the error."""
+    """The process has left its group; `reason` is "signal", "idle" or "error"."""
 
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionsAssigned:
-    """The group gave these partitions to this worker."""
+    """The group assigned these partitions to this worker."""
 
     partitions: tuple[int, ...]
-    # parcels or containers.
-    stage: str = "parcels"
+    # "parcels" or "containers".
+    processor: str = "parcels"
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionsRevoked:
-    """These partitions left this worker; `lost` when the group had already given them to another."""
+    """This worker no longer owns these partitions; `lost` if the group had already given them to another worker."""
 
     partitions: tuple[int, ...]
     lost: bool
-    stage: str = "parcels"
+    processor: str = "parcels"
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMembershipLost:
-    """The worker's place in the group is gone, and it asks for a new one.
+    """The worker is no longer a member of its group, and joins again.
 
-    `reason`: "fenced", somebody came under its name (it may be itself, after it stood still for longer than its
-    session); "held", its name is still a predecessor's, and it waits until that one's session ends; "unknown", the
-    group has forgotten it; "unanswered", the group has not answered for long.
+    Values of `reason`:
+
+    - "fenced_instance_id": another worker joined with the same group.instance.id. It may be this worker itself, after
+      it was paused for longer than its session.
+    - "unreleased_instance_id": a predecessor still holds the group.instance.id; this worker waits until the session of
+      the predecessor ends.
+    - "unknown_member_id": the group no longer knows this member.
+    - "timeout": the group has not answered for too long.
     """
 
     reason: str
@@ -120,46 +128,47 @@ class GroupMembershipLost:
 
 @dataclass(frozen=True, slots=True)
 class PartitionRestored:
-    """The table of a partition is back from its topic of states; folding goes on at `position`."""
+    """The table of a partition was restored from its state topic; processing continues at `offset` of the input."""
 
     partition: int
-    # Parcels, or containers.
-    parcels: int
+    # Parcels or containers in the table.
+    rows: int
+    # Records of the state topic that were read.
     records: int
     seconds: float
-    position: int
-    # As in BatchCommitted.
+    offset: int
+    # As in ParcelBatchCommitted.
     parcels_by_stage: Mapping[str, int] = field(default_factory=dict)
-    stage: str = "parcels"
+    processor: str = "parcels"
 
 
 @dataclass(frozen=True, slots=True)
 class TransactionRecovered:
-    """A transaction's outcome was unknown and is known now: "committed", "sent_again" or "restored"."""
+    """The unknown outcome of a transaction is now known: "committed", "resent" or "superseded"."""
 
     partition: int
     outcome: str
     error: str
-    stage: str = "parcels"
+    processor: str = "parcels"
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerUnavailable:
-    """No broker answers. Told once until one answers again."""
+    """No broker answers. Sent once, until one answers again."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerRecovered:
-    """A broker answers again."""
+    """A broker answers again, after `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class TicksStopped:
-    """No Tick came into these partitions for so long, and some had come before. Told once until they come again."""
+    """These partitions have received no tick for `seconds`, after earlier ticks. Sent once, until ticks resume."""
 
     partitions: tuple[int, ...]
     seconds: float
@@ -167,14 +176,14 @@ class TicksStopped:
 
 @dataclass(frozen=True, slots=True)
 class TicksResumed:
-    """Ticks come into every partition again."""
+    """Every partition receives ticks again, after `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerProgress:
-    """Told once a minute in steady running: what the worker did since the last time."""
+    """Sent once a minute while the worker runs: the records processed in the last `seconds`."""
 
     records: int
     seconds: float

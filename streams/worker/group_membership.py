@@ -31,12 +31,12 @@ _RETRY_SECONDS: Final = 1.0
 _JOIN_SECONDS: Final = 20.0
 _SESSION_MS: Final = 6_000
 _LOSS_REASONS: Final = {
-    KafkaError.FENCED_INSTANCE_ID: "fenced",
-    KafkaError.UNRELEASED_INSTANCE_ID: "held",
-    KafkaError.UNKNOWN_MEMBER_ID: "unknown",
-    KafkaError.ILLEGAL_GENERATION: "unknown",
-    KafkaError.FENCED_MEMBER_EPOCH: "unknown",
-    KafkaError.STALE_MEMBER_EPOCH: "unknown",
+    KafkaError.FENCED_INSTANCE_ID: "fenced_instance_id",
+    KafkaError.UNRELEASED_INSTANCE_ID: "unreleased_instance_id",
+    KafkaError.UNKNOWN_MEMBER_ID: "unknown_member_id",
+    KafkaError.ILLEGAL_GENERATION: "unknown_member_id",
+    KafkaError.FENCED_MEMBER_EPOCH: "unknown_member_id",
+    KafkaError.STALE_MEMBER_EPOCH: "unknown_member_id",
 }
 
 
@@ -44,8 +44,7 @@ _LOSS_REASONS: Final = {
 class Rejoin:
     """An instruction to join again under the same name."""
 
-    # "fenced": another member came under the same name. "held": the name is a predecessor's until its session ends.
-    # "unknown": the group has forgotten this member. "unanswered": it has not answered for long.
+    # As in GroupMembershipLost.
     reason: str
     # False for the same answer as a second ago.
     is_new: bool
@@ -86,7 +85,7 @@ class GroupMembership:
     def on_join_timeout(self) -> Rejoin:
         """What to do when the group does not answer."""
         is_new, self._is_unanswered = not self._is_unanswered, True
-        return Rejoin("unanswered", is_new=is_new, wait_seconds=0.0)
+        return Rejoin("timeout", is_new=is_new, wait_seconds=0.0)
 
     def on_fatal_error(self, error: KafkaError, now: float) -> Rejoin:
         """What to do about a consumer that this fatal error broke; `now` is time.monotonic().
@@ -97,7 +96,7 @@ class GroupMembership:
         reason = membership_loss_reason(error)
         if reason is None:
             raise WorkerDead(f"the consumer is broken: {error.str()}")
-        if reason == "held":
+        if reason == "unreleased_instance_id":
             return self._wait_for_name(now)
         previous, self._lost_at = self._lost_at, now
         if previous is not None and now - previous < _FIGHT_SECONDS:
@@ -115,7 +114,7 @@ class GroupMembership:
                 f'the group has kept the name "{self._name or ""}" for another worker for {_LONGEST_SESSION_SECONDS:g} '
                 "s, longer than any session: that worker runs; give each worker an --instance of its own"
             )
-        return Rejoin("held", is_new=is_new, wait_seconds=_RETRY_SECONDS)
+        return Rejoin("unreleased_instance_id", is_new=is_new, wait_seconds=_RETRY_SECONDS)
 
 
 def membership_loss_reason(error: KafkaError) -> str | None:

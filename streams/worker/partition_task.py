@@ -66,7 +66,12 @@ class ProcessedBatch(TransactionBatch):
     @property
     def is_empty(self) -> bool:
         """Whether a commit would change nothing."""
-        return not (self.record_count or self.blocks or self.start is None or self.start.left != self.end.left)
+        return not (
+            self.record_count
+            or self.blocks
+            or self.start is None
+            or self.start.pending_fan_outs != self.end.pending_fan_outs
+        )
 
 
 @dataclass(slots=True)
@@ -238,7 +243,7 @@ class PartitionTask:
             # The broker may be away: try again until it is back or the partition is lost.
             self._restore_at = time.monotonic() + _RETRY_SECONDS
             return
-        self._processor = restored.stage
+        self._processor = restored.processor
         self._committed = restored.position
         next_offset = self.position or 0
         self._backlog = Backlog(next_offset)
@@ -272,9 +277,9 @@ class PartitionTask:
         """
         started = time.perf_counter()
         payloads = list(map(Message.value, batch.messages))
-        taken = time.perf_counter()
+        extracted = time.perf_counter()
         output = processor.run(payloads, outputs=not self._no_output)
-        output.seconds["take"] = taken - started
+        output.seconds["extract"] = extracted - started
         batch, rest = batch.split(output.taken)
         hit_failpoint("after_fold")
         messages = batch.messages

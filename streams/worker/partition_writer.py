@@ -155,8 +155,8 @@ class PartitionWriter:
             batch.start, batch.end, self._lease, self.fence, self._read_position
         )
         self._listener(TransactionRecovered(self._partition, outcome, error, self._spec.name))
-        if outcome == "restored":
-            found, start, end = (each and each.place for each in (position, batch.start, batch.end))
+        if outcome == "superseded":
+            found, start, end = (each and each.sequence_key for each in (position, batch.start, batch.end))
             raise PositionConflict(
                 f"{self._spec.state_topic} [{self._partition}] is at {found}, not at {start} or {end}"
             )
@@ -164,7 +164,7 @@ class PartitionWriter:
 
     def _read_position(self) -> PartitionPosition | None:
         try:
-            return read_position(self._settings, self._partition, states=self._spec.state_topic)
+            return read_position(self._settings, self._partition, state_topic=self._spec.state_topic)
         finally:
             self.heartbeat.beat()
 
@@ -225,7 +225,7 @@ class PartitionWriter:
                 partition,
                 encode_tick(cast(int, hub_time), self._spec.transactional_id_prefix) if topic in logs else None,
             )
-            for topic, partition in self._hanging_transactions.found()
+            for topic, partition in self._hanging_transactions.find_partitions()
         ]
 
     def _make_room(
@@ -238,7 +238,7 @@ class PartitionWriter:
         return more_bytes, records
 
     def _drain(self, producer: TransactionalProducer) -> None:
-        while producer.wait(0.05):
+        while producer.wait_for_deliveries(0.05):
             self.heartbeat.beat()
             self._lease.wait(0)
 

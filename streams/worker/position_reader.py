@@ -1,114 +1,110 @@
-"""The position of a partition, found at the end of its topic of states."""
+"""Finding the position of a partition: its record is near the end of the partition's state topic."""
 
+import math
 import time
+from contextlib import closing
 from typing import Final, cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
-from streams.errors import Retry
 from streams.formats.position import PartitionPosition
 from streams.formats.topics import PARCEL_STATE_TOPIC, POSITION_KEY
-from streams.kafka.clients import PARTITION_EOF, new_consumer, watermark_offsets
+from streams.kafka.clients import new_consumer
+from streams.kafka.reader import OffsetRange, read_ranges, watermark_offsets
 from streams.kafka.settings import KafkaSettings
 
-# How many records before the end are looked at first; the position is the last record of a batch.
-_FIRST_LOOK: Final = 64
+# How many records before the end are read first; the position is the last record of a batch.
+_FIRST_READ_RECORDS: Final = 64
+# By how much more is read where they hold no position.
+_READ_GROWTH: Final = 16
 
 
 def read_position(
     settings: KafkaSettings,
     partition: int,
-    seconds: float = 20,
+    timeout_seconds: float = 20,
     *,
     fenced: bool = True,
-    states: str = PARCEL_STATE_TOPIC,
+    state_topic: str = PARCEL_STATE_TOPIC,
 ) -> PartitionPosition | None:
     """The last position of a partition; None when nothing was ever folded.
 
     Args:
         settings: which cluster.
-        partition: of the topic of states.
-        seconds: how long to try.
-        fenced: whether the caller has fenced the partition's transactional id: only then is there no open transaction
-            before the end, and what a broker's crash left without an end counts (see `read_past_last_stable_offset`). An onlooker, who
-            has not, sees what is committed.
-        states: the topic of states, without the prefix.
+        partition: of the state topic.
+        timeout_seconds: how long to try.
+        fenced: whether the caller has fenced the partition's transactional id. Only then is no transaction open beyond
+            the last stable offset, and records of a hanging transaction count (see `read_hanging_records`). Other
+            callers see committed records only.
+        state_topic: without the prefix.
 
     Raises:
-        Retry: the end was not reached within `seconds`.
+        Retry: the end was not reached within `timeout_seconds`.
     """
-    deadline = time.monotonic() + seconds
-    topic = settings.prefix + states
-    reader = new_consumer(settings, "position", enable_partition_eof=True, fetch_wait_max_ms=20)
-    try:
-        low, high = watermark_offsets(reader, TopicPartition(topic, partition), deadline)
-        for message in reversed(
-            read_past_last_stable_offset(settings, partition, high, deadline, states) if fenced else []
-        ):
-            if message.key() == POSITION_KEY:
-                return PartitionPosition.decoded(cast(bytes, message.value()))
-        look = _FIRST_LOOK
-        while low < high:
-            start = max(low, high - look)
-            found = _last_position(reader, TopicPartition(topic, partition, start), high, deadline)
-            if found is not None or start == low:
-                return found
-            look *= 16
-    finally:
-        reader.close()
+    deadline = time.monotonic() + timeout_seconds
+    topic = settings.prefix + state_topic
+    with closing(new_consumer(settings, "position", enable_partition_eof=True, fetch_wait_max_ms=20)) as reader:
+        low, end = watermark_offsets(reader, TopicPartition(topic, partition), deadline)
+        if fenced:
+            position = _last_position(read_hanging_records(settings, topic, partition, end, deadline))
+            if position is not None:
+                return position
+        read_size = _FIRST_READ_RECORDS
+        while low < end:
+            start = max(low, end - read_size)
+            position = _last_position(_read(reader, topic, partition, OffsetRange(start, end), deadline))
+            if position is not None or start == low:
+                return position
+            read_size *= _READ_GROWTH
     return None
 
 
-def read_past_last_stable_offset(
-    settings: KafkaSettings, partition: int, end: int, deadline: float, states: str = PARCEL_STATE_TOPIC
+def read_hanging_records(
+    settings: KafkaSettings, topic: str, partition: int, last_stable_offset: int, deadline: float
 ) -> list[Message]:
-    """Records of a topic of states beyond `end`, the end of what is committed, when the partition has just been fenced.
+    """Records of a state topic beyond the last stable offset, when the partition has just been fenced.
 
-    No transaction can be open then. But a single broker that is killed between deciding that a transaction is committed
-    and writing so into the partitions may leave the second part out when it is back (Kafka 4.3.1: its transaction log
-    says complete, and the partitions have no marker). Such records have no end. Nobody can see them until the next
-    transaction of the same id commits, and they with it: so they count, and must not be sent again. Should that next
-    transaction be aborted, they are too, state and position together, and the next fence finds so.
+    No transaction can be open then, but one may hang. A single broker that is killed after it decided to commit a
+    transaction, and before it wrote so into the partitions, may leave out the second part when it is back (Kafka 4.3.1:
+    its transaction log says complete, and the partitions have no marker). No reader of committed records sees such
+    records before the next transaction of the same id commits, and they with it. So they count and must not be sent
+    again. If that next transaction is aborted, they are aborted with it, state and position together, and the next
+    fence finds so.
+
+    Args:
+        settings: which cluster.
+        topic: name on the cluster, prefix included.
+        partition: its partition.
+        last_stable_offset: where the committed records end.
+        deadline: how long to try (time.monotonic).
 
     Raises:
         Retry: they could not be read in time.
     """
-    topic = settings.prefix + states
     reader = new_consumer(
         settings, "position", isolation_level="read_uncommitted", enable_partition_eof=True, fetch_wait_max_ms=20
     )
-    found: list[Message] = []
-    try:
-        high = watermark_offsets(reader, TopicPartition(topic, partition), deadline)[1]
-        if high <= end:
-            return found
-        reader.assign([TopicPartition(topic, partition, end)])
-        while time.monotonic() < deadline:
-            for message in reader.consume(10_000, 0.05):
-                error = message.error()
-                if error is None:
-                    found.append(message)
-                elif error.code() == PARTITION_EOF and cast(int, message.offset()) >= high:
-                    return found
-    finally:
-        reader.close()
-    text = f"the records of {topic} [{partition}] from {end} to {high} could not be read in time"
-    raise Retry(text)
+    with closing(reader):
+        high_watermark = watermark_offsets(reader, TopicPartition(topic, partition), deadline)[1]
+        return _read(reader, topic, partition, OffsetRange(last_stable_offset, high_watermark), deadline)
 
 
-def _last_position(reader: Consumer, start: TopicPartition, high: int, deadline: float) -> PartitionPosition | None:
-    found: PartitionPosition | None = None
-    reader.assign([start if start.offset > 0 else TopicPartition(start.topic, start.partition, OFFSET_BEGINNING)])
-    while time.monotonic() < deadline:
-        first = reader.poll(0.1)
-        if first is None:
-            continue
-        for message in (first, *reader.consume(10_000, 0)):
-            error = message.error()
-            if error is None:
-                if message.key() == POSITION_KEY:
-                    found = PartitionPosition.decoded(cast(bytes, message.value()))
-            elif error.code() == PARTITION_EOF and cast(int, message.offset()) >= high:
-                return found
-    text = f"the end of {start.topic} [{start.partition}] was not reached in time"
-    raise Retry(text)
+def _read(reader: Consumer, topic: str, partition: int, offsets: OffsetRange, deadline: float) -> list[Message]:
+    start = offsets.start if offsets.start > 0 else OFFSET_BEGINNING
+    ranges = {partition: OffsetRange(start, offsets.end)}
+    batches = read_ranges(
+        reader, topic, ranges, idle_timeout_seconds=math.inf, deadline=deadline, is_ignored=_is_waited_out
+    )
+    return [record for records in batches for record in records]
+
+
+def _is_waited_out(_: KafkaError) -> bool:
+    """Every error: the deadline ends the reading."""
+    return True
+
+
+def _last_position(records: list[Message]) -> PartitionPosition | None:
+    for record in reversed(records):
+        if record.key() == POSITION_KEY:
+            return PartitionPosition.decode(cast(bytes, record.value()))
+    return None

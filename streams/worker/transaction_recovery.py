@@ -16,7 +16,7 @@ from streams.worker.partition_lease import PartitionLease
 _PAUSE_SECONDS: Final = 0.2
 
 # Words of the event `TransactionRecovered`.
-RecoveryOutcome = Literal["committed", "sent_again", "restored"]
+RecoveryOutcome = Literal["committed", "resent", "superseded"]
 
 
 class PositionConflict(StreamsError):
@@ -40,8 +40,8 @@ def recover_unknown_outcome(
         read_position: of the partition; raises Retry when the broker does not answer.
 
     Returns:
-        the outcome and the position that was found. "committed": the batch is in the log. "sent_again": it is not, and
-        must be sent again. "restored": the position is neither, so another worker wrote.
+        the outcome and the position that was found. "committed": the batch is in the log. "resent": it is not, and
+        must be sent again. "superseded": the position is neither, so another worker wrote.
 
     Raises:
         PartitionLost: the lease was revoked meanwhile; the next owner of the partition finds out.
@@ -57,7 +57,7 @@ def recover_unknown_outcome(
             position = read_position()
         except Retry:
             continue
-        found = position and position.place
-        if found == end.place:
+        found = position and position.sequence_key
+        if found == end.sequence_key:
             return "committed", position
-        return ("sent_again" if found == (start and start.place) else "restored"), position
+        return ("resent" if found == (start and start.sequence_key) else "superseded"), position

@@ -50,7 +50,7 @@ def test_partitions_change_nothing(day):
     whole = digest_of([(Refold(), [line.value for line in lines(day)])])
     partitions = {number: [] for number in range(4)}
     for line in lines(day):
-        own = range(4) if line.everywhere else [partition_of(line.key, 4)] if line.key is not None else []
+        own = range(4) if line.broadcast else [partition_of(line.key, 4)] if line.key is not None else []
         for number in own:
             partitions[number].append(line.value)
     parts = [(Refold(partition=number, partitions=4), values) for number, values in partitions.items()]
@@ -116,6 +116,6 @@ def test_what_follows_from_containers_is_folded_too(tmp_path):
     assert "events of containers" in said.stderr
     found = [json.loads(line) for line in states.read_text().splitlines()]
     for state in found:
-        for entry in state["scans"]:
-            entry["identity"] = bytes.fromhex(entry["identity"])
+        for entry in state["timeline"]:
+            entry["record_hash"] = bytes.fromhex(entry["record_hash"])
     assert compare_states(wanted["parcels"], found, ParcelRecordIndex()) == []

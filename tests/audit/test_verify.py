@@ -29,13 +29,13 @@ TEN = NINE + 3_600_000
 
 def entry(event_id, kind, event_time, **others):
     return {
-        "identity": record_hash(event_id.encode()),
+        "record_hash": record_hash(event_id.encode()),
         "kind": kind,
         "event_time": event_time,
         "utc_offset_minutes": 60,
         "voided": False,
         "inferred": False,
-        "at": {"site": "LGG", "station": "DOCK-1", "lane": None, "reason": None},
+        "details": {"site": "LGG", "station": "DOCK-1", "lane": None, "reason": None},
         "container_id": None,
         "voids": None,
         "plan": None,
@@ -62,7 +62,7 @@ def state(parcel_id, scans, kinds, **others):
         "plan": None,
         "promised_at": None,
         "kinds": [{"kind": kind, "first": first, "last": last, "count": n} for kind, (first, last, n) in kinds.items()],
-        "scans": scans,
+        "timeline": scans,
     } | others
 
 
@@ -75,8 +75,8 @@ def milestone(parcel_id, version, kind, stage, event_id, event_time, previous_ti
         "event_time": event_time,
         "previous_time": previous_time,
         "evidence": record_hash(event_id.encode()),
-        "site": "" if kind == "LOST" else "LGG",
-        "station": "" if kind == "LOST" else "DOCK-1",
+        "site": "" if kind == "RETRACTED" else "LGG",
+        "station": "" if kind == "RETRACTED" else "DOCK-1",
         "direction": "UNKNOWN",
     }
     return said | {"milestone_id": expected_milestone_id(said)}
@@ -85,9 +85,9 @@ def milestone(parcel_id, version, kind, stage, event_id, event_time, previous_ti
 def digest(scans):
     entries = b""
     for each in scans:
-        at, voids = each["at"], each["voids"]
+        at, voids = each["details"], each["voids"]
         said = [
-            each["identity"].hex(), each["voided"], each["utc_offset_minutes"], each["inferred"],
+            each["record_hash"].hex(), each["voided"], each["utc_offset_minutes"], each["inferred"],
             None if at is None else [at["site"], at["station"], at["lane"], at["reason"]], each["container_id"],
             None if voids is None else voids.hex(), each["plan"], each["promised_at"],
         ]  # fmt: skip
@@ -102,7 +102,7 @@ class Log:
         one = [entry("a", "ARRIVED", NINE), entry("b", "UNLOADED", TEN)]
         # The UNLOADED scan at nine was voided: first told, then lost, then reached again at ten.
         wrong = entry("c", "UNLOADED", NINE, voided=True)
-        void = entry("v", "VOID", TEN + 1, voids=wrong["identity"])
+        void = entry("v", "VOID", TEN + 1, voids=wrong["record_hash"])
         two = [wrong, entry("d", "UNLOADED", TEN), void]
         one_kinds = {"ARRIVED": (NINE, NINE, 1), "UNLOADED": (TEN, TEN, 1)}
         two_kinds = {"UNLOADED": (TEN, TEN, 1)}
@@ -113,7 +113,7 @@ class Log:
             milestone("P1", 1, "REACHED", "ARRIVED", "a", NINE),
             milestone("P1", 2, "REACHED", "UNLOADED", "b", TEN),
             milestone("P2", 1, "REACHED", "UNLOADED", "c", NINE),
-            milestone("P2", 2, "LOST", "UNLOADED", "v", NINE),
+            milestone("P2", 2, "RETRACTED", "UNLOADED", "v", NINE),
             milestone("P2", 3, "REACHED", "UNLOADED", "d", TEN),
         ]
         self.letters = [letter(0, 0, RejectReason.TRUNCATED, 11), letter(1, 0, RejectReason.TRUNCATED, 3)]
@@ -121,7 +121,7 @@ class Log:
         shown = ("version", "stage", "stage_time", "customs", "held", "site", "station", "plan", "damaged", "no_reads")
         self.truth = {
             parcel_id: {name: parcel[name] for name in shown}
-            | {"entries": digest(parcel["scans"])}
+            | {"entries": digest(parcel["timeline"])}
             | {"kinds": {each["kind"]: [each["first"], each["last"], each["count"]] for each in parcel["kinds"]}}
             for parcel_id, parcel in deepcopy(self.states).items()
         }
@@ -134,7 +134,7 @@ class Log:
         states.add(
             [
                 *(
-                    (POSITION_KEY, framed("Position", position), at, n)
+                    (POSITION_KEY, framed("InputPosition", position), at, n)
                     for n, (at, position) in enumerate(self.positions)
                 ),
                 *(
@@ -218,7 +218,7 @@ class TestStates:
         )
 
     def test_a_record_that_is_voided_and_should_not_be(self, log):
-        log.states["P1"]["scans"][0]["voided"] = True
+        log.states["P1"]["timeline"][0]["voided"] = True
         assert [each.what for each in log.verify().differences] == ["entries"]
 
     @pytest.mark.parametrize(
@@ -232,12 +232,12 @@ class TestStates:
         ],
     )
     def test_a_record_that_says_something_else(self, log, said):
-        log.states["P1"]["scans"][0] |= said
+        log.states["P1"]["timeline"][0] |= said
         assert [each.what for each in log.verify().differences] == ["entries"]
 
     @pytest.mark.parametrize("field", ["site", "station", "lane", "reason"])
     def test_a_record_of_another_place(self, log, field):
-        log.states["P1"]["scans"][0]["at"] |= {field: "elsewhere"}
+        log.states["P1"]["timeline"][0]["details"] |= {field: "elsewhere"}
         assert "entries" in [each.what for each in log.verify().differences]
 
     @pytest.mark.parametrize("field", ["first", "last", "count"])
@@ -246,12 +246,12 @@ class TestStates:
         assert [each.what for each in log.verify().differences] == ["kinds"]
 
     def test_a_record_counted_twice(self, log):
-        log.states["P1"]["scans"].append(log.states["P1"]["scans"][-1])
-        assert "scans" in [each.what for each in log.verify().differences]
+        log.states["P1"]["timeline"].append(log.states["P1"]["timeline"][-1])
+        assert "timeline" in [each.what for each in log.verify().differences]
 
     def test_entries_in_a_wrong_order(self, log):
-        log.states["P1"]["scans"].reverse()
-        assert [each.what for each in log.verify().differences] == ["scans", "entries"]
+        log.states["P1"]["timeline"].reverse()
+        assert [each.what for each in log.verify().differences] == ["timeline", "entries"]
 
     def test_a_state_that_goes_back(self, log):
         log.older_states["P1"] |= {"version": 3}
@@ -313,7 +313,7 @@ class TestMilestones:
         assert found_in(log.verify()) == ["milestones wrong"]
 
     def test_one_that_was_lost_by_no_void(self, log):
-        log.milestones[3] = milestone("P2", 2, "LOST", "UNLOADED", "nobody", NINE)
+        log.milestones[3] = milestone("P2", 2, "RETRACTED", "UNLOADED", "nobody", NINE)
         assert found_in(log.verify()) == ["milestones wrong"]
 
     def test_one_of_a_version_that_the_parcel_never_had(self, log):
@@ -335,8 +335,8 @@ class TestDeadLetters:
         assert found_in(log.verify()) == ["dead letters"]
 
     def test_one_of_another_reason(self, log):
-        log.letters[0] = letter(0, 0, RejectReason.BAD_TEXT, 11)
-        assert [each.what for each in log.verify().dead_letter_differences] == ["BAD_TEXT", "TRUNCATED"]
+        log.letters[0] = letter(0, 0, RejectReason.INVALID_UTF8, 11)
+        assert [each.what for each in log.verify().dead_letter_differences] == ["INVALID_UTF8", "TRUNCATED"]
 
     def test_one_that_is_there_twice(self, log):
         log.letters.append(letter(0, 1, RejectReason.TRUNCATED, 11))

@@ -18,12 +18,12 @@ def alert(type_, hub_time, withdraws=None, **others):
         "parcel_id": "P1",
         "version": 1,
         "type": type_,
-        "about": "door",
+        "condition": "door",
         "hub_time": hub_time,
         "since": NINE,
         "deadline": NINE + HOUR,
         "limit": HOUR,
-        "stopped": None,
+        "stopped_at": None,
         "withdraws": withdraws,
         "evidence": [record_hash(b"a")],
         "site": "LGG",
@@ -40,7 +40,7 @@ class Log:
         broken = alert("BREACHED", NINE + 2 * HOUR)
         withdrawn = alert("WITHDRAWN", NINE + 3 * HOUR, broken["alert_id"])
         self.alerts = [broken, withdrawn, alert("AT_RISK", NINE + 4 * HOUR)]
-        told = [[each["type"], each["about"], each["hub_time"], each["alert_id"].hex()] for each in self.alerts]
+        told = [[each["type"], each["condition"], each["hub_time"], each["alert_id"].hex()] for each in self.alerts]
         self.truth = {"P1": {"told": told}}
 
     def verify(self):

@@ -47,7 +47,7 @@ class Logs:
             (each["container_id"].encode(), framed("ContainerEvent", each), 0, n)
             for n, each in enumerate(self.containers)
         )
-        ticks = [(None, framed("Tick", {"hub_time": time, "clock": ""}), 0, n) for n, time in self.ticks]
+        ticks = [(None, framed("Tick", {"hub_time": time, "producer": ""}), 0, n) for n, time in self.ticks]
         scans = [(each["parcel_id"].encode(), framed("Scan", each), 0, n) for n, each in enumerate(self.scans)]
         containers.add_scans([*scans, *ticks])
         containers.compare()
@@ -154,9 +154,15 @@ def test_a_tick_before_what_was_inferred_settles_nothing(logs):
 
 
 def test_positions_say_what_is_left_to_write():
-    fan_out = {"container_id": "ULD", "what": "TELL", "cause": b"i" * 16}
-    older = {"next_offset": 7, "hub_time": None, "promises": None, "step": 3, "fan_outs": [fan_out]}
-    newer = older | {"next_offset": 9, "fan_outs": []}
-    records = [(b"\0position", framed("Position", each), 0, n) for n, each in enumerate((older, newer))]
+    fan_out = {"container_id": "ULD", "kind": "PROPAGATE", "cause": b"i" * 16}
+    older = {
+        "next_offset": 7,
+        "hub_time": None,
+        "promises_digest": None,
+        "transaction_number": 3,
+        "pending_fan_outs": [fan_out],
+    }
+    newer = older | {"next_offset": 9, "pending_fan_outs": []}
+    records = [(b"\0position", framed("InputPosition", each), 0, n) for n, each in enumerate((older, newer))]
     assert container_positions([*records, (b"ULD", b"", 0, 6)]) == ({0: 9}, {})
     assert container_positions(records[:1]) == ({0: 7}, {0: 1})

@@ -23,13 +23,13 @@ PARCEL = b"JD0099999990000000000BE"
 def encoded(name, record):
     body = io.BytesIO()
     fastavro.schemaless_writer(body, load_schemas().current(name), record)
-    return load_schemas().frame(name, body.getvalue())
+    return load_schemas().to_wire_format(name, body.getvalue())
 
 
 def state(version, parcel=PARCEL, **fields):
     blank = {
         "parcel_id": parcel.decode(), "version": version, "held": False, "damaged": False, "no_reads": 0,
-        "recirculations": 0, "kinds": [], "scans": [],
+        "recirculations": 0, "kinds": [], "timeline": [],
     }  # fmt: skip
     return encoded("ParcelState", blank | fields)
 
@@ -119,11 +119,11 @@ class TestSameOutcome:
 
     def test_anomalies_are_told_by_this_worker_alone(self):
         def standing(about, type_):
-            return {"about": about, "type": type_, "since": 0, "alert_id": bytes(16)}
+            return {"condition": about, "type": type_, "since": 0, "alert_id": bytes(16)}
 
         broken = standing("sort", "BREACHED")
-        one = self.outcome({PARCEL: state(1, alerts=[standing("MISROUTED", "ANOMALY"), broken])})
-        assert same.compare(one, self.outcome({PARCEL: state(1, alerts=[broken])}))["parcels"] == 1
+        one = self.outcome({PARCEL: state(1, active_alerts=[standing("MISROUTED", "ANOMALY"), broken])})
+        assert same.compare(one, self.outcome({PARCEL: state(1, active_alerts=[broken])}))["parcels"] == 1
         with pytest.raises(StreamsError, match="alerts:"):
             same.compare(one, self.outcome({PARCEL: state(1)}))
 

@@ -28,12 +28,12 @@ def status(folder: Path) -> dict:
 def node(tmp_path):
     node = LocalBroker(tmp_path / "node", free_port())
     yield node
-    node.down()
+    node.stop()
 
 
 @needs_jars
 def has_ended(process):
-    """Gone, or dead and waiting for whoever adopted it to take note."""
+    """The process is gone, or it is a zombie that its parent has not reaped yet."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def read(bootstrap: str) -> bytes:
 
 
 @needs_jars
-def test_down_leaves_a_process_alone_that_only_has_the_broker_s_old_id(node):
+def test_down_leaves_another_process_with_the_old_process_id_alone(node):
     node.folder.mkdir()
     stranger = subprocess.Popen(["sleep", "60"])
     try:
@@ -115,7 +115,7 @@ def test_a_port_that_is_taken_is_named(tmp_path, monkeypatch):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(Misconfigured, match=f"port {port} is taken by another program.*--port"):
-            LocalBroker(tmp_path / "node", port).up()
+            LocalBroker(tmp_path / "node", port).start()
 
 
 def test_without_java_it_says_what_to_install(tmp_path, monkeypatch):
@@ -126,24 +126,24 @@ def test_without_java_it_says_what_to_install(tmp_path, monkeypatch):
     assert refused.stderr == "parcels: there is no java on the PATH: install Java 17 or later, or set JAVA_HOME\n"
 
 
-@pytest.mark.parametrize(("version", "said"), [("1.8.0_392", "8"), ("11.0.2", "11"), ("16-ea", "16")])
-def test_an_old_java_is_refused(tmp_path, monkeypatch, version, said):
+@pytest.mark.parametrize(("version", "java_version"), [("1.8.0_392", "8"), ("11.0.2", "11"), ("16-ea", "16")])
+def test_an_old_java_is_refused(tmp_path, monkeypatch, version, java_version):
     with_java(tmp_path, monkeypatch, version)
-    with pytest.raises(Misconfigured, match=f"is Java {said}, but Kafka .* needs 17 or later"):
-        LocalBroker(tmp_path / "node", free_port()).up()
+    with pytest.raises(Misconfigured, match=f"is Java {java_version}, but Kafka .* needs 17 or later"):
+        LocalBroker(tmp_path / "node", free_port()).start()
 
 
 def test_missing_jars_are_named(tmp_path, monkeypatch):
     with_java(tmp_path, monkeypatch, "17.0.1")
     monkeypatch.setenv("PARCELS_KAFKA_LIBS", str(tmp_path / "nowhere"))
     with pytest.raises(Misconfigured, match=f'are not in {tmp_path}/nowhere: run "make setup"'):
-        LocalBroker(tmp_path / "node", free_port()).up()
+        LocalBroker(tmp_path / "node", free_port()).start()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(Misconfigured, match=r"the folder .*/file/node cannot be written"):
-        LocalBroker(tmp_path / "file" / "node", free_port()).up()
+        LocalBroker(tmp_path / "file" / "node", free_port()).start()
 
 
 @needs_jars
@@ -163,7 +163,7 @@ def test_the_broker_of_these_tests_answers(broker):
 
 
 def with_java(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    """Put a `java` on the path that is of `version` and has all the jars it needs, as far as one can see."""
+    """Put a fake `java` of `version` on the path, and files with the names of its jars."""
     (folder / "jars").mkdir()
     (folder / "jars" / "kafka_2.13-4.3.1.jar").touch()
     java = folder / "bin" / "java"
@@ -176,6 +176,6 @@ def with_java(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> No
 
 
 def test_no_cluster_id_looks_like_an_option():
-    made = {new_cluster_id() for _ in range(2_000)}
-    assert len(made) == 2_000
-    assert not any(each.startswith("-") for each in made)
+    ids = {new_cluster_id() for _ in range(2_000)}
+    assert len(ids) == 2_000
+    assert not any(each.startswith("-") for each in ids)

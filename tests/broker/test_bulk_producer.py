@@ -1,4 +1,4 @@
-"""What the feed says it sent is in the log, once, in the partition of its key and in its order."""
+"""Every record that the bulk producer sent is in the log once, in the partition of its key and in order."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from streams.errors import Misconfigured, StreamsError
 from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC, partition_of
 from streams.kafka import topic_admin
 from streams.kafka.bulk_producer import BulkProducer, ProducerBatch, RecordColumnsEncoder
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.simulate.day import Scenario, Simulation
 
@@ -27,25 +27,25 @@ def numbered(count: int, everywhere=(), containers=()) -> ProducerBatch:
     return ProducerBatch(keys, [b"%d" % n for n in range(count)], everywhere, containers)
 
 
-class TestTheFeed:
+class TestTheProducer:
     def test_puts_a_simulated_hub_into_the_log_as_it_is(self, settings, log):
         encoder, sent = RecordColumnsEncoder(), []
-        with BulkProducer(settings) as feed:
+        with BulkProducer(settings) as producer:
             for columns in Simulation(Scenario(300, seed=9)).batches():
                 encoded = encoder.encode(columns)
-                feed.send(encoded)
-                ticks = set(encoded.everywhere)
+                producer.send(encoded)
+                ticks = set(encoded.broadcast_indexes)
                 for n, pair in enumerate(zip(encoded.keys, encoded.values, strict=True)):
                     sent += [pair] * (6 if n in ticks else 1)
         found = [*log(), *log(CONTAINERS_TOPIC)]
         assert Counter((message.key(), message.value()) for message in found) == Counter(sent)
-        assert feed.sent == len(found)
+        assert producer.records_sent == len(found)
         for message in found:
             assert message.key() is None or message.partition() == partition_of(message.key(), 3)
 
     def test_puts_containers_and_ticks_into_their_own_log(self, settings, log):
-        with BulkProducer(settings) as feed:
-            feed.send(numbered(100, everywhere=[0, 50], containers=[7, 8, 60, 99]))
+        with BulkProducer(settings) as producer:
+            producer.send(numbered(100, everywhere=[0, 50], containers=[7, 8, 60, 99]))
         found = Counter(int(message.value()) for message in log(CONTAINERS_TOPIC))
         assert found == {0: 3, 50: 3, 7: 1, 8: 1, 60: 1, 99: 1}
         assert Counter(int(message.value()) for message in log()) == {
@@ -55,8 +55,8 @@ class TestTheFeed:
         }
 
     def test_keeps_the_order_within_a_partition_and_sends_ticks_to_each(self, settings, log):
-        with BulkProducer(settings) as feed:
-            feed.send(numbered(1_000, everywhere=[0, 500, 999]))
+        with BulkProducer(settings) as producer:
+            producer.send(numbered(1_000, everywhere=[0, 500, 999]))
         by_partition = {n: [] for n in range(3)}
         for message in log():
             by_partition[message.partition()].append(int(message.value()))
@@ -65,24 +65,24 @@ class TestTheFeed:
             assert {0, 500, 999} <= set(values)
 
     def test_keeps_to_its_rate(self, settings, log):
-        with BulkProducer(settings, rate=2_000) as feed:
-            feed.send(numbered(1_000))
-            feed.send(numbered(1_000))
-            seconds = feed.seconds
+        with BulkProducer(settings, rate=2_000) as producer:
+            producer.send(numbered(1_000))
+            producer.send(numbered(1_000))
+            seconds = producer.elapsed_seconds
         assert seconds >= 0.95
         assert len(log()) == 2_000
 
     def test_sends_each_record_when_it_is_due(self, settings, log):
-        with BulkProducer(settings) as feed:
-            feed.send(numbered(10), np.full(10, 0.3))
-            assert feed.seconds >= 0.3
+        with BulkProducer(settings) as producer:
+            producer.send(numbered(10), np.full(10, 0.3))
+            assert producer.elapsed_seconds >= 0.3
         assert len(log()) == 10
 
     @pytest.mark.usefixtures("log")
     def test_says_when_a_record_did_not_arrive(self, settings):
         def send_what_is_too_large():
-            with BulkProducer(settings) as feed:
-                feed.send(ProducerBatch([b"P1"], [os.urandom(17 << 20)]))
+            with BulkProducer(settings) as producer:
+                producer.send(ProducerBatch([b"P1"], [os.urandom(17 << 20)]))
 
         with pytest.raises(StreamsError, match=r"1 records did not arrive in .*hub\.scans"):
             send_what_is_too_large()
@@ -92,7 +92,7 @@ class TestTheFeed:
             pass
 
 
-def test_no_broker_is_said(tmp_path):
+def test_an_unreachable_broker_is_an_error(tmp_path):
     with (
         pytest.raises(StreamsError, match="no answer from Kafka"),
         BulkProducer(KafkaSettings(bootstrap="127.0.0.1:9")),
@@ -130,7 +130,7 @@ class TestTheCommands:
         assert len(log()) == 3
 
     @pytest.mark.parametrize(
-        ("arguments", "said"),
+        ("arguments", "message"),
         [
             (("load", "nowhere.ndjson"), "nowhere.ndjson cannot be read"),
             (("simulate", "--rate", "1", "--speed", "1"), "contradict"),
@@ -141,8 +141,8 @@ class TestTheCommands:
             (("simulate", "--truth", "nowhere/truth.json"), "cannot be written"),
         ],
     )
-    def test_wrong_use_is_refused_with_one_message(self, parcels, arguments, said):
+    def test_wrong_use_is_refused_with_one_message(self, parcels, arguments, message):
         ended = parcels(*arguments)
         assert ended.returncode == 2
-        assert said in ended.stderr
+        assert message in ended.stderr
         assert ended.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Who is in a container, as `parcels show` answers: what the children's own records say, whichever way one asks."""
+"""The content of a container in `parcels show`: it follows the records of the children, in each form of the command."""
 
 import json
 
@@ -11,21 +11,21 @@ def minute(number: int) -> str:
     return f"2026-03-01T10:{number:02}:00Z"
 
 
-def container(name: str, kind: str, at: int, **said) -> dict:
-    return record(name, kind, at, type="container", container_id=name, **said)
+def container(name: str, kind: str, at: int, **fields) -> dict:
+    return record(name, kind, at, type="container", container_id=name, **fields)
 
 
-def scan(parcel_id: str, kind: str, at: int, **said) -> dict:
-    return record(parcel_id, kind, at, type="scan", parcel_id=parcel_id, **said)
+def scan(parcel_id: str, kind: str, at: int, **fields) -> dict:
+    return record(parcel_id, kind, at, type="scan", parcel_id=parcel_id, **fields)
 
 
-def record(name: str, kind: str, at: int, **said) -> dict:
-    return {"event_id": f"{name}-{kind}-{at}", "kind": kind, "event_time": minute(at), **PLACE, **said}
+def record(name: str, kind: str, at: int, **fields) -> dict:
+    return {"event_id": f"{name}-{kind}-{at}", "kind": kind, "event_time": minute(at), **PLACE, **fields}
 
 
 @pytest.fixture
 def fold(parcels, tmp_path):
-    """Write records to the log and fold them through both stages."""
+    """Write records to the log and fold them with both processors."""
     parcels("topics", "apply", "--partitions", "2", check=True)
 
     def fold(*records: dict) -> None:
@@ -45,10 +45,10 @@ def show(parcels):
     return show
 
 
-def test_what_went_elsewhere_is_not_inside_any_more(fold, show, parcels):
+def test_a_child_that_was_packed_elsewhere_is_not_inside_any_more(fold, show, parcels):
     fold(
         container("ULD1", "PACKED", 1, parcels=["P1", "P2", "P3"], containers=["BAG1"]),
-        # Nobody said that they were taken out of the first one.
+        # No event says that they were taken out of the first one.
         container("ULD2", "PACKED", 5, parcels=["P1"], containers=["BAG1"]),
         scan("P2", "SORTED", 6, site="CGN"),
     )
@@ -70,7 +70,7 @@ def test_what_went_elsewhere_is_not_inside_any_more(fold, show, parcels):
         assert show("ULD2", "--at", minute(time))["inside"]["parcels"] == second
 
 
-def test_what_only_its_own_scan_put_there_is_inside(fold, show, parcels):
+def test_a_parcel_that_only_its_own_scan_names_is_inside(fold, show, parcels):
     fold(scan("P1", "PACKED", 1, container_id="BAG1"), scan("P2", "PACKED", 2, container_id="BAG1"))
     shown = show("BAG1")
     assert shown["inside"] == {"containers": [], "parcels": ["P1", "P2"]}
@@ -95,7 +95,7 @@ def test_a_parcel_may_hold_others_and_may_be_written_in_any_way(fold, show, parc
     assert "1 parcels inside" in parcels("show", pallet, check=True).stdout
     assert show(pallet, "--at", minute(0))["as_container"]["at"] is not None
 
-    # Only what is inside has told of it.
+    # Only records of its children name it.
     assert show("P4", "--at", minute(1))["as_container"]["inside"]["parcels"] == ["P3"]
 
     assert "as_container" not in show("P2")
@@ -110,7 +110,7 @@ def test_a_void_says_what_it_declares_wrong(fold, show, parcels):
         container("BAG1", "VOID", 2, voids="BAG1-PACKED-1"),
         container("BAG1", "VOID", 3, voids="BAG1-VOID-2"),
         container("BAG1", "VOID", 4, voids="nobody-said-so"),
-        # An error declaration of EPCIS has the id of what it declares wrong.
+        # An error declaration of EPCIS has the id of the event that it declares wrong.
         container("BAG1", "VOID", 5, voids="BAG1-PACKED-1") | {"event_id": "BAG1-PACKED-1"},
     )
     assert [each["voids"] for each in show("BAG1")["events"]] == [
@@ -125,7 +125,7 @@ def test_a_void_says_what_it_declares_wrong(fold, show, parcels):
     ]
 
 
-def test_events_of_a_container_are_told_with_their_ids(fold, parcels):
+def test_events_of_a_container_are_shown_with_their_ids(fold, parcels):
     fold(container("ULD1", "PACKED", 1, containers=["BAG1"]), container("BAG1", "PACKED", 2, parcels=["P1"]))
     first, second = parcels("show", "BAG1", "--events", check=True).stdout.splitlines()[-2:]
     assert "through ULD1, event_id 'urn:parcels:inferred:" in first
@@ -143,7 +143,7 @@ def test_long_identifiers_are_shown_whole(fold, parcels):
     assert "…" not in told
 
 
-def test_of_no_identifier_nothing_is_known(fold, parcels):
+def test_an_empty_identifier_is_unknown(fold, parcels):
     fold(container("BAG1", "PACKED", 1, parcels=["P1"]))
     refused = parcels("show", "")
     assert (refused.returncode, refused.stdout) == (1, "")

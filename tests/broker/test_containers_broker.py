@@ -1,4 +1,4 @@
-"""A dirty day of bags and ULDs through both stages on a real broker, whichever of them comes first."""
+"""A day of bags and ULDs with data faults, through both processors on a real broker, in either order."""
 
 import json
 from collections import Counter
@@ -31,14 +31,14 @@ def test_ends_as_the_truth_says(parcels, day, stages):
     assert report["ok"], json.dumps(report)[:3000]
     assert (report["unsettled"], report["behind"], report["containers_behind"]) == ([], {}, {})
     assert report["inferred"]["count"] > 1_500
-    # All that nobody can use is there with its reason, and each log has its own.
+    # Every malformed record is a dead letter with its reason, and each log has its own.
     expected = json.loads(Path(day).read_text())
     assert {"CYCLE", "TOO_DEEP", "TOO_LARGE"} <= expected["container_dead_letters"].keys()
     both = Counter(expected["dead_letters"]) + Counter(expected["container_dead_letters"])
     assert report["dead_letters"]["by_reason"] == both
 
 
-def test_what_no_container_stage_has_seen_is_missing(parcels, day):
+def test_without_the_container_processor_inferred_scans_are_missing(parcels, day):
     parcels("run", "parcels", "--until-idle", "2", check=True)
     report = verified(parcels, day)
     assert not report["ok"]
@@ -46,7 +46,7 @@ def test_what_no_container_stage_has_seen_is_missing(parcels, day):
     assert sum(report["containers_behind"].values()) > 1_000
 
 
-def test_a_tick_of_a_time_to_come_finds_what_is_overdue(parcels, day):
+def test_a_tick_of_a_later_time_finds_overdue_parcels(parcels, day):
     parcels("run", "--until-idle", "2", check=True)
     before = verified(parcels, day)["alerts"]["count"]
     parcels("clock", "--at", "2026-03-05T00:00Z", check=True)
@@ -54,7 +54,7 @@ def test_a_tick_of_a_time_to_come_finds_what_is_overdue(parcels, day):
     assert verified(parcels, day)["alerts"]["count"] > before
 
 
-def test_a_tick_of_no_time_is_refused(parcels):
-    said = parcels("clock", "--at", "soon")
-    assert said.returncode == 2
-    assert "--at: hub_time is 'soon'" in said.stderr
+def test_a_tick_without_a_valid_time_is_refused(parcels):
+    ended = parcels("clock", "--at", "soon")
+    assert ended.returncode == 2
+    assert "--at: hub_time is 'soon'" in ended.stderr

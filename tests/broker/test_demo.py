@@ -26,7 +26,7 @@ def _java_and_jars() -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "demo"
-    LocalBroker(tmp_path / "demo" / "broker").down()
+    LocalBroker(tmp_path / "demo" / "broker").stop()
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
 from streams.formats.topics import DEAD_LETTERS_TOPIC, SCANS_TOPIC, partition_of
-from streams.kafka.clients import new_producer, read_to_end
+from streams.kafka.clients import new_producer
 from streams.kafka.dead_letters import (
     dead_letter_headers,
     purge,
@@ -15,6 +15,7 @@ from streams.kafka.dead_letters import (
     read_dead_letters,
     redrive,
 )
+from streams.kafka.reader import read_to_end
 from streams.kafka.topic_admin import apply_topics, plan_topics
 from tests.formats.avro import framed, scan
 
@@ -36,7 +37,7 @@ def bury(settings, *letters):
     assert sender.flush(10) == 0
 
 
-def test_they_are_listed_and_shown_as_they_were_buried(topics, parcels):
+def test_they_are_listed_and_shown_as_they_were_written(topics, parcels):
     bury(
         topics,
         (1, RejectReason.TRUNCATED, b"P1", WHOLE[:-3], [("trace", b"1")]),
@@ -64,7 +65,7 @@ def test_they_are_listed_and_shown_as_they_were_buried(topics, parcels):
     ("place", "code", "words"),
     [("1:99", 1, "no dead letter at 1:99"), ("9:0", 2, "partitions 0 to 3"), ("x", 2, "PARTITION:OFFSET")],
 )
-def test_a_place_where_there_is_none(topics, parcels, place, code, words):
+def test_an_offset_without_a_dead_letter(topics, parcels, place, code, words):
     shown = parcels("dlq", "show", place)
     assert shown.returncode == code
     assert words in shown.stderr
@@ -112,13 +113,13 @@ def test_the_command_line_asks_before_it_writes(topics, parcels):
     assert parcels("dlq", "redrive", "--yes").returncode == 2, "everything must be asked for by a reason"
     purged = parcels("dlq", "purge", "--until", "0:0", "--yes")
     assert (purged.returncode, purged.stdout) == (0, "deleted 1 dead letters\n")
-    assert [letter.place for letter in read_dead_letters(topics)] == [(0, 1)]
+    assert [letter.partition_offset for letter in read_dead_letters(topics)] == [(0, 1)]
 
 
-def test_purge_keeps_what_came_later(topics):
+def test_purge_keeps_later_dead_letters(topics):
     bury(topics, *[(partition, RejectReason.TRUNCATED, b"k", b"v", []) for partition in (0, 0, 1)])
     purge(topics, {0: 1})
-    assert {letter.place for letter in read_dead_letters(topics)} == {(0, 1), (1, 0)}
+    assert {letter.partition_offset for letter in read_dead_letters(topics)} == {(0, 1), (1, 0)}
     assert read_dead_letter(topics, (0, 0)) is None
 
 

@@ -1,4 +1,4 @@
-"""A day of the hub through the gateway, and what a gateway sends again: the states are what the truth says."""
+"""A day of the hub through the gateway, and sent again from its spool: the states are those of the truth."""
 
 import json
 import os
@@ -29,8 +29,8 @@ def gateway(settings: KafkaSettings, data: Path) -> Iterator[str]:
         yield process.stdout.readline().strip()
     finally:
         process.terminate()
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
 
 
 def test_a_day_through_the_gateway_and_once_more_from_its_spool(
@@ -56,7 +56,7 @@ def test_a_day_through_the_gateway_and_once_more_from_its_spool(
     verified = parcels("verify", truth)
     assert verified.returncode == 0, verified.stdout
     status = json.loads(parcels("spool", "status", "--data", str(data), "--json", check=True).stdout)
-    assert status["ok"] and status["waiting_records"] == 0 and status["records"]["scans"] > 2_000
+    assert status["ok"] and status["pending_records"] == 0 and status["records"]["scans"] > 2_000
     ticks = 4_320
     assert status["records"]["containers"] > 1_000 + ticks
     again = json.loads(parcels("spool", "resend", "--since", "1h", "--data", str(data), "--json", check=True).stdout)
@@ -66,9 +66,7 @@ def test_a_day_through_the_gateway_and_once_more_from_its_spool(
     assert verified.returncode == 0, verified.stdout
 
 
-def test_what_is_in_a_pallet_or_a_truck_goes_where_that_is_scanned(
-    settings: KafkaSettings, parcels: Cli, tmp_path: Path
-) -> None:
+def test_a_scan_of_a_pallet_or_a_truck_moves_its_content(settings: KafkaSettings, parcels: Cli, tmp_path: Path) -> None:
     """A logistic unit is a parcel and holds some; it is scanned by its own number, or the ULD around it is."""
     place = {"eventTimeZoneOffset": "+00:00", "readPoint": {"id": "urn:parcels:place:LGG:S1"}}
     pallet, truck, uld = (
@@ -79,17 +77,17 @@ def test_what_is_in_a_pallet_or_a_truck_goes_where_that_is_scanned(
 
     def packed(hour: int, parent: str, *children: str) -> dict[str, object]:
         time = f"2026-03-01T{hour:02}:00:00Z"
-        said = {"type": "AggregationEvent", "action": "ADD", "bizStep": "packing", "parentID": parent}
-        return {**said, **place, "eventTime": time, "childEPCs": list(children)}
+        event = {"type": "AggregationEvent", "action": "ADD", "bizStep": "packing", "parentID": parent}
+        return {**event, **place, "eventTime": time, "childEPCs": list(children)}
 
     def seen(hour: int, epc: str, step: str) -> dict[str, object]:
         time = f"2026-03-01T{hour:02}:00:00Z"
-        said = {"type": "ObjectEvent", "action": "OBSERVE", "bizStep": step, "epcList": [epc]}
-        return {**said, **place, "eventTime": time}
+        event = {"type": "ObjectEvent", "action": "OBSERVE", "bizStep": step, "epcList": [epc]}
+        return {**event, **place, "eventTime": time}
 
     def kinds(parcel: str) -> list[str]:
         shown = json.loads(parcels("show", parcel, "--json", check=True).stdout)
-        return [each["kind"] for each in shown["scans"]]
+        return [each["kind"] for each in shown["timeline"]]
 
     parcels("topics", "apply", "--partitions", "2", check=True)
     first = [
@@ -102,11 +100,11 @@ def test_what_is_in_a_pallet_or_a_truck_goes_where_that_is_scanned(
     then = [seen(4, pallet, "unloading"), seen(5, "https://id.gs1.org/00/106141412345678908", "loading")]
     for events, stages in ((first, 1), (then, 2)):
         with gateway(settings, tmp_path / f"gateway{stages}") as address:
-            said = httpx.post(f"{address}/capture", json=document(*events))
-            assert said.status_code == 202
-            job = httpx.get(address + said.headers["location"]).json()
+            answer = httpx.post(f"{address}/capture", json=document(*events))
+            assert answer.status_code == 202
+            job = httpx.get(address + answer.headers["location"]).json()
             assert (job["success"], job["errors"]) == (True, []), job
-        # The second time everything is restored from the topics.
+        # The second worker restores everything from the topics.
         parcels("run", "--until-idle", "2", check=True)
     assert kinds("LP1") == ["PACKED", "ARRIVED", "UNLOADED", "LOADED"]
     assert kinds("LP2") == ["PACKED", "DISPATCHED"]

@@ -1,4 +1,4 @@
-"""Looking at parcels on a real broker: show, follow and verify, over topics as a worker writes them."""
+"""`parcels show`, `follow` and `verify` on a real broker, with topics as a worker writes them."""
 
 import json
 import signal
@@ -10,7 +10,8 @@ import time
 import pytest
 
 from streams.formats.topics import MILESTONES_TOPIC, PARCEL_STATE_TOPIC, POSITION_KEY, partition_of
-from streams.kafka.clients import follow_topic, new_producer, read_newest_of_key, read_to_end
+from streams.kafka.clients import new_producer
+from streams.kafka.reader import follow_topic, read_newest_of_key, read_to_end
 from streams.kafka.topic_admin import apply_topics, plan_topics
 from tests.audit.test_verify import Log
 from tests.formats.avro import framed
@@ -39,7 +40,7 @@ def written(topics):
         key = state["parcel_id"].encode()
         sender.produce(topics.prefix + PARCEL_STATE_TOPIC, framed("ParcelState", state), key, partition_of(key, 4))
     for position in ({"next_offset": 0, "hub_time": None},):
-        sender.produce(topics.prefix + PARCEL_STATE_TOPIC, framed("Position", position), POSITION_KEY, 0)
+        sender.produce(topics.prefix + PARCEL_STATE_TOPIC, framed("InputPosition", position), POSITION_KEY, 0)
     for milestone in log.milestones:
         key = milestone["parcel_id"].encode()
         sender.produce(topics.prefix + MILESTONES_TOPIC, framed("Milestone", milestone), key, partition_of(key, 4))
@@ -55,8 +56,8 @@ def test_show_is_the_newest_state_as_a_timeline(written, parcels):
     (voided,) = [line for line in shown.stdout.splitlines() if " voided" in line]
     assert "UNLOADED" in voided
     state = json.loads(parcels("show", "P1", "--json").stdout)
-    assert (state["version"], len(state["scans"])) == (2, 2)
-    assert state["scans"][0]["identity"] == written.states["P1"]["scans"][0]["identity"].hex()
+    assert (state["version"], len(state["timeline"])) == (2, 2)
+    assert state["timeline"][0]["record_hash"] == written.states["P1"]["timeline"][0]["record_hash"].hex()
 
 
 def test_show_finds_the_events_behind_a_parcel_and_its_alerts(topics, parcels, tmp_path):
@@ -81,13 +82,13 @@ def test_show_finds_the_events_behind_a_parcel_and_its_alerts(topics, parcels, t
     assert "BREACHED unload" in shown.stdout
     found = json.loads(parcels("show", "P7", "--events", "--json").stdout)
     assert {each["said"]["event_id"] for each in found["events"]} == {"one", "two", "no"}
-    known = {each["identity"]: each["said"]["event_id"] for each in found["events"]}
-    assert {known[each["identity"]] for each in found["scans"]} == {"one", "two", "no"}
-    (broken,) = [each for each in found["told"] if (each["type"], each["about"]) == ("BREACHED", "unload")]
+    known = {each["record_hash"]: each["said"]["event_id"] for each in found["events"]}
+    assert {known[each["record_hash"]] for each in found["timeline"]} == {"one", "two", "no"}
+    (broken,) = [each for each in found["told"] if (each["type"], each["condition"]) == ("BREACHED", "unload")]
     assert [known[proof] for proof in broken["evidence"]] == ["one"]
 
 
-def test_a_parcel_that_nobody_knows(written, parcels):
+def test_an_unknown_parcel(written, parcels):
     shown = parcels("show", "P9")
     assert (shown.returncode, shown.stdout) == (1, "")
     assert "nothing is known of a parcel or a container P9" in shown.stderr
@@ -102,7 +103,7 @@ def test_the_newest_record_of_a_key_is_found_in_its_partition_only(written, topi
     ).value() == framed("ParcelState", written.states["P1"])
 
 
-def test_follow_tells_what_was_and_what_comes(written, topics):
+def test_follow_yields_earlier_and_new_records(written, topics):
     records = follow_topic(topics, topics.prefix + MILESTONES_TOPIC, range(4), since_ms=0)
     seen = [next(records).key() for _ in range(5)]
     assert sorted(seen) == [b"P1", b"P1", b"P2", b"P2", b"P2"]
@@ -114,12 +115,12 @@ def test_follow_tells_what_was_and_what_comes(written, topics):
 
 
 def test_follow_ends_at_ctrl_c(written, topics):
-    # Who runs tests beside each other, or in the background, may ignore the signal, and that is inherited.
+    # A shell that runs the tests in the background may ignore the signal, and child processes inherit that.
     python = ["env", "--default-signal=INT", sys.executable]
     command = [*python, "-m", "streams.cli", "follow", "P2", "--since", "1h", "--json"]
     where = ["--bootstrap", topics.bootstrap, "--prefix", topics.prefix]
     with subprocess.Popen([*command, *where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        # A follower that tells less than it should, or does not hear, must end too.
+        # A process that prints too little, or ignores the signal, must end as well.
         guard = threading.Timer(60, process.kill)
         guard.start()
         lines = [json.loads(process.stdout.readline()) for _ in range(3)]
@@ -127,11 +128,11 @@ def test_follow_ends_at_ctrl_c(written, topics):
         rest, errors = process.communicate()
         guard.cancel()
     assert (process.returncode, rest, errors) == (0, "", "")
-    assert [line["type"] for line in lines] == ["REACHED", "LOST", "REACHED"]
+    assert [line["type"] for line in lines] == ["REACHED", "RETRACTED", "REACHED"]
     assert {line["parcel_id"] for line in lines} == {"P2"}
 
 
-def test_verify_finds_nothing_in_a_log_that_is_right_and_says_what_is_wrong(written, topics, parcels, tmp_path):
+def test_verify_accepts_a_right_log_and_names_a_difference(written, topics, parcels, tmp_path):
     truth = {"format": "parcel-streams truth 3", "parcels": written.truth, "dead_letters": {}}
     path = tmp_path / "truth.json"
     path.write_text(json.dumps(truth))

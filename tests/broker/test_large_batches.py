@@ -1,4 +1,4 @@
-"""A batch that is larger than what a client queues and than what an ordinary transaction has time for gets in, once."""
+"""A batch that exceeds the queue of a client and the timeout of an ordinary transaction is committed once."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from streams.formats import topics
 from streams.formats.position import PartitionPosition
 from streams.formats.record_block import RecordBlock
 from streams.kafka import topic_admin
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.processors.registry import processor_spec
 from streams.telemetry.worker_events import TransactionRecovered, WorkerEvent
@@ -18,7 +18,7 @@ from streams.worker import partition_writer
 from streams.worker.partition_lease import PartitionLease
 from streams.worker.partition_writer import PartitionWriter, TransactionBatch
 
-# librdkafka's queue takes a million.
+# librdkafka's queue holds a million records.
 RECORDS = 1_100_000
 VALUE_BYTES = 130
 
@@ -47,15 +47,15 @@ def block(records: int) -> RecordBlock:
 def test_more_records_and_bytes_than_fit(writer, settings: KafkaSettings) -> None:
     write, happened = writer
     write.write(TransactionBatch(None, PartitionPosition(1, None), [(topics.MILESTONES_TOPIC, 0, block(RECORDS))], []))
-    # It was given a producer whose transactions may last longer, before anything was sent.
-    assert [each.outcome for each in happened if isinstance(each, TransactionRecovered)] == ["sent_again"]
+    # Before it sent anything, the writer made a producer with a longer transaction timeout.
+    assert [each.outcome for each in happened if isinstance(each, TransactionRecovered)] == ["resent"]
     assert "needs a producer with more time" in happened[0].error
     keys = {message.key() for message in read_to_end(settings, settings.prefix + topics.MILESTONES_TOPIC)}
     assert len(keys) == RECORDS
     assert sum(1 for _ in read_to_end(settings, settings.prefix + topics.PARCEL_STATE_TOPIC)) == 1
 
 
-def test_the_next_batch_needs_nothing_more(writer, settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_batch_keeps_the_producer(writer, settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_writer, "_ORDINARY_BYTES", 100_000)
     write, happened = writer
     for number in range(1, 4):

@@ -1,4 +1,7 @@
-"""One event that names as many children as a container may have: nobody behind it waits for long, and all are told."""
+"""One event with as many children as a container may have: the events behind it wait only a moment.
+
+Every child gets its scan.
+"""
 
 import os
 import subprocess
@@ -11,23 +14,24 @@ import pytest
 from streams.domain.limits import MAX_CHILDREN_PER_CONTAINER
 from streams.formats.record_parser import RecordParser
 from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
-from streams.kafka.clients import new_consumer, new_producer, read_to_end
+from streams.kafka.clients import new_consumer, new_producer
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from tests.processors.alone import START
 
 MANY = [f"P{n:05d}" for n in range(MAX_CHILDREN_PER_CONTAINER)]
-# Between 0.6 and 0.7 s on two cores which the broker, the worker and the reader share, with nothing else at work.
+# Between 0.6 and 0.7 s on two cores that only the broker, the worker and the reader share.
 PATIENCE_SECONDS = 3
 
 
 def line(container, kind, minute, **more):
-    said = {"type": "container", "event_id": f"{container}/{kind}/{minute}", "container_id": container, "kind": kind}
-    return RecordParser()({**said, "event_time": START + minute * 60_000, "site": "LGG", "station": "X", **more})
+    event = {"type": "container", "event_id": f"{container}/{kind}/{minute}", "container_id": container, "kind": kind}
+    return RecordParser()({**event, "event_time": START + minute * 60_000, "site": "LGG", "station": "X", **more})
 
 
 @pytest.fixture
 def worker(parcels, settings: KafkaSettings):
-    """One that has packed a bag already, so that everything is warm."""
+    """A worker that has packed a bag already, so that all code is loaded."""
     parcels("topics", "apply", "--partitions", "1", check=True)
     environment = os.environ | {
         "PYTHONPATH": str(Path(__file__).parents[2]),
@@ -40,7 +44,7 @@ def worker(parcels, settings: KafkaSettings):
         process.terminate()
 
 
-def test_the_next_container_hears_soon(worker, settings: KafkaSettings) -> None:
+def test_the_next_container_waits_only_a_moment(worker, settings: KafkaSettings) -> None:
     to = new_producer(settings)
     reader = new_consumer(settings, f"{settings.prefix}looking", **{"auto.offset.reset": "earliest"})
     reader.subscribe([settings.prefix + SCANS_TOPIC])

@@ -1,4 +1,4 @@
-"""What a broker's crash took away is found by folding the log again, and sent again with the same bytes."""
+"""Records that a crash of the broker lost are found by folding the log again, and sent again with the same bytes."""
 
 import json
 
@@ -14,7 +14,8 @@ from streams.formats.topics import (
     SCANS_TOPIC,
     partition_of,
 )
-from streams.kafka.clients import new_producer, read_to_end
+from streams.kafka.clients import new_producer
+from streams.kafka.reader import read_to_end
 from streams.kafka.topic_admin import apply_topics, plan_topics
 from streams.processors.parcel_processor import ParcelProcessor
 from tests.formats.avro import framed, scan
@@ -29,13 +30,13 @@ def values_of(partition):
     own = [parcel for parcel in PARCELS if partition_of(parcel.encode(), 4) == partition]
     arrived = [framed("Scan", scan(f"{parcel}-1", parcel, "ARRIVED", event_time=MORNING)) for parcel in own]
     late = [framed("Scan", scan(f"{parcel}-2", parcel, "UNLOADED", event_time=MORNING + 5 * HOUR)) for parcel in own]
-    ticks = [framed("Tick", {"hub_time": MORNING + hour * HOUR, "clock": "c"}) for hour in (1, 4)]
+    ticks = [framed("Tick", {"hub_time": MORNING + hour * HOUR, "producer": "c"}) for hour in (1, 4)]
     return [*arrived, *ticks, *late]
 
 
 @pytest.fixture
 def told(settings):
-    """A log and what a worker makes of it, without one milestone and two alerts; returns those."""
+    """A log and the outputs of a worker, without one milestone and two alerts; returns these."""
     apply_topics(settings, plan_topics(settings))
     sender = new_producer(settings)
     lost = {MILESTONES_TOPIC: [], ALERTS_TOPIC: []}
@@ -67,12 +68,12 @@ def told(settings):
 
 
 def reconciled(parcels, *options):
-    said = parcels("reconcile", "--json", *options)
-    assert said.returncode in (0, 1), said.stderr
-    return said.returncode, json.loads(said.stdout)
+    ended = parcels("reconcile", "--json", *options)
+    assert ended.returncode in (0, 1), ended.stderr
+    return ended.returncode, json.loads(ended.stdout)
 
 
-def test_what_is_missing_is_found_and_sent(told, settings, parcels):
+def test_missing_records_are_found_and_sent(told, settings, parcels):
     code, report = reconciled(parcels)
     assert (code, report["ok"], report["sent"]) == (1, False, 0)
     counts = {topic: (each["missing"], each["extra"], each["doubled"]) for topic, each in report["topics"].items()}
@@ -87,13 +88,15 @@ def test_what_is_missing_is_found_and_sent(told, settings, parcels):
         assert all(held.count(record) == 1 for record in records)
 
 
-def test_what_is_doubled_or_told_without_a_reason_is_found(told, settings, parcels):
+def test_duplicates_and_records_without_a_reason_are_found(told, settings, parcels):
     reconciled(parcels, "--send")
     messages = list(read_to_end(settings, settings.prefix + ALERTS_TOPIC))
     sender = new_producer(settings)
     topic = settings.prefix + ALERTS_TOPIC
     sender.produce(topic, messages[0].value(), messages[0].key(), messages[0].partition())
-    invented = RecordBlock.of([(messages[1].key(), messages[1].value()[:5] + bytes(16) + messages[1].value()[21:])])
+    invented = RecordBlock.from_records(
+        [(messages[1].key(), messages[1].value()[:5] + bytes(16) + messages[1].value()[21:])]
+    )
     sender.produce(topic, invented[0][1], invented[0][0], messages[1].partition())
     assert sender.flush(30) == 0
     code, report = reconciled(parcels)
@@ -106,6 +109,6 @@ def test_what_is_doubled_or_told_without_a_reason_is_found(told, settings, parce
 def test_other_promises_are_refused(told, parcels, tmp_path):
     path = tmp_path / "other.yaml"
     path.write_text("promises: []\n")
-    said = parcels("reconcile", "--promises", str(path))
-    assert said.returncode == 2
-    assert "watches other promises" in said.stderr
+    ended = parcels("reconcile", "--promises", str(path))
+    assert ended.returncode == 2
+    assert "watches other promises" in ended.stderr

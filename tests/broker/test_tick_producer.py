@@ -10,7 +10,7 @@ import fastavro
 
 from streams.formats.schemas import load_schemas
 from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.topic_admin import apply_topics, plan_topics
 from tests.faults.harness import Chronicle, Crew, Installation, positions, wait_until
 
@@ -21,7 +21,7 @@ def ticks(settings, topic=SCANS_TOPIC):
     for message in read_to_end(settings, settings.prefix + topic):
         assert message.key() is None
         read = fastavro.schemaless_reader(io.BytesIO(message.value()[5:]), tick, None)
-        found.setdefault(message.partition(), []).append((read["hub_time"].timestamp(), read["clock"]))
+        found.setdefault(message.partition(), []).append((read["hub_time"].timestamp(), read["producer"]))
     return found
 
 
@@ -74,19 +74,19 @@ def test_a_worker_says_when_the_clock_stops_and_when_it_goes_on(settings, tmp_pa
         assert not worker.said("parcels.worker.ticks_stopped")
         crew.wait_for("worker", "parcels.worker.ticks_stopped")
         clock = made.start("clock", "--every", "0.2", name="second")
-        crew.wait_for("worker", "parcels.worker.ticks_back")
+        crew.wait_for("worker", "parcels.worker.ticks_resumed")
         clock.signal(signal.SIGTERM)
         assert clock.wait() == 0
         crew.stop()
-    # Both, unless the last tick of one was folded a moment before that of the other.
+    # Both partitions, unless the last Tick of one was folded a moment before that of the other.
     assert worker.said("parcels.worker.ticks_stopped")[0]["partitions"] in ("0,1", "0", "1")
     assert len(worker.said("parcels.worker.ticks_stopped")) == 1
 
 
-def test_a_worker_that_stood_still_does_not_say_that_the_clock_did(settings, tmp_path):
+def test_a_worker_that_was_stopped_does_not_report_a_stopped_clock(settings, tmp_path):
     made = Installation(settings, tmp_path, Chronicle(1))
     made.create_topics(2)
-    # Under this protocol it hears of ticks before it hears that its partitions are gone.
+    # With this protocol it gets Ticks before it learns that its partitions were revoked.
     with Crew(made, "--protocol", "consumer") as crew:
         worker = crew.start("worker")
         clock = made.start("clock", "--every", "0.2", name="clock")
@@ -104,6 +104,6 @@ def test_a_worker_that_stood_still_does_not_say_that_the_clock_did(settings, tmp
 
 
 def test_without_topics_it_says_what_to_do(settings, parcels):
-    said = parcels("clock")
-    assert said.returncode == 2
-    assert 'run "parcels topics apply"' in said.stderr
+    ended = parcels("clock")
+    assert ended.returncode == 2
+    assert 'run "parcels topics apply"' in ended.stderr

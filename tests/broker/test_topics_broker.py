@@ -1,4 +1,4 @@
-"""The catalogue and a real cluster."""
+"""The topic catalogue compared with a real cluster."""
 
 import json
 import time
@@ -61,7 +61,7 @@ def test_topics_that_are_missing_get_the_partitions_of_those_that_are_there(sett
     assert check_topics(settings) == 5
 
 
-def test_a_configuration_that_differs_is_shown_and_set_right(settings):
+def test_a_configuration_that_differs_is_shown_and_corrected(settings):
     apply_topics(settings, plan_topics(settings))
     set_config(settings, SCANS_TOPIC, "retention.ms", "1000")
     set_config(settings, SCANS_TOPIC, "segment.ms", "1000000")
@@ -91,7 +91,7 @@ class TestAWorkerDoesNotStart:
             with pytest.raises(Misconfigured, match=r"hub\.scans has 4 partitions but .*parcel\.state has 6"):
                 refused(settings)
 
-    def test_with_a_state_topic_that_forgets(self, settings):
+    def test_with_a_state_topic_that_deletes_records(self, settings):
         apply_topics(settings, plan_topics(settings))
         set_config(settings, PARCEL_STATE_TOPIC, "cleanup.policy", "delete")
         with pytest.raises(Misconfigured, match="would lose states"):

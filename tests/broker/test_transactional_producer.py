@@ -1,4 +1,4 @@
-"""The producer that takes blocks, on a real broker: what arrives, in which order, and what a failure raises."""
+"""The transactional producer on a real broker: the records that arrive, their order, and the errors of a failure."""
 
 import contextlib
 import threading
@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 from streams.errors import Misconfigured
 from streams.formats.record_block import RecordBlock
 from streams.formats.topics import MILESTONES_TOPIC
-from streams.kafka.clients import read_to_end
+from streams.kafka.reader import read_to_end
 from streams.kafka.topic_admin import apply_topics, plan_topics
 from streams.kafka.transactional_producer import TransactionalProducer
 from streams.worker.partition_writer import split_block
@@ -25,10 +25,10 @@ def topic(settings):
 
 @pytest.fixture
 def sender(settings):
-    made = TransactionalProducer(settings, transactional_id=f"{settings.prefix}a", transaction_timeout_ms=10_000)
-    made.init_transactions(30)
-    yield made
-    made.close()
+    producer = TransactionalProducer(settings, transactional_id=f"{settings.prefix}a", transaction_timeout_ms=10_000)
+    producer.init_transactions(30)
+    yield producer
+    producer.close()
 
 
 def records(settings, topic):
@@ -36,8 +36,8 @@ def records(settings, topic):
 
 
 def test_blocks_and_single_records_arrive_in_their_order(settings, topic, sender):
-    made = [(b"k%d" % number, b"v" * (number % 97 + 1)) for number in range(20_000)]
-    block = RecordBlock.of(made)
+    sent = [(b"k%d" % number, b"v" * (number % 97 + 1)) for number in range(20_000)]
+    block = RecordBlock.from_records(sent)
     sender.begin_transaction()
     sender.produce_block(topic, 2, block, 0, 12_345)
     sender.produce_block(topic, 2, block, 12_345, len(block))
@@ -46,14 +46,14 @@ def test_blocks_and_single_records_arrive_in_their_order(settings, topic, sender
     )
     sender.commit_transaction(30)
     found = records(settings, topic)
-    assert [(key, value) for _, key, value, _ in found] == [*made, (b"last", b"one")]
+    assert [(key, value) for _, key, value, _ in found] == [*sent, (b"last", b"one")]
     assert {partition for partition, *_ in found} == {2}
     assert found[-1][3] == [("why", "text \u00e9".encode()), ("raw", b"\0\1"), ("none", None), ("empty", b"")]
 
 
 def test_a_value_of_no_bytes_in_a_block_is_a_tombstone(settings, topic, sender):
     sender.begin_transaction()
-    sender.produce_block(topic, 0, RecordBlock.of([(b"gone", b""), (b"", b"no key but empty")]), 0, 2)
+    sender.produce_block(topic, 0, RecordBlock.from_records([(b"gone", b""), (b"", b"no key but empty")]), 0, 2)
     sender.produce(topic, 0, None, None, [])
     sender.produce(topic, 0, b"", b"", [])
     sender.commit_transaction(30)
@@ -63,24 +63,24 @@ def test_a_value_of_no_bytes_in_a_block_is_a_tombstone(settings, topic, sender):
     assert found[2:] == [(None, None), (b"", b"")]
 
 
-def test_what_was_not_committed_is_not_seen_and_the_next_of_the_id_fences(settings, topic, sender):
+def test_uncommitted_records_are_not_read_and_the_next_producer_of_the_id_fences(settings, topic, sender):
     sender.begin_transaction()
-    sender.produce_block(topic, 0, RecordBlock.of([(b"a", b"never")]), 0, 1)
-    while sender.wait(0.05):
+    sender.produce_block(topic, 0, RecordBlock.from_records([(b"a", b"never")]), 0, 1)
+    while sender.wait_for_deliveries(0.05):
         pass
     heir = TransactionalProducer(settings, transactional_id=f"{settings.prefix}a", transaction_timeout_ms=10_000)
     heir.init_transactions(30)
     with pytest.raises(KafkaException):
         sender.commit_transaction(10)
     heir.begin_transaction()
-    heir.produce_block(topic, 0, RecordBlock.of([(b"a", b"once")]), 0, 1)
+    heir.produce_block(topic, 0, RecordBlock.from_records([(b"a", b"once")]), 0, 1)
     heir.commit_transaction(30)
     heir.close()
     assert [value for _, _, value, _ in records(settings, topic)] == [b"once"]
 
 
 def test_a_record_that_is_too_large_fails_the_block(topic, sender):
-    large = RecordBlock.of([(b"a", b"x" * (21 << 20)), (b"b", b"small")])
+    large = RecordBlock.from_records([(b"a", b"x" * (21 << 20)), (b"b", b"small")])
     sender.begin_transaction()
     with pytest.raises(KafkaException) as raised:
         sender.produce_block(topic, 0, large, 0, 2)
@@ -99,7 +99,7 @@ def test_closed_while_a_call_runs_and_used_afterwards(settings, topic):
     sender.close()
     sender.close()
     calling.join()
-    for call in (sender.begin_transaction, lambda: sender.commit_transaction(1), lambda: sender.wait(0)):
+    for call in (sender.begin_transaction, lambda: sender.commit_transaction(1), lambda: sender.wait_for_deliveries(0)):
         with pytest.raises(KafkaException, match="closed"):
             call()
 
@@ -110,6 +110,6 @@ def test_an_option_that_librdkafka_lacks_is_named(settings):
 
 
 def test_a_block_is_cut_by_its_bytes_and_a_large_record_stands_alone():
-    block = RecordBlock.of([(b"k", b"x" * size) for size in (5 << 20, 2 << 20, 2 << 20, 9 << 20, 1, 1)])
+    block = RecordBlock.from_records([(b"k", b"x" * size) for size in (5 << 20, 2 << 20, 2 << 20, 9 << 20, 1, 1)])
     assert list(split_block(block)) == [(0, 2), (2, 3), (3, 4), (4, 6)]
-    assert list(split_block(RecordBlock.of([]))) == []
+    assert list(split_block(RecordBlock.from_records([]))) == []

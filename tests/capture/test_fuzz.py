@@ -1,4 +1,4 @@
-"""Bytes of strangers: whatever comes, every parser ends with an answer or with its own error, and soon.
+"""Untrusted bytes: for any input, every parser ends soon, with a result or with its own error.
 
 `make fuzz` runs this with many more examples.
 """
@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.capture.auth.principal import Principal
+from streams.capture.epcis.contexts import context_namespaces
 from streams.capture.epcis.documents import check_document, parse_json
-from streams.capture.epcis.event_hash import context_namespaces, event_hash
+from streams.capture.epcis.event_hash import event_hash
 from streams.capture.epcis.mapping import map_event
 from streams.capture.intake import untrusted_avro
 from streams.capture.intake.dedup_cache import DedupCache, DedupEntryReader
@@ -25,11 +26,11 @@ from streams.capture.spool.segment_files import SegmentDamage, encode_frame, ide
 from streams.formats.schemas import load_schemas
 from streams.telemetry.gateway_events import RECORD_RESULTS
 from tests.capture.epcis.reference_events import EVENTS, PREFIXES
-from tests.capture.epcis.test_documents import BAG, GOOD, SCAN
+from tests.capture.epcis.test_documents import BAG, SCAN, VALID_EVENTS
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
-hard = settings(max_examples=EXAMPLES, deadline=2_000, suppress_health_check=list(HealthCheck))
-CONTENTS = DedupEntryReader()
+fuzz_settings = settings(max_examples=EXAMPLES, deadline=2_000, suppress_health_check=list(HealthCheck))
+ENTRY_READER = DedupEntryReader()
 ANYBODY = Principal("", lambda _, __: True)
 
 
@@ -44,12 +45,12 @@ def _containers() -> list[bytes]:
         "station": "SRT-07",
         "lane": "R-DE",
     }
-    found = []
+    files = []
     for codec in ("null", "deflate"):
         stream = io.BytesIO()
         fastavro.writer(stream, load_schemas().current("Scan"), [record] * 3, codec=codec)
-        found.append(stream.getvalue())
-    return found
+        files.append(stream.getvalue())
+    return files
 
 
 CONTAINERS = _containers()
@@ -60,48 +61,53 @@ DOCUMENTS = [json.dumps({"@context": PREFIXES, **event}).encode() for event in E
 
 
 @st.composite
-def spoilt(draw: st.DrawFn, good: list[bytes]) -> bytes:
-    """Something good with a few bytes changed, cut out, put in or doubled."""
+def damaged(draw: st.DrawFn, good: list[bytes]) -> bytes:
+    """Valid content with a few bytes changed, removed, inserted or doubled."""
     content = bytearray(draw(st.sampled_from(good)))
     for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(content)))
+        offset = draw(st.integers(0, len(content)))
         match draw(st.integers(0, 3)):
-            case 0 if at < len(content):
-                content[at] = draw(st.integers(0, 255))
+            case 0 if offset < len(content):
+                content[offset] = draw(st.integers(0, 255))
             case 1:
-                del content[at : at + draw(st.integers(1, 50))]
+                del content[offset : offset + draw(st.integers(1, 50))]
             case 2:
-                content[at:at] = draw(st.binary(max_size=20))
+                content[offset:offset] = draw(st.binary(max_size=20))
             case _:
-                content[at:at] = content[at : at + draw(st.integers(1, 100))]
+                content[offset:offset] = content[offset : offset + draw(st.integers(1, 100))]
     return bytes(content)
 
 
-@given(spoilt(CONTAINERS) | st.binary(max_size=300))
-@hard
-def test_avro(content: bytes) -> None:
+@given(damaged(CONTAINERS) | st.binary(max_size=300))
+@fuzz_settings
+def test_avro_reader(content: bytes) -> None:
     try:
-        found = list(untrusted_avro.read_records(content, 1 << 16, 1_000))
+        records = list(untrusted_avro.read_records(content, 1 << 16, 1_000))
     except untrusted_avro.InvalidAvroError:
         return
-    assert all(isinstance(each, dict) and each["type"] in ("scan", "advice") for each in found)
+    assert all(isinstance(each, dict) and each["type"] in ("scan", "advice") for each in records)
 
 
-@given(spoilt(CONTAINERS) | spoilt([LINES]) | st.binary(max_size=300))
-@hard
-def test_records(content: bytes) -> None:
-    for read in (lambda intake: intake.ndjson(content, ANYBODY), lambda intake: intake.avro(content, ANYBODY, 1 << 16)):
-        taken = asyncio.run(read(Intake(DedupCache())))
-        assert taken.accepted + taken.duplicates + taken.conflicts + taken.refused == len(taken.results)
-        assert {each["status"] for each in taken.results} <= set(RECORD_RESULTS)
-        assert len(taken.entries) == taken.accepted
-        # What is remembered now is what is read back after a restart, and what a repeat brings again.
-        assert taken.dedup_entries == {entry.identity: CONTENTS.from_spool_entry(entry) for entry in taken.entries}
-        known = DedupCache()
-        known.add(taken.dedup_entries)
-        again = asyncio.run(read(Intake(known)))
-        assert (again.accepted, again.duplicates) == (0, taken.accepted + taken.duplicates)
-        assert (again.conflicts, again.refused) == (taken.conflicts, taken.refused)
+@given(damaged(CONTAINERS) | damaged([LINES]) | st.binary(max_size=300))
+@fuzz_settings
+def test_intake_of_damaged_bodies(content: bytes) -> None:
+    for read in (
+        lambda intake: intake.accept_ndjson(content, ANYBODY),
+        lambda intake: intake.accept_avro(content, ANYBODY, 1 << 16),
+    ):
+        result = asyncio.run(read(Intake(DedupCache())))
+        assert result.accepted + result.duplicates + result.conflicts + result.rejected == len(result.record_results)
+        assert {each["status"] for each in result.record_results} <= set(RECORD_RESULTS)
+        assert len(result.entries) == result.accepted
+        # The dedup entries are the same as after a restart, and they make every repeat a duplicate.
+        assert result.dedup_entries == {
+            entry.identity: ENTRY_READER.from_spool_entry(entry) for entry in result.entries
+        }
+        dedup_cache = DedupCache()
+        dedup_cache.add(result.dedup_entries)
+        repeated = asyncio.run(read(Intake(dedup_cache)))
+        assert (repeated.accepted, repeated.duplicates) == (0, result.accepted + result.duplicates)
+        assert (repeated.conflicts, repeated.rejected) == (result.conflicts, result.rejected)
 
 
 JSON = st.recursive(
@@ -112,39 +118,39 @@ JSON = st.recursive(
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(("event_id", "parcel_id", "kind", "site", "event_time"), JSON)))
-@hard
-def test_records_of_anything(said: dict[str, Any]) -> None:
-    taken = asyncio.run(Intake(DedupCache()).ndjson(json.dumps(said).encode(), ANYBODY))
-    assert len(taken.results) == 1
+@fuzz_settings
+def test_intake_of_any_values(record: dict[str, Any]) -> None:
+    result = asyncio.run(Intake(DedupCache()).accept_ndjson(json.dumps(record).encode(), ANYBODY))
+    assert len(result.record_results) == 1
 
 
-@given(spoilt(DOCUMENTS) | st.binary(max_size=300))
-@hard
-def test_documents(content: bytes) -> None:
+@given(damaged(DOCUMENTS) | st.binary(max_size=300))
+@fuzz_settings
+def test_documents_are_parsed_and_mapped(content: bytes) -> None:
     try:
         document = parse_json(content)
     except ValueError:
         return
     checked = check_document(document)
     for event in checked.events:
-        if not event.problems:
+        if not event.violations:
             assert event.event_id is not None
             map_event(event.raw, event.event_id, event.prefixes, 0)
 
 
-@given(st.sampled_from(GOOD), st.text(max_size=30), JSON)
-@hard
-def test_extensions_of_anything(event: dict[str, Any], name: str, value: Any) -> None:
+@given(st.sampled_from(VALID_EVENTS), st.text(max_size=30), JSON)
+@fuzz_settings
+def test_extensions_may_have_any_value(event: dict[str, Any], name: str, value: Any) -> None:
     extended = {**event, f"urn:parcels:voc:{name}": value, "example:x": value}
     assert event_hash(extended, context_namespaces(PREFIXES)).startswith("ni:///sha-256;")
     mapped = [map_event({**each, **extended}, "urn:x:1", context_namespaces(PREFIXES), 0) for each in (BAG, SCAN)]
     for kept in [record for each in mapped for record in (*each.scans, *each.containers)]:
-        assert asyncio.run(Intake(DedupCache()).ndjson(json.dumps(kept).encode(), ANYBODY)).accepted == 1
+        assert asyncio.run(Intake(DedupCache()).accept_ndjson(json.dumps(kept).encode(), ANYBODY)).accepted == 1
 
 
-@given(spoilt([encode_frame(1, []) + LINES, b"PSF1" * 20]) | st.binary(max_size=200))
-@hard
-def test_segments(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+@given(damaged([encode_frame(1, []) + LINES, b"PSF1" * 20]) | st.binary(max_size=200))
+@fuzz_settings
+def test_damaged_segments(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.mktemp("spool")
     segment_path(folder, 1).write_bytes(content)
     damage = SegmentDamage()
@@ -153,7 +159,7 @@ def test_segments(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> N
     assert all(frame.end.offset <= len(content) for frame in frames)
 
 
-def test_identities_tell_parts_apart() -> None:
+def test_the_identity_hash_separates_its_parts() -> None:
     assert (
         len({identity_hash("ab", "c"), identity_hash("a", "bc"), identity_hash("abc"), identity_hash("", "abc")}) == 4
     )
@@ -161,4 +167,4 @@ def test_identities_tell_parts_apart() -> None:
 
 def test_the_record_count_has_a_limit() -> None:
     with pytest.raises(TooManyRecordsError):
-        asyncio.run(Intake(DedupCache()).ndjson(b"{}\n" * 10_001, ANYBODY))
+        asyncio.run(Intake(DedupCache()).accept_ndjson(b"{}\n" * 10_001, ANYBODY))

@@ -43,31 +43,31 @@ class TestExplain:
     def test_tells_start_pause_and_where_the_clock_stands(self):
         text = told(ADVICE, ARRIVED, HELD)
         assert "2026-03-01 09:00:00 +00:00 ARRIVED at LGG S-1" in text
-        hold = f"19:00:00 +00:00 CUSTOMS_HELD at LGG S-1 DOCUMENTS_MISSING ({HELD.identity.hex()})"
+        hold = f"19:00:00 +00:00 CUSTOMS_HELD at LGG S-1 DOCUMENTS_MISSING ({HELD.record_hash.hex()})"
         assert f"{hold}: held with a reason, the clock stands still" in text
         assert "PAUSED, 2d14h left" in text
 
     def test_tells_of_the_release_and_of_what_was_told(self):
-        alert = {"about": "door", "type": "BREACHED", "since": NINE, "alert_id": b"\xab" * 16}
+        alert = {"condition": "door", "type": "BREACHED", "since": NINE, "alert_id": b"\xab" * 16}
         text = told(ADVICE, ARRIVED, HELD, RELEASED, standing=[alert])
-        release = f"CUSTOMS_RELEASED at LGG S-1 ({RELEASED.identity.hex()})"
+        release = f"CUSTOMS_RELEASED at LGG S-1 ({RELEASED.record_hash.hex()})"
         assert f"{release}: released, the clock goes on" in text
-        assert "BROKEN, the last instant is 2026-03-05 05:00:00 +00:00" in text
+        assert "BREACHED, the last instant is 2026-03-05 05:00:00 +00:00" in text
         assert "told BREACHED about the clock of 2026-03-01 09:00:00 +00:00 (alert abababab" in text
 
     def test_tells_why_a_hold_does_not_stop_the_clock(self):
         bare = record("bare", "CUSTOMS_HELD", 5)
         wrong = record("wrong", "CUSTOMS_HELD", 40, reason="X")
-        void = record("void", "VOID", 41, voids=wrong.identity)
+        void = record("void", "VOID", 41, voids=wrong.record_hash)
         again, late = record("again", "CUSTOMS_HELD", 20, reason="Y"), record("late", "CUSTOMS_HELD", 95, reason="Z")
         text = told(ADVICE, ARRIVED, bare, HELD, again, RELEASED, wrong, void, late)
         for hold, why in (
             (bare, "it has no reason"),
             (again, "it stands still already"),
-            (wrong, f"a VOID declares it wrong ({void.identity.hex()})"),
+            (wrong, f"a VOID declares it wrong ({void.record_hash.hex()})"),
             (late, "the limit was over before it"),
         ):
-            assert f"({hold.identity.hex()}): does not stop the clock: {why}" in text
+            assert f"({hold.record_hash.hex()}): does not stop the clock: {why}" in text
         assert text.count("the clock stands still") == text.count("the clock goes on") == 1
         times = [line.split(" +")[0] for line in text.splitlines() if line.startswith("  20")]
         assert times == sorted(times)
@@ -88,7 +88,7 @@ class TestExplain:
         )
         text = told(ADVICE, ARRIVED, record("held", "CUSTOMS_HELD", 70, reason="X"))
         assert "PAUSED and at risk since 2026-03-03 18:36:00 +00:00, 2h left" in text
-        assert "KEPT and was at risk since" in told(ADVICE, ARRIVED, record("done", "DELIVERED", 70))
+        assert "MET and was at risk since" in told(ADVICE, ARRIVED, record("done", "DELIVERED", 70))
 
     def test_tells_why_there_is_no_clock(self):
         assert "no clock: no scan of ARRIVED counts" in told(ADVICE)

@@ -1,4 +1,4 @@
-"""The description of the hub: the default holds, and a wrong one is refused with a message that helps."""
+"""The description of the hub: the default is valid, and a wrong one is refused with a helpful message."""
 
 from importlib import resources
 from pathlib import Path
@@ -35,9 +35,9 @@ class TestTheDefaultHub:
 
 
 def _set(mapping, path, value):
-    *way, last = path
-    for step in way:
-        mapping = mapping[step]
+    *parents, last = path
+    for key in parents:
+        mapping = mapping[key]
     mapping[last] = value
 
 
@@ -52,16 +52,16 @@ def _set(mapping, path, value):
         (("lanes", 0, "feeder"), None, "a lane of mode ROAD names its feeder"),
         (("lanes", 0, "share"), float("nan"), r"lanes\[0\].share"),
         (("plan", "aircraft_by_hour"), [1] * 23, "plan.aircraft_by_hour"),
-        (("plan", "aircraft_by_hour"), [0] * 24, "nothing ever comes"),
-        (("plan", "directions"), {"SIDEWAYS": 1}, "takes EXPORT, IMPORT, TRANSIT"),
+        (("plan", "aircraft_by_hour"), [0] * 24, "no vehicle ever arrives"),
+        (("plan", "directions"), {"SIDEWAYS": 1}, "takes EXPORT, IMPORT, TRANSIT only, and needs"),
         (("plan", "owners"), "many", "plan.owners.*here: 'many'"),
         (("colour",), "blue", "colour: there is no such key"),
         (("lane",), [], r"lane: there is no such key; did you mean lanes\?"),
-        (("lanes", 0, "mode"), "RAIL", r"lanes\[0\].mode: there is '?ROAD"),
+        (("lanes", 0, "mode"), "RAIL", r"lanes\[0\].mode: must be '?ROAD"),
         (("plan", "air_origins"), {"cn": 1}, "plan.air_origins.cn"),
     ],
 )
-def test_a_wrong_description_is_refused_by_the_name_of_what_is_wrong(described, path, value, message):
+def test_a_wrong_description_is_refused_with_the_path_of_the_mistake(described, path, value, message):
     _set(described, path, value)
     with pytest.raises(Misconfigured, match=message):
         Hub.parse(described)
@@ -74,7 +74,7 @@ def test_nonsense_is_refused(nonsense):
 
 
 class TestAFile:
-    def test_of_ones_own_is_read(self, tmp_path: Path, described):
+    def test_of_your_own_is_read(self, tmp_path: Path, described):
         described["name"] = "Leipzig"
         path = tmp_path / "hub.yaml"
         path.write_text(yaml.safe_dump(described), encoding="utf-8")

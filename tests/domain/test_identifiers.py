@@ -1,4 +1,4 @@
-"""Identifiers: vectors of the standards and of libraries of others, and what must hold of every one."""
+"""Identifiers: vectors of the standards and of other libraries, and properties of all identifiers."""
 
 import json
 
@@ -41,7 +41,7 @@ SSCC = "https://id.gs1.org/00/106141412345678908"
         ("urn:epc:id:grai:4012345.66666.87", "grai", "https://id.gs1.org/8003/0401234566666387"),
     ],
 )
-def test_right_ones(value: str, scheme: str, canonical: str | None) -> None:
+def test_a_valid_identifier_has_a_scheme_and_a_canonical_form(value: str, scheme: str, canonical: str | None) -> None:
     found = identify(value)
     if canonical is None:  # a GTIN-13 in a link: padded, and its own check digit is wrong
         assert (found.scheme, found.valid) == (scheme, False)
@@ -72,7 +72,7 @@ def test_right_ones(value: str, scheme: str, canonical: str | None) -> None:
         ("9" * 5000, "unknown", "longer"),
     ],
 )
-def test_wrong_ones_say_why(value: str, scheme: str, word: str) -> None:
+def test_an_invalid_identifier_has_a_reason(value: str, scheme: str, word: str) -> None:
     found = identify(value)
     assert (found.scheme, found.valid, found.canonical) == (scheme, False, None)
     assert word in found.why
@@ -87,18 +87,18 @@ def s10(serial: int) -> str:
 
 
 @given(st.integers(0, 99_999_999), st.integers(0, 8), st.integers(1, 9))
-def test_every_s10_has_one_check_digit_and_most_slips_are_noticed(serial: int, place: int, by: int) -> None:
-    right = s10(serial)
-    assert sum(identify(f"{right[:10]}{check}BE").valid for check in "0123456789") == 1
-    slip = list(right)
-    slip[2 + place] = str((int(slip[2 + place]) + by) % 10)
-    # The two remainders that share no digit of their own (10 and 11) let one slip in eleven through.
-    if identify("".join(slip)).valid:
-        assert right[10] in "05"
+def test_every_s10_has_one_check_digit_and_most_wrong_digits_are_noticed(serial: int, index: int, by: int) -> None:
+    valid = s10(serial)
+    assert sum(identify(f"{valid[:10]}{check}BE").valid for check in "0123456789") == 1
+    wrong = list(valid)
+    wrong[2 + index] = str((int(wrong[2 + index]) + by) % 10)
+    # The remainders 10 and 11 share their digits with others, so one wrong digit in eleven remains unnoticed.
+    if identify("".join(wrong)).valid:
+        assert valid[10] in "05"
 
 
 @given(st.integers(6, 12), st.integers(0, 10**17 - 1))
-def test_urn_and_link_of_an_sscc_are_the_same(prefix: int, number: int) -> None:
+def test_urn_and_link_of_an_sscc_have_one_canonical_form(prefix: int, number: int) -> None:
     digits = f"{number:017}"
     urn = f"urn:epc:id:sscc:{digits[1 : 1 + prefix]}.{digits[0]}{digits[1 + prefix :]}"
     link = f"https://id.gs1.org/00/{gs1.with_check_digit(digits)}"
@@ -107,7 +107,7 @@ def test_urn_and_link_of_an_sscc_are_the_same(prefix: int, number: int) -> None:
 
 
 @given(st.text(max_size=60) | st.from_regex(r"(urn:epc:[a-z]{2,5}:[a-z]{3,5}:|https?://)[\x20-\x7e]{0,40}"))
-def test_anything_gets_an_answer_and_a_canonical_form_is_its_own(value: str) -> None:
+def test_any_text_gets_an_answer_and_a_canonical_form_is_its_own_canonical_form(value: str) -> None:
     found = identify(value)
     assert found.valid == (found.canonical is not None)
     if found.canonical is not None:
@@ -125,7 +125,7 @@ def test_the_command_prints_a_line_for_each() -> None:
 
 
 @pytest.mark.parametrize("value", ["URN:EPC:ID:SSCC:0614141.1234567890", "HTTPS://ID.GS1.ORG/00/106141412345678908"])
-def test_capitals_of_urns_and_links_are_understood_where_they_mean_nothing(value: str) -> None:
+def test_urns_and_links_may_have_capitals_where_case_has_no_meaning(value: str) -> None:
     assert (identify(value).scheme, identify(value).canonical) == ("sscc", SSCC)
 
 
@@ -144,12 +144,12 @@ def test_capitals_of_urns_and_links_are_understood_where_they_mean_nothing(value
         ("https://id.gs1.org/00/10614141234567890", None),
     ],
 )
-def test_what_a_qualifier_says_may_look_like_a_key(link: str, canonical: str | None) -> None:
+def test_the_value_of_a_qualifier_may_look_like_a_key(link: str, canonical: str | None) -> None:
     assert gs1.canonical_link(link) == canonical
 
 
 @pytest.mark.parametrize("serial", ["ab(c", "a!b", "1*2", "x+y,z:", "A%2FB", "A%2Fb(1)"])
-def test_urn_and_link_of_a_serial_are_the_same_however_it_is_written(serial: str) -> None:
+def test_urn_and_link_of_a_serial_have_one_canonical_form_in_every_encoding(serial: str) -> None:
     canonical = f"https://id.gs1.org/01/10614141073464/21/{serial}"
     coded = "".join(f"%{ord(each):02X}" if each in "!()*+,:" else each for each in serial)
     links = [f"https://example.com/a/01/10614141073464/21/{each}?x=1" for each in (serial, coded, coded.lower())]

@@ -11,8 +11,8 @@ from streams.domain.inferred_ids import INFERRED_ID_BYTES, inferred_id, inferred
 
 
 def expected(cause, child, generation):
-    said = cause.encode() + b"\0" + child.encode() + (b"\0" + str(generation).encode() if generation else b"")
-    return "urn:parcels:inferred:" + struct.pack(">QQ", *mmh3.hash64(said, 0, x64arch=True, signed=False)).hex()
+    text = cause.encode() + b"\0" + child.encode() + (b"\0" + str(generation).encode() if generation else b"")
+    return "urn:parcels:inferred:" + struct.pack(">QQ", *mmh3.hash64(text, 0, x64arch=True, signed=False)).hex()
 
 
 @settings(deadline=None)  # the first one compiles
@@ -25,8 +25,8 @@ def test_many_children_of_one_cause_have_the_ids_of_each():
     children = [f"LP{number}" for number in range(300)]
     text = np.frombuffer("".join(children).encode(), np.uint8)
     sizes = np.array([len(child) for child in children], np.int32)
-    at = np.cumsum(sizes) - sizes
-    made = inferred_ids(b"urn:uuid:1", text, at.astype(np.int64), sizes, 2).tobytes().decode()
-    assert [made[first : first + INFERRED_ID_BYTES] for first in range(0, len(made), INFERRED_ID_BYTES)] == [
+    offsets = np.cumsum(sizes) - sizes
+    ids = inferred_ids(b"urn:uuid:1", text, offsets.astype(np.int64), sizes, 2).tobytes().decode()
+    assert [ids[first : first + INFERRED_ID_BYTES] for first in range(0, len(ids), INFERRED_ID_BYTES)] == [
         inferred_id("urn:uuid:1", child, 2) for child in children
     ]

@@ -1,4 +1,4 @@
-"""The folder of compiled code is named for everything that the code is made of, so that no stale code is ever run."""
+"""The name of the folder of compiled code depends on all sources of the code, so that stale code is never run."""
 
 import ast
 import shutil
@@ -9,17 +9,17 @@ import pytest
 from streams.domain.jit import compiled_digest, compiled_sources
 
 PACKAGE = Path(__file__).parents[2] / "streams"
-DECORATORS = {"compiled", "inlined"}
+DECORATORS = {"jit", "jit_inline"}
 
 
 def module_path(name):
-    """The file of a module of the package, by its dotted name; None for modules of others."""
+    """The file of a module of the package, by its dotted name; None for other modules."""
     path = PACKAGE.parent.joinpath(*name.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
 
 
 def imported(source):
-    """Files of the package that a file imports."""
+    """The files of the package that a file imports."""
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("streams"):
             yield from (module_path(f"{node.module}.{alias.name}") or module_path(node.module) for alias in node.names)
@@ -47,7 +47,7 @@ def reachable():
     return found
 
 
-def test_compiled_code_takes_nothing_from_a_file_that_its_digest_leaves_out():
+def test_compiled_code_uses_no_file_that_its_digest_leaves_out():
     below = [path for path in reachable() if path.relative_to(PACKAGE).parts[0] in {"domain", "kernel"}]
     assert len(below) > 30
     assert set(below) <= set(compiled_sources(PACKAGE))
@@ -62,7 +62,7 @@ def test_a_change_of_any_source_changes_the_digest(source, tmp_path):
     assert compiled_digest(copy) != before
 
 
-def test_a_source_that_comes_in_a_folder_below_changes_the_digest(tmp_path):
+def test_a_new_source_in_a_nested_folder_changes_the_digest(tmp_path):
     copy = shutil.copytree(PACKAGE, tmp_path / "streams", ignore=shutil.ignore_patterns("__pycache__"))
     before = compiled_digest(copy)
     folder = copy / "kernel" / "deep" / "er"

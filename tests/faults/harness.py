@@ -147,10 +147,12 @@ class Member:
     @property
     def holds(self) -> set[int]:
         """Partitions of hub.scans that it believes to hold, as it last said."""
-        told = [line for word in ("assigned", "revoked", "lost") for line in self.said(f"parcels.worker.{word}")]
-        told = [line for line in told if line["stage"] == "parcels"]
-        last = max(told, key=lambda line: line["timestamp"], default={"holds": ""})
-        return {int(number) for number in last["holds"].split(",") if number}
+        told = [
+            line for word in ("assigned", "revoked", "lost") for line in self.said(f"parcels.worker.partitions_{word}")
+        ]
+        told = [line for line in told if line["processor"] == "parcels"]
+        last = max(told, key=lambda line: line["timestamp"], default={"owned": ""})
+        return {int(number) for number in last["owned"].split(",") if number}
 
     def memory_megabytes(self) -> float:
         """Memory that it holds now."""
@@ -282,7 +284,7 @@ class Crew:
 
 def positions(settings: KafkaSettings) -> dict[int, int]:
     """Partition of hub.scans -> offset up to which parcel.state says it is folded: read plainly, committed only."""
-    decode = RecordDecoder("Position")
+    decode = RecordDecoder("InputPosition")
     found: dict[int, int] = {}
     for partition, value in _newest(settings, topics.POSITION_KEY).items():
         found[partition] = decode(value)["next_offset"]
@@ -351,36 +353,36 @@ class Broker:
     def __init__(self, folder: Path, port: int, chronicle: Chronicle) -> None:
         self._node = LocalBroker(folder, port)
         self._chronicle = chronicle
-        self.bootstrap = self._node.up()
+        self.bootstrap = self._node.start()
 
     def kill(self) -> None:
         """SIGKILL."""
-        running = self._node.running()
+        running = self._node.find_process()
         assert running is not None
         os.kill(running.pid, signal.SIGKILL)
-        wait_until(lambda: self._node.running() is None, "the broker did not die")
+        wait_until(lambda: self._node.find_process() is None, "the broker did not die")
         self._chronicle.tell("broker killed")
 
     def freeze(self) -> None:
-        running = self._node.running()
+        running = self._node.find_process()
         assert running is not None
         os.kill(running.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        running = self._node.running()
+        running = self._node.find_process()
         assert running is not None
         os.kill(running.pid, signal.SIGCONT)
 
     def down(self) -> None:
-        self._node.down()
+        self._node.stop()
         self._chronicle.tell("broker down")
 
     def up(self) -> None:
-        self._node.up()
+        self._node.start()
         self._chronicle.tell("broker up")
 
     def close(self) -> None:
-        self._node.down()
+        self._node.stop()
 
 
 def compact_often(settings: KafkaSettings) -> None:

@@ -34,7 +34,7 @@ class Day:
             simulation = Simulation(scenario, file)
             for columns in simulation.batches():
                 encoded = encoder.encode(columns)
-                day.ticks += [index + len(day.values) for index in encoded.everywhere]
+                day.ticks += [index + len(day.values) for index in encoded.broadcast_indexes]
                 day.keys += encoded.keys
                 day.values += encoded.values
             file.complete(simulation.counts)

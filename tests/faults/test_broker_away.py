@@ -27,7 +27,7 @@ def test_a_worker_outlives_its_broker(own_broker: tuple[Installation, Broker], s
         pump.open()
         wait_until(lambda: pump.sent > 4_000, "the pump does not work")
         broker.down()
-        crew.wait_for("worker", "parcels.worker.broker_away")
+        crew.wait_for("worker", "parcels.worker.kafka_unavailable")
         pump.close()
         time.sleep(2)
         at_first = worker.memory_megabytes()
@@ -39,16 +39,16 @@ def test_a_worker_outlives_its_broker(own_broker: tuple[Installation, Broker], s
             time.sleep(0.25)
         broker.up()
         back = time.monotonic()
-        crew.wait_for("worker", "parcels.worker.broker_back")
+        crew.wait_for("worker", "parcels.worker.kafka_available")
         pump.finish()
         wait_until(lambda: not behind(made.settings), "the worker does not get to the end of the log")
         after = worker.memory_megabytes()
         made.chronicle.tell("memory", f"{at_first:.0f} MB, at most {most:.0f} MB while away, {after:.0f} MB at the end")
         made.chronicle.tell("folded", f"{time.monotonic() - back:.1f} s after the broker was back")
         assert most - at_first < GROWTH_MEGABYTES
-        assert len(worker.said("parcels.worker.broker_away")) == 1, worker.err
-        assert len(worker.said("parcels.worker.broker_back")) == 1, worker.err
-        assert worker.said("parcels.worker.broker_back")[0]["seconds"] > seconds
+        assert len(worker.said("parcels.worker.kafka_unavailable")) == 1, worker.err
+        assert len(worker.said("parcels.worker.kafka_available")) == 1, worker.err
+        assert worker.said("parcels.worker.kafka_available")[0]["seconds"] > seconds
         crew.stop()
         others = [line["event"] for line in map(json.loads, worker.err.splitlines()) if line["level"] == "error"]
         assert others == []
@@ -66,7 +66,7 @@ def test_a_worker_can_be_stopped_while_its_broker_is_away(
         pump.open()
         wait_until(lambda: pump.sent > 2_000, "the pump does not work")
         broker.down()
-        crew.wait_for("worker", "parcels.worker.broker_away")
+        crew.wait_for("worker", "parcels.worker.kafka_unavailable")
         pump.close()
         asked = time.monotonic()
         crew.stop()

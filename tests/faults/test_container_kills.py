@@ -10,7 +10,8 @@ from streams.domain.inferred_ids import inferred_id
 from streams.formats import topics
 from streams.formats.record_decoder import RecordDecoder
 from streams.formats.record_parser import RecordParser
-from streams.kafka.clients import new_producer, read_to_end
+from streams.kafka.clients import new_producer
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from tests.faults.harness import BATCH_POINTS, Chronicle, Crew, Installation, wait_until
 

@@ -12,8 +12,8 @@ import pytest
 from streams.capture.client import CaptureClient, GatewayUnreachableError, RequestRejectedError
 from streams.formats import topics
 from streams.formats.record_decoder import RecordDecoder
-from streams.kafka.clients import read_to_end
 from streams.kafka.local_broker import free_port
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from tests.faults.harness import Broker, Chronicle, Installation, Member, wait_until
 
@@ -48,12 +48,12 @@ class Load:
             records = [scan(f"{number}-{batch}-{each}") for each in range(20)]
             begun = time.monotonic()
             try:
-                said = client.scans(records)
+                said = client.send_scans(records)
             except (RequestRejectedError, GatewayUnreachableError) as error:
                 self.errors.append(str(error))
                 return
             self.slowest = max(self.slowest, time.monotonic() - begun)
-            self.acknowledged += [each["event_id"] for each in said["results"] if each["status"] != "refused"]
+            self.acknowledged += [each["event_id"] for each in said["results"] if each["status"] != "rejected"]
             time.sleep(0.005)
         client.close()
 
@@ -142,7 +142,9 @@ def test_kafka_killed_under_load_is_waited_for(
     assert_all_arrived(made.settings, load.acknowledged)
     gateway.member.signal(15)
     assert gateway.member.wait() == 0
-    assert gateway.member.said("parcels.gateway.kafka_away") and gateway.member.said("parcels.gateway.kafka_back")
+    assert gateway.member.said("parcels.gateway.kafka_unavailable") and gateway.member.said(
+        "parcels.gateway.kafka_available"
+    )
 
 
 def test_a_gateway_to_which_nobody_sends_sees_that_kafka_is_back(
@@ -153,9 +155,9 @@ def test_a_gateway_to_which_nobody_sends_sees_that_kafka_is_back(
     try:
         # Its client has connected when it has nothing to send, too.
         broker.kill()
-        wait_until(lambda: member.said("parcels.gateway.kafka_away"), "it does not see that Kafka is away")
+        wait_until(lambda: member.said("parcels.gateway.kafka_unavailable"), "it does not see that Kafka is away")
         broker.up()
-        wait_until(lambda: member.said("parcels.gateway.kafka_back"), "it does not see that Kafka is back", 20)
+        wait_until(lambda: member.said("parcels.gateway.kafka_available"), "it does not see that Kafka is back", 20)
     finally:
         member.signal(15)
     assert member.wait() == 0

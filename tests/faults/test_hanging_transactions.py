@@ -20,8 +20,9 @@ from streams.formats import topics
 from streams.formats.position import PartitionPosition
 from streams.formats.record_decoder import RecordDecoder
 from streams.kafka import hanging_transactions, topic_admin
-from streams.kafka.clients import new_producer, read_past_last_stable_offset, read_to_end
+from streams.kafka.clients import new_producer
 from streams.kafka.local_broker import LocalBroker, free_port
+from streams.kafka.reader import read_past_last_stable_offset, read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.processors.processor import ProcessorSpec
 from streams.processors.registry import processor_spec
@@ -38,50 +39,48 @@ HUB_TIME = 1_772_400_000_000
 def node(tmp_path: Path) -> Iterator[LocalBroker]:
     made = LocalBroker(tmp_path / "broker", free_port())
     try:
-        made.up()
+        made.start()
     except Misconfigured as error:
         unable(f"no broker that can be stopped: {error}")
     try:
         yield made
     finally:
-        made.down()
+        made.stop()
 
 
 @pytest.fixture
 def settings(node: LocalBroker) -> KafkaSettings:
-    running = node.running()
+    running = node.find_process()
     assert running is not None
     made = KafkaSettings(bootstrap=running.bootstrap)
     topic_admin.apply_topics(made, topic_admin.plan_topics(made, PARTITIONS))
     return made
 
 
-def leave_without_end(
-    node: LocalBroker, settings: KafkaSettings, stage: str, topic: str, partition: int
-) -> None:
-    """A transaction of the stage's writer of partition 0, complete for Kafka, without an end in this place."""
+def leave_without_end(node: LocalBroker, settings: KafkaSettings, processor: str, topic: str, partition: int) -> None:
+    """A transaction of the processor's writer of partition 0, complete for Kafka, without an end in this place."""
     log, kept = node.folder / "log", node.folder / "kept"
     folder = log / f"{topic}-{partition}"
-    kind = processor_spec(stage, Promises.default())
-    sender = fenced(settings, kind)
+    spec = processor_spec(processor, Promises.default())
+    sender = fenced(settings, spec)
     sender.begin_transaction()
     sender.produce(topic, b"never read", b"LP1", partition)
-    sender.produce(kind.state_topic, PartitionPosition(1, HUB_TIME).encode(), topics.POSITION_KEY, 0)
+    sender.produce(spec.state_topic, PartitionPosition(1, HUB_TIME).encode(), topics.POSITION_KEY, 0)
     assert sender.flush(30) == 0
     shutil.copytree(folder, kept)
     sender.commit_transaction(30)
     # Answered when all the ends are written.
-    fenced(settings, kind)
-    node.down()
+    fenced(settings, spec)
+    node.stop()
     shutil.rmtree(folder)
     kept.rename(folder)
     # It reads every log then, as after a crash.
     (log / ".kafka_cleanshutdown").unlink()
-    node.up()
+    node.start()
 
 
-def fenced(settings: KafkaSettings, kind: ProcessorSpec) -> Producer:
-    sender = new_producer(settings, transactional_id=f"{kind.transactional_id_prefix}.0")
+def fenced(settings: KafkaSettings, spec: ProcessorSpec) -> Producer:
+    sender = new_producer(settings, transactional_id=f"{spec.transactional_id_prefix}.0")
     sender.init_transactions(30)
     return sender
 
@@ -91,15 +90,15 @@ def held_up(settings: KafkaSettings, topic: str, partition: int) -> int:
     return sum(1 for _ in read_past_last_stable_offset(settings, topic, partitions=[partition]))
 
 
-def write_until_seen(settings: KafkaSettings, stage: str, topic: str, partition: int) -> None:
+def write_until_seen(settings: KafkaSettings, processor: str, topic: str, partition: int) -> None:
     """Transactions of another worker, with nothing but the position."""
-    kind = processor_spec(stage, Promises.default())
-    writer = PartitionWriter(settings, kind, 0, PARTITIONS, PartitionLease(itertools.count().__next__), lambda _: None)
+    spec = processor_spec(processor, Promises.default())
+    writer = PartitionWriter(settings, spec, 0, PARTITIONS, PartitionLease(itertools.count().__next__), lambda _: None)
     try:
         writer.fence()
-        position = read_position(settings, 0, states=kind.state_topic)
+        position = read_position(settings, 0, state_topic=spec.state_topic)
         for step in range(20):
-            following = PartitionPosition(1, HUB_TIME, step=step + 1)
+            following = PartitionPosition(1, HUB_TIME, transaction_number=step + 1)
             writer.write(TransactionBatch(position, following, [], []))
             position = following
             if not held_up(settings, topic, partition):
@@ -120,7 +119,7 @@ def test_a_log_flows_on(node: LocalBroker, settings: KafkaSettings) -> None:
     *waited, tick = read_to_end(settings, topics.SCANS_TOPIC, partitions=[1])
     assert [message.value() for message in waited] == [b"never read", b"of somebody else"]
     # Of a time that is known.
-    assert RecordDecoder("Tick")(tick.value()) == {"hub_time": HUB_TIME, "clock": "parcels.container-stage"}
+    assert RecordDecoder("Tick")(tick.value()) == {"hub_time": HUB_TIME, "producer": "parcels.container-processor"}
     assert held_up(settings, topics.SCANS_TOPIC, 1) == 0
     # Nothing was written where nothing was left.
     assert not list(read_to_end(settings, topics.SCANS_TOPIC, partitions=[0]))
@@ -146,9 +145,9 @@ def test_what_somebody_else_left_is_left_alone_after_one_try(settings: KafkaSett
     looks = hanging_transactions.HangingTransactions(settings, [(topics.SCANS_TOPIC, 0), (topics.SCANS_TOPIC, 1)])
     found = []
     for _ in range(4):
-        looks._next_look = 0.0
-        assert looks.found() == []
-        concurrent.futures.wait([looks._looking], 30)
-        found += looks.found()
+        looks._next_check = 0.0
+        assert looks.find_partitions() == []
+        concurrent.futures.wait([looks._running_check], 30)
+        found += looks.find_partitions()
     assert found == [(topics.SCANS_TOPIC, 1)]
     stranger.abort_transaction(30)

@@ -8,8 +8,8 @@ import pytest
 
 from streams.audit.refold import RecordSetDigest, Refold
 from streams.formats import topics
-from streams.kafka.clients import read_to_end
 from streams.kafka.local_broker import free_port
+from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
 from streams.worker.failpoints import FAILPOINT_NAMES
 from tests.faults.harness import (

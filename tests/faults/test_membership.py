@@ -37,7 +37,7 @@ def test_a_worker_that_was_fenced_by_nobody_who_lives_joins_again(installation: 
         wait_until(lambda: positions(settings), "nothing was folded")
         _come_and_go(settings, "worker")
         told = crew.wait_for("worker", "parcels.worker.rejoining")
-        assert told["reason"] == "fenced"
+        assert told["reason"] == "fenced_instance_id"
         wait_until(lambda: len(worker.said("parcels.worker.restored")) >= 4, "the worker did not come back")
         pump.finish()
         wait_until(lambda: not behind(settings), "the worker does not get to the end of the log")
@@ -95,7 +95,7 @@ def test_a_worker_that_the_group_does_not_answer_asks_again(installation: Instal
         worker = crew.start("worker", spoilt={"PARCELS_TEST_UNHEARD": "1"})
         assert worker.wait() == 0, worker.err
         # Once for each stage.
-        assert [line["reason"] for line in worker.said("parcels.worker.rejoining")] == ["unanswered"] * 2
+        assert [line["reason"] for line in worker.said("parcels.worker.rejoining")] == ["timeout"] * 2
     assert not behind(settings)
     assert_exact(installation.verify(day.truth))
 
@@ -116,7 +116,7 @@ def test_under_the_new_protocol_a_restarted_worker_waits_for_its_name(
         crew.kill("first")
         second = crew.start("second")
         crew.wait_for("second", "parcels.worker.restored")
-        assert {line["reason"] for line in second.said("parcels.worker.rejoining")} == {"held"}
+        assert {line["reason"] for line in second.said("parcels.worker.rejoining")} == {"unreleased_instance_id"}
         pump.finish()
         wait_until(lambda: not behind(settings), "the second worker does not get to the end of the log")
         del crew.members["first"]
@@ -144,8 +144,8 @@ def test_a_worker_is_not_idle_while_its_broker_stands_still(
         assert worker.code is None, worker.err
         broker.thaw()
         assert worker.wait() == 0, worker.err
-        assert worker.said("parcels.worker.stopped")[0]["why"] == "idle"
-        assert worker.said("parcels.worker.lost"), "nothing took its partitions"
+        assert worker.said("parcels.worker.stopped")[0]["reason"] == "idle"
+        assert worker.said("parcels.worker.partitions_lost"), "nothing took its partitions"
     assert not behind(made.settings)
     assert_exact(made.verify(day.truth))
 
@@ -170,7 +170,7 @@ def test_a_worker_is_not_idle_because_a_stall_took_its_partitions(
         threading.Event().wait(SESSION_SECONDS * 1.6)
         crew.thaw("worker")
         assert worker.wait() == 0, worker.err
-        assert worker.said("parcels.worker.stopped")[0]["why"] == "idle"
-        assert worker.said("parcels.worker.lost"), "nothing took its partitions"
+        assert worker.said("parcels.worker.stopped")[0]["reason"] == "idle"
+        assert worker.said("parcels.worker.partitions_lost"), "nothing took its partitions"
     assert not behind(settings)
     assert_exact(installation.verify(day.truth))

@@ -3,7 +3,6 @@
 What such a crash leaves looks like a transaction that nobody ends.
 """
 
-
 import pytest
 from confluent_kafka import Producer
 
@@ -54,10 +53,11 @@ class Fenced(PartitionWriter):
 
 
 def parcels_restored(settings: KafkaSettings) -> tuple[int, int | None]:
-    claim = PartitionLease(lambda: 0)
-    kind = processor_spec("parcels", Promises.default())
-    restored = restore(settings, kind, 0, 1, claim, Fenced(settings, kind, 0, 1, claim, lambda _: None))
-    return restored.stage.make_restored_event(0, 0, 0.0, 0).parcels, restored.position and restored.position.next_offset
+    lease = PartitionLease(lambda: 0)
+    spec = processor_spec("parcels", Promises.default())
+    restored = restore(settings, spec, 0, 1, lease, Fenced(settings, spec, 0, 1, lease, lambda _: None))
+    parcels = restored.processor.restored_event(0, 0.0, 0).rows
+    return parcels, restored.position and restored.position.next_offset
 
 
 def test_they_count_until_they_are_aborted(settings: KafkaSettings, sender: Producer) -> None:
@@ -94,7 +94,7 @@ def test_dead_letters_are_listed_once_until_they_are_aborted(settings: KafkaSett
     begin_dead_letter(settings, sender, 5)
     assert sources(settings) == [5]
     (letter,) = read_dead_letters(settings, reasons=["NO_VALUE"])
-    found = read_dead_letter(settings, letter.place)
+    found = read_dead_letter(settings, letter.partition_offset)
     assert found == letter
     sender.commit_transaction(30)
     assert sources(settings) == [5]

@@ -54,8 +54,8 @@ def test_sigterm_finishes_the_batch_and_leaves_the_group(
         asked = time.monotonic()
         crew.stop()
         installation.chronicle.tell("stopped", f"{time.monotonic() - asked:.1f} s after SIGTERM ({protocol})")
-        assert worker.said("parcels.worker.stopped")[0]["why"] == "signal"
-        assert not worker.said("parcels.worker.refenced")
+        assert worker.said("parcels.worker.stopped")[0]["reason"] == "signal"
+        assert not worker.said("parcels.worker.transaction_recovered")
         # What it counted is what is in the log, and what the tools for lag are told.
         reached = positions(settings)
         assert json.loads(worker.out)["records"] == sum(reached.values())
@@ -92,7 +92,7 @@ def test_sigterm_amid_a_long_fold_does_not_wait_for_it(
         installation.chronicle.tell("stopped", f"{took:.1f} s after SIGTERM")
         # Far less than what is left of the fold; a second or two, where nothing else keeps the machine busy.
         assert took < 20, worker.err
-        assert worker.said("parcels.worker.stopped")[0]["why"] == "signal"
+        assert worker.said("parcels.worker.stopped")[0]["reason"] == "signal"
         assert not any(positions(settings).values()), "something was committed"
         if protocol == "consumer":
             assert _members(settings) == 0, "it did not leave the group"
@@ -111,7 +111,7 @@ def test_idle_workers_end_also_when_there_are_more_than_partitions(
     with Crew(installation, "--protocol", protocol, "--until-idle", "3") as crew:
         workers = [crew.start(name) for name in ("one", "two", "three")]
         assert [worker.wait() for worker in workers] == [0, 0, 0]
-        assert [worker.said("parcels.worker.stopped")[0]["why"] for worker in workers] == ["idle"] * 3
+        assert [worker.said("parcels.worker.stopped")[0]["reason"] for worker in workers] == ["idle"] * 3
     assert_exact(installation.verify(day.truth))
 
 
@@ -131,8 +131,8 @@ def test_a_worker_without_partitions_ends_when_it_is_idle_while_those_that_have_
         pump.open()
         spare = more.start("spare")
         assert spare.wait() == 0, spare.err
-        assert spare.said("parcels.worker.stopped")[0]["why"] == "idle"
-        assert not spare.said("parcels.worker.assigned")
+        assert spare.said("parcels.worker.stopped")[0]["reason"] == "idle"
+        assert not spare.said("parcels.worker.partitions_assigned")
         wait_until(lambda: not behind(installation.settings), "the others do not get to the end of the log")
         crew.stop()
     assert_exact(installation.verify(day.truth))

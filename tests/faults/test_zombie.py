@@ -45,7 +45,8 @@ def test_a_worker_that_stood_still_amid_a_transaction_while_another_took_over(
             )
             crew.thaw("zombie")
             wait_until(
-                lambda z=zombie: z.said("parcels.worker.lost") or z.code is not None, "the zombie did not learn of it"
+                lambda z=zombie: z.said("parcels.worker.partitions_lost") or z.code is not None,
+                "the zombie did not learn of it",
             )
             pump.close()
             if zombie.code is None:
@@ -68,16 +69,16 @@ def test_two_workers_that_both_believe_to_own_everything_do_no_harm(settings: Ka
     day = Day.simulated(700, tmp_path / "truth.json", SEED + 1)
     with Pump(settings, day, rate=1_000) as pump, Crew(installation) as crew:
         rightful = crew.start("rightful")
-        rogue = crew.start("rogue", spoilt={"PARCELS_TEST_GROUP": "parcels.parcel-stage.rogue"})
+        rogue = crew.start("rogue", spoilt={"PARCELS_TEST_GROUP": "parcels.parcel-processor.rogue"})
         for name in ("rightful", "rogue"):
             crew.wait_for(name, "parcels.worker.restored")
         pump.open()
-        wait_until(lambda: rightful.said("parcels.worker.refenced"), "the rogue fenced nobody")
-        wait_until(lambda: rogue.said("parcels.worker.refenced"), "nobody fenced the rogue")
+        wait_until(lambda: rightful.said("parcels.worker.transaction_recovered"), "the rogue fenced nobody")
+        wait_until(lambda: rogue.said("parcels.worker.transaction_recovered"), "nobody fenced the rogue")
         wait_until(lambda: not pump.left, "the scans are not sent")
         wait_until(lambda: not behind(settings), "together they do not get to the end of the log")
         for worker in (rightful, rogue):
-            outcomes = [line["outcome"] for line in worker.said("parcels.worker.refenced")]
-            chronicle.tell("refenced", str({each: outcomes.count(each) for each in sorted(set(outcomes))}))
+            outcomes = [line["outcome"] for line in worker.said("parcels.worker.transaction_recovered")]
+            chronicle.tell("transaction_recovered", str({each: outcomes.count(each) for each in sorted(set(outcomes))}))
         crew.stop()
     assert_exact(installation.verify(day.truth))

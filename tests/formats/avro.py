@@ -1,4 +1,4 @@
-"""Framed values for tests, by fastavro."""
+"""Values of the logs for tests, encoded by fastavro."""
 
 import io
 
@@ -8,10 +8,10 @@ from streams.formats.schemas import load_schemas
 
 
 def framed(name, record):
-    """The value that `record` of the current schema `name` is in the log."""
+    """`record` as a value of the log, in the current schema `name`."""
     body = io.BytesIO()
     fastavro.schemaless_writer(body, load_schemas().current(name), record)
-    return load_schemas().frame(name, body.getvalue())
+    return load_schemas().to_wire_format(name, body.getvalue())
 
 
 def scan(event_id, parcel_id, kind="UNLOADED", **others):

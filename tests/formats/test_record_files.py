@@ -45,13 +45,13 @@ ADVICE = {
 }
 
 
-def read(*said, name="in.ndjson"):
-    text = b"".join(each if isinstance(each, bytes) else json.dumps(each).encode() + b"\n" for each in said)
+def read(*lines, name="in.ndjson"):
+    text = b"".join(each if isinstance(each, bytes) else json.dumps(each).encode() + b"\n" for each in lines)
     return list(RecordFile(io.BytesIO(text), name))
 
 
-def message(said) -> str:
-    (bad,) = read(said)
+def message(line) -> str:
+    (bad,) = read(line)
     assert isinstance(bad, RejectedLine), bad
     return bad.message
 
@@ -67,7 +67,7 @@ def decoded(line: ProducerRecord, schema: str = "Scan"):
 @pytest.mark.parametrize(("compress", "command"), [(gzip.compress, "gzip -dc"), (lzma.compress, "xz -dc")])
 def test_a_compressed_file_is_named_as_such_and_not_read_as_lines(compress, command):
     (bad,) = read(compress(json.dumps(SCAN).encode() * 100), name="day.gz")
-    assert bad.where == "day.gz"
+    assert bad.file_position == "day.gz"
     assert f"compressed: {command} FILE | parcels load -" in bad.message
 
 
@@ -97,7 +97,7 @@ class TestALine:
     def test_of_a_container_becomes_its_record_under_the_key_of_the_container(self):
         (line,) = read(scan(type="container", kind="PACKED", container_id="B1", parcel_id=..., parcels=["LP1", "LP2"]))
         record = decoded(line, "ContainerEvent")
-        assert (line.key, line.container, line.everywhere) == (b"B1", True, False)
+        assert (line.key, line.to_containers_topic, line.broadcast) == (b"B1", True, False)
         assert (record["kind"], record["parcels"], record["containers"], record["path"]) == (
             "PACKED",
             ["LP1", "LP2"],
@@ -106,7 +106,7 @@ class TestALine:
         )
 
     @pytest.mark.parametrize(
-        ("changes", "said"),
+        ("changes", "expected"),
         [
             ({"kind": "ARRIVED", "parcels": ["LP1"]}, "are for kinds PACKED and UNPACKED"),
             ({"kind": "UNPACKED", "containers": ["B2"], "parent_id": "U1"}, 'without "parent_id"'),
@@ -117,8 +117,8 @@ class TestALine:
             ({"kind": "LOADED", "path": ["A"] * 9}, "path has 9 items; it must have 8 at most"),
         ],
     )
-    def test_of_a_container_is_checked(self, changes, said):
-        assert said in message(scan(type="container", container_id="B1", parcel_id=..., **changes))
+    def test_of_a_container_is_checked(self, changes, expected):
+        assert expected in message(scan(type="container", container_id="B1", parcel_id=..., **changes))
 
     def test_of_an_advice_becomes_its_record(self):
         (line,) = read(ADVICE | {"promised_at": "2026-03-01T10:00:00+01:00"})
@@ -127,7 +127,7 @@ class TestALine:
 
     def test_of_a_tick_goes_to_every_partition(self):
         (line,) = read({"type": "tick", "hub_time": NINE})
-        assert line.everywhere
+        assert line.broadcast
         assert line.key is None
         assert decoded(line, "Tick")["hub_time"] == NINE
 
@@ -160,7 +160,7 @@ class TestALine:
 
 class TestAWrongLine:
     @pytest.mark.parametrize(
-        ("said", "expected"),
+        ("line", "expected"),
         [
             (scan(type="scam"), "type is 'scam'; did you mean scan?"),
             (scan(type=...), "type is missing"),
@@ -197,12 +197,12 @@ class TestAWrongLine:
             (b"[1]\n", "this is [1]; a line is a record"),
         ],
     )  # fmt: skip
-    def test_says_what_is_wrong_and_what_would_be_right(self, said, expected):
-        assert expected in message(said)
+    def test_says_what_is_wrong_and_what_would_be_right(self, line, expected):
+        assert expected in message(line)
 
     def test_is_named_by_its_number_and_kept_while_the_rest_goes_on(self):
         found = read(SCAN, b"nonsense\n", b"\n", SCAN, b'{"type": "tick"}')
-        assert [type(each).__name__ for each in found] == ["Line", "BadLine", "Line", "BadLine"]
+        assert [type(each) for each in found] == [ProducerRecord, RejectedLine, ProducerRecord, RejectedLine]
         assert (str(found[1]).split(":")[:2], found[1].line) == (["in.ndjson", "2"], b"nonsense\n")
         assert (str(found[3]).split(":")[:2], found[3].line) == (["in.ndjson", "5"], b'{"type": "tick"}')
 
@@ -211,7 +211,7 @@ class TestAWrongLine:
         found = read(SCAN, endless, SCAN)
         bad = found[1:-1]
         assert b"".join(each.line for each in bad) == endless
-        assert [each.where for each in bad] == ["in.ndjson:2", "", ""]
+        assert [each.file_position for each in bad] == ["in.ndjson:2", "", ""]
         assert isinstance(found[-1], ProducerRecord)
 
 
@@ -235,7 +235,7 @@ def test_a_simulated_file_gives_the_same_records_as_the_simulation_itself():
         found = list(RecordFile(io.BytesIO(text), "sim", reader))
         assert [line.value for line in found] == list(encoded.values)
         assert [line.key for line in found] == list(encoded.keys)
-        assert [at for at, line in enumerate(found) if line.everywhere] == list(encoded.everywhere)
+        assert [at for at, line in enumerate(found) if line.broadcast] == list(encoded.broadcast_indexes)
 
 
 def container(records, schema, codec="deflate") -> bytes:
@@ -262,9 +262,9 @@ class TestAnAvroContainer:
 
     def test_of_a_union_is_read(self):
         schemas = [load_schemas().current(name) for name in ("Scan", "Tick")]
-        records = [("parcels.hub.Scan", self.records(1)[0]), ("parcels.hub.Tick", {"hub_time": NINE, "clock": "x"})]
+        records = [("parcels.hub.Scan", self.records(1)[0]), ("parcels.hub.Tick", {"hub_time": NINE, "producer": "x"})]
         found = list(RecordFile(io.BytesIO(container(records, schemas)), "in.avro"))
-        assert [line.everywhere for line in found] == [False, True]
+        assert [line.broadcast for line in found] == [False, True]
 
     def test_with_fewer_fields_and_times_in_microseconds_is_read(self):
         fields = [{"name": name, "type": "string"} for name in ("event_id", "parcel_id", "kind", "site", "station")]

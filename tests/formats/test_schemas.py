@@ -1,4 +1,7 @@
-"""The lock of the schemas: ids never change, and every version can be read by every other."""
+"""The schema lock: ids never change, and every version can read every other version.
+
+The tests make histories of their own in a temporary folder; they do not rely on the history of the repository.
+"""
 
 import io
 import json
@@ -15,11 +18,20 @@ from streams.errors import Misconfigured
 from streams.formats.schema_compatibility import check_schemas, find_incompatibilities, lock_schemas
 from streams.formats.schemas import load_schemas, read_lock_file, read_schemas, schemas_folder, write_lock_file
 
+# Schemas that the tests edit, in the order of their ids: 1 to 4.
+NAMES = ("Scan", "Advice", "Tick", "ThroughputDelta")
+
 
 @pytest.fixture
 def folder(tmp_path):
-    """A copy of the schemas, to be edited."""
-    return shutil.copytree(schemas_folder(), tmp_path / "schemas")
+    """A schemas folder with a history of its own: the current texts of NAMES, each locked as version 1."""
+    folder = tmp_path / "schemas"
+    folder.mkdir()
+    write_lock_file(folder, [])
+    for name in NAMES:
+        shutil.copyfile(schemas_folder() / f"{name}.avsc", folder / f"{name}.avsc")
+        lock_schemas(folder)
+    return folder
 
 
 def edit(folder, name, change):
@@ -33,21 +45,35 @@ def field(schema, name):
     return next(each for each in schema["fields"] if each["name"] == name)
 
 
-def test_the_schemas_of_this_program_keep_the_rules():
+def test_the_schemas_of_the_repository_keep_the_rules():
     assert check_schemas(schemas_folder()) == []
 
 
-def test_ids_are_those_that_the_first_log_was_written_with():
-    names = ("Scan", "Advice", "Tick", "ParcelState", "Milestone", "Position")
-    first = {v.name: v.id for v in load_schemas().versions() if v.number == 1}
-    assert [first[name] for name in names] == [1, 2, 3, 4, 5, 6]
+def test_the_ids_of_the_first_versions_never_change():
+    first = {version.id: version.name for version in load_schemas().versions() if version.number == 1}
+    assert [first.get(number) for number in range(1, 12)] == [
+        "Scan", "Advice", "Tick", "ParcelState", "Milestone", "InputPosition", "Alert", "ThroughputDelta",
+        "ContainerEvent", "ContainerState", "ContainerChild",
+    ]  # fmt: skip
 
 
-def test_a_value_is_framed_as_confluents_clients_frame_it():
-    assert load_schemas().frame("Tick", b"body") == b"\0\0\0\0" + bytes([load_schemas().id("Tick")]) + b"body"
+def test_an_edit_of_a_schema_of_the_repository_becomes_its_next_version(tmp_path):
+    folder = shutil.copytree(schemas_folder(), tmp_path / "schemas")
+    before = read_lock_file(folder)
+    texts = {version.history_file: (folder / version.history_file).read_bytes() for version in before}
+    edit(folder, "ParcelState", lambda schema: schema.update(doc="Another doc."))
+    (added,) = lock_schemas(folder)
+    number = max(version.number for version in before if version.name == "ParcelState") + 1
+    assert (added.name, added.number, added.id) == ("ParcelState", number, len(before) + 1)
+    assert read_schemas(folder).current("ParcelState")["doc"] == "Another doc."
+    assert {file: (folder / file).read_bytes() for file in texts} == texts
 
 
-def test_writers_are_every_version_of_the_named_schemas(folder):
+def test_values_are_framed_as_by_the_clients_of_confluent():
+    assert load_schemas().to_wire_format("Tick", b"body") == b"\0\0\0\0" + bytes([load_schemas().id("Tick")]) + b"body"
+
+
+def test_writer_schemas_are_all_versions_of_the_named_schemas(folder):
     edit(folder, "Tick", lambda s: s["fields"].append({"name": "n", "type": "int", "default": 0, "doc": "Number."}))
     lock_schemas(folder)
     schemas = read_schemas(folder)
@@ -66,7 +92,7 @@ def test_an_unknown_schema_is_named():
 
 
 class TestEdits:
-    """What may be done to a schema, and what may not."""
+    """Edits of a schema that are accepted, and edits that are refused."""
 
     def test_a_new_field_with_a_default_becomes_the_next_version(self, folder):
         new = {"name": "height_mm", "type": ["null", "int"], "default": None, "doc": "Height."}
@@ -82,11 +108,11 @@ class TestEdits:
             read_schemas(folder)
         assert any("was edited after version 1" in problem for problem in check_schemas(folder))
 
-    def test_a_type_is_the_same_in_every_file_that_has_it(self, folder):
+    def test_a_named_type_must_be_the_same_in_every_file(self, folder):
         edit(folder, "Advice", lambda schema: field(schema, "direction")["type"].update(doc="Other doc."))
         assert any("Direction is not the same in Advice.avsc and in" in problem for problem in check_schemas(folder))
 
-    def test_a_new_word_at_the_end_of_an_enum_with_a_default_is_fine_in_both_directions(self):
+    def test_a_new_symbol_at_the_end_of_an_enum_with_a_default_is_compatible_in_both_directions(self):
         old = load_schemas().current("Scan")
         new = deepcopy(old)
         field(new, "kind")["type"]["symbols"].append("LIFTED")
@@ -126,8 +152,8 @@ class TestEdits:
         assert (folder / "ids.json").read_bytes() == before
         assert not (folder / "history" / "Scan.v2.avsc").exists()
 
-    def test_every_earlier_version_counts_not_only_the_last(self, folder):
-        """Without a doubt about version 2, version 3 would give the field of version 1 another type."""
+    def test_an_edit_is_compared_with_every_earlier_version(self, folder):
+        """Version 3 is compatible with version 2, but it gives a field of version 1 another type."""
         number = {"name": "dock", "type": "int", "default": 0, "doc": "Dock."}
         edit(folder, "Tick", lambda schema: schema["fields"].append(number))
         lock_schemas(folder)
@@ -139,7 +165,7 @@ class TestEdits:
 
 
 class TestLock:
-    """What is wrong with ids.json is said before anything is read or written with it."""
+    """A damaged ids.json is reported before it is used for reading or writing."""
 
     def relock(self, folder, change):
         path = folder / "ids.json"
@@ -161,12 +187,12 @@ class TestLock:
             (lambda ids: ids.update(Scan=5), "not a lock of schema ids"),
         ],
     )
-    def test_a_lock_that_was_changed_by_hand(self, folder, change, why):
+    def test_a_lock_edited_by_hand_is_refused(self, folder, change, why):
         self.relock(folder, change)
         with pytest.raises(Misconfigured, match=why):
             read_schemas(folder)
 
-    def test_two_ids_that_were_swapped(self, folder):
+    def test_swapped_ids_are_refused(self, folder):
         def swap(ids):
             ids["Scan"]["1"]["id"], ids["Advice"]["1"]["id"] = 2, 1
 
@@ -174,7 +200,7 @@ class TestLock:
         with pytest.raises(Misconfigured, match="was locked with"):
             read_schemas(folder)
 
-    def test_two_branches_that_locked_the_same_id(self, folder):
+    def test_an_id_that_two_branches_locked_is_refused(self, folder):
         versions = read_lock_file(folder)
         tick = next(version for version in versions if version.name == "Tick")
         write_lock_file(folder, [*versions, replace(tick, number=2)])
@@ -182,25 +208,25 @@ class TestLock:
             read_schemas(folder)
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff"])
-    def test_a_file_that_is_no_lock(self, folder, content):
+    def test_a_file_that_is_not_a_lock_is_refused(self, folder, content):
         (folder / "ids.json").write_bytes(content)
         with pytest.raises(Misconfigured, match=r"ids\.json"):
             read_schemas(folder)
 
-    def test_a_history_that_was_edited(self, folder):
+    def test_an_edited_history_is_refused(self, folder):
         path = folder / "history" / "Scan.v1.avsc"
         path.write_text(path.read_text().replace("One observation", "Any observation"))
         with pytest.raises(Misconfigured, match=r"Scan\.v1\.avsc is not the text"):
             read_schemas(folder)
 
     @pytest.mark.parametrize("name", ["Scan.avsc", "history/Scan.v1.avsc", "ids.json"])
-    def test_a_file_that_is_missing(self, folder, name):
+    def test_a_missing_file_is_reported(self, folder, name):
         (folder / name).unlink()
         with pytest.raises(Misconfigured, match="restore it from git"):
             read_schemas(folder)
 
 
-# Small schemas whose fields have a value in every version, so that one written by each can be made.
+# Small random schemas. Every type has a strategy for its values.
 plain = st.sampled_from(["int", "long", "string", "bytes", "boolean", "double"])
 enums = st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=4, unique=True).map(
     lambda words: {"type": "enum", "name": "E", "symbols": words, "default": words[0]}
@@ -225,7 +251,7 @@ def records(draw):
     fields = []
     for name in draw(st.lists(st.sampled_from("abc"), unique=True, max_size=3)):
         type_ = draw(types)
-        # One named type a record: a name cannot be defined twice.
+        # A name cannot be defined twice, so each named type gets the name of its field.
         if isinstance(type_, dict) and "name" in type_:
             type_ = type_ | {"name": type_["name"] + name}
         has_default = isinstance(type_, list) or (isinstance(type_, str) and draw(st.booleans()))
@@ -259,7 +285,7 @@ def values(type_):
 
 
 @given(reader=records(), writer=records(), drawn=st.data())
-def test_what_the_rules_allow_fastavro_can_read(reader, writer, drawn):
+def test_fastavro_can_read_everything_that_the_rules_allow(reader, writer, drawn):
     if find_incompatibilities(reader, writer):
         return
     value = drawn.draw(values(writer))

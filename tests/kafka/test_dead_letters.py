@@ -1,4 +1,4 @@
-"""Dead letters, without a broker: headers there and back, and what can be read of a broken value."""
+"""Dead letters without a broker: headers written and parsed, and partial decoding of a broken value."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ CONNECT = "__connect.errors."
 
 
 class Message:
-    """What the client hands over, as far as a dead letter needs it."""
+    """A message of the client, with the parts that a dead letter needs."""
 
     def __init__(self, headers, key=b"P1", value=b"v"):
         self._headers, self._key, self._value = headers, key, value
@@ -49,11 +49,11 @@ def test_a_dead_letter_gives_the_record_back_untouched(own, reason, key, value):
         reason.name,
         REJECT_REASON_TEXTS[reason],
     )
-    assert letter.place == (2, 17)
+    assert letter.partition_offset == (2, 17)
 
 
-def test_a_record_that_died_before_keeps_the_headers_of_then():
-    own = dead_letter_headers("other", 0, 1, RejectReason.BAD_TEXT, [("trace", b"1")])
+def test_a_record_that_was_a_dead_letter_before_keeps_those_headers():
+    own = dead_letter_headers("other", 0, 1, RejectReason.INVALID_UTF8, [("trace", b"1")])
     letter = parse_dead_letter(Message(dead_letter_headers("hub.scans", 3, 41, RejectReason.TRUNCATED, own)))
     assert letter.headers == own
     assert (letter.source, letter.reason) == (("hub.scans", 3, 41), "TRUNCATED")
@@ -73,14 +73,19 @@ def test_headers_are_named_as_kafka_connect_names_them():
 
 @pytest.mark.parametrize(
     "reason",
-    [RejectReason.BAD_PARCEL_ID, RejectReason.BAD_VOID, RejectReason.WRONG_PARTITION, RejectReason.PARCEL_FULL],
+    [
+        RejectReason.BAD_PARCEL_ID,
+        RejectReason.BAD_VOID,
+        RejectReason.WRONG_PARTITION,
+        RejectReason.PARCEL_LIMIT_EXCEEDED,
+    ],
 )
 def test_rules_of_the_domain_have_a_stage_of_their_own(reason):
     assert (CONNECT + "stage", b"TRANSFORMATION") in dead_letter_headers("hub.scans", 0, 0, reason, None)
 
 
 @pytest.mark.parametrize(
-    "strange",
+    "headers_of_another_program",
     [
         None,
         [],
@@ -89,8 +94,8 @@ def test_rules_of_the_domain_have_a_stage_of_their_own(reason):
         [(CONNECT + "offset", b"\xff\xfe")],
     ],
 )
-def test_a_record_that_something_else_wrote_has_no_source(strange):
-    letter = parse_dead_letter(Message(strange))
+def test_a_record_of_another_program_has_no_source(headers_of_another_program):
+    letter = parse_dead_letter(Message(headers_of_another_program))
     assert letter.source is None
     assert letter.headers == []
 
@@ -100,7 +105,7 @@ class TestDecoding:
 
     def test_a_whole_value(self):
         decoded = decode_partially(self.value)
-        assert (decoded.schema, decoded.failed_field, decoded.rest) == ("Scan", None, 0)
+        assert (decoded.schema, decoded.failed_field, decoded.remaining_bytes) == ("Scan", None, 0)
         assert decoded.fields["site"] == "LGG"
 
     def test_a_value_that_ends_in_the_middle(self):
@@ -110,7 +115,7 @@ class TestDecoding:
         assert "site" not in decoded.fields
 
     def test_bytes_after_the_last_field(self):
-        assert decode_partially(self.value + b"more").rest == 4
+        assert decode_partially(self.value + b"more").remaining_bytes == 4
 
     @pytest.mark.parametrize(
         "value",
@@ -120,7 +125,7 @@ class TestDecoding:
             b"\0\0\0",
             b"\1\0\0\0\1x",
             b"\0\0\0\0\x63x",
-            framed("Tick", {"hub_time": 1, "clock": ""})[:5] + b"",
+            framed("Tick", {"hub_time": 1, "producer": ""})[:5] + b"",
         ],
     )
     def test_nothing_can_be_read(self, value):
@@ -128,5 +133,5 @@ class TestDecoding:
         assert decoded is None or not decoded.fields
 
     @given(body=st.binary(max_size=200), schema_id=st.integers(0, 8))
-    def test_whatever_the_bytes_are(self, body, schema_id):
+    def test_no_bytes_make_it_raise(self, body, schema_id):
         decode_partially(b"\0" + schema_id.to_bytes(4, "big") + body)

@@ -1,8 +1,8 @@
-"""A client whose first question fell into a moment in which nobody led the topic gets its answer soon after.
+"""A client that asked while the topic had no leader gets its answer soon after the leader is back.
 
-A broker that stood still for longer than its own session leads nothing for a tenth of a second when it comes back. That
-cannot be had at will; of the broker that librdkafka has for tests it can be ordered, and which answer a client keeps
-does not depend on who gave it.
+A broker that was stopped for longer than its own session leads nothing for a tenth of a second when it comes back. The
+tests cannot cause that moment with a real broker. The mock broker of librdkafka can be told to have no leader, and a
+client keeps an answer in the same way, whichever broker gave it.
 """
 
 import ctypes
@@ -15,12 +15,13 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from streams.kafka import clients, hanging_transactions
+from streams.kafka.reader import _offsets_for_times, watermark_offsets
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.transactional_producer import _library
 
 TOPIC = "parcel.state"
-NOBODY = -1
-AWAY_SECONDS = 0.5
+NO_LEADER = -1
+NO_LEADER_SECONDS = 0.5
 
 
 class MockBroker:
@@ -47,7 +48,7 @@ class MockBroker:
     def settings(self) -> KafkaSettings:
         return KafkaSettings(bootstrap=self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode())
 
-    def led_by(self, broker: int) -> None:
+    def set_leader(self, broker: int) -> None:
         assert self._library.rd_kafka_mock_partition_set_leader(self._cluster, TOPIC.encode(), 0, broker) == 0
 
     def close(self) -> None:
@@ -57,50 +58,50 @@ class MockBroker:
 
 @pytest.fixture
 def reader() -> Iterator[Consumer]:
-    """Of a cluster in which nobody leads the topic for a moment."""
+    """A consumer of a cluster in which the topic has no leader for a moment."""
     broker = MockBroker()
-    broker.led_by(NOBODY)
-    back = threading.Timer(AWAY_SECONDS, broker.led_by, (1,))
+    broker.set_leader(NO_LEADER)
+    back = threading.Timer(NO_LEADER_SECONDS, broker.set_leader, (1,))
     back.start()
-    made = clients.new_consumer(broker.settings, "test")
-    yield made
-    made.close()
+    consumer = clients.new_consumer(broker.settings, "test")
+    yield consumer
+    consumer.close()
     back.join()
     broker.close()
 
 
 def test_the_end_of_a_partition(reader: Consumer) -> None:
     asked = time.monotonic()
-    assert clients.watermark_offsets(reader, TopicPartition(TOPIC, 0), asked + 10) == (0, 0)
-    assert AWAY_SECONDS < time.monotonic() - asked < 5
+    assert watermark_offsets(reader, TopicPartition(TOPIC, 0), asked + 10) == (0, 0)
+    assert NO_LEADER_SECONDS < time.monotonic() - asked < 5
 
 
-def test_where_the_records_of_a_time_begin(reader: Consumer) -> None:
+def test_the_offsets_of_a_time(reader: Consumer) -> None:
     asked = time.monotonic()
-    found = clients._offsets_at(reader, [TopicPartition(TOPIC, 0, 1_000)])
+    found = _offsets_for_times(reader, [TopicPartition(TOPIC, 0, 1_000)])
     assert [each.error for each in found] == [None]
-    assert AWAY_SECONDS < time.monotonic() - asked < 5
+    assert NO_LEADER_SECONDS < time.monotonic() - asked < 5
 
 
-def test_a_look_for_transactions_without_an_end() -> None:
+def test_a_check_for_hanging_transactions() -> None:
     broker = MockBroker()
-    looks = hanging_transactions.HangingTransactions(broker.settings, [(TOPIC, 0)])
+    transactions = hanging_transactions.HangingTransactions(broker.settings, [(TOPIC, 0)])
 
-    def look() -> bool:
-        """Was it answered?"""
-        looks._next_look = 0.0
-        assert looks.found() == []
-        assert looks._looking is not None
-        failed = looks._looking.exception(timeout=30) is not None
-        assert looks.found() == []
+    def is_check_answered() -> bool:
+        """Run a check; was it answered?"""
+        transactions._next_check = 0.0
+        assert transactions.find_partitions() == []
+        assert transactions._running_check is not None
+        failed = transactions._running_check.exception(timeout=30) is not None
+        assert transactions.find_partitions() == []
         return not failed
 
-    assert look()
-    broker.led_by(NOBODY)
-    assert not look()
-    broker.led_by(1)
+    assert is_check_answered()
+    broker.set_leader(NO_LEADER)
+    assert not is_check_answered()
+    broker.set_leader(1)
     deadline = time.monotonic() + 5
-    while not look():
+    while not is_check_answered():
         assert time.monotonic() < deadline
     hanging_transactions._client.cache_clear()
     broker.close()

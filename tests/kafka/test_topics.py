@@ -6,7 +6,7 @@ from streams.domain.limits import MAX_RECORD_BYTES, MAX_RECORDS_PER_PARCEL, MAX_
 from streams.errors import StreamsError
 from streams.formats.schemas import load_schemas
 from streams.formats.topics import DEAD_LETTERS_TOPIC, PARCEL_STATE_TOPIC, SCANS_TOPIC, TOPICS, find_topic, partition_of
-from streams.formats.topics_reference import PAGE, page
+from streams.formats.topics_reference import PAGE, render_page
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.topic_admin import check_topics
 
@@ -29,7 +29,7 @@ def test_keys_go_to_the_partition_of_kafkas_java_clients(key, hashed):
 
 
 def test_the_reference_page_is_the_one_of_the_catalogue():
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m streams.formats.topics_reference"
+    assert PAGE.read_text(encoding="utf-8") == render_page(), "run: python -m streams.formats.topics_reference"
 
 
 def test_every_schema_has_a_topic_and_every_topic_known_schemas():
@@ -39,7 +39,7 @@ def test_every_schema_has_a_topic_and_every_topic_known_schemas():
 
 def test_every_setting_has_a_reason():
     for topic in TOPICS:
-        assert topic.reasons.keys() == topic.full_config().keys() - {"cleanup.policy"}, topic.name
+        assert topic.config_reasons.keys() == topic.full_config().keys() - {"cleanup.policy"}, topic.name
 
 
 def test_the_largest_state_fits_into_a_record():
@@ -49,7 +49,7 @@ def test_the_largest_state_fits_into_a_record():
     assert largest < int(find_topic(PARCEL_STATE_TOPIC).config["max.message.bytes"])
 
 
-def test_whatever_fits_into_the_log_fits_into_the_dead_letters():
+def test_every_record_of_the_log_fits_into_the_dead_letters():
     largest = int(find_topic(SCANS_TOPIC).config["max.message.bytes"])
     assert MAX_RECORD_BYTES < 5_000_000 < largest
     assert largest + 64 * 1024 <= int(find_topic(DEAD_LETTERS_TOPIC).config["max.message.bytes"])
@@ -60,7 +60,7 @@ def test_states_are_kept_for_ever():
     assert "retention.ms" not in find_topic(PARCEL_STATE_TOPIC).full_config()
 
 
-def test_no_broker_is_said_with_its_address(monkeypatch):
+def test_an_unreachable_broker_is_named_by_its_address(monkeypatch):
     monkeypatch.setattr("streams.kafka.topic_admin._ANSWER_SECONDS", 0.5)
     with pytest.raises(StreamsError, match=r"no answer from Kafka at 127\.0\.0\.1:1 "):
         check_topics(KafkaSettings(bootstrap="127.0.0.1:1"))

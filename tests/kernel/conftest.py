@@ -1,4 +1,4 @@
-"""How often each property of the kernel is tried: PARCELS_EXAMPLES, by default seldom enough for a minute."""
+"""Number of examples of each property of the kernel: PARCELS_EXAMPLES; by default the tests take about a minute."""
 
 import os
 

@@ -1,6 +1,7 @@
-"""`python -m tests.kernel.fold_digest FILE`: fold the values in FILE and print a digest of all that was said.
+"""`python -m tests.kernel.fold_digest FILE`: fold the values in FILE and print a digest of all outputs.
 
-FILE: each value after its length, four bytes big-endian; a length of 2^32 - 1 and nothing is a record without a value.
+FILE holds the length of each value, four bytes big-endian, and the value. A length of 2^32 - 1 without a value stands
+for a record whose value is null.
 """
 
 import hashlib
@@ -22,44 +23,44 @@ def write(path, values):
 
 
 def load(path):
-    content, at, values = path.read_bytes(), 0, []
-    while at < len(content):
-        size = int.from_bytes(content[at : at + 4], "big")
-        at += 4
-        values.append(None if size == NO_VALUE else content[at : at + size])
-        at += 0 if size == NO_VALUE else size
+    content, offset, values = path.read_bytes(), 0, []
+    while offset < len(content):
+        size = int.from_bytes(content[offset : offset + 4], "big")
+        offset += 4
+        values.append(None if size == NO_VALUE else content[offset : offset + size])
+        offset += 0 if size == NO_VALUE else size
     return values
 
 
 def digest(values):
-    """Of all outputs: batches of several sizes, and in the middle of them a new stage from the states so far."""
-    stage, log, said = ParcelProcessor(partition=1, partitions=2), [], hashlib.sha256()
-    first = turn = 0
+    """Digest of all outputs, for batches of several sizes; in the middle a new processor restores the states so far."""
+    processor, log, sha256 = ParcelProcessor(partition=1, partitions=2), [], hashlib.sha256()
+    first = batch = 0
     while first < len(values):
-        size = _SIZES[turn % len(_SIZES)]
-        turn += 1
-        made = stage.run(values[first : first + size])
+        size = _SIZES[batch % len(_SIZES)]
+        batch += 1
+        output = processor.run(values[first : first + size])
         if first < len(values) // 2 <= first + size:
-            stage = ParcelProcessor(partition=1, partitions=2)
-            # In two goes, so that the second finds chunks to take back.
+            processor = ParcelProcessor(partition=1, partitions=2)
+            # In two parts, so that the second part replaces rows of the first and frees their chunks.
             for part in (log[: len(log) // 2], log[len(log) // 2 :]):
-                stage.restore_states([value for _, value in part if value])
-            stage.restore_hub_time(made.hub_time)
+                processor.restore_states([value for _, value in part if value])
+            processor.restore_hub_time(output.hub_time)
         first += size
-        log += [*made.tombstones, *made.states]
-        for key, value in (*made.tombstones, *made.states, *made.milestones, *made.alerts, *made.throughput):
-            said.update(b"%d %d " % (len(key), len(value)) + key + value)
+        log += [*output.tombstones, *output.states]
+        for key, value in (*output.tombstones, *output.states, *output.milestones, *output.alerts, *output.throughput):
+            sha256.update(b"%d %d " % (len(key), len(value)) + key + value)
         figures = (
-            [(place, int(reason)) for place, reason in made.refused],
-            sorted(made.scan_counts.items()),
-            made.duplicates,
-            made.parcels_by_stage,
-            made.hub_time,
-            sorted(made.alert_counts.items()),
-            made.active_clocks,
+            [(index, int(reason)) for index, reason in output.refused],
+            sorted(output.scan_counts.items()),
+            output.duplicates,
+            output.parcels_by_stage,
+            output.hub_time,
+            sorted(output.alert_counts.items()),
+            output.active_clocks,
         )
-        said.update(repr(figures).encode())
-    return said.hexdigest()
+        sha256.update(repr(figures).encode())
+    return sha256.hexdigest()
 
 
 if __name__ == "__main__":

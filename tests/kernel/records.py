@@ -1,4 +1,4 @@
-"""Records of hub.scans as dicts, their bytes, and what the outputs say: by fastavro, not by the kernel."""
+"""Records of hub.scans as dicts, their bytes, and decoded outputs: by fastavro, not by the kernel."""
 
 import io
 from functools import cache
@@ -47,7 +47,7 @@ def advice(event_id, parcel_id, event_time=MORNING, **others):
 
 
 def tick(hub_time):
-    return {"hub_time": hub_time, "clock": "test"}
+    return {"hub_time": hub_time, "producer": "test"}
 
 
 def type_of(record):
@@ -62,93 +62,93 @@ def _schema(name):
 
 
 def _plain(schema):
-    """Without logical types: fastavro then reads times as the numbers they are."""
+    """The schema without logical types, so that fastavro reads times as numbers."""
     if isinstance(schema, dict):
         return {key: _plain(value) for key, value in schema.items() if key != "logicalType"}
     return [_plain(part) for part in schema] if isinstance(schema, list) else schema
 
 
 def framed(record):
-    """The value that a record has in the log."""
+    """The value of a record in the log."""
     name = type_of(record)
     body = io.BytesIO()
     fastavro.schemaless_writer(body, _schema(name), record)
-    return load_schemas().frame(name, body.getvalue())
+    return load_schemas().to_wire_format(name, body.getvalue())
 
 
 def read(name, value):
-    """What a value of an output topic says."""
-    assert value[:5] == load_schemas().frame(name, b"")
+    """The decoded value of a record of an output topic."""
+    assert value[:5] == load_schemas().to_wire_format(name, b"")
     body = io.BytesIO(value[5:])
-    told = fastavro.schemaless_reader(body, _schema(name), None)
+    record = fastavro.schemaless_reader(body, _schema(name), None)
     assert not body.read(1)
-    return told
+    return record
 
 
-# Few of everything, so that records meet: the same instants, ids, places and containers again and again.
+# Few different values, so that records share times, ids, locations and containers.
 PARCELS = ("A", "LP00001234", "Ü-\u65e5\u672c-" + "9" * 90)
 TIMES = (MORNING, MORNING + 1, MORNING + 60_000, -2_208_988_800_000, 7_258_118_399_999, -1)
-# At most 255 bytes; from 64 on Avro writes the length in two.
+# At most 255 bytes; from 64 bytes on Avro writes the length in two bytes.
 LONG_TEXTS = ("x" * 63, "x" * 64, "x" * 255, "é" * 127, "\u65e5" * 85, "🛩" * 63 + "ab")
 TEXTS = st.sampled_from(("", "LGG", "LUX", "é", *LONG_TEXTS))
-MAYBE_TEXTS = st.none() | TEXTS
+OPTIONAL_TEXTS = st.none() | TEXTS
 EVENT_IDS = (*(f"e{number}" for number in range(8)), "é" * 512, "v0", "v1", "v0\0" + "\0" * 8)
 
 
-KIND_WORDS = st.sampled_from(KINDS[:-1])
-# The kinds whose records decide something, more often than their number among all kinds.
-TELLING = st.sampled_from(("ADVISED", "UNLOADED", "UNPACKED", "SORTED", "LOADED", "CUSTOMS_HELD", "NO_READ"))
+ANY_KIND = st.sampled_from(KINDS[:-1])
+# Kinds that decide about the state: drawn more often than other kinds.
+DECISIVE_KINDS = st.sampled_from(("ADVISED", "UNLOADED", "UNPACKED", "SORTED", "LOADED", "CUSTOMS_HELD", "NO_READ"))
 
 
-def few(strategy, size):
+def distinct_lists(strategy, size):
     return st.lists(strategy, min_size=1, max_size=size, unique=True)
 
 
 @st.composite
 def records(draw, parcels, event_ids, times, kinds):
-    """One scan, void or advice, of these words only."""
+    """One scan, void or advice, with these values only."""
     ids = (draw(st.sampled_from(event_ids)), draw(st.sampled_from(parcels)))
     event_time = draw(st.sampled_from(times))
-    what = draw(st.integers(0, 9))
-    if what <= 1:
+    choice = draw(st.integers(0, 9))
+    if choice <= 1:
         return advice(
             *ids,
             event_time,
             direction=draw(st.sampled_from(DIRECTIONS)),
             service=draw(TEXTS),
             destination=draw(TEXTS),
-            planned_lane=draw(MAYBE_TEXTS),
+            planned_lane=draw(OPTIONAL_TEXTS),
             owner=draw(TEXTS),
             promised_at=draw(st.none() | st.sampled_from(TIMES)),
         )
     details = {
         "site": draw(TEXTS),
         "station": draw(st.sampled_from(("", "SRT-1", "SRT-2"))),
-        "container_id": draw(MAYBE_TEXTS),
-        "lane": draw(MAYBE_TEXTS),
-        "reason": draw(MAYBE_TEXTS),
+        "container_id": draw(OPTIONAL_TEXTS),
+        "lane": draw(OPTIONAL_TEXTS),
+        "reason": draw(OPTIONAL_TEXTS),
         "utc_offset_minutes": draw(st.sampled_from((-840, 0, 60, 840))),
         "inferred_from": draw(st.none() | st.sampled_from(("", "e0"))),
     }
-    if what <= 4:
+    if choice <= 4:
         return void(*ids, draw(st.sampled_from((*event_ids, "never seen"))), event_time, **details)
     return scan(*ids, draw(st.sampled_from(kinds)), event_time, **details)
 
 
 @st.composite
 def histories(draw, max_size=40):
-    """A log of records of up to three parcels, with repeats, contradictions, equal times, and voids of all sorts."""
-    words = records(
-        draw(few(st.sampled_from(PARCELS), 3)),
-        draw(few(st.sampled_from(EVENT_IDS), len(EVENT_IDS))),
-        draw(few(st.sampled_from(TIMES), 3)),
-        draw(few(TELLING | KIND_WORDS, 4)),
+    """A log of records of up to three parcels, with duplicates, contradictions, equal times and all kinds of voids."""
+    record = records(
+        draw(distinct_lists(st.sampled_from(PARCELS), 3)),
+        draw(distinct_lists(st.sampled_from(EVENT_IDS), len(EVENT_IDS))),
+        draw(distinct_lists(st.sampled_from(TIMES), 3)),
+        draw(distinct_lists(DECISIVE_KINDS | ANY_KIND, 4)),
     )
-    return draw(st.lists(words, max_size=max_size))
+    return draw(st.lists(record, max_size=max_size))
 
 
 def batches_of(values, cuts):
-    """`values` cut at these positions."""
+    """`values` cut into batches at these positions."""
     ends = sorted({min(cut, len(values)) for cut in cuts})
     return [values[begin:end] for begin, end in zip([0, *ends], [*ends, len(values)], strict=True)]
 

@@ -1,4 +1,4 @@
-"""What cannot be used is refused with its reason, at the exact bound, and disturbs nothing else."""
+"""An invalid record is rejected with its reason, at the exact bound, and has no effect on other records."""
 
 import random
 
@@ -18,19 +18,19 @@ YEAR_1, YEAR_9999 = -62_135_596_800_000, 253_402_300_799_000
 GOOD = [scan("g1", "GOOD", "ARRIVED"), advice("g2", "GOOD"), scan("g3", "GOOD", "SORTED", MORNING + 5, lane="N")]
 
 
-def reason_of(record):
-    """OK, or why a new stage refuses the record (or the raw value)."""
+def reject_reason_of(record):
+    """Reject reason of a new processor for the record (or raw value); OK if it is accepted."""
     value = record if isinstance(record, bytes) else framed(record)
     refused = ParcelProcessor(partition=0, partitions=1).run([value]).refused
     assert len(refused) <= 1
     return refused[0][1] if refused else RejectReason.OK
 
 
-def shows(make, good, bad, reason):
+def check_reasons(make, good, bad, reason):
     for value in good:
-        assert reason_of(make(value)) == RejectReason.OK, value
+        assert reject_reason_of(make(value)) == RejectReason.OK, value
     for value in bad:
-        assert reason_of(make(value)) == reason, value
+        assert reject_reason_of(make(value)) == reason, value
 
 
 def any_scan(**fields):
@@ -47,7 +47,7 @@ both = pytest.mark.parametrize("make", [any_scan, any_advice])
 class TestIds:
     @both
     def test_a_parcel_id_has_1_to_128_bytes(self, make):
-        shows(
+        check_reasons(
             lambda parcel_id: make(parcel_id=parcel_id),
             ["P", "P" * 128, "é" * 64, "🛩" * 32],
             ["", "P" * 129, "é" * 64 + "P", "🛩" * 32 + "é", "P" * 10_000],
@@ -56,7 +56,7 @@ class TestIds:
 
     @both
     def test_a_parcel_id_has_no_control_characters(self, make):
-        shows(
+        check_reasons(
             lambda parcel_id: make(parcel_id=parcel_id),
             [" ", "~", "a b", "\xa0", "P\xa0", "P\xbf", "\xc2\xa0", "\u0100", "\u2080", "\u0480"],
             ["\0", "\0position", "P\n", "\tP", "P\x1fQ", "P\x7f", "\r", "\x80", "\x9bP", "P\x9f", "é\x85"],
@@ -65,21 +65,21 @@ class TestIds:
 
     @both
     def test_an_event_id_has_1_to_1024_bytes(self, make):
-        shows(
+        check_reasons(
             lambda event_id: make(event_id=event_id),
             ["e", "e" * 1024, "é" * 512, "\0", "\n"],
             ["", "e" * 1025, "é" * 512 + "e", "e" * 20_000],
             RejectReason.OUT_OF_BOUNDS,
         )
 
-    def test_what_a_void_names_has_1_to_1024_bytes(self):
-        shows(
+    def test_the_target_of_a_void_has_1_to_1024_bytes(self):
+        check_reasons(
             lambda voids: void("v", "P", voids), ["e", "e" * 1024, "é" * 512], ["e" * 1025], RejectReason.OUT_OF_BOUNDS
         )
 
     @both
-    def test_the_parcel_id_is_looked_at_before_the_rest(self, make):
-        assert reason_of(make(parcel_id="", event_id="", event_time=YEAR_1)) == RejectReason.BAD_PARCEL_ID
+    def test_the_parcel_id_is_checked_before_the_rest(self, make):
+        assert reject_reason_of(make(parcel_id="", event_id="", event_time=YEAR_1)) == RejectReason.BAD_PARCEL_ID
 
 
 class TestTimes:
@@ -88,26 +88,28 @@ class TestTimes:
 
     @both
     def test_an_event_happens_from_1900_to_2199(self, make):
-        shows(lambda time: make(event_time=time), self.GOOD, self.BAD, RejectReason.OUT_OF_BOUNDS)
+        check_reasons(lambda time: make(event_time=time), self.GOOD, self.BAD, RejectReason.OUT_OF_BOUNDS)
 
-    def test_a_promise_is_for_1900_to_2199_or_not_made(self):
-        shows(lambda time: advice("a", "P", promised_at=time), (*self.GOOD, None), self.BAD, RejectReason.OUT_OF_BOUNDS)
+    def test_promised_at_is_null_or_from_1900_to_2199(self):
+        check_reasons(
+            lambda time: advice("a", "P", promised_at=time), (*self.GOOD, None), self.BAD, RejectReason.OUT_OF_BOUNDS
+        )
 
-    def test_the_hub_lives_from_1900_to_2199(self):
-        shows(tick, self.GOOD, self.BAD, RejectReason.OUT_OF_BOUNDS)
+    def test_the_hub_time_is_from_1900_to_2199(self):
+        check_reasons(tick, self.GOOD, self.BAD, RejectReason.OUT_OF_BOUNDS)
 
-    def test_a_tick_out_of_bounds_does_not_move_the_clock(self):
-        stage = ParcelProcessor(partition=0, partitions=1)
-        said = stage.run([framed(tick(MORNING)), framed(tick(limits.LATEST_MS)), framed(tick(YEAR_1))])
-        assert said.refused == [(1, RejectReason.OUT_OF_BOUNDS), (2, RejectReason.OUT_OF_BOUNDS)]
-        assert said.hub_time == MORNING
+    def test_a_tick_out_of_bounds_does_not_change_the_hub_time(self):
+        processor = ParcelProcessor(partition=0, partitions=1)
+        output = processor.run([framed(tick(MORNING)), framed(tick(limits.LATEST_MS)), framed(tick(YEAR_1))])
+        assert output.refused == [(1, RejectReason.OUT_OF_BOUNDS), (2, RejectReason.OUT_OF_BOUNDS)]
+        assert output.hub_time == MORNING
 
     @both
-    def test_a_record_is_accepted_from_1900_to_2199(self, make):
-        shows(lambda time: make(record_time=time), self.GOOD, self.BAD, RejectReason.OUT_OF_BOUNDS)
+    def test_the_record_time_is_from_1900_to_2199(self, make):
+        check_reasons(lambda time: make(record_time=time), self.GOOD, self.BAD, RejectReason.OUT_OF_BOUNDS)
 
-    def test_clocks_are_14_hours_apart_at_most(self):
-        shows(
+    def test_a_utc_offset_is_at_most_14_hours(self):
+        check_reasons(
             lambda minutes: scan("e", "P", utc_offset_minutes=minutes),
             [-840, 840, 0],
             [-841, 841, -(2**31), 2**31 - 1],
@@ -119,7 +121,7 @@ class TestTexts:
     @pytest.mark.parametrize("field", ["site", "station", "lane", "reason", "container_id"])
     @pytest.mark.parametrize("kind", ["SORTED", "CUSTOMS_HELD", "OTHER"])
     def test_of_a_scan(self, field, kind):
-        shows(
+        check_reasons(
             lambda text: scan("e", "P", kind, **{field: text}),
             ["", *LONG_TEXTS],
             ["x" * 256, "é" * 128, "x" * 20_000],
@@ -128,7 +130,7 @@ class TestTexts:
 
     @pytest.mark.parametrize("field", ["service", "origin", "destination", "planned_lane", "owner"])
     def test_of_an_advice(self, field):
-        shows(
+        check_reasons(
             lambda text: advice("e", "P", **{field: text}),
             ["", *LONG_TEXTS],
             ["x" * 256, "é" * 128],
@@ -151,23 +153,23 @@ class TestTexts:
             ),
             void("v" * 1024, "P" * 128, "e" * 1024, site=longest, station=longest, lane=longest, reason=longest),
         ]
-        said = ParcelProcessor(partition=0, partitions=1).run([framed(record) for record in records])
-        assert said.refused == []
-        [(_, state)] = said.states
+        output = ParcelProcessor(partition=0, partitions=1).run([framed(record) for record in records])
+        assert output.refused == []
+        [(_, state)] = output.states
         assert read("ParcelState", state) == Oracle(records).states()["P" * 128]
 
 
 class TestVoids:
-    def test_a_void_names_what_it_voids(self):
-        assert reason_of(scan("v", "P", "VOID")) == RejectReason.BAD_VOID
-        assert reason_of(scan("v", "P", "VOID", voids="")) == RejectReason.BAD_VOID
-        assert reason_of(void("v", "P", "e")) == RejectReason.OK
+    def test_a_void_names_its_target(self):
+        assert reject_reason_of(scan("v", "P", "VOID")) == RejectReason.BAD_VOID
+        assert reject_reason_of(scan("v", "P", "VOID", voids="")) == RejectReason.BAD_VOID
+        assert reject_reason_of(void("v", "P", "e")) == RejectReason.OK
 
-    def test_only_a_void_does(self):
+    def test_only_a_void_names_a_target(self):
         for kind in ("OTHER", "ADVISED", "LOST"):
-            assert reason_of(scan("e", "P", kind, voids="other")) == RejectReason.BAD_VOID
+            assert reject_reason_of(scan("e", "P", kind, voids="other")) == RejectReason.BAD_VOID
         # An empty name names nothing.
-        assert reason_of(scan("e", "P", voids="")) == RejectReason.OK
+        assert reject_reason_of(scan("e", "P", voids="")) == RejectReason.OK
 
 
 class TestPartitions:
@@ -175,11 +177,11 @@ class TestPartitions:
         records = [scan("e", f"LP{number}") for number in range(64)] + [advice("a", f"LP{n}") for n in range(64)]
         for partition in range(4):
             refused = dict(ParcelProcessor(partition, 4).run([framed(record) for record in records]).refused)
-            for place, record in enumerate(records):
-                at_home = (murmur2(record["parcel_id"].encode()) & 0x7FFFFFFF) % 4 == partition
-                assert refused.get(place) == (None if at_home else RejectReason.WRONG_PARTITION)
+            for index, record in enumerate(records):
+                belongs_here = (murmur2(record["parcel_id"].encode()) & 0x7FFFFFFF) % 4 == partition
+                assert refused.get(index) == (None if belongs_here else RejectReason.WRONG_PARTITION)
 
-    def test_ticks_belong_to_all(self):
+    def test_a_tick_belongs_to_every_partition(self):
         assert [ParcelProcessor(number, 3).run([framed(tick(MORNING))]).hub_time for number in range(3)] == [
             MORNING
         ] * 3
@@ -188,54 +190,58 @@ class TestPartitions:
 class TestFullParcels:
     def test_the_10001st_record(self):
         values = [framed(scan(f"e{number}", "FULL", "SORTED", MORNING + number)) for number in range(10_000)]
-        stage = ParcelProcessor(partition=0, partitions=1)
-        # In a row, so that each belongs behind the last: the longest walks.
-        assert stage.run(values).refused == []
+        processor = ParcelProcessor(partition=0, partitions=1)
+        # In time order, so that each is inserted after the last one: the longest search.
+        assert processor.run(values).refused == []
         for record in (scan("one more", "FULL"), advice("a", "FULL"), void("v", "FULL", "e1")):
-            said = stage.run([framed(record), framed(scan("e", "OTHER"))])
-            assert said.refused == [(0, RejectReason.PARCEL_FULL)]
-            assert b"FULL" not in dict(said.states)
-        # What it has already is a duplicate, as ever.
-        said = stage.run([values[0], values[-1], values[5_000]])
-        assert (said.refused, said.duplicates, len(said.states)) == ([], 3, 0)
-        assert read("ParcelState", stage.run([framed(scan("f", "OTHER"))]).states[0][1])["version"] == 2
+            output = processor.run([framed(record), framed(scan("e", "OTHER"))])
+            assert output.refused == [(0, RejectReason.PARCEL_LIMIT_EXCEEDED)]
+            assert b"FULL" not in dict(output.states)
+        # A record that the full parcel already has is still a duplicate.
+        output = processor.run([values[0], values[-1], values[5_000]])
+        assert (output.refused, output.duplicates, len(output.states)) == ([], 3, 0)
+        assert read("ParcelState", processor.run([framed(scan("f", "OTHER"))]).states[0][1])["version"] == 2
 
     def test_the_1001st_void(self):
         values = [framed(void(f"v{number}", "FULL", f"e{number}")) for number in range(1_001)]
-        stage = ParcelProcessor(partition=0, partitions=1)
-        said = stage.run(values)
-        assert said.refused == [(1_000, RejectReason.PARCEL_FULL)]
-        again = stage.run([values[0], values[999], values[1_000]])
-        assert (again.refused, again.duplicates) == ([(2, RejectReason.PARCEL_FULL)], 2)
+        processor = ParcelProcessor(partition=0, partitions=1)
+        output = processor.run(values)
+        assert output.refused == [(1_000, RejectReason.PARCEL_LIMIT_EXCEEDED)]
+        again = processor.run([values[0], values[999], values[1_000]])
+        assert (again.refused, again.duplicates) == ([(2, RejectReason.PARCEL_LIMIT_EXCEEDED)], 2)
         restored = ParcelProcessor(partition=0, partitions=1)
-        restored.restore_states([value for _, value in said.states])
-        for same in (stage, restored):
-            said = same.run([framed(void("more", "FULL", "e")), framed(scan("e3", "FULL", "LOADED"))])
-            assert said.refused == [(0, RejectReason.PARCEL_FULL)]
-            state = read("ParcelState", said.states[0][1])
+        restored.restore_states([value for _, value in output.states])
+        for each in (processor, restored):
+            output = each.run([framed(void("more", "FULL", "e")), framed(scan("e3", "FULL", "LOADED"))])
+            assert output.refused == [(0, RejectReason.PARCEL_LIMIT_EXCEEDED)]
+            state = read("ParcelState", output.states[0][1])
             assert (state["version"], state["kinds"]) == (1_001, [])
 
     def test_the_largest_state_is_one_record_that_is_read_back(self):
         longest = "x" * limits.MAX_TEXT_BYTES
-        words = dict.fromkeys(("site", "station", "lane", "reason", "container_id"), longest)
-        made = [
-            scan(f"e{number}", "P" * 128, "SORTED", limits.LATEST_MS - 1 - number, utc_offset_minutes=840, **words)
+        texts = dict.fromkeys(("site", "station", "lane", "reason", "container_id"), longest)
+        records = [
+            scan(f"e{number}", "P" * 128, "SORTED", limits.LATEST_MS - 1 - number, utc_offset_minutes=840, **texts)
             for number in range(9_999)
         ]
         plan = dict.fromkeys(("service", "origin", "destination", "planned_lane", "owner"), longest)
-        made.append(advice("a", "P" * 128, limits.LATEST_MS - 1, promised_at=limits.LATEST_MS - 1, **plan))
-        stage = ParcelProcessor(partition=0, partitions=1)
-        [(key, state)] = stage.run([framed(record) for record in made]).states
+        records.append(advice("a", "P" * 128, limits.LATEST_MS - 1, promised_at=limits.LATEST_MS - 1, **plan))
+        processor = ParcelProcessor(partition=0, partitions=1)
+        [(key, state)] = processor.run([framed(record) for record in records]).states
         # Room for the key and the framing of a batch of records.
         assert len(key) + len(state) + 1024 < 16 << 20
         restored = ParcelProcessor(partition=0, partitions=1)
         restored.restore_states([state])
         one_more = [framed(scan("one more", "P" * 128))]
-        assert restored.run(one_more).refused == stage.run(one_more).refused == [(0, RejectReason.PARCEL_FULL)]
+        assert (
+            restored.run(one_more).refused
+            == processor.run(one_more).refused
+            == [(0, RejectReason.PARCEL_LIMIT_EXCEEDED)]
+        )
 
 
 HUGE = 5 << 20
-RUBBISH = (
+UNUSABLE_VALUES = (
     None,
     b"",
     bytes(HUGE),
@@ -257,16 +263,16 @@ RUBBISH = (
 )
 
 
-def rubbish(seed):
-    """A value of some sort that nobody can use."""
-    dice = random.Random(seed)
-    good = framed(dice.choice(GOOD))
-    return dice.choice(
+def unusable_value(seed):
+    """An unusable value of some kind."""
+    rng = random.Random(seed)
+    good = framed(rng.choice(GOOD))
+    return rng.choice(
         (
-            *RUBBISH,
-            dice.randbytes(dice.randrange(200)),
-            good[:FRAMING] + dice.randbytes(dice.randrange(100)) + b"\xff" * 11,
-            good[: dice.randrange(len(good))],
+            *UNUSABLE_VALUES,
+            rng.randbytes(rng.randrange(200)),
+            good[:FRAMING] + rng.randbytes(rng.randrange(100)) + b"\xff" * 11,
+            good[: rng.randrange(len(good))],
             good + b"\0",
             b"\0\0\0\0\x63" + good[FRAMING:],
             b"\0\xff\xff\xff\xff" + good[FRAMING:],
@@ -275,7 +281,7 @@ def rubbish(seed):
     )
 
 
-class TestTheRestFlowsOn:
+class TestOtherRecordsAreNotAffected:
     @pytest.mark.parametrize(
         ("value", "reason"),
         [
@@ -290,31 +296,40 @@ class TestTheRestFlowsOn:
         ids=["5 MB", "truncated", "trailing", "unknown id", "id of another topic", "no framing", "empty"],
     )
     def test_unreadable_values(self, value, reason):
-        assert reason_of(value) == reason
+        assert reject_reason_of(value) == reason
 
     @given(history=histories(15), seeds=st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 15)), max_size=8))
     def test_refused_records_change_nothing(self, history, seeds):
         clean = [framed(record) for record in history]
         dirty = list(enumerate(clean))
-        for seed, place in seeds:
-            dirty.insert(place, (None, rubbish(seed)))
-        alone, among = ParcelProcessor(partition=0, partitions=1), ParcelProcessor(partition=0, partitions=1)
-        expected, said = alone.run(clean), among.run([value for _, value in dirty])
-        assert (said.states, said.milestones) == (expected.states, expected.milestones)
-        assert (said.scan_counts, said.duplicates, said.hub_time) == (expected.scan_counts, expected.duplicates, None)
-        assert [place for place, _ in said.refused] == [place for place, (good, _) in enumerate(dirty) if good is None]
-        assert len(among.table) == len(alone.table)
-        # And nothing of them comes up later.
+        for seed, position in seeds:
+            dirty.insert(position, (None, unusable_value(seed)))
+        undisturbed, disturbed = (
+            ParcelProcessor(partition=0, partitions=1),
+            ParcelProcessor(partition=0, partitions=1),
+        )
+        expected, output = undisturbed.run(clean), disturbed.run([value for _, value in dirty])
+        assert (output.states, output.milestones) == (expected.states, expected.milestones)
+        assert (output.scan_counts, output.duplicates, output.hub_time) == (
+            expected.scan_counts,
+            expected.duplicates,
+            None,
+        )
+        assert [position for position, _ in output.refused] == [
+            position for position, (good, _) in enumerate(dirty) if good is None
+        ]
+        assert len(disturbed.table) == len(undisturbed.table)
+        # Nor do they have an effect later.
         after = [framed(record) for record in GOOD]
-        assert among.run(after).states == alone.run(after).states
+        assert disturbed.run(after).states == undisturbed.run(after).states
 
     def test_large_values_that_are_refused_leave_no_memory_behind(self):
-        stage = ParcelProcessor(partition=0, partitions=1)
-        stage.run([framed(record) for record in GOOD])
-        before = stage.table.nbytes
-        assert len(stage.run([bytes(HUGE), None, framed(scan("e", "P" * 60_000))]).refused) == 3
-        assert stage.table.nbytes == before
+        processor = ParcelProcessor(partition=0, partitions=1)
+        processor.run([framed(record) for record in GOOD])
+        before = processor.table.nbytes
+        assert len(processor.run([bytes(HUGE), None, framed(scan("e", "P" * 60_000))]).refused) == 3
+        assert processor.table.nbytes == before
 
     def test_an_empty_batch(self):
-        said = ParcelProcessor(partition=0, partitions=1).run([])
-        assert (said.states, said.milestones, said.refused, said.duplicates) == ([], [], [], 0)
+        output = ParcelProcessor(partition=0, partitions=1).run([])
+        assert (output.states, output.milestones, output.refused, output.duplicates) == ([], [], [], 0)

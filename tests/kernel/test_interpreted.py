@@ -1,4 +1,4 @@
-"""The same code says the same: compiled, compiled with every index checked, and as plain Python."""
+"""The same code has the same outputs: compiled, compiled with bounds checks, and interpreted."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from streams.domain.reject_reasons import RejectReason
 from streams.processors.parcel_processor import ParcelProcessor
 from tests.kernel.fold_digest import digest, load, write
 from tests.kernel.records import advice, framed, scan, tick, void
-from tests.kernel.test_bounds import rubbish
+from tests.kernel.test_bounds import unusable_value
 from tests.kernel.test_fold import long_history
 from tests.kernel.test_tick_alerts import days
 
@@ -24,8 +24,8 @@ ENDS = (EARLIEST_MS, LATEST_MS - 1)
 
 
 def dirty_log(seed, size):
-    """Histories, their extremes and rubbish; parcels of both partitions."""
-    dice = random.Random(seed)
+    """Histories, extreme values and unusable values, with parcels of both partitions."""
+    rng = random.Random(seed)
     history = long_history(seed, size, ("P", "Q", "R", "S", "T" * 128))
     history += [advice(f"advice {number}", f"N{number}", promised_at=number) for number in range(20)]
     for number, time in enumerate(ENDS):
@@ -35,10 +35,10 @@ def dirty_log(seed, size):
         plan = dict.fromkeys(("service", "origin", "destination", "planned_lane", "owner"), LONGEST)
         history.append(advice("a" * 1024, f"L{number}", time, promised_at=time, **plan))
     values = [framed(record) for record in history]
-    small = [value for value in map(rubbish, range(size // 2)) if value is None or len(value) < 1000]
+    small = [value for value in map(unusable_value, range(size // 2)) if value is None or len(value) < 1000]
     values += small
-    dice.shuffle(values)
-    # Some days with their ticks, in order; in the end everything retires.
+    rng.shuffle(values)
+    # Some days with their ticks, in order; at the end all parcels retire.
     return values + [framed(record) for record in (*days(seed, size), *(tick(time) for time in ENDS))]
 
 
@@ -50,27 +50,27 @@ def history(tmp_path_factory):
 
 
 def test_the_log_is_dirty_enough(history):
-    """Everything that the modes are compared on is in there."""
+    """The log leads to every kind of output that the modes are compared on."""
     values = load(history)
-    said = ParcelProcessor(partition=1, partitions=2).run(values)
-    reasons = Counter(reason for _, reason in said.refused)
+    output = ParcelProcessor(partition=1, partitions=2).run(values)
+    reasons = Counter(reason for _, reason in output.refused)
     assert reasons.keys() >= {
         RejectReason.NO_VALUE,
         RejectReason.TRUNCATED,
-        RejectReason.BAD_TEXT,
+        RejectReason.INVALID_UTF8,
         RejectReason.BAD_PARCEL_ID,
         RejectReason.OUT_OF_BOUNDS,
         RejectReason.WRONG_PARTITION,
     }
-    assert len(values) - len(said.refused) > 100
-    assert said.duplicates > 3 and len(said.milestones) > 20 and len(said.tombstones) > 5
-    assert {what for what, _ in said.alert_counts} == {"AT_RISK", "BREACHED", "WITHDRAWN", "ANOMALY"}
+    assert len(values) - len(output.refused) > 100
+    assert output.duplicates > 3 and len(output.milestones) > 20 and len(output.tombstones) > 5
+    assert {alert_type for alert_type, _ in output.alert_counts} == {"AT_RISK", "BREACHED", "WITHDRAWN", "ANOMALY"}
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_says_the_same(mode, history):
+def test_every_mode_has_the_same_outputs(mode, history):
     repository = Path(__file__).parents[2]
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tests.kernel.fold_digest", str(history)],
         env=os.environ | {"PYTHONPATH": str(repository)} | MODES[mode],
         cwd=repository,
@@ -78,5 +78,5 @@ def test_every_mode_says_the_same(mode, history):
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    assert ran.stdout.strip() == digest(load(history))
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert process.stdout.strip() == digest(load(history))

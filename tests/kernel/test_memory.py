@@ -1,4 +1,4 @@
-"""A parcel with an advice, 12 scans and 6 promises costs 800 bytes at most, spare room included."""
+"""A parcel with an advice, 12 scans and 6 promises takes at most 800 bytes, including unused capacity."""
 
 import json
 import os
@@ -9,10 +9,10 @@ from pathlib import Path
 from bench.memory import LIMIT, SCANS
 
 
-def test_a_parcel_costs_at_most_800_bytes():
-    """In a process of its own, so that what it grows by is what the table needs."""
+def test_a_parcel_takes_at_most_800_bytes():
+    """Runs in a process of its own, so that the growth of the process is the memory of the table."""
     repository = Path(__file__).parents[2]
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "bench.memory", "--parcels", "250000", "--json"],
         env=os.environ | {"PYTHONPATH": str(repository)},
         cwd=repository,
@@ -20,8 +20,8 @@ def test_a_parcel_costs_at_most_800_bytes():
         text=True,
         check=False,
     )
-    assert ran.returncode in {0, 1}, ran.stderr[-3000:]
-    figures = json.loads(ran.stdout)
+    assert process.returncode in {0, 1}, process.stderr[-3000:]
+    figures = json.loads(process.stdout)
     assert figures["records"] == figures["parcels"] * (1 + len(SCANS))
     assert figures["table_bytes_per_parcel"] <= LIMIT, figures
     assert figures["process_bytes_per_parcel"] <= LIMIT, figures

@@ -1,4 +1,4 @@
-"""Hashes and packed numbers that others must be able to compute too."""
+"""Hashes and packed numbers that other systems must be able to compute."""
 
 import struct
 
@@ -24,34 +24,34 @@ def array(*parts):
     return np.frombuffer(b"".join(parts) or b"\0", np.uint8)
 
 
-class TestIdentity:
-    @given(said=st.binary(max_size=200), before=st.binary(max_size=20), after=st.binary(max_size=20))
-    def test_it_is_murmur3_as_everybody_computes_it(self, said, before, after):
-        assert record_hash(array(before, said, after), len(before), len(said)) == mmh3.hash64(said, 0, signed=False)
+class TestRecordHash:
+    @given(text=st.binary(max_size=200), before=st.binary(max_size=20), after=st.binary(max_size=20))
+    def test_it_is_the_standard_murmur3_x64_128(self, text, before, after):
+        assert record_hash(array(before, text, after), len(before), len(text)) == mmh3.hash64(text, 0, signed=False)
 
     @pytest.mark.parametrize("size", range(65))
     def test_every_length_of_the_last_block(self, size):
-        said = bytes(range(190, 190 + size))
-        assert record_hash(array(said), 0, size) == mmh3.hash64(said, 0, signed=False)
+        text = bytes(range(190, 190 + size))
+        assert record_hash(array(text), 0, size) == mmh3.hash64(text, 0, signed=False)
 
-    @given(word=st.integers(0, 2**64 - 1))
-    def test_numbers_are_written_big_endian_and_read_back(self, word):
-        place = np.full(10, 7, np.uint8)
-        put_big_endian(place, 1, np.uint64(word))
-        assert place.tobytes() == b"\7" + struct.pack(">Q", word) + b"\7"
-        assert get_big_endian(place, 1) == word
+    @given(number=st.integers(0, 2**64 - 1))
+    def test_numbers_are_written_big_endian_and_read_back(self, number):
+        buffer = np.full(10, 7, np.uint8)
+        put_big_endian(buffer, 1, np.uint64(number))
+        assert buffer.tobytes() == b"\7" + struct.pack(">Q", number) + b"\7"
+        assert get_big_endian(buffer, 1) == number
 
 
-class TestHashOfTheTables:
-    @given(said=st.binary(max_size=50), seeds=st.sets(st.integers(0, 2**64 - 1), min_size=2, max_size=4))
-    def test_each_seed_gives_another_hash(self, said, seeds):
-        hashes = {int(hash64(array(said), 0, len(said), np.uint64(seed))) for seed in seeds}
+class TestHashOfTheIndexes:
+    @given(text=st.binary(max_size=50), seeds=st.sets(st.integers(0, 2**64 - 1), min_size=2, max_size=4))
+    def test_each_seed_gives_another_hash(self, text, seeds):
+        hashes = {int(hash64(array(text), 0, len(text), np.uint64(seed))) for seed in seeds}
         assert len(hashes) == len(seeds)
 
-    @given(said=st.sets(st.binary(max_size=12), min_size=2, max_size=50), seed=st.integers(0, 2**64 - 1))
-    def test_different_texts_give_different_hashes(self, said, seed):
-        hashes = {int(hash64(array(text), 0, len(text), np.uint64(seed))) for text in said}
-        assert len(hashes) == len(said)
+    @given(texts=st.sets(st.binary(max_size=12), min_size=2, max_size=50), seed=st.integers(0, 2**64 - 1))
+    def test_different_texts_give_different_hashes(self, texts, seed):
+        hashes = {int(hash64(array(text), 0, len(text), np.uint64(seed))) for text in texts}
+        assert len(hashes) == len(texts)
 
     def test_numbered_texts_spread_over_the_low_bits_and_the_tag(self):
         hashes = [int(hash64(array(f"LP{number:014d}".encode()), 0, 16, np.uint64(1))) for number in range(1 << 12)]
@@ -61,17 +61,17 @@ class TestHashOfTheTables:
 
 
 def murmur2(key):
-    """org.apache.kafka.common.utils.Utils.murmur2, as its definition reads."""
-    word = 0x9747B28C ^ len(key)
-    whole = len(key) // 4 * 4
-    for (part,) in struct.iter_unpack("<I", key[:whole]):
-        part = part * 0x5BD1E995 & 0xFFFFFFFF
-        part = (part ^ part >> 24) * 0x5BD1E995 & 0xFFFFFFFF
-        word = (word * 0x5BD1E995 & 0xFFFFFFFF) ^ part
-    if rest := key[whole:]:
-        word = (word ^ int.from_bytes(rest, "little")) * 0x5BD1E995 & 0xFFFFFFFF
-    word = (word ^ word >> 13) * 0x5BD1E995 & 0xFFFFFFFF
-    return word ^ word >> 15
+    """org.apache.kafka.common.utils.Utils.murmur2, written from its definition."""
+    digest = 0x9747B28C ^ len(key)
+    whole_blocks_size = len(key) // 4 * 4
+    for (block,) in struct.iter_unpack("<I", key[:whole_blocks_size]):
+        block = block * 0x5BD1E995 & 0xFFFFFFFF
+        block = (block ^ block >> 24) * 0x5BD1E995 & 0xFFFFFFFF
+        digest = (digest * 0x5BD1E995 & 0xFFFFFFFF) ^ block
+    if remainder := key[whole_blocks_size:]:
+        digest = (digest ^ int.from_bytes(remainder, "little")) * 0x5BD1E995 & 0xFFFFFFFF
+    digest = (digest ^ digest >> 13) * 0x5BD1E995 & 0xFFFFFFFF
+    return digest ^ digest >> 15
 
 
 # From the tests of Kafka's Java client (UtilsTest) and of librdkafka (rdmurmur2.c).
@@ -105,29 +105,33 @@ class TestPartition:
         assert partition_of(array(before, key, b"\xff"), len(before), len(key), partitions) == expected
 
 
-class TestStamp:
+def unpack(packed_key):
+    return time_of(packed_key), kind_of(packed_key), utc_offset_of(packed_key), packed_key & 7
+
+
+class TestPackedKey:
     @given(time=TIMES, kind=KIND_NUMBERS, offset=OFFSETS, flags=FLAGS)
-    def test_everything_comes_back(self, time, kind, offset, flags):
-        stamp = pack_key(time, kind, offset, flags)
-        assert 0 <= stamp < 1 << 63
-        assert (time_of(stamp), kind_of(stamp), utc_offset_of(stamp), stamp & 7) == (time, kind, offset, flags)
+    def test_every_field_is_read_back(self, time, kind, offset, flags):
+        packed_key = pack_key(time, kind, offset, flags)
+        assert 0 <= packed_key < 1 << 63
+        assert unpack(packed_key) == (time, kind, offset, flags)
 
     @pytest.mark.parametrize("time", [EARLIEST_MS, LATEST_MS - 1])
     @pytest.mark.parametrize("kind", [0, len(KINDS) - 1])
     @pytest.mark.parametrize("offset", [-MAX_UTC_OFFSET_MINUTES, MAX_UTC_OFFSET_MINUTES])
     @pytest.mark.parametrize("flags", [0, 7])
-    def test_the_corners(self, time, kind, offset, flags):
-        stamp = pack_key(time, kind, offset, flags)
-        assert (time_of(stamp), kind_of(stamp), utc_offset_of(stamp), stamp & 7) == (time, kind, offset, flags)
+    def test_extreme_values(self, time, kind, offset, flags):
+        packed_key = pack_key(time, kind, offset, flags)
+        assert unpack(packed_key) == (time, kind, offset, flags)
 
     @given(
-        one=st.tuples(TIMES, KIND_NUMBERS, OFFSETS, FLAGS),
-        other=st.tuples(TIMES, KIND_NUMBERS, OFFSETS, FLAGS),
+        left_fields=st.tuples(TIMES, KIND_NUMBERS, OFFSETS, FLAGS),
+        right_fields=st.tuples(TIMES, KIND_NUMBERS, OFFSETS, FLAGS),
         same_time=st.booleans(),
     )
-    def test_it_sorts_by_time_and_kind_and_nothing_else(self, one, other, same_time):
+    def test_it_sorts_by_time_and_kind_and_nothing_else(self, left_fields, right_fields, same_time):
         if same_time:
-            other = (one[0], *other[1:])
-        left, right = sort_key_of(pack_key(*one)), sort_key_of(pack_key(*other))
-        assert (left < right) == (one[:2] < other[:2])
-        assert (left == right) == (one[:2] == other[:2])
+            right_fields = (left_fields[0], *right_fields[1:])
+        left, right = sort_key_of(pack_key(*left_fields)), sort_key_of(pack_key(*right_fields))
+        assert (left < right) == (left_fields[:2] < right_fields[:2])
+        assert (left == right) == (left_fields[:2] == right_fields[:2])

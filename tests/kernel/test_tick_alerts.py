@@ -1,4 +1,4 @@
-"""Clocks, alerts, retirement and throughput are what the plain account says, whatever the batches and restarts."""
+"""Clocks, alerts, retirement and throughput are as in the reference rules, for any batches and restarts."""
 
 import random
 
@@ -11,11 +11,11 @@ from streams.processors import parcel_processor
 from streams.processors.parcel_processor import ParcelProcessor
 from tests.kernel.oracle import Oracle
 from tests.kernel.records import CUTS, MORNING, advice, batches_of, framed, scan, tick, void
-from tests.kernel.test_fold import Run, folded
+from tests.kernel.test_fold import ProcessorRun, fold_records
 
 SEEDS = st.integers(0, 2**32)
 HOUR = 3_600_000
-# Everything that a promise can have, with limits that a history of a few days meets.
+# Promises with every option, and limits that a history of a few days reaches.
 PROMISES = Promises.parse(
     {
         "promises": [
@@ -85,57 +85,57 @@ KINDS = (
 
 
 def days(seed, size, length_hours=250):
-    """A log of some days: parcels come and go, records come mostly in time, some late or ahead, with ticks between."""
-    dice = random.Random(seed)
+    """A log of some days: parcels come and go, most records are on time, some are late or early, with ticks between."""
+    rng = random.Random(seed)
     now, log, ids = MORNING, [], {}
     for number in range(size):
-        now += dice.choice((0, 1, HOUR // 10, HOUR, 2 * length_hours * HOUR // size))
-        if dice.random() < 0.4:
-            log.append(tick(now - dice.choice((0, 0, 0, HOUR))))
+        now += rng.choice((0, 1, HOUR // 10, HOUR, 2 * length_hours * HOUR // size))
+        if rng.random() < 0.4:
+            log.append(tick(now - rng.choice((0, 0, 0, HOUR))))
             continue
-        parcel = f"P{number * 4 // size + dice.choice((0, 0, 1))}"
-        time = now - dice.choice((0, 0, 0, 1, HOUR, 5 * HOUR, 30 * HOUR, -HOUR, -20 * HOUR))
-        what = dice.randrange(14)
+        parcel = f"P{number * 4 // size + rng.choice((0, 0, 1))}"
+        time = now - rng.choice((0, 0, 0, 1, HOUR, 5 * HOUR, 30 * HOUR, -HOUR, -20 * HOUR))
+        choice = rng.randrange(14)
         ids.setdefault(parcel, []).append(event_id := f"e{number}")
-        if what == 0:
+        if choice == 0:
             log.append(
                 advice(
                     event_id,
                     parcel,
                     time,
-                    direction=dice.choice(("IMPORT", "EXPORT", "TRANSIT")),
-                    service=dice.choice(("EXPRESS", "é", "ECONOMY", "")),
-                    planned_lane=dice.choice((None, "N", "N", "S")),
-                    promised_at=dice.choice((None, time + 9 * HOUR, time - HOUR)),
+                    direction=rng.choice(("IMPORT", "EXPORT", "TRANSIT")),
+                    service=rng.choice(("EXPRESS", "é", "ECONOMY", "")),
+                    planned_lane=rng.choice((None, "N", "N", "S")),
+                    promised_at=rng.choice((None, time + 9 * HOUR, time - HOUR)),
                 )
             )
-        elif what == 1:
-            log.append(void(f"v{number}", parcel, dice.choice(ids[parcel]), time))
-        elif what == 2 and log:
-            log.append(dice.choice(log))
+        elif choice == 1:
+            log.append(void(f"v{number}", parcel, rng.choice(ids[parcel]), time))
+        elif choice == 2 and log:
+            log.append(rng.choice(log))
         else:
-            kind = dice.choice(KINDS)
-            lane = dice.choice((None, "N", "S")) if kind in ("SORTED", "LOADED") else None
-            reason = dice.choice((None, "", "why", "why")) if kind == "CUSTOMS_HELD" else None
-            station = dice.choice(("S-1", "S-2"))
+            kind = rng.choice(KINDS)
+            lane = rng.choice((None, "N", "S")) if kind in ("SORTED", "LOADED") else None
+            reason = rng.choice((None, "", "why", "why")) if kind == "CUSTOMS_HELD" else None
+            station = rng.choice(("S-1", "S-2"))
             log.append(scan(event_id, parcel, kind, time, lane=lane, reason=reason, station=station))
     log.append(tick(now + 1))
     return log
 
 
 def compare(log, cuts=(), promises=PROMISES):
-    run, oracle = Run(ParcelProcessor(0, 1, promises)), Oracle(promises=promises)
+    run, oracle = ProcessorRun(ParcelProcessor(0, 1, promises)), Oracle(promises=promises)
     first = 0
     for batch in batches_of([framed(record) for record in log], cuts):
         oracle.changed.clear()
         for record in log[first : first + len(batch)]:
             oracle.add(record)
         first += len(batch)
-        said = run.batch(batch)
-        assert sorted(key.decode() for key, _ in said.states) == sorted(oracle.changed)
+        output = run.run_batch(batch)
+        assert sorted(key.decode() for key, _ in output.states) == sorted(oracle.changed)
     assert sorted(run.read_alerts(), key=order) == sorted(oracle.alerts, key=order)
     assert run.read_states() == oracle.states()
-    assert len(run.stage.table) == len(oracle.parcels)
+    assert len(run.processor.table) == len(oracle.parcels)
     return run, oracle
 
 
@@ -143,13 +143,13 @@ def order(alert):
     return alert["hub_time"], alert["parcel_id"], alert["alert_id"]
 
 
-class TestAgainstTheAccount:
+class TestAgainstTheReferenceRules:
     @given(seed=SEEDS, size=st.integers(5, 120), cuts=CUTS)
-    def test_alerts_states_and_who_retires(self, seed, size, cuts):
+    def test_alerts_states_and_retirement(self, seed, size, cuts):
         compare(days(seed, size), cuts)
 
     @given(seed=SEEDS, cuts=CUTS)
-    def test_with_the_promises_that_are_shipped(self, seed, cuts):
+    def test_with_the_default_promises(self, seed, cuts):
         compare(days(seed, 150, length_hours=2_000), cuts, Promises.default())
 
     @given(seed=SEEDS)
@@ -157,101 +157,105 @@ class TestAgainstTheAccount:
         run, oracle = compare(days(seed, 100))
         for name, number in run.last.active_clocks.items():
             clocks = [
-                clock["standing"]
+                clock["status"]
                 for state in oracle.states().values()
                 for clock in state["clocks"]
                 if clock["promise"] == name
             ]
             assert number == clocks.count("RUNNING") + clocks.count("PAUSED")
 
-    def test_each_of_them_happens(self):
-        told = set()
+    def test_the_logs_lead_to_every_kind_of_alert(self):
+        seen = set()
         for seed in range(150):
             oracle = Oracle(days(seed, 150), PROMISES)
-            told |= {(alert["about"], alert["type"]) for alert in oracle.alerts}
-            told |= {("retired", bool(oracle.retired))}
-        promises = {(each.name, what) for each in PROMISES.promises for what in ("AT_RISK", "BREACHED", "WITHDRAWN")}
-        odd = "MISROUTED REPEATED_NO_READ RECIRCULATING NOT_RELEASED HELD_TOO_LONG FROM_THE_FUTURE NUMBER_REUSED"
-        assert told >= promises | {(about, "ANOMALY") for about in odd.split()} | {("retired", True)}
-        assert {about for about, what in told if what == "WITHDRAWN"} >= set(odd.split()[:-1])
+            seen |= {(alert["condition"], alert["type"]) for alert in oracle.alerts}
+            seen |= {("retired", bool(oracle.retired))}
+        promises = {
+            (promise.name, alert_type)
+            for promise in PROMISES.promises
+            for alert_type in ("AT_RISK", "BREACHED", "WITHDRAWN")
+        }
+        anomalies = "MISROUTED REPEATED_NO_READ RECIRCULATING NOT_RELEASED HELD_TOO_LONG FROM_THE_FUTURE NUMBER_REUSED"
+        assert seen >= promises | {(condition, "ANOMALY") for condition in anomalies.split()} | {("retired", True)}
+        assert {condition for condition, alert_type in seen if alert_type == "WITHDRAWN"} >= set(anomalies.split()[:-1])
 
 
-class TestTheSameAgain:
+class TestDeterminism:
     @given(seed=SEEDS, size=st.sampled_from((1, 7, 1_000)))
-    def test_batches_mean_nothing(self, seed, size):
+    def test_batches_have_no_effect(self, seed, size):
         values = [framed(record) for record in days(seed, 150)]
-        whole, cut = Run(ParcelProcessor(0, 1, PROMISES)), Run(ParcelProcessor(0, 1, PROMISES))
-        whole.batch(values)
+        whole, cut = ProcessorRun(ParcelProcessor(0, 1, PROMISES)), ProcessorRun(ParcelProcessor(0, 1, PROMISES))
+        whole.run_batch(values)
         for first in range(0, len(values), size):
-            cut.batch(values[first : first + size])
+            cut.run_batch(values[first : first + size])
         assert cut.states == whole.states
         assert sorted(cut.alerts) == sorted(whole.alerts)
         assert +cut.throughput == +whole.throughput
 
-    @given(seed=SEEDS, at=st.integers(0, 200), cuts=CUTS)
-    def test_a_restart_at_any_place_repeats_nothing_and_loses_nothing(self, seed, at, cuts):
+    @given(seed=SEEDS, cut=st.integers(0, 200), cuts=CUTS)
+    def test_a_restart_at_any_record_repeats_nothing_and_loses_nothing(self, seed, cut, cuts):
         values = [framed(record) for record in days(seed, 200)]
-        whole, run = Run(ParcelProcessor(0, 1, PROMISES)), Run(ParcelProcessor(0, 1, PROMISES))
-        whole.batch(values[:at])
-        whole.batch(values[at:])
-        for batch in batches_of(values[:at], cuts):
-            run.batch(batch)
-        stage = ParcelProcessor(0, 1, PROMISES)
+        whole, run = ProcessorRun(ParcelProcessor(0, 1, PROMISES)), ProcessorRun(ParcelProcessor(0, 1, PROMISES))
+        whole.run_batch(values[:cut])
+        whole.run_batch(values[cut:])
+        for batch in batches_of(values[:cut], cuts):
+            run.run_batch(batch)
+        processor = ParcelProcessor(0, 1, PROMISES)
         for key, value in run.log:
             if value:
-                stage.restore_states([value])
+                processor.restore_states([value])
             else:
-                stage.restore_tombstones([key])
-        stage.restore_hub_time(run.stage.table.hub_time)
-        run.stage = stage
-        run.batch(values[at:])
+                processor.restore_tombstones([key])
+        processor.restore_hub_time(run.processor.table.hub_time)
+        run.processor = processor
+        run.run_batch(values[cut:])
         assert run.states == whole.states
         assert sorted(run.alerts) == sorted(whole.alerts)
         assert +run.throughput == +whole.throughput
-        assert len(run.stage.table) == len(whole.stage.table)
+        assert len(run.processor.table) == len(whole.processor.table)
 
     @given(seed=SEEDS)
-    def test_the_order_between_two_ticks_means_nothing(self, seed):
-        log, dice = days(seed, 150), random.Random(seed)
+    def test_the_order_between_two_ticks_has_no_effect(self, seed):
+        log, rng = days(seed, 150), random.Random(seed)
         shuffled, between = [], []
         for record in log:
             if "hub_time" in record:
-                dice.shuffle(between)
+                rng.shuffle(between)
                 shuffled += [*between, record]
                 between = []
             else:
                 between.append(record)
-        one, other = folded(log, promises=PROMISES), folded(shuffled, promises=PROMISES)
-        assert other.states == one.states
-        assert sorted(other.alerts) == sorted(one.alerts)
+        run, shuffled_run = fold_records(log, promises=PROMISES), fold_records(shuffled, promises=PROMISES)
+        assert shuffled_run.states == run.states
+        assert sorted(shuffled_run.alerts) == sorted(run.alerts)
 
     @given(seed=SEEDS)
-    def test_no_alert_is_told_twice(self, seed):
-        ids = [alert["alert_id"] for alert in folded(days(seed, 200), promises=PROMISES).read_alerts()]
+    def test_no_alert_is_published_twice(self, seed):
+        ids = [alert["alert_id"] for alert in fold_records(days(seed, 200), promises=PROMISES).read_alerts()]
         assert len(set(ids)) == len(ids)
 
     @given(seed=SEEDS)
-    def test_what_is_withdrawn_was_told_and_stood(self, seed):
-        standing = {}
-        for alert in folded(days(seed, 200), promises=PROMISES).read_alerts():
-            about = alert["parcel_id"], alert["about"]
+    def test_a_withdrawn_alert_was_published_and_active(self, seed):
+        active = {}
+        for alert in fold_records(days(seed, 200), promises=PROMISES).read_alerts():
+            subject = alert["parcel_id"], alert["condition"]
             if alert["type"] == "WITHDRAWN":
-                assert standing.pop(about)["alert_id"] == alert["withdraws"]
+                assert active.pop(subject)["alert_id"] == alert["withdraws"]
             else:
-                standing[about] = alert
+                active[subject] = alert
 
 
 class TestRetirement:
     @given(seed=SEEDS, cuts=CUTS)
-    def test_a_swept_table_goes_on_as_if_nothing_had_happened(self, seed, cuts):
-        # Every time that there is anything to sweep.
+    def test_a_compacted_table_has_the_same_outputs(self, seed, cuts):
+        # Compact before every batch, if there is a retired row.
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(parcel_processor, "COMPACT_MIN_ROWS", 1)
             run, _ = compare(days(seed, 200, 400), [*cuts, *range(0, 200, 9)])
-            assert run.stage.table.retired <= 8
+            assert run.processor.table.retired_row_count <= 8
 
     def test_memory_stays_flat_over_a_month(self):
-        stage, day, sizes = ParcelProcessor(0, 1, PROMISES), 24 * HOUR, []
+        processor, day, sizes = ParcelProcessor(0, 1, PROMISES), 24 * HOUR, []
         for today in range(40):
             now = MORNING + today * day
             log = []
@@ -262,26 +266,26 @@ class TestRetirement:
                     *(scan(f"{parcel} {n}", parcel, "SORTED", now + n, container_id=f"BAG {parcel}") for n in range(5)),
                     void(f"v{parcel}", parcel, f"{parcel} 0", now),
                 ]
-            stage.run([framed(record) for record in log])
-            stage.run([framed(tick(now + day // 2))])
-            sizes.append(stage.table.nbytes)
-        # Those of four days, and an eighth that waits to be swept.
-        assert len(stage.table) == 4 * 3_000
+            processor.run([framed(record) for record in log])
+            processor.run([framed(tick(now + day // 2))])
+            sizes.append(processor.table.nbytes)
+        # The parcels of four days, and up to an eighth of retired rows.
+        assert len(processor.table) == 4 * 3_000
         assert sizes[39] < 1.02 * sizes[10]
 
-    def test_a_late_scan_of_a_parcel_that_left_begins_it_anew(self):
+    def test_a_late_scan_of_a_retired_parcel_starts_a_new_state(self):
         gone = [scan("a", "P", "DELIVERED"), tick(MORNING + 1), tick(MORNING + 49 * HOUR)]
         run, oracle = compare([*gone, scan("b", "P", "SORTED", MORNING - 9)])
         assert oracle.retired == ["P"]
         assert run.read_states()["P"]["version"] == 1
-        # In one batch or in two, the tombstone comes before the new state.
+        # The tombstone comes before the new state.
         assert [bool(value) for _, value in run.log] == [False, True]
 
 
 class TestThroughput:
     @given(seed=SEEDS, cuts=CUTS)
-    def test_the_sum_of_the_deltas_is_how_many_scans_count(self, seed, cuts):
+    def test_the_sum_of_the_deltas_is_the_number_of_scans_that_count(self, seed, cuts):
         kept = Promises.parse({"retirement": {"finished": None, "unfinished": None}})
         log = days(seed, 150)
         oracle = Oracle(log, kept)
-        assert +folded(log, cuts, kept).throughput == oracle.counted()
+        assert +fold_records(log, cuts, kept).throughput == oracle.counted()

@@ -1,4 +1,4 @@
-"""A gateway's metrics and log lines: counted, said once, and never with what a sender sent."""
+"""The events of a gateway become metrics and log lines, which never contain the content of a request."""
 
 import io
 import json
@@ -9,7 +9,7 @@ import structlog
 from streams.observe import logs
 from streams.observe.gateway_metric_catalogue import CATALOGUE
 from streams.observe.gateway_metrics import GatewayMetrics
-from streams.telemetry import gateway_events as told
+from streams.telemetry import gateway_events as events
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "capture.md"
 
@@ -19,48 +19,56 @@ def samples(metrics: GatewayMetrics) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
 
 
-def test_what_happens_is_counted() -> None:
+def test_requests_and_the_spool_are_counted() -> None:
     metrics = GatewayMetrics(log=structlog.get_logger())
-    metrics(told.RequestAnswered("scans", 200, 0.004, accepted=9, duplicates=2, refused=1))
-    metrics(told.RequestAnswered("look", 404, 0.001))
-    metrics(told.GatewayState(1_000, 5, 3, 7, 0.5, 8_000))
-    metrics(told.GatewayState(500, 9, 4, 9, 0.75, 8_000))
+    metrics(events.RequestAnswered("scans", 200, 0.004, accepted=9, duplicates=2, refused=1))
+    metrics(events.RequestAnswered("read", 404, 0.001))
+    metrics(events.GatewayState(1_000, 5, 3, 7, 0.5, 8_000))
+    metrics(events.GatewayState(500, 9, 4, 9, 0.75, 8_000))
     found = samples(metrics)
     assert found['parcel_gateway_requests_total{route="scans",status="200"}'] == 1
     assert found['parcel_gateway_records_total{result="accepted"}'] == 9
-    assert found['parcel_gateway_answer_seconds_bucket{le="0.005"}'] == 1
-    assert found["parcel_gateway_spool_waiting_bytes"] == 500
+    assert found['parcel_gateway_request_duration_seconds_bucket{le="0.005"}'] == 1
+    assert found["parcel_gateway_spool_pending_bytes"] == 500
     assert found["parcel_gateway_spool_limit_bytes"] == 8_000
     assert found["parcel_gateway_spool_syncs_total"] == 4
-    assert found["parcel_gateway_sent_records_total"] == 9
+    assert found["parcel_gateway_forwarded_records_total"] == 9
 
 
-def test_every_denial_is_counted_and_logged_without_what_was_sent() -> None:
+def test_every_denial_is_counted_and_logged_without_the_request() -> None:
     stream = io.StringIO()
     logs.configure_logging(stream)
     try:
         metrics = GatewayMetrics(log=structlog.get_logger())
-        for reason in told.DENIAL_REASONS:
-            metrics(told.RequestDenied(reason, "S7"))
+        for reason in events.DENIAL_REASONS:
+            metrics(events.RequestDenied(reason, "S7"))
     finally:
         structlog.reset_defaults()
     found = samples(metrics)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["reason"] for line in lines] == list(told.DENIAL_REASONS)
+    assert [line["reason"] for line in lines] == list(events.DENIAL_REASONS)
     assert all(set(line) == {"timestamp", "level", "event", "reason", "device"} for line in lines)
-    assert all(found[f'parcel_gateway_denied_total{{reason="{reason}"}}'] == 1 for reason in told.DENIAL_REASONS)
+    assert all(found[f'parcel_gateway_denied_total{{reason="{reason}"}}'] == 1 for reason in events.DENIAL_REASONS)
 
 
-def test_trouble_is_shown_while_it_lasts() -> None:
+def test_unavailability_is_shown_while_it_lasts() -> None:
     metrics = GatewayMetrics(log=structlog.get_logger())
-    metrics(told.SpoolStopped("disk", "no space left"))
-    metrics(told.KafkaUnavailable("refused"))
+    metrics(events.SpoolStopped("disk", "no space left"))
+    metrics(events.KafkaUnavailable("refused"))
     assert metrics.not_ready_reason() == "no space left"
-    assert samples(metrics)["parcel_gateway_spool_stopped"] == samples(metrics)["parcel_gateway_kafka_away"] == 1
-    metrics(told.SpoolRecovered(1.0))
-    metrics(told.KafkaRecovered(1.0))
+    assert (
+        samples(metrics)["parcel_gateway_spool_unavailable"]
+        == samples(metrics)["parcel_gateway_kafka_unavailable"]
+        == 1
+    )
+    metrics(events.SpoolRecovered(1.0))
+    metrics(events.KafkaRecovered(1.0))
     assert metrics.not_ready_reason() is None
-    assert samples(metrics)["parcel_gateway_spool_stopped"] == samples(metrics)["parcel_gateway_kafka_away"] == 0
+    assert (
+        samples(metrics)["parcel_gateway_spool_unavailable"]
+        == samples(metrics)["parcel_gateway_kafka_unavailable"]
+        == 0
+    )
 
 
 def test_the_reference_page_has_every_metric() -> None:

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a worker's metrics: every query of the dashboard answers, every rule evaluates."""
+"""Prometheus scrapes a worker and a gateway: every query of the dashboards has a result, every rule evaluates."""
 
 import itertools
 import json
@@ -18,35 +18,34 @@ import pytest
 import structlog
 import yaml
 
-from streams.domain import double_containment
+from streams.domain.double_containment import DoubleContainment
 from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.observe import gateway_dashboard, worker_dashboard
 from streams.observe.gateway_metric_catalogue import JOB
 from streams.observe.gateway_metrics import GatewayMetrics
 from streams.observe.status_server import start_status_server
 from streams.observe.worker_metrics import WorkerMetrics
-from streams.telemetry import gateway_events as of_gateways
-from streams.telemetry import worker_events as told
+from streams.telemetry import gateway_events, worker_events
 from tests.conftest import unable
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
 MACROS = {"$__rate_interval": "10s", "$__range": "1m", "$job": ".+", "$instance": ".+"}
-ENOUGH_SCRAPES = 6
+MIN_SCRAPES = 6
 
 
-def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
-    """Metrics of a worker, and what makes everything happen to it once more."""
+def busy_worker() -> tuple[WorkerMetrics, Callable[[], None]]:
+    """Metrics of a worker, and a function that sends it one event of each kind."""
     metrics = WorkerMetrics(sites=["LGG"], promises=["door"], log=structlog.wrap_logger(structlog.ReturnLogger()))
-    metrics(told.WorkerStarted("127.0.0.1:9092", "parcels", "a"))
-    metrics(told.PartitionsAssigned((0, 1)))
-    metrics(told.PartitionsAssigned((0, 1), "containers"))
+    metrics(worker_events.WorkerStarted("127.0.0.1:9092", "parcels", "a"))
+    metrics(worker_events.PartitionsAssigned((0, 1)))
+    metrics(worker_events.PartitionsAssigned((0, 1), "containers"))
 
-    def again() -> None:
+    def send_events() -> None:
         for partition in (0, 1):
-            metrics(told.PartitionRestored(partition, 1000, 1200, 0.3, 7))
-            metrics(told.TransactionRecovered(partition, "committed", "timed out"))
+            metrics(worker_events.PartitionRestored(partition, 1000, 1200, 0.3, 7))
+            metrics(worker_events.TransactionRecovered(partition, "committed", "timed out"))
             metrics(
-                told.ParcelBatchCommitted(
+                worker_events.ParcelBatchCommitted(
                     partition=partition,
                     records=110,
                     scans={("LGG", kind, direction): 1 for kind in KINDS for direction in DIRECTIONS},
@@ -62,51 +61,51 @@ def a_worker_at_work() -> tuple[WorkerMetrics, Callable[[], None]]:
                     hub_time=1_772_337_600_000,
                     alerts={("AT_RISK", "door"): 2},
                     retired=1,
-                    clocks={"door": 12},
+                    active_clocks={"door": 12},
                 )
             )
             metrics(
-                told.ContainerBatchCommitted(
+                worker_events.ContainerBatchCommitted(
                     partition=partition,
                     records=30,
                     events={("LGG", kind): 2 for kind in KINDS},
                     inferred_events=10,
                     duplicates=1,
                     dead_letters={"CYCLE": 1},
-                    told=dict.fromkeys(KINDS, 50),
-                    pending=1,
+                    inferred_records=dict.fromkeys(KINDS, 50),
+                    pending_fan_outs=1,
                     containers=40,
                     retired=1,
                     seconds={"fold": 0.002, "encode": 0.003, "send": 0.004, "commit": 0.02},
                     event_to_scan=[(0.03, 20), (1.7, 10)],
                     lag_records=3,
                     lag_seconds=0.2,
-                    in_two=[double_containment.DoubleContainment("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)],
+                    double_containments=[DoubleContainment("BAG", "U1", "e1", "U2", "e2", 1_772_337_600_000)],
                 )
             )
 
-    again()
-    return metrics, again
+    send_events()
+    return metrics, send_events
 
 
-def a_gateway_at_work() -> tuple[GatewayMetrics, Callable[[], None]]:
-    """The same of a gateway."""
+def busy_gateway() -> tuple[GatewayMetrics, Callable[[], None]]:
+    """The same for a gateway."""
     metrics = GatewayMetrics(log=structlog.wrap_logger(structlog.ReturnLogger()))
-    metrics(of_gateways.GatewayStarted("http://127.0.0.1:8080", open_to_all=False))
+    metrics(gateway_events.GatewayStarted("http://127.0.0.1:8080", allows_anonymous=False))
     turns = itertools.count(1)
 
-    def again() -> None:
+    def send_events() -> None:
         turn = next(turns)
-        metrics(of_gateways.RequestAnswered("scans", 200, 0.004, 90, 5, 3, 2))
-        metrics(of_gateways.RequestDenied("bad_signature", "S7"))
-        metrics(of_gateways.GatewayState(1_000, 90 * turn, 3 * turn, 7 * turn, 0.01 * turn, 8_000))
+        metrics(gateway_events.RequestAnswered("scans", 200, 0.004, 90, 5, 3, 2))
+        metrics(gateway_events.RequestDenied("bad_signature", "S7"))
+        metrics(gateway_events.GatewayState(1_000, 90 * turn, 3 * turn, 7 * turn, 0.01 * turn, 8_000))
 
-    again()
-    return metrics, again
+    send_events()
+    return metrics, send_events
 
 
 class Prometheus:
-    """A Prometheus that answers queries."""
+    """A client of a running Prometheus."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -127,18 +126,22 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         unable("prometheus is not installed; Debian has it in the package prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     shutil.copytree(DEPLOY / "rules", folder / "rules")
-    metrics, again = a_worker_at_work()
+    metrics, send_worker_events = busy_worker()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    gateway, again_there = a_gateway_at_work()
-    with start_status_server(metrics, 0) as serving, start_status_server(gateway, 0) as there:
+    gateway, send_gateway_events = busy_gateway()
+    with start_status_server(metrics, 0) as worker_server, start_status_server(gateway, 0) as gateway_server:
         config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         (folder / "targets").mkdir()
-        (folder / "targets" / "workers.yml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{serving.port}"]}]))
-        (folder / "targets" / "gateways.yml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{there.port}"]}]))
+        (folder / "targets" / "workers.yml").write_text(
+            yaml.safe_dump([{"targets": [f"127.0.0.1:{worker_server.port}"]}])
+        )
+        (folder / "targets" / "gateways.yml").write_text(
+            yaml.safe_dump([{"targets": [f"127.0.0.1:{gateway_server.port}"]}])
+        )
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [
@@ -156,8 +159,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             while not _scraped(found):
                 assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < deadline, (folder / "log").read_text()
-                again()
-                again_there()
+                send_worker_events()
+                send_gateway_events()
                 time.sleep(0.1)
             yield found
         finally:
@@ -167,14 +170,14 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 def _scraped(prometheus: Prometheus) -> bool:
     try:
-        return len(prometheus.query(f"count_over_time(up[1m]) >= {ENOUGH_SCRAPES}")) == 2
+        return len(prometheus.query(f"count_over_time(up[1m]) >= {MIN_SCRAPES}")) == 2
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
 
 
 def targets() -> list[Any]:
     boards = (worker_dashboard.DASHBOARD, gateway_dashboard.DASHBOARD)
-    panels = [panel for board in boards for panel in json.loads(board.file.read_text())["panels"]]
+    panels = [panel for board in boards for panel in json.loads(board.path.read_text())["panels"]]
     return [
         pytest.param(target["expr"], id=f"{panel['title']}, {target['refId']}")
         for panel in panels
@@ -183,7 +186,7 @@ def targets() -> list[Any]:
 
 
 @pytest.mark.parametrize("query", targets())
-def test_the_query_of_a_panel_answers_with_numbers(prometheus: Prometheus, query: str) -> None:
+def test_the_query_of_a_panel_has_finite_values(prometheus: Prometheus, query: str) -> None:
     for macro, value in MACROS.items():
         query = query.replace(macro, value)
     values = prometheus.query(query)
@@ -191,7 +194,7 @@ def test_the_query_of_a_panel_answers_with_numbers(prometheus: Prometheus, query
     assert all(map(math.isfinite, values)), (query, values)
 
 
-def test_the_variables_of_the_dashboard_find_the_worker(prometheus: Prometheus) -> None:
+def test_the_variables_of_the_dashboards_find_their_processes(prometheus: Prometheus) -> None:
     for board, job in ((worker_dashboard.DASHBOARD, "parcels"), (gateway_dashboard.DASHBOARD, JOB)):
         name = board.variable_metric.name
         assert prometheus.get("/api/v1/label/job/values", **{"match[]": name}) == [job]

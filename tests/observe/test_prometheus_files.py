@@ -1,4 +1,4 @@
-"""Prometheus itself accepts the configuration, and its own tests of the rules pass."""
+"""promtool accepts the configuration and the rules, and the promtool tests of the rules pass."""
 
 import shutil
 import subprocess
@@ -34,6 +34,6 @@ def promtool() -> str:
     ],
     ids=lambda command: " ".join(command[:2]),
 )
-def test_promtool_is_content(promtool: str, command: list[str]) -> None:
+def test_promtool_accepts_the_files(promtool: str, command: list[str]) -> None:
     done = subprocess.run([promtool, *command], cwd=HERE, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

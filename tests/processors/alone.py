@@ -13,7 +13,7 @@ BLANK = {"utc_offset_minutes": 0, "record_time": START, "site": "LGG", "station"
 
 def tick(hub_time):
     """Its bytes."""
-    return framed("Tick", {"hub_time": hub_time, "clock": "test"})
+    return framed("Tick", {"hub_time": hub_time, "producer": "test"})
 
 
 def event(container, kind, number=0, **more):

@@ -3,8 +3,8 @@
 import random
 from collections import defaultdict
 
-from streams.domain.containers import PROPAGATED_KINDS
-from streams.domain.containment import ContainmentRecord, evaluate_containment
+from streams.domain.container_events import PROPAGATED_KINDS
+from streams.domain.reference.containment import ChildScan, derive_containment
 from streams.formats.position import PartitionPosition
 from streams.formats.record_decoder import RecordDecoder
 from streams.formats.record_parser import RecordParser
@@ -135,8 +135,8 @@ class Model:
         gone = {e["voids"] for e in inferred if e["kind"] == "VOID"}
         told += [e | {"wrong": e["event_id"] in gone} for e in inferred if e["kind"] != "VOID"]
         told.sort(key=lambda e: e["event_time"])
-        verdict = evaluate_containment([
-            ContainmentRecord(e["kind"], e["site"], e["around"], "inferred_from" in e, e.get("wrong", False), e.get("reason"))
+        verdict = derive_containment([
+            ChildScan(e["kind"], e["site"], e["around"], "inferred_from" in e, e.get("wrong", False), e.get("reason"))
             for e in told
         ])  # fmt: skip
         counting = [e for e, aside in zip(told, verdict.superseded, strict=True) if not aside and not e.get("wrong")]
@@ -207,7 +207,7 @@ class Hub:
         self.refused += made.refused
         self.read[CONTAINERS_TOPIC][number] += made.taken
         position = stage.position(self.read[CONTAINERS_TOPIC][number])
-        self.positions[number] = PartitionPosition.decoded(position.encode())
+        self.positions[number] = PartitionPosition.decode(position.encode())
         self.largest = max(self.largest, sum(len(block) for *_, block in made.blocks))
         for topic, partition, block in made.blocks:
             for key, value in block:

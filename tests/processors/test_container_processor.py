@@ -95,7 +95,7 @@ def test_of_a_million_children_those_beyond_the_limit_are_refused_and_nobody_els
         waiting += [event("A", "PACKED", n, parcels=[f"P{n}-{m:05d}" for m in range(40_000)]), event("B", "LOADED", n)]
     hub.run([*waiting, event("A", "ARRIVED", 30)])
     held = MAX_CHILDREN_PER_CONTAINER // 40_000
-    assert hub.refused == [RejectReason.CONTAINER_FULL] * (25 - held)
+    assert hub.refused == [RejectReason.CONTAINER_LIMIT_EXCEEDED] * (25 - held)
     assert sum(key == "Q" for key, _ in hub.scans) == 25
     assert len(hub.scans) == 25 + 2 * held * 40_000
     assert hub.largest <= MAX_TRANSACTION_RECORDS
@@ -108,7 +108,9 @@ def test_a_container_that_is_filled_and_emptied_again_and_again_ends_at_a_millio
         children = [f"P{n}-{m:05d}" for m in range(50_000)]
         said += [event("A", "PACKED", n, parcels=children), event("A", "UNPACKED", n + 1, parcels=children)]
     hub = Alone().run(said)
-    assert hub.refused == [RejectReason.CONTAINER_FULL] * (len(said) - MAX_NAMED_CHILDREN_PER_CONTAINER // 50_000)
+    assert hub.refused == [RejectReason.CONTAINER_LIMIT_EXCEEDED] * (
+        len(said) - MAX_NAMED_CHILDREN_PER_CONTAINER // 50_000
+    )
     assert len(hub.scans) == MAX_NAMED_CHILDREN_PER_CONTAINER
     assert hub.largest <= MAX_TRANSACTION_RECORDS
     # It is still followed itself.
@@ -192,7 +194,7 @@ def test_a_small_container_does_not_wait_for_a_large_one():
 
 def test_a_container_has_ten_thousand_events_at_most():
     hub = Alone().run([event("A", "ARRIVED", n) for n in range(MAX_EVENTS_PER_CONTAINER + 3)])
-    assert hub.refused == [RejectReason.CONTAINER_FULL] * 3
+    assert hub.refused == [RejectReason.CONTAINER_LIMIT_EXCEEDED] * 3
 
 
 def test_a_repeat_changes_nothing():

@@ -39,11 +39,11 @@ class CountProcessor:
     pending = False
     due = False
 
-    def __init__(self, partition, partitions):
+    def __init__(self, partition, _):
         self.partition = partition
         self.counts = {}
 
-    def run(self, payloads, *, outputs=True):
+    def run(self, payloads, *, outputs=True):  # noqa: ARG002 - as the protocol has it
         for value in filter(None, payloads):
             self.counts[value] = self.counts.get(value, 0) + 1
         block = RecordBlock.of([(value, b"%d" % self.counts[value]) for value in dict.fromkeys(filter(None, payloads))])
@@ -59,8 +59,8 @@ class CountProcessor:
     def restored(self, position):
         pass
 
-    def restored_event(self, records, seconds, position):
-        return PartitionRestored(self.partition, len(self.counts), records, seconds, position, stage="counts")
+    def restored_event(self, records, seconds, offset):
+        return PartitionRestored(self.partition, len(self.counts), records, seconds, offset, processor="counts")
 
 
 def count_processor_spec(_: Promises) -> ProcessorSpec:

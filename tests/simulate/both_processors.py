@@ -34,7 +34,7 @@ def simulated(scenario: Scenario, truth: Path | None = None, promises: Promises 
     def take(simulation: Simulation) -> None:
         for columns in simulation.batches():
             encoded = encoder.encode(columns)
-            ticks, containers = set(encoded.everywhere), set(encoded.containers)
+            ticks, containers = set(encoded.broadcast_indexes), set(encoded.container_indexes)
             for place, pair in enumerate(zip(encoded.keys, encoded.values, strict=True)):
                 if place not in containers:
                     logs.scans.append(pair)

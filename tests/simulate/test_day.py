@@ -273,8 +273,8 @@ class TestDirt:
         letters = self.simulation.counts.dead_letters
         assert letters.total() / kinds.total() == pytest.approx(0.02, rel=0.2)
         assert letters.keys() == {
-            "BAD_FRAMING", "NO_VALUE", "UNKNOWN_SCHEMA", "TRUNCATED", "BAD_NUMBER", "BAD_LENGTH", "BAD_CHOICE",
-            "BAD_TEXT", "TRAILING_BYTES", "BAD_PARCEL_ID", "OUT_OF_BOUNDS", "BAD_VOID",
+            "BAD_FRAMING", "NO_VALUE", "UNKNOWN_SCHEMA", "TRUNCATED", "VARINT_OVERFLOW", "BAD_LENGTH", "BAD_INDEX",
+            "INVALID_UTF8", "TRAILING_BYTES", "BAD_PARCEL_ID", "OUT_OF_BOUNDS", "BAD_VOID",
         }  # fmt: skip
 
     def test_holds_with_and_without_a_reason_end_in_release_or_refusal(self):

@@ -48,7 +48,7 @@ def test_the_alerts_of_a_filthy_day_are_those_of_the_truth(tmp_path, promises, b
     scenario = Scenario(150, seed, after_hours=90, tick_seconds=600, dirt=FILTHY, expanded=True)
     alerts, states, truth = told_and_true(tmp_path, scenario, promises, batch)
     wanted = [tuple(told) for parcel in truth["parcels"].values() for told in parcel["told"]]
-    found = [(each["type"], each["about"], each["hub_time"], each["alert_id"].hex()) for each in alerts]
+    found = [(each["type"], each["condition"], each["hub_time"], each["alert_id"].hex()) for each in alerts]
     assert sorted(found) == sorted(wanted)
     assert {each[0] for each in found} == {"AT_RISK", "BREACHED", "WITHDRAWN", "ANOMALY"}
     retired = {name for name, parcel in truth["parcels"].items() if "version" not in parcel}
@@ -59,7 +59,7 @@ def test_the_alerts_of_a_filthy_day_are_those_of_the_truth(tmp_path, promises, b
             continue
         state = read("ParcelState", states[name])
         assert state["clocks"] == parcel["clocks"]
-        assert {each["about"]: each["type"] for each in state["alerts"]} == parcel["standing"]
+        assert {each["condition"]: each["type"] for each in state["active_alerts"]} == parcel["standing"]
 
 
 def test_ticks_are_those_of_the_log():
@@ -67,7 +67,7 @@ def test_ticks_are_those_of_the_log():
     encoder, log = RecordColumnsEncoder(), []
     for columns in Simulation(scenario).batches():
         encoded = encoder.encode(columns)
-        log += [read("Tick", encoded.values[index])["hub_time"] for index in encoded.everywhere]
+        log += [read("Tick", encoded.values[index])["hub_time"] for index in encoded.broadcast_indexes]
     ticks, told = TickSchedule(scenario.start_ms, scenario.tick_ms, scenario.end_ms), []
     tick = ticks.after(scenario.start_ms - 1)
     while tick is not None:

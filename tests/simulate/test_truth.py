@@ -62,7 +62,7 @@ def naive_state(known: dict[bytes, dict]) -> dict:
     seen = [each for each in order if known[each]["kind"] != "VOID" and "site" in known[each]]
     judged = evaluate_containment([told(known[each], each in wrong) for each in seen])
     wrong |= {each for each, aside in zip(seen, judged.superseded, strict=True) if aside}
-    held_by = dict(zip(seen, judged.inside, strict=True))
+    held_by = dict(zip(seen, judged.containers_after, strict=True))
     live = [known[each] for each in order if each not in wrong and known[each]["kind"] != "VOID"]
     scans = [said for said in live if "site" in said]
     advices = [said for said in live if "site" not in said]

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from streams.errors import StreamsError
-from streams.kafka import clients
+from streams.kafka.reader import OffsetRange, read_ranges
 
 SILENCE_SECONDS = 0.5
 
@@ -45,8 +45,8 @@ class Reader:
 
 
 def read(reader):
-    found = clients._read(reader, "topic", {0: (0, 2)}, SILENCE_SECONDS)
-    return [record.offset() for record in found]
+    batches = read_ranges(reader, "topic", {0: OffsetRange(0, 2)}, idle_timeout_seconds=SILENCE_SECONDS)
+    return [record.offset() for records in batches for record in records]
 
 
 def test_it_gives_up_when_nothing_comes():

@@ -123,7 +123,7 @@ class SlowProcessor:
     def __init__(self):
         self.let = threading.Event()
         self.folded = []
-        self.left = ()
+        self.pending_fan_outs = ()
         self.runs = 0
 
     def run(self, payloads, *, outputs):
@@ -134,7 +134,7 @@ class SlowProcessor:
         return SlowOutput(min(3, len(payloads)))
 
     def position(self, next_offset):
-        return PartitionPosition(next_offset, None, left=self.left)
+        return PartitionPosition(next_offset, None, pending_fan_outs=self.pending_fan_outs)
 
 
 class TestProcessingBesideTheLoop:
@@ -190,9 +190,9 @@ class TestProcessingBesideTheLoop:
         processor.due = True
         self.step_until(task, lambda: processor.runs > 3)
         assert written == []
-        processor.left = ("something else",)
+        processor.pending_fan_outs = ("something else",)
         self.step_until(task, lambda: written)
-        assert written[0].end.left == processor.left
+        assert written[0].end.pending_fan_outs == processor.pending_fan_outs
 
     def test_one_that_hangs_is_noticed(self, task, processor, monkeypatch):
         task.accept([Message(0)])
@@ -247,12 +247,12 @@ class TestRecoveryOfATransaction:
         assert self.recover(self.END) == ("committed", 1)
 
     def test_a_batch_whose_start_is_found_is_sent_again(self):
-        assert self.recover(self.START) == ("sent_again", 1)
-        assert self.recover(None, start=None) == ("sent_again", 1)
+        assert self.recover(self.START) == ("resent", 1)
+        assert self.recover(None, start=None) == ("resent", 1)
 
     def test_any_other_position_is_another_workers(self):
-        assert self.recover(self.OTHER) == ("restored", 1)
-        assert self.recover(self.START, start=None) == ("restored", 1)
+        assert self.recover(self.OTHER) == ("superseded", 1)
+        assert self.recover(self.START, start=None) == ("superseded", 1)
 
     def test_it_fences_again_when_the_broker_does_not_answer(self):
         assert self.recover(Retry("no answer"), Retry("no answer"), self.END) == ("committed", 3)
@@ -354,7 +354,7 @@ class TestACrashPoint:
 class TestAPosition:
     @pytest.mark.parametrize("hub_time", [None, 0, -1, 1_772_323_404_873, 7_258_118_399_999])
     def test_survives_its_own_encoding(self, hub_time):
-        assert PartitionPosition.decoded(PartitionPosition(12_345, hub_time).encode()) == PartitionPosition(
+        assert PartitionPosition.decode(PartitionPosition(12_345, hub_time).encode()) == PartitionPosition(
             12_345, hub_time
         )
 
@@ -439,7 +439,8 @@ def test_what_fails_in_the_background_fails_for_whoever_asks():
 
 def test_long_processing_does_not_keep_an_ended_process():
     code = "import sys, threading; from streams.worker.partition_task import _PROCESSING_POOL as pool"
-    code += "; begun = threading.Event(); pool.submit(lambda: begun.set() or threading.Event().wait()); begun.wait(); sys.exit(3)"
+    code += "; begun = threading.Event(); pool.submit(lambda: begun.set() or threading.Event().wait())"
+    code += "; begun.wait(); sys.exit(3)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 3
 
 

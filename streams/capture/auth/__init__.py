@@ -1,1 +1,1 @@
-"""Who may send: devices, HTTP message signatures, bearer tokens, rates."""
+"""Authentication of senders: registered devices, HTTP message signatures, bearer tokens and rate limits."""

@@ -1,6 +1,6 @@
-"""Who may send: the registry of devices and partners, a file that commands change and a gateway watches.
+"""The registry of devices and partners that may send. It is a file that commands change and the gateway watches.
 
-Of a token only its hash is kept, of a key pair only the public half; whoever reads the file can impersonate nobody.
+The file holds the hash of a token and the public half of a key pair, so that a reader of it can impersonate no device.
 """
 
 import base64
@@ -31,13 +31,13 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{20,200}")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device or partner."""
+    """One registered device or partner."""
 
     name: str
-    # The sites it may speak for, and the stations of these; "*" is any.
+    # The sites of which it may send records, and the stations of these sites; "*" is any.
     sites: tuple[str, ...]
     stations: tuple[str, ...]
-    # Records a second; twice as many at once.
+    # Records a second; a burst may have twice as many.
     rate: float
     public_key: str = ""
     token_sha256: str = ""
@@ -46,20 +46,21 @@ class Device:
     _key: list[Ed25519PublicKey] = field(default_factory=list, repr=False, compare=False)
 
     def is_authorized_for(self, site: str, station: str) -> bool:
-        """Is this place within its scope?"""
+        """May it send records of this site and station?"""
         return (WILDCARD in self.sites or site in self.sites) and (
             WILDCARD in self.stations or station in self.stations
         )
 
     def may_act_as(self, name: str) -> bool:
-        """Is this its own name, or one below it?
+        """May it send under this name: its own, or one below it?
 
-        A concentrator `LGG/SRT-07` sends for `LGG/SRT-07/1`; whoever speaks for every place sends for everybody.
+        A concentrator `LGG/SRT-07` sends for `LGG/SRT-07/1`. A device that is registered for all sites and stations
+        may send under every name.
         """
         return name == self.name or name.startswith(self.name + "/") or self.is_authorized_for(WILDCARD, WILDCARD)
 
-    def signed(self, signature: bytes, content: bytes) -> bool:
-        """Did the owner of the private key sign this?"""
+    def verify_signature(self, signature: bytes, content: bytes) -> bool:
+        """Is this the signature of `content` by the device's key?"""
         if not self.public_key:
             return False
         if not self._key:
@@ -72,17 +73,17 @@ class Device:
 
 
 class DeviceRegistry:
-    """The devices of a file; reads it again when it has changed."""
+    """The devices of a registry file. The file is read again when it has changed."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file, if it is there.
+        """Read the file, if it exists.
 
         Raises:
-            Misconfigured: it cannot be read.
+            Misconfigured: the file cannot be read.
         """
         self.path = path
         self._lock = threading.Lock()
-        self._stamp: tuple[int, int, int] | None = None
+        self._version: tuple[int, int, int] | None = None
         self._devices: dict[str, Device] = {}
         self._by_token: dict[str, Device] = {}
         self._refresh()
@@ -93,7 +94,7 @@ class DeviceRegistry:
         return self._devices.get(name)
 
     def find_by_token(self, token: str) -> Device | None:
-        """The device that this token was given to."""
+        """The device that has this token."""
         self._refresh()
         return self._by_token.get(_sha256(token)) if _TOKEN.fullmatch(token) else None
 
@@ -103,34 +104,36 @@ class DeviceRegistry:
         return [self._devices[name] for name in sorted(self._devices)]
 
     def add(self, device: Device, *, replace: bool = False) -> None:
-        """Write a device into the file.
+        """Add a device to the file.
 
         Raises:
-            Misconfigured: the name is taken or is none.
+            Misconfigured: the name is taken or not valid.
         """
         if _NAME.fullmatch(device.name) is None:
-            raise Misconfigured(f"{device.name!r} is no name: letters, digits and . _ / - , at most 127 characters")
-        with self._alone():
+            raise Misconfigured(
+                f"{device.name!r} is not a valid device name: use letters, digits and . _ / - , at most 127 characters"
+            )
+        with self._exclusive_lock():
             if self.find(device.name) is not None and not replace:
-                raise Misconfigured(f"{device.name} is enrolled already; revoke it, or give --replace")
-            self._write([*(each for each in self.all_devices() if each.name != device.name), device])
+                raise Misconfigured(f"{device.name} is registered already: choose another name, or give --replace")
+            self._write([*(other for other in self.all_devices() if other.name != device.name), device])
 
     def revoke(self, name: str) -> None:
-        """Take its rights away, and keep its name so that nobody gets it by mistake.
+        """Revoke a device. Its name stays in the file, so that it is not given to another device by mistake.
 
         Raises:
-            Misconfigured: there is no such device.
+            Misconfigured: no device has this name.
         """
-        with self._alone():
+        with self._exclusive_lock():
             device = self.find(name)
             if device is None:
-                raise Misconfigured(f"there is no device {name}; parcels devices list names them")
-            gone = Device(device.name, device.sites, device.stations, device.rate, revoked=True, added=device.added)
-            self._write([*(each for each in self.all_devices() if each.name != name), gone])
+                raise Misconfigured(f"there is no device {name}: parcels devices list shows all names")
+            revoked = Device(device.name, device.sites, device.stations, device.rate, revoked=True, added=device.added)
+            self._write([*(other for other in self.all_devices() if other.name != name), revoked])
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other command between reading and writing: it would bring back whom this one revokes."""
+    def _exclusive_lock(self) -> Iterator[None]:
+        """Keep other commands out between reading and writing: they could restore a device that is being revoked."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -143,41 +146,41 @@ class DeviceRegistry:
             os.close(descriptor)
 
     def _write(self, devices: Iterable[Device]) -> None:
-        said = {}
+        fields_by_name = {}
         for device in devices:
             fields = {key: value for key, value in asdict(device).items() if key not in ("name", "_key")}
-            said[device.name] = fields
+            fields_by_name[device.name] = fields
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.path.with_suffix(".new")
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as stream:
-                json.dump({"devices": said}, stream, indent=2)
+                json.dump({"devices": fields_by_name}, stream, indent=2)
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(self.path)
         except OSError as error:
             raise Misconfigured(f"{self.path} cannot be written: {error.strerror}") from error
-        self._stamp = None
+        self._version = None
         self._refresh()
 
     def _refresh(self) -> None:
         try:
-            found = self.path.stat()
-            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            status = self.path.stat()
+            version = (status.st_mtime_ns, status.st_size, status.st_ino)
         except FileNotFoundError:
-            stamp = (0, 0, 0)
-        if stamp == self._stamp:
+            version = (0, 0, 0)
+        if version == self._version:
             return
         with self._lock:
             try:
-                said = json.loads(self.path.read_text()) if stamp != (0, 0, 0) else {"devices": {}}
-                devices = {name: _device(name, fields) for name, fields in said["devices"].items()}
+                content = json.loads(self.path.read_text()) if version != (0, 0, 0) else {"devices": {}}
+                devices = {name: _parse_device(name, fields) for name, fields in content["devices"].items()}
             except (OSError, ValueError, TypeError, KeyError, AttributeError, binascii.Error) as error:
-                raise Misconfigured(f"{self.path} is no registry of devices: {error!r}") from error
+                raise Misconfigured(f"{self.path} is not a registry of devices: {error!r}") from error
             self._devices = devices
-            self._by_token = {each.token_sha256: each for each in devices.values() if each.token_sha256}
-            self._stamp = stamp
+            self._by_token = {device.token_sha256: device for device in devices.values() if device.token_sha256}
+            self._version = version
 
 
 def generate_key_pair() -> tuple[str, str]:
@@ -194,10 +197,10 @@ def generate_token() -> tuple[str, str]:
 
 
 def parse_public_key(text: str) -> str:
-    """A public key as base64, checked.
+    """Check a public key in base64.
 
     Raises:
-        Misconfigured: it is none.
+        Misconfigured: the text is not an Ed25519 public key.
     """
     try:
         content = base64.b64decode(text.strip(), validate=True)
@@ -208,15 +211,15 @@ def parse_public_key(text: str) -> str:
 
 
 def utc_timestamp() -> str:
-    """The time as it stands in the registry."""
+    """The current time in the form of the registry."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _device(name: str, fields: dict[str, Any]) -> Device:
+def _parse_device(name: str, fields: dict[str, Any]) -> Device:
     return Device(
         name,
-        tuple(str(each) for each in fields["sites"]),
-        tuple(str(each) for each in fields["stations"]),
+        tuple(str(site) for site in fields["sites"]),
+        tuple(str(station) for station in fields["stations"]),
         float(fields["rate"]),
         parse_public_key(fields["public_key"]) if fields.get("public_key") else "",
         str(fields.get("token_sha256", "")),

@@ -1,4 +1,4 @@
-"""Who sends: the principal of a request, as far as records are concerned."""
+"""The principal of a request: the sender, as far as the checks of its records are concerned."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,12 @@ NamePredicate = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who sends, as far as records are concerned. An empty name is nobody in particular."""
+    """The sender of a request and its rights. The name is empty where the gateway admits everybody."""
 
     name: str
+    # May it send records of this site and station?
     is_authorized_for: LocationPredicate
+    # May it send under this device name?
     may_act_as: NamePredicate = lambda _: True
-    # The clock of the log is no scanner's business; only where everybody is let in may it come this way.
+    # Ticks move the hub time. They are accepted here only where the gateway admits everybody.
     may_send_ticks: bool = False

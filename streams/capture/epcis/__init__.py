@@ -1,1 +1,1 @@
-"""EPCIS 2.0: documents and events checked, hashed, and mapped to scans and container events."""
+"""EPCIS 2.0: checks documents and events, hashes events, and maps them to scans and container events."""

@@ -1,7 +1,7 @@
-"""The words of EPCIS 2.0 and CBV 2.0, and our own where those have none (docs/reference/capture.md).
+"""The words of EPCIS 2.0 and CBV 2.0, and the namespace of our own words (docs/reference/capture.md).
 
-Closed lists of the standard: a bare word is one of them, anything else is a URI. `full` gives the one URI of a word,
-whichever of its forms it comes in.
+The lists of the standard are closed: a bare word must be one of them, and every other value must be a URI.
+`Vocabulary.to_uri` gives the one URI of a word in any of its forms.
 """
 
 from typing import Final
@@ -50,90 +50,69 @@ MEASUREMENT_TYPES: Final = _words(
 
 CBV: Final = "https://ref.gs1.org/cbv/"
 GS1_VOC: Final = "https://ref.gs1.org/voc/"
-# Our own words: hub steps and dispositions that CBV has no word for.
+# Our own words: steps and dispositions of the hub for which CBV has no word.
 PARCELS_VOC: Final = "urn:parcels:voc:"
 
 
 class Vocabulary:
-    """One closed list, and the URI that each of its words stands for."""
+    """One closed list of words, each with its URI."""
 
     def __init__(self, name: str, words: frozenset[str], root: str, *deprecated_prefixes: str) -> None:
-        """old: beginnings of the same words in forms that JSON documents must not use (CBV 2.0, 7.2)."""
-        self.name, self.words, self.root, self._old = name, words, root, deprecated_prefixes
+        """Create a vocabulary.
+
+        Args:
+            name: used in messages.
+            words: the bare words.
+            root: the URI of a word is this root and the word.
+            deprecated_prefixes: prefixes of forms that JSON documents must not use (CBV 2.0, 7.2).
+        """
+        self.name, self.words, self.root, self._deprecated_prefixes = name, words, root, deprecated_prefixes
 
     def problem(self, value: str) -> str | None:
-        """Why a value that is a URI is none of this list and no word of somebody else's."""
-        for old in self._old:
-            if value.startswith(old):
-                return f"in JSON, a standard word stands bare, not as {old}…"
+        """Why a URI is neither a word of this list nor a user-defined word; None if it is one of these."""
+        for prefix in self._deprecated_prefixes:
+            if value.startswith(prefix):
+                return f"in JSON, words of CBV are written without the prefix {prefix}"
         for root in (self.root, _curie(self.root)):
             if value.startswith(root) and value.removeprefix(root) not in self.words:
-                return f"CBV has no such word; it has {self._some()}"
+                return f"CBV 2.0 has no such word; its words are {', '.join(sorted(self.words))}"
         return None
 
-    def full(self, value: str) -> str:
-        """The URI of a word in any of its forms; other URIs as they are."""
+    def to_uri(self, value: str) -> str:
+        """The URI of a word in any of its forms; other URIs unchanged."""
         if value in self.words:
             return self.root + value
         curie = _curie(self.root)
         return self.root + value.removeprefix(curie) if value.startswith(curie) else value
 
-    def word(self, value: str) -> str | None:
-        """The bare word, or None where the value is somebody else's."""
-        full = self.full(value)
-        return full.removeprefix(self.root) if full.startswith(self.root) else None
-
-    def _some(self) -> str:
-        return ", ".join(sorted(self.words))
+    def bare_word(self, value: str) -> str | None:
+        """The bare word; None if the value is not of this vocabulary."""
+        uri = self.to_uri(value)
+        return uri.removeprefix(self.root) if uri.startswith(self.root) else None
 
 
 def _curie(root: str) -> str:
     return root.replace(CBV, "cbv:").replace(GS1_VOC, "gs1:")
 
 
-def _old(part: str) -> tuple[str, ...]:
+def _deprecated(part: str) -> tuple[str, ...]:
     return (f"urn:epcglobal:cbv:{part}:", "http://ns.gs1.org/cbv/", "https://ns.gs1.org/cbv/")
 
 
-_OLD_VOC: Final = (
+_DEPRECATED_VOC: Final = (
     "http://gs1.org/voc/",
     "https://gs1.org/voc/",
     "http://www.gs1.org/voc/",
     "https://www.gs1.org/voc/",
 )
 
-BIZ_STEP: Final = Vocabulary("bizStep", BIZ_STEPS, CBV + "BizStep-", *_old("bizstep"))
-DISPOSITION: Final = Vocabulary("disposition", DISPOSITIONS, CBV + "Disp-", *_old("disp"))
-BIZ_TRANSACTION_TYPE: Final = Vocabulary("business transaction type", BIZ_TRANSACTION_TYPES, CBV + "BTT-", *_old("btt"))
-SOURCE_DEST_TYPE: Final = Vocabulary("source or destination type", SOURCE_DEST_TYPES, CBV + "SDT-", *_old("sdt"))
-ERROR_REASON: Final = Vocabulary("error reason", ERROR_REASONS, CBV + "ER-", *_old("er"))
-COMPONENT: Final = Vocabulary("component", COMPONENTS, CBV + "Comp-", *_old("comp"))
-MEASUREMENT_TYPE: Final = Vocabulary("measurement type", MEASUREMENT_TYPES, GS1_VOC, *_OLD_VOC)
-SENSOR_ALERT_TYPE: Final = Vocabulary("sensor alert", SENSOR_ALERT_TYPES, GS1_VOC, *_OLD_VOC)
-
-# The context of the standard's own words.
-STANDARD_CONTEXT: Final = "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"
-# Documents of JSON-LD contexts that are known here; they are never fetched.
-KNOWN_CONTEXTS: Final = frozenset(
-    {
-        "https://ref.gs1.org/standards/epcis/epcis-context.jsonld",
-        STANDARD_CONTEXT,
-        "https://ref.gs1.org/standards/epcis/2.0.1/epcis-context.jsonld",
-        "https://ref.gs1.org/standards/epcis/2.0/epcis-context.jsonld",
-        "https://gs1.github.io/EPCIS/epcis-context.jsonld",
-        "https://gs1.github.io/EPCIS/epcis-context-simple.jsonld",
-        "https://id.gs1.org/epcis-context.jsonld",
-        "https://dev.epcis.io/context",
-        "https://origintrail.github.io/epcis/epcis-context.jsonld",
-    }
+BIZ_STEP: Final = Vocabulary("bizStep", BIZ_STEPS, CBV + "BizStep-", *_deprecated("bizstep"))
+DISPOSITION: Final = Vocabulary("disposition", DISPOSITIONS, CBV + "Disp-", *_deprecated("disp"))
+BIZ_TRANSACTION_TYPE: Final = Vocabulary(
+    "business transaction type", BIZ_TRANSACTION_TYPES, CBV + "BTT-", *_deprecated("btt")
 )
-# Contexts of a document or an event, and terms that they define together; all of them are kept with every event.
-MAX_CONTEXTS: Final = 50
-MAX_TERMS: Final = 200
-# Prefixes that the standard's context defines (the event hash of CBV 2.0 uses these spellings).
-STANDARD_PREFIXES: Final = {
-    "epcis": "https://ref.gs1.org/epcis/",
-    "cbv": CBV,
-    "gs1": GS1_VOC,
-    "cbvmda": "urn:epcglobal:cbv:mda",
-}
+SOURCE_DEST_TYPE: Final = Vocabulary("source or destination type", SOURCE_DEST_TYPES, CBV + "SDT-", *_deprecated("sdt"))
+ERROR_REASON: Final = Vocabulary("error reason", ERROR_REASONS, CBV + "ER-", *_deprecated("er"))
+COMPONENT: Final = Vocabulary("component", COMPONENTS, CBV + "Comp-", *_deprecated("comp"))
+MEASUREMENT_TYPE: Final = Vocabulary("measurement type", MEASUREMENT_TYPES, GS1_VOC, *_DEPRECATED_VOC)
+SENSOR_ALERT_TYPE: Final = Vocabulary("sensor alert", SENSOR_ALERT_TYPES, GS1_VOC, *_DEPRECATED_VOC)

@@ -1,1 +1,1 @@
-"""The gateway's HTTP application and server: routes, OpenAPI document, problems."""
+"""The HTTP side of the gateway: the process, its routes, its error answers and its OpenAPI document."""

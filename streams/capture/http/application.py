@@ -1,4 +1,4 @@
-"""The capture gateway as a web application: its addresses, and what is the same for all of them."""
+"""The capture gateway as a web application: the table of routes, and the processing that all of them share."""
 
 import contextlib
 import time
@@ -11,8 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streams.capture.http import openapi
-from streams.capture.http import routes as addresses
+from streams.capture.http import openapi, routes
 from streams.capture.http.gateway import Gateway
 from streams.capture.http.problems import HttpProblem, retry_later
 from streams.capture.http.request_context import RequestContext
@@ -24,99 +23,101 @@ RouteHandler = Callable[[RequestContext], Awaitable[Response]]
 
 
 def create_application(gateway: Gateway) -> Starlette:
-    """The application."""
+    """The web application of a gateway."""
 
-    def limits(_: Request, allow: str) -> Response:
+    def options_response(allow: str) -> Response:
         headers = {
             "Allow": allow,
-            "GS1-EPCIS-Capture-Limit": str(gateway.bounds.events),
-            "GS1-EPCIS-Capture-File-Size-Limit": str(gateway.bounds.max_body_bytes),
+            "GS1-EPCIS-Capture-Limit": str(gateway.request_limits.max_events),
+            "GS1-EPCIS-Capture-File-Size-Limit": str(gateway.request_limits.max_body_bytes),
             "GS1-Capture-Error-Behaviour": "rollback",
             **VERSION_HEADERS,
         }
         return Response(status_code=204, headers=headers)
 
-    def answering(route: str, handlers: dict[str, RouteHandler]) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(route: str, handlers: dict[str, RouteHandler]) -> Callable[[Request], Awaitable[Response]]:
         allow = ", ".join([*handlers, "OPTIONS"])
 
         async def answer(request: Request) -> Response:
             if request.method == "OPTIONS":
-                return limits(request, allow)
-            begun, call = time.monotonic(), RequestContext(gateway, request, route)
+                return options_response(allow)
+            begun, context = time.monotonic(), RequestContext(gateway, request, route)
             handler = handlers.get(request.method)
             try:
                 if handler is None:
-                    said = f"{request.method} is not for {request.url.path}"
-                    raise HttpProblem(405, "MethodNotAllowedException", said, headers={"Allow": allow})
-                await call.enter()
-                response = await handler(call)
-            except HttpProblem as refusal:
-                call.charge_rejected_request()
-                response = await call.reject(refusal)
+                    detail = f"{request.url.path} does not support {request.method}: use {allow}"
+                    raise HttpProblem(405, "MethodNotAllowedException", detail, headers={"Allow": allow})
+                await context.read_and_authenticate()
+                response = await handler(context)
+            except HttpProblem as problem:
+                context.charge_rejected_request()
+                response = await context.reject(problem)
             except IdentityInFlightError as error:
-                response = await call.reject(retry_later(503, str(error), 1))
+                response = await context.reject(retry_later(503, str(error), 1))
             except ClientDisconnect:
                 response = Response(status_code=400)
             finally:
-                call.release()
-            taken = call.taken
-            gateway.watch(
+                context.release_body()
+            result = context.intake_result
+            gateway.emit(
                 RequestAnswered(
-                    route if request.method == "POST" else "look",
+                    route if request.method == "POST" else "read",
                     response.status_code,
                     time.monotonic() - begun,
-                    taken.accepted,
-                    taken.duplicates,
-                    taken.refused,
-                    taken.conflicts,
+                    result.accepted,
+                    result.duplicates,
+                    result.rejected,
+                    result.conflicts,
                 )
             )
             return response
 
         return answer
 
-    async def healthy(_: Request) -> Response:
-        return _text(200, "ok")
+    async def get_health(_: Request) -> Response:
+        return _text_response(200, "ok")
 
-    async def ready(_: Request) -> Response:
-        refused = gateway.spool.unavailable_reason() or gateway.spool.write_error
-        if refused is None:
-            return _text(200, "ok")
-        return _text(503, str(refused) if gateway.exposition is not None else "nothing can be stored now")
+    async def get_readiness(_: Request) -> Response:
+        unavailable = gateway.spool.unavailable_reason() or gateway.spool.write_error
+        if unavailable is None:
+            return _text_response(200, "ok")
+        public_reason = "the gateway cannot store records now"
+        return _text_response(503, str(unavailable) if gateway.exposition is not None else public_reason)
 
-    async def metrics(_: Request) -> Response:
+    async def get_metrics(_: Request) -> Response:
         if gateway.exposition is None:
-            return HttpProblem(404, "NoSuchResourceException", "metrics are on --metrics-port").response()
+            detail = "this port serves no metrics: they are on the port of --metrics-port"
+            return HttpProblem(404, "NoSuchResourceException", detail).to_response()
         return Response(gateway.exposition(), media_type="text/plain; version=0.0.4")
 
-    async def described(_: Request) -> Response:
-        return json_response(openapi.openapi_document(gateway.bounds.max_body_bytes, gateway.bounds.events))
+    async def get_openapi(_: Request) -> Response:
+        limits = gateway.request_limits
+        return json_response(openapi.openapi_document(limits.max_body_bytes, limits.max_events))
 
-    async def missing(_: Request, error: Exception) -> Response:
+    async def handle_missing(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
-            return HttpProblem(405, "MethodNotAllowedException", "another method", headers=error.headers).response()
-        return HttpProblem(404, "NoSuchResourceException", "there is nothing at this address").response()
+            detail = f"{request.url.path} does not support {request.method}"
+            return HttpProblem(405, "MethodNotAllowedException", detail, headers=error.headers).to_response()
+        detail = "there is no resource at this path: /openapi.json lists all paths"
+        return HttpProblem(404, "NoSuchResourceException", detail).to_response()
 
     methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"]
-    routes = [
-        Route("/scans", answering("scans", {"POST": addresses.post_scans}), methods=methods),
-        Route(
-            "/capture",
-            answering("capture", {"GET": addresses.get_capture_jobs, "POST": addresses.post_capture}),
-            methods=methods,
-        ),
-        Route("/capture/{capture_id}", answering("capture", {"GET": addresses.get_capture_job}), methods=methods),
-        Route("/events", answering("events", {"POST": addresses.post_event}), methods=methods),
-        # An eventID is a URI, whose slashes a server hands on as they are.
-        Route("/events/{event_id:path}", answering("events", {"GET": addresses.get_event}), methods=methods),
-        Route("/healthz", healthy),
-        Route("/readyz", ready),
-        Route("/metrics", metrics),
-        Route("/openapi.json", described),
+    capture_handlers: dict[str, RouteHandler] = {"GET": routes.get_capture_jobs, "POST": routes.post_capture}
+    table = [
+        Route("/scans", endpoint("scans", {"POST": routes.post_scans}), methods=methods),
+        Route("/capture", endpoint("capture", capture_handlers), methods=methods),
+        Route("/capture/{capture_id}", endpoint("capture", {"GET": routes.get_capture_job}), methods=methods),
+        Route("/events", endpoint("events", {"POST": routes.post_event}), methods=methods),
+        # An eventID is a URI, and servers pass its slashes on unchanged.
+        Route("/events/{event_id:path}", endpoint("events", {"GET": routes.get_event}), methods=methods),
+        Route("/healthz", get_health),
+        Route("/readyz", get_readiness),
+        Route("/metrics", get_metrics),
+        Route("/openapi.json", get_openapi),
     ]
-    handlers: Any = {404: missing, 405: missing}
-    return Starlette(routes=routes, exception_handlers=handlers, lifespan=_lifespan)
+    handlers: Any = {404: handle_missing, 405: handle_missing}
+    return Starlette(routes=table, exception_handlers=handlers, lifespan=_lifespan)
 
 
 @contextlib.asynccontextmanager
@@ -124,5 +125,5 @@ async def _lifespan(_: Starlette) -> AsyncIterator[None]:
     yield
 
 
-def _text(status: int, text: str) -> Response:
+def _text_response(status: int, text: str) -> Response:
     return Response(text + "\n", status, {"Cache-Control": "no-store"}, media_type="text/plain")

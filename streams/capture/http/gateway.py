@@ -1,6 +1,6 @@
-"""The parts of the capture gateway that its addresses use, and the one way in which they store something.
+"""The parts of the capture gateway that its routes share, and the one function that stores records.
 
-Nothing is answered with success before the spool says that it is on stable storage.
+No request is answered with success before the spool reports that its records are on stable storage.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from streams.telemetry.gateway_events import GatewayEventListener
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """How much one request may be."""
+    """Limits of sizes and times for requests."""
 
     max_body_bytes: int = 8 << 20
-    # Of all bodies together that are being read or worked on; beyond them, 503.
+    # Of all bodies together that are being received or processed; more is answered with 503.
     max_buffered_bytes: int = 512 << 20
-    events: int = 10_000
+    max_events: int = 10_000
     max_inflated_bytes: int = 32 << 20
     body_timeout_seconds: float = 30.0
     spool_timeout_seconds: float = 30.0
@@ -36,64 +36,69 @@ class RequestLimits:
 
 @dataclass(slots=True)
 class Gateway:
-    """The parts that the addresses use."""
+    """The parts that the routes share."""
 
     spool: Spool
     intake: Intake
-    jobs: CaptureJobs
-    doors: Authenticator
-    watch: GatewayEventListener
-    bounds: RequestLimits
-    # Prometheus text, where this port shows how the gateway is; else it says only whether it works.
+    capture_jobs: CaptureJobs
+    authenticator: Authenticator
+    emit: GatewayEventListener
+    request_limits: RequestLimits
+    # Returns the metrics as Prometheus text. None where this port must show neither metrics nor reasons.
     exposition: Callable[[], bytes] | None = None
-    events: EventCache = field(default_factory=EventCache)
-    # Bytes of bodies that are held now.
-    held: int = 0
+    event_cache: EventCache = field(default_factory=EventCache)
+    # Bytes of request bodies held in memory now.
+    buffered_bytes: int = 0
     # For measurements of the server alone: answer as if the spool had written.
     without_spool: bool = False
 
-    async def store(self, taken: IntakeResult) -> None:
-        """Return when everything taken is on stable storage.
+    async def store(self, result: IntakeResult) -> None:
+        """Return when all accepted records are on stable storage.
 
         Raises:
-            Refusal: it is not.
+            HttpProblem: they could not be stored.
         """
-        if taken.entries and not self.without_spool:
-            frame = encode_frame(int(time.time() * 1000), taken.entries)
+        if result.entries and not self.without_spool:
+            frame = encode_frame(int(time.time() * 1000), result.entries)
             if len(frame) > MAX_FRAME_BYTES:
-                # It would be written, and never read again.
-                raise HttpProblem(413, "CaptureLimitExceededException", "the request becomes too many bytes of records")
-            with self.intake.known.reserve(taken.dedup_entries):
-                await self._written(frame)
-        self.intake.known.add(taken.dedup_entries)
-        self.events.add(taken.events)
+                # The spool could write such a frame, but not read it again.
+                raise HttpProblem(
+                    413,
+                    "CaptureLimitExceededException",
+                    f"the records of the request fill more than {MAX_FRAME_BYTES:,} bytes in the spool: send fewer at "
+                    "once",
+                )
+            with self.intake.dedup_cache.reserve(result.dedup_entries):
+                await self._write(frame)
+        self.intake.dedup_cache.add(result.dedup_entries)
+        self.event_cache.add(result.captured_events)
 
-    async def _written(self, frame: bytes) -> None:
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _write(self, frame: bytes) -> None:
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def done(error: Exception | None) -> None:
-            if not stored.done():
-                stored.set_exception(error) if error is not None else stored.set_result(None)
+        def on_done(error: Exception | None) -> None:
+            if not written.done():
+                written.set_exception(error) if error is not None else written.set_result(None)
 
-        self.spool.append(frame, done)
+        self.spool.append(frame, on_done)
         try:
-            async with asyncio.timeout(self.bounds.spool_timeout_seconds):
-                await stored
+            async with asyncio.timeout(self.request_limits.spool_timeout_seconds):
+                await written
         except SpoolUnavailableError as error:
             raise retry_later(503, str(error), 5) from None
         except TimeoutError:
-            raise retry_later(503, "the disk does not answer", 10) from None
+            raise retry_later(503, "the disk of the gateway does not answer: send the request again", 10) from None
 
 
 def deliver_on_loop(loop: asyncio.AbstractEventLoop) -> Callable[[list[tuple[DoneCallback, Exception | None]]], None]:
-    """Hands outcomes of the spool's thread over to the event loop, a whole group at a time."""
+    """Hand the outcomes of the spool's thread over to the event loop, one call per group."""
 
     def run(outcomes: list[tuple[DoneCallback, Exception | None]]) -> None:
-        for done, error in outcomes:
-            done(error)
+        for on_done, error in outcomes:
+            on_done(error)
 
     def deliver(outcomes: list[tuple[DoneCallback, Exception | None]]) -> None:
-        # A loop that has ended has nobody left to tell.
+        # Once the loop has ended, no request waits for an outcome.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(run, outcomes)
 

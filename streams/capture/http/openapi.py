@@ -1,4 +1,4 @@
-"""The gateway's addresses as an OpenAPI 3.1 document; tests hold the gateway against it."""
+"""The OpenAPI 3.1 document of the gateway. Tests check the gateway against it."""
 
 from functools import cache
 from importlib import metadata
@@ -11,15 +11,16 @@ _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schema
 
 
 @cache
-def openapi_document(max_body_bytes: int, events: int) -> dict[str, Any]:
-    """The document, with these limits."""
+def openapi_document(max_body_bytes: int, max_events: int) -> dict[str, Any]:
+    """The OpenAPI document of a gateway with these limits."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "parcel-streams capture gateway",
             "version": _version(),
-            "description": "Scans and EPCIS 2.0 events in. What is answered with success is on stable storage. "
-            f"A request has at most {max_body_bytes:,} bytes, a document at most {events:,} events.",
+            "description": "Takes scans and EPCIS 2.0 events. Records that are acknowledged with 200, 201 or 202 are "
+            "on stable storage. "
+            f"A request has at most {max_body_bytes:,} bytes, a document at most {max_events:,} events.",
         },
         "security": [{"signature": []}, {"token": []}, {}],
         "paths": {
@@ -28,9 +29,16 @@ def openapi_document(max_body_bytes: int, events: int) -> dict[str, Any]:
             "/capture/{captureID}": {"get": _job(), "options": _options("captureID")},
             "/events": {"post": _events(), "options": _options()},
             "/events/{eventID}": {"get": _event(), "options": _options("eventID")},
-            "/healthz": {"get": _plain("The process answers.")},
-            "/readyz": {"get": _plain("The spool takes records.", {"503": _said("It does not; the text says why.")})},
-            "/metrics": {"get": _plain("Metrics for Prometheus.", {"404": _refused("None are served.")})},
+            "/healthz": {"get": _text_operation("Whether the process answers.")},
+            "/readyz": {
+                "get": _text_operation(
+                    "Whether the spool accepts records.",
+                    {"503": _text_answer("The spool accepts no records; the text gives the reason.")},
+                )
+            },
+            "/metrics": {
+                "get": _text_operation("Metrics for Prometheus.", {"404": _problem("This port serves no metrics.")})
+            },
             "/openapi.json": {
                 "get": {
                     "summary": "This document.",
@@ -50,10 +58,10 @@ def openapi_document(max_body_bytes: int, events: int) -> dict[str, Any]:
 def _scans() -> dict[str, Any]:
     return {
         "operationId": "postScans",
-        "summary": "Scans, events of containers and advices, hundreds or thousands at once.",
-        "description": "One JSON object a line, or an Avro container of records Scan and Advice. A record is known "
-        "again by its event_id, or by device_id and device_seq; a repeat is a duplicate, other content under a known "
-        "id is refused. Where everybody is let in, ticks are taken as well.",
+        "summary": "Scans, container events and advices, up to thousands in a request.",
+        "description": "One JSON object a line, or an Avro container file of records Scan and Advice. A record is "
+        "identified by its event_id, or by device_id and device_seq. A repeat is a duplicate; other content under a "
+        "known id is rejected. A gateway that admits everybody also accepts ticks.",
         "requestBody": {
             "required": True,
             "content": {
@@ -66,10 +74,10 @@ def _scans() -> dict[str, Any]:
         },
         "responses": {
             "200": {
-                "description": "What became of each record; those accepted are on stable storage.",
+                "description": "The result of each record; accepted records are on stable storage.",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Results"}}},
             },
-            **_refusals("400", "401", "403", "408", "413", "415", "429", "503"),
+            **_problems("400", "401", "403", "408", "413", "415", "429", "503"),
         },
     }
 
@@ -84,16 +92,16 @@ def _capture() -> dict[str, Any]:
                 "in": "header",
                 "required": False,
                 "schema": {"type": "string", "enum": ["rollback", "proceed"], "default": "rollback"},
-                "description": "rollback: all events or none. proceed: those that are right.",
+                "description": "rollback: store all events or none. proceed: store the valid ones.",
             }
         ],
         "requestBody": _json_body("#/components/schemas/Document"),
         "responses": {
             "202": {
-                "description": "The job tells what became of each event; accepted events are on stable storage.",
+                "description": "The capture job has the result; accepted events are on stable storage.",
                 "headers": {"Location": {"schema": _TEXT, "required": True}},
             },
-            **_refusals("400", "401", "403", "408", "413", "415", "429", "503"),
+            **_problems("400", "401", "403", "408", "413", "415", "429", "503"),
         },
     }
 
@@ -108,8 +116,10 @@ def _events() -> dict[str, Any]:
                 "description": "The event is on stable storage.",
                 "headers": {"Location": {"schema": _TEXT, "required": True}},
             },
-            "409": _refused("An event with this eventID exists; this one declares no error, or says something else."),
-            **_refusals("400", "401", "403", "408", "413", "415", "429", "503"),
+            "409": _problem(
+                "An event with this eventID exists, and this one has no errorDeclaration or has other content."
+            ),
+            **_problems("400", "401", "403", "408", "413", "415", "429", "503"),
         },
     }
 
@@ -117,14 +127,14 @@ def _events() -> dict[str, Any]:
 def _event() -> dict[str, Any]:
     return {
         "operationId": "getEvent",
-        "summary": "One of the sender's own events, while it is among the newest.",
+        "summary": "An event of the sender, while it is among the newest.",
         "parameters": [_in_path("eventID")],
         "responses": {
             "200": {
                 "description": "The event, with its @context and the time at which it was accepted.",
                 "content": {"application/ld+json": {"schema": {"$ref": "#/components/schemas/Event"}}},
             },
-            **_refusals("401", "403", "404", "429"),
+            **_problems("401", "403", "404", "429"),
         },
     }
 
@@ -132,19 +142,19 @@ def _event() -> dict[str, Any]:
 def _jobs() -> dict[str, Any]:
     return {
         "operationId": "getCaptureJobs",
-        "summary": "The sender's capture jobs, the newest first.",
+        "summary": "The capture jobs of the sender, newest first.",
         "parameters": [
             _query("perPage", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 30}),
             _query("nextPageToken", _TEXT),
         ],
         "responses": {
             "200": {
-                "description": "The jobs; the header Link names the next page, if there is one.",
+                "description": "The jobs; the header Link has the next page, if there is one.",
                 "content": {
                     "application/json": {"schema": {"type": "array", "items": {"$ref": "#/components/schemas/Job"}}}
                 },
             },
-            **_refusals("400", "401", "403", "429"),
+            **_problems("400", "401", "403", "429"),
         },
     }
 
@@ -159,7 +169,7 @@ def _job() -> dict[str, Any]:
                 "description": "The job.",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}},
             },
-            **_refusals("401", "403", "404", "429"),
+            **_problems("401", "403", "404", "429"),
         },
     }
 
@@ -171,39 +181,39 @@ def _options(*in_path: str) -> dict[str, Any]:
         "parameters": [_in_path(name) for name in in_path],
         "responses": {
             "204": {
-                "description": "In headers.",
+                "description": "Versions and limits in headers.",
                 "headers": {name: {"schema": _TEXT, "required": True} for name in names},
             },
-            **(_refusals("404") if in_path else {}),
+            **(_problems("404") if in_path else {}),
         },
     }
 
 
-def _plain(text: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"summary": text, "responses": {"200": _said(text), **(more or {})}}
+def _text_operation(text: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"summary": text, "responses": {"200": _text_answer(text), **(more or {})}}
 
 
-def _said(text: str) -> dict[str, Any]:
+def _text_answer(text: str) -> dict[str, Any]:
     return {"description": text, "content": {"text/plain": {"schema": _TEXT}}}
 
 
-def _refused(text: str) -> dict[str, Any]:
+def _problem(text: str) -> dict[str, Any]:
     return {"description": text, "content": _PROBLEM}
 
 
-def _refusals(*statuses: str) -> dict[str, Any]:
-    why = {
-        "400": "The content breaks a rule; the problem names it.",
-        "401": "Nobody who is enrolled signed this request.",
-        "403": "The sender may not do this.",
-        "404": "There is no such thing.",
-        "408": "The content did not come in time.",
-        "413": "Larger than this gateway takes at once.",
-        "415": "This kind of content is not taken.",
-        "429": "Too fast; Retry-After says when to go on.",
-        "503": "Nothing was stored; Retry-After says when to come again.",
+def _problems(*statuses: str) -> dict[str, Any]:
+    descriptions = {
+        "400": "The content is not valid; the problem names the rule.",
+        "401": "The request is not authenticated.",
+        "403": "The sender is not permitted to do this.",
+        "404": "There is no such resource.",
+        "408": "The body did not arrive in time.",
+        "413": "Larger than a limit of this gateway.",
+        "415": "This type of content is not supported.",
+        "429": "The sender exceeded its rate; Retry-After has the time to wait.",
+        "503": "Nothing was stored; Retry-After has the time to wait.",
     }
-    return {status: _refused(why[status]) for status in statuses}
+    return {status: _problem(descriptions[status]) for status in statuses}
 
 
 def _in_path(name: str) -> dict[str, Any]:
@@ -225,10 +235,10 @@ def _security() -> dict[str, Any]:
             "type": "apiKey",
             "in": "header",
             "name": "Signature-Input",
-            "description": "HTTP message signature (RFC 9421) with Ed25519 over @method, @path, @query where there is "
-            "one, and content-digest; with created, nonce and keyid. The signature itself is in the header Signature.",
+            "description": "HTTP message signature (RFC 9421) with Ed25519. It covers @method, @path, @query if there "
+            "is one, and content-digest, and has created, nonce and keyid. The signature is in the header Signature.",
         },
-        "token": {"type": "http", "scheme": "bearer", "description": "Over TLS only."},
+        "token": {"type": "http", "scheme": "bearer", "description": "Accepted over TLS only."},
     }
 
 
@@ -244,17 +254,17 @@ def _schemas() -> dict[str, Any]:
             "eventTimeZoneOffset": {"type": "string", "pattern": r"^[+-](((0\d|1[0-3]):[0-5]\d)|14:00)$"},
             "eventID": {"type": "string", "format": "uri"},
         },
-        "description": "An event of EPCIS 2.0; its JSON schema and CBV 2.0 say the rest.",
+        "description": "An EPCIS 2.0 event, as the JSON schema of EPCIS 2.0 and CBV 2.0 define it.",
     }
     return {
         **records.record_schemas(),
         "Results": {
             "type": "object",
-            "required": ["accepted", "duplicates", "refused", "results"],
+            "required": ["accepted", "duplicates", "rejected", "results"],
             "properties": {
                 "accepted": {"type": "integer"},
                 "duplicates": {"type": "integer"},
-                "refused": {"type": "integer"},
+                "rejected": {"type": "integer"},
                 "results": {
                     "type": "array",
                     "items": {
@@ -262,7 +272,7 @@ def _schemas() -> dict[str, Any]:
                         "required": ["index", "status"],
                         "properties": {
                             "index": {"type": "integer"},
-                            "status": {"enum": ["accepted", "duplicate", "refused"]},
+                            "status": {"enum": ["accepted", "duplicate", "rejected"]},
                             "event_id": _TEXT,
                             "error": _TEXT,
                         },

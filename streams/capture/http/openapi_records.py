@@ -1,4 +1,4 @@
-"""JSON schemas of a line of `POST /scans`: scans, events of containers, advices (docs/files.md)."""
+"""JSON schemas of the lines of `POST /scans`: scans, container events and advices (docs/files.md)."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,51 +15,51 @@ from streams.domain.limits import (
 JsonSchema = dict[str, Any]
 
 
-def _text(least: int, most: int) -> JsonSchema:
-    return {"type": "string", "minLength": least, "maxLength": most}
+def _text(min_length: int, max_length: int) -> JsonSchema:
+    return {"type": "string", "minLength": min_length, "maxLength": max_length}
 
 
-def _list(item: JsonSchema) -> JsonSchema:
+def _array(item: JsonSchema) -> JsonSchema:
     return {"type": "array", "items": item}
 
 
-def _whole(low: int, high: int) -> JsonSchema:
-    return {"type": "integer", "minimum": low, "maximum": high}
+def _integer(minimum: int, maximum: int) -> JsonSchema:
+    return {"type": "integer", "minimum": minimum, "maximum": maximum}
 
 
 _EVENT_ID: Final = _text(1, MAX_EVENT_ID_BYTES)
 _PARCEL_ID: Final = _text(1, MAX_PARCEL_ID_BYTES)
 _CONTAINER_ID: Final = _text(1, MAX_CONTAINER_ID_BYTES)
 _WORD: Final = _text(1, MAX_TEXT_BYTES)
-_PLAIN: Final = _text(0, MAX_TEXT_BYTES)
+_TEXT: Final = _text(0, MAX_TEXT_BYTES)
 _KIND: Final[JsonSchema] = {"type": "string", "enum": list(KINDS)}
 _TIME: Final[JsonSchema] = {
     "oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}],
-    "description": "ISO 8601 with its offset, or ms since 1970; from 1900 to 2199.",
+    "description": "ISO 8601 with UTC offset, or ms since 1970; from 1900 to 2199.",
 }
-_ACCEPTED: Final[JsonSchema] = {
+_RECORD_TIME: Final[JsonSchema] = {
     **_TIME,
-    "description": "Taken and not kept: the gateway's own time of acceptance counts.",
+    "description": "Ignored: the gateway sets the time at which it accepted the record.",
 }
-# What an observation may say, of a parcel or of a container.
-_OBSERVED: Final[Mapping[str, JsonSchema]] = {
-    "utc_offset_minutes": _whole(-MAX_UTC_OFFSET_MINUTES, MAX_UTC_OFFSET_MINUTES),
-    "record_time": _ACCEPTED,
+# Fields that scans and container events share.
+_OBSERVATION_FIELDS: Final[Mapping[str, JsonSchema]] = {
+    "utc_offset_minutes": _integer(-MAX_UTC_OFFSET_MINUTES, MAX_UTC_OFFSET_MINUTES),
+    "record_time": _RECORD_TIME,
     "lane": _WORD,
     "reason": _WORD,
-    "voids": {**_EVENT_ID, "description": "Of kind VOID, which needs it: the event_id of what was wrong."},
-    "device_id": {**_PLAIN, "description": "By default the sender."},
+    "voids": {**_EVENT_ID, "description": "Required for kind VOID: the event_id of the record that is declared wrong."},
+    "device_id": {**_TEXT, "description": "By default the name of the sender."},
     "device_seq": {
-        **_whole(-(1 << 63), (1 << 63) - 1),
-        "description": "The device's number of this record; with device_id it stands for an event_id.",
+        **_integer(-(1 << 63), (1 << 63) - 1),
+        "description": "The device's sequence number of the record; with device_id it replaces event_id.",
     },
 }
-# By its own id, or by the number that its device gave it.
-_KNOWN_BY: Final = [{"required": ["event_id"]}, {"required": ["device_seq"]}]
+# A record has an id of its own, or the sequence number that its device gave it.
+_IDENTIFIED_BY: Final = [{"required": ["event_id"]}, {"required": ["device_seq"]}]
 
 
 def record_schemas() -> dict[str, JsonSchema]:
-    """`Record`, which is one of `Scan`, `ContainerEvent` and `Advice`."""
+    """The schema `Record`, which is one of the schemas `Scan`, `ContainerEvent` and `Advice`."""
     names = ("Scan", "ContainerEvent", "Advice")
     scan = _record(
         "scan",
@@ -74,10 +74,10 @@ def record_schemas() -> dict[str, JsonSchema]:
             "event_id": _EVENT_ID,
             "container_id": _WORD,
             "inferred_from": _EVENT_ID,
-            "weight_g": _whole(-(1 << 31), (1 << 31) - 1),
-            **_OBSERVED,
+            "weight_g": _integer(-(1 << 31), (1 << 31) - 1),
+            **_OBSERVATION_FIELDS,
         },
-        "Something happened to a parcel.",
+        "An observation of a parcel.",
     )
     container = _record(
         "container",
@@ -91,15 +91,15 @@ def record_schemas() -> dict[str, JsonSchema]:
         },
         {
             "event_id": _EVENT_ID,
-            "parcels": {**_list(_PARCEL_ID), "description": "Of PACKED and UNPACKED: the children."},
-            "containers": {**_list(_CONTAINER_ID), "description": "Of PACKED and UNPACKED: the children."},
+            "parcels": {**_array(_PARCEL_ID), "description": "For PACKED and UNPACKED: the children."},
+            "containers": {**_array(_CONTAINER_ID), "description": "For PACKED and UNPACKED: the children."},
             "parent_id": {
                 **_CONTAINER_ID,
-                "description": "Of PACKED and UNPACKED without children: what it was put into or taken out of.",
+                "description": "For PACKED and UNPACKED without children: the container it was put into or taken from.",
             },
-            **_OBSERVED,
+            **_OBSERVATION_FIELDS,
         },
-        "Something happened to a bag, a ULD or a vehicle. PACKED needs children or a parent_id.",
+        "An observation of a bag, a ULD or a vehicle. PACKED needs children or a parent_id.",
     )
     advice = _record(
         "advice",
@@ -113,21 +113,21 @@ def record_schemas() -> dict[str, JsonSchema]:
             "origin": _WORD,
             "destination": _WORD,
         },
-        {"record_time": _ACCEPTED, "planned_lane": _WORD, "owner": _PLAIN, "promised_at": _TIME},
-        "What is known of a parcel before it comes; from senders for all sites only.",
+        {"record_time": _RECORD_TIME, "planned_lane": _WORD, "owner": _TEXT, "promised_at": _TIME},
+        "Facts about a parcel before it arrives. Only a sender registered for all sites may send it.",
     )
-    scan["anyOf"] = container["anyOf"] = _KNOWN_BY
-    whole = {
+    scan["anyOf"] = container["anyOf"] = _IDENTIFIED_BY
+    record = {
         "oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in names],
-        "description": "docs/files.md says what each field means. Texts are limited in bytes of UTF-8.",
+        "description": "docs/files.md describes each field. The length of a text is limited in bytes of UTF-8.",
     }
-    return {"Record": whole, **dict(zip(names, (scan, container, advice), strict=True))}
+    return {"Record": record, **dict(zip(names, (scan, container, advice), strict=True))}
 
 
 def _record(
     type_: str, required: Mapping[str, JsonSchema], optional: Mapping[str, JsonSchema], description: str
 ) -> JsonSchema:
-    """A record has no fields but these, and null is the same as left out."""
+    """The schema of a record without other fields; null has the meaning of an absent field."""
     may_be_null = {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in optional.items()}
     return {
         "type": "object",

@@ -1,4 +1,4 @@
-"""One request on its way: who asks, with what, within which limits."""
+"""The context of one request: its sender, its body, and the limits that apply to both."""
 
 import asyncio
 from typing import Final
@@ -8,172 +8,182 @@ from starlette.responses import Response
 
 from streams.capture.auth.authentication import RateLimitExceededError
 from streams.capture.auth.devices import Device
-from streams.capture.auth.signatures import AuthenticationError, field_value
-from streams.capture.auth.signatures import MessageComponents as SignedRequest
+from streams.capture.auth.signatures import AuthenticationError, MessageComponents, field_value
 from streams.capture.http.gateway import Gateway
 from streams.capture.http.problems import HttpProblem, retry_later
 from streams.capture.intake.intake_result import IntakeResult
 from streams.telemetry.gateway_events import RequestDenied
 
-# Of content that is refused, so many times what a request may have is read, within the time that content may take.
-_SKIPPED_TIMES: Final = 8
+# Of a rejected body, this many times the size limit is read and discarded, within the time limit of a body.
+_DISCARD_FACTOR: Final = 8
 
 
 class RequestContext:
-    """One request on its way: who asks, with what."""
+    """One request during its processing."""
 
     def __init__(self, gateway: Gateway, request: Request, route: str) -> None:
         self.gateway, self.request, self.route = gateway, request, route
-        self.taken = IntakeResult()
+        self.intake_result = IntakeResult()
         self.device: Device | None = None
         self.body = b""
         self._charged = False
-        self._held = 0
+        self._buffered_bytes = 0
         self._parts: list[bytes] = []
-        # Was content asked for, is all of it here, was it too slow?
-        self._asked = self._ended = self._late = False
+        self._body_requested = self._body_complete = self._body_timed_out = False
 
     @property
-    def sender(self) -> str:
-        """Who sends; empty where everybody is let in."""
+    def principal_name(self) -> str:
+        """Name of the sender; empty where the gateway admits everybody."""
         return self.device.name if self.device is not None else ""
 
-    async def enter(self) -> None:
-        """Read the body and find out who sends it.
+    async def read_and_authenticate(self) -> None:
+        """Read the body and find the device that sent it.
 
         Raises:
-            Refusal: too large, too slow, in a form that is not taken, or from somebody who may not.
+            HttpProblem: the body is too large, too slow or encoded, or the sender is not authenticated.
         """
-        refused = self.gateway.spool.unavailable_reason() if self.request.method == "POST" else None
-        if refused is not None and not self.gateway.without_spool:
-            raise retry_later(503, str(refused), 10)
-        headers = self._headers()
-        url = self.request.scope
-        path = url.get("raw_path", b"").partition(b"?")[0].decode("latin-1") or url["path"]
-        signed = SignedRequest(self.request.method, path, url["query_string"].decode("latin-1"), headers)
-        peer = url.get("client") or ("",)
-        secure = self.gateway.doors.is_secure(url["scheme"], str(peer[0]), headers)
+        unavailable = self.gateway.spool.unavailable_reason() if self.request.method == "POST" else None
+        if unavailable is not None and not self.gateway.without_spool:
+            raise retry_later(503, str(unavailable), 10)
+        headers = self._joined_headers()
+        scope = self.request.scope
+        path = scope.get("raw_path", b"").partition(b"?")[0].decode("latin-1") or scope["path"]
+        components = MessageComponents(self.request.method, path, scope["query_string"].decode("latin-1"), headers)
+        peer = scope.get("client") or ("",)
+        authenticator = self.gateway.authenticator
+        secure = authenticator.is_secure(scope["scheme"], str(peer[0]), headers)
         try:
-            seen = self.gateway.doors.authenticate_headers(signed, secure=secure)
+            header_auth = authenticator.authenticate_headers(components, secure=secure)
             self.body = await self._read(headers)
-            self.device = self.gateway.doors.enter(seen, signed, self.body, secure=secure)
-        except AuthenticationError as denied:
-            self.gateway.watch(RequestDenied(denied.reason, denied.device))
-            scheme = {"WWW-Authenticate": 'Bearer realm="parcels"'}
-            raise HttpProblem(401, "SecurityException", str(denied), headers=scheme) from None
+            self.device = authenticator.authenticate_body(header_auth, components, self.body, secure=secure)
+        except AuthenticationError as error:
+            self.gateway.emit(RequestDenied(error.reason, error.device))
+            challenge = {"WWW-Authenticate": 'Bearer realm="parcels"'}
+            raise HttpProblem(401, "SecurityException", str(error), headers=challenge) from None
         except OSError as error:
-            # The nonce cannot be written down, so a restarted gateway would take the request twice.
-            raise retry_later(503, f"the nonces cannot be written: {error.strerror or error}", 5) from None
+            # A nonce that is not on disk would let a restarted gateway accept a replay of the request.
+            raise retry_later(
+                503, f"the gateway cannot write its file of nonces: {error.strerror or error}", 5
+            ) from None
         except RateLimitExceededError as error:
-            self.gateway.watch(RequestDenied("rate", error.device))
-            raise retry_later(429, str(error), error.seconds, "TooManyRequestsException") from None
+            self.gateway.emit(RequestDenied("rate_limited", error.device))
+            raise retry_later(429, str(error), error.retry_after_seconds, "TooManyRequestsException") from None
 
-    def charge(self, records: int) -> None:
+    def charge_rate(self, record_count: int) -> None:
         """Count records against the device's rate."""
-        if self.device is not None and records:
+        if self.device is not None and record_count:
             self._charged = True
-            self.gateway.doors.rates.charge(self.device.name, self.device.rate, records)
+            self.gateway.authenticator.rate_limiter.charge(self.device.name, self.device.rate, record_count)
 
-    async def reject(self, refusal: HttpProblem) -> Response:
-        """The answer that says why, once nothing of the content stands in its way.
+    async def reject(self, problem: HttpProblem) -> Response:
+        """The error answer, after the rest of the body has been read and discarded.
 
-        Most clients look for an answer when they have sent everything, and where a connection is closed with bytes
-        unread, its other end loses the answer. Where too much is left, the answer may be lost, and the connection ends.
+        Most clients read the answer only after they have sent the whole body. A connection that is closed with unread
+        bytes loses its answer. A body with too much left is not read: the connection ends and the answer may be lost.
         """
-        self.release()
-        if not await self._skipped():
-            refusal.headers["Connection"] = "close"
-        return refusal.response()
+        self.release_body()
+        if not await self._discard_body():
+            problem.headers["Connection"] = "close"
+        return problem.to_response()
 
-    def release(self) -> None:
-        """The body is not needed any more."""
+    def release_body(self) -> None:
+        """Free the memory of the body."""
         self.body, self._parts = b"", []
-        self.gateway.held -= self._held
-        self._held = 0
+        self.gateway.buffered_bytes -= self._buffered_bytes
+        self._buffered_bytes = 0
 
     def charge_rejected_request(self) -> None:
-        """Whoever sends what is refused before it is counted sends something all the same."""
+        """Count a request that was rejected before its records were counted as one record."""
         if self.request.method == "POST" and not self._charged:
-            self.charge(1)
+            self.charge_rate(1)
 
-    def count(self, taken: IntakeResult) -> None:
-        """Remember what became of the records, for the metrics."""
-        self.taken = taken
-        for _ in range(taken.out_of_scope):
-            self.gateway.watch(RequestDenied("out_of_scope", self.sender))
+    def record_result(self, result: IntakeResult) -> None:
+        """Keep the result for the metrics."""
+        self.intake_result = result
+        for _ in range(result.out_of_scope):
+            self.gateway.emit(RequestDenied("out_of_scope", self.principal_name))
 
-    def media_type(self, *accepted_types: str) -> str:
-        """The kind of content, one of `wanted`.
+    def require_media_type(self, *accepted_types: str) -> str:
+        """The media type of the body, which is one of `accepted_types`.
 
         Raises:
-            Refusal: it is another one.
+            HttpProblem: it is another one.
         """
-        kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in accepted_types:
+        media_type = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type not in accepted_types:
             raise HttpProblem(
                 415, "UnsupportedMediaTypeException", f"Content-Type must be {' or '.join(accepted_types)}"
             )
-        return kind
+        return media_type
 
-    def _headers(self) -> dict[str, str]:
-        found: dict[str, list[str]] = {}
+    def _joined_headers(self) -> dict[str, str]:
+        values_by_name: dict[str, list[str]] = {}
         for name, value in self.request.scope["headers"]:
-            found.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
-        return {name: field_value(values) for name, values in found.items()}
+            values_by_name.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+        return {name: field_value(values) for name, values in values_by_name.items()}
 
     async def _read(self, headers: dict[str, str]) -> bytes:
-        bounds = self.gateway.bounds
+        limits = self.gateway.request_limits
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise HttpProblem(
-                415, "UnsupportedMediaTypeException", "content is taken as it is: leave Content-Encoding out"
+                415,
+                "UnsupportedMediaTypeException",
+                "compressed bodies are not supported: send the body without Content-Encoding",
             )
-        said = headers.get("content-length", "0")
-        if said.isdigit() and int(said) > bounds.max_body_bytes:
-            raise self._too_large()
-        size, self._asked = 0, True
+        content_length = headers.get("content-length", "0")
+        if content_length.isdigit() and int(content_length) > limits.max_body_bytes:
+            raise self._body_too_large()
+        size, self._body_requested = 0, True
         try:
-            async with asyncio.timeout(bounds.body_timeout_seconds):
+            async with asyncio.timeout(limits.body_timeout_seconds):
                 async for part in self.request.stream():
                     size += len(part)
-                    if size > bounds.max_body_bytes:
-                        raise self._too_large()
-                    self._hold(len(part))
+                    if size > limits.max_body_bytes:
+                        raise self._body_too_large()
+                    self._buffer(len(part))
                     self._parts.append(part)
         except TimeoutError:
-            # It had its time.
-            self._late = True
-            raise HttpProblem(408, "ImplementationException", "the content did not come in time") from None
-        self._ended = True
+            self._body_timed_out = True
+            raise HttpProblem(
+                408,
+                "ImplementationException",
+                f"the body did not arrive within {limits.body_timeout_seconds:g} s: send fewer records at once",
+            ) from None
+        self._body_complete = True
         return b"".join(self._parts)
 
-    async def _skipped(self) -> bool:
-        """Read what is left of the content and keep nothing of it; False where that would be too much or too long."""
-        if self._ended:
+    async def _discard_body(self) -> bool:
+        """Read the rest of the body and discard it; False where that would exceed the limit of size or time."""
+        if self._body_complete:
             return True
-        bounds, headers = self.gateway.bounds, self.request.headers
-        most = _SKIPPED_TIMES * bounds.max_body_bytes
-        waits = not self._asked and headers.get("expect", "").lower() == "100-continue"
-        said = headers.get("content-length", "0")
-        # Whoever waits to be told to go on has nothing on the way.
-        if self._late or waits or not said.isdigit() or int(said) > most:
+        limits, headers = self.gateway.request_limits, self.request.headers
+        max_discarded_bytes = _DISCARD_FACTOR * limits.max_body_bytes
+        # A client that waits for "100 Continue" has not sent any of the body.
+        waits = not self._body_requested and headers.get("expect", "").lower() == "100-continue"
+        content_length = headers.get("content-length", "0")
+        if self._body_timed_out or waits or not content_length.isdigit() or int(content_length) > max_discarded_bytes:
             return False
         size = 0
         try:
-            async with asyncio.timeout(bounds.body_timeout_seconds):
+            async with asyncio.timeout(limits.body_timeout_seconds):
                 async for part in self.request.stream():
                     size += len(part)
-                    if size > most:
+                    if size > max_discarded_bytes:
                         return False
         except (TimeoutError, ClientDisconnect):
             return False
         return True
 
-    def _hold(self, size: int) -> None:
-        self.gateway.held += size
-        self._held += size
-        if self.gateway.held > self.gateway.bounds.max_buffered_bytes:
-            raise retry_later(503, "too much is being sent at once", 1)
+    def _buffer(self, size: int) -> None:
+        self.gateway.buffered_bytes += size
+        self._buffered_bytes += size
+        if self.gateway.buffered_bytes > self.gateway.request_limits.max_buffered_bytes:
+            raise retry_later(503, "the gateway is receiving too many bytes at once: send the request again", 1)
 
-    def _too_large(self) -> HttpProblem:
-        most = self.gateway.bounds.max_body_bytes
-        return HttpProblem(413, "CaptureLimitExceededException", f"at most {most:,} bytes a request")
+    def _body_too_large(self) -> HttpProblem:
+        max_bytes = self.gateway.request_limits.max_body_bytes
+        return HttpProblem(
+            413,
+            "CaptureLimitExceededException",
+            f"the body is larger than {max_bytes:,} bytes: send the records in several requests",
+        )

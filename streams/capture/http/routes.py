@@ -1,4 +1,4 @@
-"""What each address that takes something does with it, and what it answers (docs/reference/capture.md)."""
+"""The handlers of the routes that take or return records, events and capture jobs (docs/reference/capture.md)."""
 
 import asyncio
 import json
@@ -32,170 +32,182 @@ VERSION_HEADERS: Final = {
 }
 
 
-_Found = TypeVar("_Found")
-# A body that is read while the event loop waits: a few milliseconds.
-_AT_ONCE_BYTES: Final = 64 << 10
+_T = TypeVar("_T")
+# A body of this size is parsed on the event loop, which takes a few milliseconds. Larger ones go to a thread.
+_MAX_INLINE_BYTES: Final = 64 << 10
 
 
-async def post_scans(call: RequestContext) -> Response:
+async def post_scans(context: RequestContext) -> Response:
     """POST /scans."""
-    kind = call.media_type(*NDJSON_MEDIA_TYPES, *AVRO_MEDIA_TYPES)
-    gateway, sender = call.gateway, principal_of(call.device)
+    media_type = context.require_media_type(*NDJSON_MEDIA_TYPES, *AVRO_MEDIA_TYPES)
+    gateway, principal = context.gateway, principal_of(context.device)
     try:
-        if kind in AVRO_MEDIA_TYPES:
-            taken = await gateway.intake.avro(call.body, sender, gateway.bounds.max_inflated_bytes)
+        if media_type in AVRO_MEDIA_TYPES:
+            max_inflated_bytes = gateway.request_limits.max_inflated_bytes
+            result = await gateway.intake.accept_avro(context.body, principal, max_inflated_bytes)
         else:
-            taken = await gateway.intake.ndjson(call.body, sender)
+            result = await gateway.intake.accept_ndjson(context.body, principal)
     except TooManyRecordsError as error:
         raise HttpProblem(413, "CaptureLimitExceededException", str(error)) from None
-    if not taken.results:
-        raise HttpProblem(400, "ValidationException", "the request holds no record")
-    call.charge(len(taken.results))
-    await gateway.store(taken)
-    call.count(taken)
-    refused = taken.refused + taken.conflicts
-    counts = {"accepted": taken.accepted, "duplicates": taken.duplicates, "refused": refused}
-    return json_response({**counts, "results": taken.results})
+    if not result.record_results:
+        raise HttpProblem(400, "ValidationException", "the request has no record: send at least one")
+    context.charge_rate(len(result.record_results))
+    await gateway.store(result)
+    context.record_result(result)
+    rejected = result.rejected + result.conflicts
+    counts = {"accepted": result.accepted, "duplicates": result.duplicates, "rejected": rejected}
+    return json_response({**counts, "results": result.record_results})
 
 
-async def post_capture(call: RequestContext) -> Response:
+async def post_capture(context: RequestContext) -> Response:
     """POST /capture."""
-    call.media_type(*JSON_MEDIA_TYPES)
-    gateway = call.gateway
-    behaviour = call.request.headers.get("gs1-capture-error-behaviour", "rollback").lower()
+    context.require_media_type(*JSON_MEDIA_TYPES)
+    gateway = context.gateway
+    behaviour = context.request.headers.get("gs1-capture-error-behaviour", "rollback").lower()
     if behaviour not in ("rollback", "proceed"):
-        raise HttpProblem(400, "ValidationException", "GS1-Capture-Error-Behaviour is rollback or proceed")
-    document = await _parsed(call.body)
+        raise HttpProblem(400, "ValidationException", "GS1-Capture-Error-Behaviour must be rollback or proceed")
+    document = await _parse_body(context.body)
     if not isinstance(document, dict) or document.get("type") not in ("EPCISDocument", "EPCISQueryDocument"):
-        raise HttpProblem(400, "ValidationException", "a capture takes an EPCISDocument or an EPCISQueryDocument")
+        detail = "the body must be an EPCISDocument or an EPCISQueryDocument: single events go to /events"
+        raise HttpProblem(400, "ValidationException", detail)
     try:
-        checked = await asyncio.to_thread(check_document, document, gateway.bounds.events)
+        checked = await asyncio.to_thread(check_document, document, gateway.request_limits.max_events)
     except TooManyEventsError as error:
         raise HttpProblem(413, "CaptureLimitExceededException", str(error)) from None
-    if checked.problems:
-        wrong = violations_as_json(checked.problems)
-        raise HttpProblem(400, "ValidationException", "the document breaks rules of EPCIS", errors=wrong)
-    call.charge(len(checked.events))
-    taken, errors = IntakeResult(), list[dict[str, Any]]()
-    async with gateway.intake.slices(taken) as slices:
+    if checked.violations:
+        errors = violations_as_json(checked.violations)
+        detail = "the document breaks rules of EPCIS 2.0: errors lists them"
+        raise HttpProblem(400, "ValidationException", detail, errors=errors)
+    context.charge_rate(len(checked.events))
+    result, event_errors = IntakeResult(), list[dict[str, Any]]()
+    async with gateway.intake.time_slicer(result) as time_slicer:
         for event in checked.events:
-            problem = _taken(call, event, taken)
+            problem = _accept_event(context, event, result)
             if problem is not None:
-                errors.append({**problem.body(), "event": event.index})
-            if slices.over:
-                await slices.yield_to_others()
-    call.charge(taken.object_count)
-    if errors and behaviour == "rollback":
-        left = len(checked.events) - taken.conflicts
-        taken = IntakeResult(refused=left, conflicts=taken.conflicts, out_of_scope=taken.out_of_scope)
-    await gateway.store(taken)
-    job = gateway.jobs.begin(call.sender, behaviour)
-    job.accepted, job.duplicates = taken.accepted, taken.duplicates
-    job.finish(errors)
-    gateway.jobs.keep(job)
-    call.count(taken)
+                event_errors.append({**problem.to_json(), "event": event.index})
+            if time_slicer.is_expired:
+                await time_slicer.yield_to_others()
+    context.charge_rate(result.object_count)
+    if event_errors and behaviour == "rollback":
+        rejected = len(checked.events) - result.conflicts
+        result = IntakeResult(rejected=rejected, conflicts=result.conflicts, out_of_scope=result.out_of_scope)
+    await gateway.store(result)
+    job = gateway.capture_jobs.start(context.principal_name, behaviour)
+    job.accepted, job.duplicates = result.accepted, result.duplicates
+    job.finish(event_errors)
+    gateway.capture_jobs.save(job)
+    context.record_result(result)
     return Response(status_code=202, headers={"Location": f"/capture/{job.capture_id}", **VERSION_HEADERS})
 
 
-async def post_event(call: RequestContext) -> Response:
+async def post_event(context: RequestContext) -> Response:
     """POST /events."""
-    call.media_type(*JSON_MEDIA_TYPES)
-    event = await _parsed(call.body)
+    context.require_media_type(*JSON_MEDIA_TYPES)
+    event = await _parse_body(context.body)
     if not isinstance(event, dict) or event.get("type") in ("EPCISDocument", "EPCISQueryDocument", None):
-        raise HttpProblem(
-            400, "ValidationException", "this takes one event with its @context; documents go to /capture"
-        )
-    call.charge(1)
-    checked = await _apart(check_document, call.body, event)
-    problems = (*checked.problems, *(each for one in checked.events for each in one.problems))
-    if problems:
-        errors = violations_as_json(problems)
-        raise HttpProblem(400, "ValidationException", "the event breaks rules of EPCIS", errors=errors)
-    one, taken = checked.events[0], IntakeResult()
-    refusal = _taken(call, one, taken)
-    if refusal is None and taken.duplicates and "errorDeclaration" not in event:
-        said = "an event with this eventID exists, and this is no declaration"
-        refusal = HttpProblem(409, "ResourceAlreadyExistsException", said)
-    if refusal is not None:
-        call.count(taken)
-        raise refusal
-    call.charge(taken.object_count)
-    await call.gateway.store(taken)
-    call.count(taken)
-    return Response(
-        status_code=201, headers={"Location": f"/events/{quote(one.event_id or '', safe='')}", **VERSION_HEADERS}
-    )
+        detail = "the body must be one EPCIS event with its @context: documents go to /capture"
+        raise HttpProblem(400, "ValidationException", detail)
+    context.charge_rate(1)
+    document = await _run_beside_loop(check_document, context.body, event)
+    violations = [*document.violations]
+    for checked_event in document.events:
+        violations += checked_event.violations
+    if violations:
+        errors = violations_as_json(violations)
+        detail = "the event breaks rules of EPCIS 2.0: errors lists them"
+        raise HttpProblem(400, "ValidationException", detail, errors=errors)
+    checked, result = document.events[0], IntakeResult()
+    problem = _accept_event(context, checked, result)
+    if problem is None and result.duplicates and "errorDeclaration" not in event:
+        detail = "an event with this eventID exists, and this event has no errorDeclaration"
+        problem = HttpProblem(409, "ResourceAlreadyExistsException", detail)
+    if problem is not None:
+        context.record_result(result)
+        raise problem
+    context.charge_rate(result.object_count)
+    await context.gateway.store(result)
+    context.record_result(result)
+    location = f"/events/{quote(checked.event_id or '', safe='')}"
+    return Response(status_code=201, headers={"Location": location, **VERSION_HEADERS})
 
 
-async def get_event(call: RequestContext) -> Response:
+async def get_event(context: RequestContext) -> Response:
     """GET /events/{eventID}."""
-    event_id = call.request.path_params["event_id"]
-    found = call.gateway.events.find(identity_hash(event_id, ""), call.sender)
-    if found is None:
-        raise HttpProblem(404, "NoSuchResourceException", "there is no such event of yours among the newest ones here")
-    return Response(found, headers=VERSION_HEADERS, media_type="application/ld+json")
+    event_id = context.request.path_params["event_id"]
+    event = context.gateway.event_cache.find(identity_hash(event_id, ""), context.principal_name)
+    if event is None:
+        detail = "no event of yours has this eventID among the newest events of this gateway"
+        raise HttpProblem(404, "NoSuchResourceException", detail)
+    return Response(event, headers=VERSION_HEADERS, media_type="application/ld+json")
 
 
-async def get_capture_jobs(call: RequestContext) -> Response:
+async def get_capture_jobs(context: RequestContext) -> Response:
     """GET /capture."""
-    said = call.request.query_params
-    size = said.get("perPage", "30")
+    parameters = context.request.query_params
+    size = parameters.get("perPage", "30")
     if re.fullmatch("[0-9]{1,4}", size) is None or not 1 <= int(size) <= 1000:
-        raise HttpProblem(400, "ValidationException", "perPage is a number from 1 to 1000")
+        raise HttpProblem(400, "ValidationException", "perPage must be a number from 1 to 1000")
     try:
-        jobs, following = call.gateway.jobs.page(call.sender, int(size), said.get("nextPageToken"))
+        jobs, next_token = context.gateway.capture_jobs.page(
+            context.principal_name, int(size), parameters.get("nextPageToken")
+        )
     except KeyError:
-        raise HttpProblem(400, "ValidationException", "there is no page of this nextPageToken") from None
-    headers = {"Link": f'</capture?perPage={size}&nextPageToken={following}>; rel="next"'} if following else {}
-    return json_response([job.shown() for job in jobs], headers)
+        detail = "this nextPageToken is unknown or has expired: begin again without nextPageToken"
+        raise HttpProblem(400, "ValidationException", detail) from None
+    headers = {"Link": f'</capture?perPage={size}&nextPageToken={next_token}>; rel="next"'} if next_token else {}
+    return json_response([job.to_json() for job in jobs], headers)
 
 
-async def get_capture_job(call: RequestContext) -> Response:
+async def get_capture_job(context: RequestContext) -> Response:
     """GET /capture/{captureID}."""
-    job = call.gateway.jobs.find(call.request.path_params["capture_id"], call.sender)
+    job = context.gateway.capture_jobs.find(context.request.path_params["capture_id"], context.principal_name)
     if job is None:
-        raise HttpProblem(404, "NoSuchResourceException", "there is no such capture job")
-    return json_response(job.shown())
+        detail = "no capture job of yours has this captureID among the newest jobs of this gateway"
+        raise HttpProblem(404, "NoSuchResourceException", detail)
+    return json_response(job.to_json())
 
 
-def _taken(call: RequestContext, event: CheckedEvent, taken: IntakeResult) -> HttpProblem | None:
-    """Take an event of a request; why it is refused, None where it is not.
+def _accept_event(context: RequestContext, event: CheckedEvent, result: IntakeResult) -> HttpProblem | None:
+    """Add an event of a request to the result.
+
+    Returns:
+        The problem for which the event is rejected; None if it is accepted or a duplicate.
 
     Raises:
-        Refusal: the request as a whole is.
+        HttpProblem: the request as a whole is rejected.
     """
     name = f"event {event.index}"
-    if event.problems:
-        taken.refused += 1
-        errors = violations_as_json(event.problems)
-        return HttpProblem(400, "ValidationException", f"{name}: {event.problems[0].message}", errors=errors)
+    if event.violations:
+        result.rejected += 1
+        errors = violations_as_json(event.violations)
+        return HttpProblem(400, "ValidationException", f"{name}: {event.violations[0].message}", errors=errors)
     try:
-        call.gateway.intake.event(event, principal_of(call.device), taken)
+        context.gateway.intake.accept_event(event, principal_of(context.device), result)
     except TooManyRecordsError as error:
         raise HttpProblem(413, "CaptureLimitExceededException", str(error)) from None
     except ConflictError as error:
-        taken.conflicts += 1
+        result.conflicts += 1
         return HttpProblem(409, "ResourceAlreadyExistsException", f"{name}: {error}")
     except OutOfScopeError as error:
-        taken.refused += 1
-        taken.out_of_scope += 1
+        result.rejected += 1
+        result.out_of_scope += 1
         return HttpProblem(403, "SecurityException", f"{name}: {error}")
     except ValueError as error:
-        taken.refused += 1
+        result.rejected += 1
         return HttpProblem(400, "ValidationException", f"{name}: {error}")
     return None
 
 
-async def _parsed(body: bytes) -> Any:
+async def _parse_body(body: bytes) -> Any:
     try:
-        return await _apart(parse_json, body, body)
+        return await _run_beside_loop(parse_json, body, body)
     except ValueError as error:
         raise HttpProblem(400, "ValidationException", str(error)) from None
 
 
-async def _apart(work: Callable[[Any], _Found], body: bytes, given: Any) -> _Found:
-    """Do what a large body takes long for beside the event loop: others wait for their answers."""
-    return await asyncio.to_thread(work, given) if len(body) > _AT_ONCE_BYTES else work(given)
+async def _run_beside_loop(function: Callable[[Any], _T], body: bytes, argument: Any) -> _T:
+    """Call a function, in a thread if the body is large, so that the event loop can answer others meanwhile."""
+    return await asyncio.to_thread(function, argument) if len(body) > _MAX_INLINE_BYTES else function(argument)
 
 
 def json_response(content: Any, headers: dict[str, str] | None = None) -> Response:

@@ -1,1 +1,1 @@
-"""From the body of a request to checked, deduplicated entries for the spool."""
+"""The steps between a request body and the spool: each record is checked, authorized and deduplicated."""

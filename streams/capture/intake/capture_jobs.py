@@ -1,7 +1,7 @@
-"""Capture jobs of EPCIS 2.0: what became of each document that was posted to /capture.
+"""Capture jobs of EPCIS 2.0: the result of each document that was posted to /capture.
 
-They are kept in memory and, a line each, in a file, so that a client finds its job again after a restart. The events
-themselves are in the spool; losing the file loses no event.
+Jobs are kept in memory and in a file, one per line, so that a client finds its job again after a restart. The events
+themselves are in the spool; a loss of the file loses no event.
 """
 
 import json
@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-_KEPT: Final = 1_000
-# Lines that their file has at most; then it is written anew, with those that are known.
-_LINES: Final = 8 * _KEPT
-# Of all that is wrong with a document: enough to mend it by, and little enough to keep a thousand jobs in memory.
-_PROBLEMS: Final = 200
+_MAX_JOBS: Final = 1_000
+# When the file has this many lines, it is rewritten with the jobs that are in memory.
+_MAX_LINES: Final = 8 * _MAX_JOBS
+# Limits for the errors of one document: enough to mend it, and small enough to keep a thousand jobs in memory.
+_MAX_ERRORS: Final = 100
+_MAX_VIOLATIONS: Final = 200
 
 
 @dataclass(slots=True)
@@ -35,9 +36,9 @@ class CaptureJob:
     accepted: int = 0
     duplicates: int = 0
 
-    def shown(self) -> dict[str, Any]:
-        """As the standard shows it."""
-        said: dict[str, Any] = {
+    def to_json(self) -> dict[str, Any]:
+        """The job in the JSON form of EPCIS 2.0."""
+        job: dict[str, Any] = {
             "captureID": self.capture_id,
             "createdAt": self.created,
             "running": self.running,
@@ -45,15 +46,15 @@ class CaptureJob:
             "captureErrorBehaviour": self.behaviour,
             "errors": self.errors,
         }
-        return said | ({"finishedAt": self.finished} if self.finished is not None else {})
+        return job | ({"finishedAt": self.finished} if self.finished is not None else {})
 
     def finish(self, errors: list[dict[str, Any]]) -> None:
-        """All is done."""
-        self.errors, left = [], _PROBLEMS
-        for error in errors[:100]:
-            listed = error.get("errors", [])[: max(left, 1)]
-            left -= len(listed)
-            self.errors.append({**error, "errors": listed} if listed else error)
+        """End the job; it has failed if there are errors."""
+        self.errors, remaining = [], _MAX_VIOLATIONS
+        for error in errors[:_MAX_ERRORS]:
+            violations = error.get("errors", [])[: max(remaining, 1)]
+            remaining -= len(violations)
+            self.errors.append({**error, "errors": violations} if violations else error)
         self.success = not errors
         self.running, self.finished = False, epcis_timestamp()
 
@@ -62,31 +63,28 @@ class CaptureJobs:
     """The newest jobs."""
 
     def __init__(self, path: Path | None) -> None:
+        """path: file of the jobs; None keeps them in memory only."""
         self._path = path
         self._jobs: OrderedDict[str, CaptureJob] = OrderedDict()
-        self._lines = 0
+        self._line_count = 0
         if path is not None and path.exists():
             with path.open(encoding="utf-8", errors="replace") as stream:
-                newest = deque(stream, maxlen=_KEPT)
-            for line in newest:
-                self._remember(line)
-            self._rewrite(path, newest)
-            self._lines = len(newest)
+                newest_lines = deque(stream, maxlen=_MAX_JOBS)
+            for line in newest_lines:
+                self._load_line(line)
+            self._rewrite(path, newest_lines)
+            self._line_count = len(newest_lines)
 
-    def begin(self, owner: str, error_behaviour: str) -> CaptureJob:
-        """A job with an id that nobody can guess."""
+    def start(self, owner: str, error_behaviour: str) -> CaptureJob:
+        """A new job, with an id that cannot be guessed."""
         job = CaptureJob(secrets.token_hex(16), owner, error_behaviour, epcis_timestamp())
         self._jobs[job.capture_id] = job
-        while len(self._jobs) > _KEPT:
+        while len(self._jobs) > _MAX_JOBS:
             self._jobs.popitem(last=False)
         return job
 
-    def forget(self, job: CaptureJob) -> None:
-        """A job that came to nothing."""
-        self._jobs.pop(job.capture_id, None)
-
-    def keep(self, job: CaptureJob) -> None:
-        """Write a finished job down; a full disk is no reason to fail what is stored already."""
+    def save(self, job: CaptureJob) -> None:
+        """Append a finished job to the file. A full disk is ignored, because the events of the job are stored."""
         if self._path is None:
             return
         try:
@@ -94,34 +92,42 @@ class CaptureJobs:
                 stream.write(json.dumps(asdict(job)) + "\n")
         except OSError:
             return
-        self._lines += 1
-        if self._lines >= _LINES:
-            done = [json.dumps(asdict(each)) + "\n" for each in self._jobs.values() if not each.running]
-            self._rewrite(self._path, done)
-            self._lines = len(done)
+        self._line_count += 1
+        if self._line_count >= _MAX_LINES:
+            lines = [json.dumps(asdict(known)) + "\n" for known in self._jobs.values() if not known.running]
+            self._rewrite(self._path, lines)
+            self._line_count = len(lines)
 
     def find(self, capture_id: str, owner: str) -> CaptureJob | None:
         """The owner's job of this id."""
         job = self._jobs.get(capture_id)
         return job if job is not None and job.owner == owner else None
 
-    def page(self, owner: str, size: int, after: str | None) -> tuple[list[CaptureJob], str | None]:
-        """The owner's jobs, the newest first, from behind `after` on; and where the next page begins, if there is one.
+    def page(self, owner: str, size: int, after_id: str | None) -> tuple[list[CaptureJob], str | None]:
+        """A page of the owner's jobs, newest first.
+
+        Args:
+            owner: name of the principal that sent the documents.
+            size: jobs on a page.
+            after_id: id of the job before the page; None for the first page.
+
+        Returns:
+            The jobs, and the `after_id` of the next page, or None if there is none.
 
         Raises:
-            KeyError: there is no job `after`.
+            KeyError: the owner has no job `after_id`.
         """
-        mine = [job for job in reversed(self._jobs.values()) if job.owner == owner]
+        owned = [job for job in reversed(self._jobs.values()) if job.owner == owner]
         start = 0
-        if after is not None:
-            start = next((index + 1 for index, job in enumerate(mine) if job.capture_id == after), -1)
+        if after_id is not None:
+            start = next((index + 1 for index, job in enumerate(owned) if job.capture_id == after_id), -1)
             if start < 0:
-                raise KeyError(after)
-        shown = mine[start : start + size]
-        return shown, shown[-1].capture_id if len(mine) > start + size else None
+                raise KeyError(after_id)
+        page = owned[start : start + size]
+        return page, page[-1].capture_id if len(owned) > start + size else None
 
     def _rewrite(self, path: Path, lines: Iterable[str]) -> None:
-        """Only what is still known: the file would grow for ever."""
+        """Replace the file, so that it does not grow without limit."""
         temporary = path.with_suffix(".new")
         try:
             temporary.write_text("".join(lines), encoding="utf-8")
@@ -129,16 +135,16 @@ class CaptureJobs:
         except OSError:
             return
 
-    def _remember(self, line: str) -> None:
+    def _load_line(self, line: str) -> None:
         try:
-            said: Mapping[str, Any] = json.loads(line)
-            job = CaptureJob(**said)
+            fields: Mapping[str, Any] = json.loads(line)
+            job = CaptureJob(**fields)
         except (ValueError, TypeError):
             return
         self._jobs[job.capture_id] = job
 
 
 def epcis_timestamp() -> str:
-    """Now, as the standard writes it."""
+    """The current time in the form of EPCIS 2.0."""
     now = time.time()
     return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(now)) + f"{int(now * 1000) % 1000:03}Z"

@@ -1,7 +1,8 @@
-"""What the gateway remembers of the newest records: that they are on disk, what they say, and of which place.
+"""Caches of the newest records that are on disk, by which the gateway finds duplicates and conflicts.
 
-A repeat is known by its identity; whether it is one, by its content. The time of acceptance is no content: it is the
-gateway's, and another one with every repeat. After a restart all of this is read back from the spool.
+A repeat has the identity of a known record. It is a duplicate if its content is the same, else a conflict. The content
+excludes the record time, which the gateway sets anew for each repeat. After a restart the caches are filled from the
+spool.
 """
 
 import contextlib
@@ -17,53 +18,54 @@ from streams.capture.spool.segment_files import SpoolEntry, Target, identity_has
 from streams.errors import StreamsError
 from streams.formats.schemas import load_schemas
 
-# Site and station of a record. An advice is of no place, so whoever speaks for it speaks for all of them.
+# Site and station of a record. An advice has none, so only a sender authorized for all locations may send it.
 Location = tuple[str, str]
 ALL_LOCATIONS: Final[Location] = (WILDCARD, WILDCARD)
-_CONTENT_BYTES: Final = 8
-# Senders choose the names of places; beyond so many different ones, a record's place is not remembered.
-_PLACES: Final = 1 << 16
-# In front of the key of an archived event: its content, then who sent it.
-_ARCHIVED: Final = b"\1"
+_CONTENT_HASH_BYTES: Final = 8
+# Senders choose the names of sites and stations. Of more different locations than this, a record's is not kept.
+_MAX_LOCATIONS: Final = 1 << 16
+# First byte of the key of a captured event. The content hash and the name of the sender follow.
+_CAPTURED_EVENT_PREFIX: Final = b"\1"
 
 
 class DedupEntry(NamedTuple):
-    """What is known of a record; content b"" and place None where that is not known (any more)."""
+    """The content hash and the location of a known record; b"" and None where they are unknown."""
 
-    content: bytes
-    place: Location | None
+    content_hash: bytes
+    location: Location | None
 
 
 class CapturedEvent(NamedTuple):
-    """An EPCIS event as it is archived, and who sent it."""
+    """An EPCIS event in its stored form, and the name of its sender."""
 
-    sender: str
+    principal_name: str
     event: bytes
 
 
 class IdentityInFlightError(StreamsError):
-    """Other content with the same identity is on its way to the disk right now: try again in a moment."""
+    """A record with the same identity and other content is being stored now: the sender should try again."""
 
 
-# So many records are remembered at least.
+# The cache holds at least this many records.
 DEDUP_GENERATION_SIZE: Final = 300_000
 
 
 class DedupCache:
-    """The newest records by their identity, at least so many and at most twice as many; for one thread.
+    """The newest records by identity: at least `generation_size`, at most twice as many; for one thread.
 
-    About 130 bytes each. They are forgotten a generation at a time: one dict of which the oldest are taken out again
-    and again is slow, because its begin is full of holes.
+    A record takes about 130 bytes. Records are dropped one generation at a time. Dropping the oldest one by one from a
+    single dict would be slow, because a search for its first entry passes over the holes that earlier drops left.
     """
 
     def __init__(self, generation_size: int = DEDUP_GENERATION_SIZE) -> None:
-        self._most = generation_size
-        # Identity -> content and the number of the place, in one object.
+        self._generation_size = generation_size
+        # Identity -> location number (4 bytes) and content hash, in one object.
         self._new: dict[bytes, bytes] = {}
         self._old: dict[bytes, bytes] = {}
-        self._places: list[Location | None] = [None]
-        self._numbers: dict[Location | None, int] = {None: 0}
-        self._storing: dict[bytes, bytes] = {}
+        self._locations: list[Location | None] = [None]
+        self._location_numbers: dict[Location | None, int] = {None: 0}
+        # Identity -> content hash of the records that are being stored.
+        self._reserved: dict[bytes, bytes] = {}
 
     def __contains__(self, identity: bytes) -> bool:
         return identity in self._new or identity in self._old
@@ -72,196 +74,200 @@ class DedupCache:
         return len(self._new) + len(self._old)
 
     def find(self, identity: bytes) -> DedupEntry | None:
-        """What is known of this record; None where it was never here, or is forgotten."""
-        said = self._new.get(identity) or self._old.get(identity)
-        if said is None:
+        """The entry of a record; None if the record never came or was dropped from the cache."""
+        packed = self._new.get(identity) or self._old.get(identity)
+        if packed is None:
             return None
-        return DedupEntry(said[4:], self._places[int.from_bytes(said[:4], "little")])
+        return DedupEntry(packed[4:], self._locations[int.from_bytes(packed[:4], "little")])
 
-    def add(self, records: Mapping[bytes, DedupEntry]) -> None:
-        """Remember these, which are on disk."""
-        for same, (content, place) in records.items():
-            self._new[same] = self._number(place).to_bytes(4, "little") + content
-        if len(self._new) >= self._most:
+    def add(self, entries: Mapping[bytes, DedupEntry]) -> None:
+        """Add records that are on disk."""
+        for identity, (content_hash, location) in entries.items():
+            self._new[identity] = self._location_number(location).to_bytes(4, "little") + content_hash
+        if len(self._new) >= self._generation_size:
             self._new, self._old = {}, self._new
 
     @contextlib.contextmanager
-    def reserve(self, records: Mapping[bytes, DedupEntry]) -> Iterator[None]:
-        """While these are on their way to the disk, nothing else takes their identities."""
-        contents = {same: each.content for same, each in records.items()}
-        self._storing.update(contents)
+    def reserve(self, entries: Mapping[bytes, DedupEntry]) -> Iterator[None]:
+        """Reserve the identities of these records while the records are being stored."""
+        content_hashes = {identity: entry.content_hash for identity, entry in entries.items()}
+        self._reserved.update(content_hashes)
         try:
             yield
         finally:
-            for same in contents:
-                self._storing.pop(same, None)
+            for identity in content_hashes:
+                self._reserved.pop(identity, None)
 
-    def check_unreserved(self, identity: bytes, content: bytes) -> None:
-        """May this record be stored?
+    def check_unreserved(self, identity: bytes, content_hash: bytes) -> None:
+        """Check that no record with this identity and other content is being stored.
 
         Raises:
-            BusyError: not now.
+            IdentityInFlightError: there is one.
         """
-        if self._storing.get(identity, content) != content:
-            raise IdentityInFlightError("another record with this id is being stored: try again")
+        if self._reserved.get(identity, content_hash) != content_hash:
+            raise IdentityInFlightError(
+                "a record with the same id and other content is being stored now: send the request again"
+            )
 
-    def _number(self, place: Location | None) -> int:
-        number = self._numbers.get(place)
+    def _location_number(self, location: Location | None) -> int:
+        number = self._location_numbers.get(location)
         if number is None:
-            if len(self._places) >= _PLACES:
+            if len(self._locations) >= _MAX_LOCATIONS:
                 return 0
-            number = self._numbers[place] = len(self._places)
-            self._places.append(place)
+            number = self._location_numbers[location] = len(self._locations)
+            self._locations.append(location)
         return number
 
 
 class EventCache:
-    """The newest EPCIS events themselves, as many as fit, for whoever sent them; for one thread."""
+    """The newest EPCIS events, up to `max_bytes`, each readable by its sender; for one thread."""
 
     def __init__(self, max_bytes: int = 32 << 20) -> None:
-        self._most, self._bytes = max_bytes, 0
+        self._max_bytes, self._bytes = max_bytes, 0
         self._events: dict[bytes, CapturedEvent] = {}
 
     def add(self, events: Mapping[bytes, CapturedEvent]) -> None:
-        """Keep these, which are on disk."""
-        for same, archived in events.items():
-            before = self._events.pop(same, None)
-            self._bytes += len(archived.event) - (len(before.event) if before else 0)
-            self._events[same] = archived
-        while self._bytes > self._most:
+        """Add events that are on disk."""
+        for identity, captured in events.items():
+            replaced = self._events.pop(identity, None)
+            self._bytes += len(captured.event) - (len(replaced.event) if replaced else 0)
+            self._events[identity] = captured
+        while self._bytes > self._max_bytes:
             self._bytes -= len(self._events.pop(next(iter(self._events))).event)
 
-    def find(self, identity: bytes, sender: str) -> bytes | None:
-        """The event, if this sender sent it and it is still here."""
-        found = self._events.get(identity)
-        return found.event if found is not None and found.sender == sender else None
+    def find(self, identity: bytes, principal_name: str) -> bytes | None:
+        """The event, if this principal sent it and it is still in the cache."""
+        captured = self._events.get(identity)
+        return captured.event if captured is not None and captured.principal_name == principal_name else None
 
 
 class DedupEntryReader:
-    """What records say, from the bytes that are kept of them."""
+    """Makes dedup entries from the bytes of stored records."""
 
     def __init__(self) -> None:
         schemas = load_schemas()
-        # By the first bytes of a value: the fields in front of record_time, and whether site and station follow it.
-        self._before = {
-            schemas.frame(name, b""): _before(schemas.current(name)) for name in ("Scan", "Advice", "ContainerEvent")
+        # Framing prefix of a value -> its fields before record_time, and whether site and station follow it.
+        self._layouts = {
+            schemas.to_wire_format(name, b""): _layout(schemas.current(name))
+            for name in ("Scan", "Advice", "ContainerEvent")
         }
 
     def from_value(self, value: bytes) -> DedupEntry:
-        """Of a record of either log; nothing, where it was written by a version with another schema."""
-        fields, has_place = self._before.get(value[:5], ((), False))
+        """The entry of a record of either log; an empty one for a value of another schema version."""
+        fields, has_location = self._layouts.get(value[:5], ((), False))
         if not fields:
             return DedupEntry(b"", None)
-        at = 5
+        offset = 5
         for is_text in fields:
-            at = _behind_text(value, at) if is_text else _behind_number(value, at)
-        behind = _behind_number(value, at)
-        content = blake2b(value[:at] + value[behind:], digest_size=_CONTENT_BYTES).digest()
-        if not has_place:
-            return DedupEntry(content, ALL_LOCATIONS)
-        station = _behind_text(value, behind)
-        return DedupEntry(content, (_text(value, behind), _text(value, station)))
+            offset = _skip_text(value, offset) if is_text else _skip_number(value, offset)
+        after_time = _skip_number(value, offset)
+        content_hash = blake2b(value[:offset] + value[after_time:], digest_size=_CONTENT_HASH_BYTES).digest()
+        if not has_location:
+            return DedupEntry(content_hash, ALL_LOCATIONS)
+        station = _skip_text(value, after_time)
+        return DedupEntry(content_hash, (_text(value, after_time), _text(value, station)))
 
     def from_spool_entry(self, entry: SpoolEntry) -> DedupEntry | None:
-        """Of an entry of the spool; None for those that no repeat is known by."""
+        """The entry of a spool entry; None for a tick, which has no repeats, and for an unknown target."""
         if entry.target in (Target.SCANS, Target.CONTAINERS):
             return None if entry.key is None else self.from_value(entry.value)
         if entry.target != Target.EVENT_ONLY:
             return None
         try:
-            place = event_location_or_none(json.loads(entry.value))
+            location = event_location_or_none(json.loads(entry.value))
         except ValueError:
-            place = None
-        return DedupEntry(parse_captured_event_key(entry.key)[1], place)
+            location = None
+        return DedupEntry(parse_captured_event_key(entry.key)[1], location)
 
 
-def event_content_hash(event: Mapping[str, Any], content_hash: str) -> bytes:
-    """What an event says: its content hash, and what of its error declaration is no identity of it."""
+def event_content_hash(event: Mapping[str, Any], event_hash: str) -> bytes:
+    """The content hash of an event: of its EPCIS hash and of its error declaration without the declaration time.
+
+    The declaration time belongs to the identity of the event.
+    """
     declaration = event.get("errorDeclaration") or {}
-    said = {name: value for name, value in declaration.items() if name != "declarationTime"}
-    return identity_hash(content_hash, json.dumps(said, sort_keys=True))[:_CONTENT_BYTES]
+    content = {name: value for name, value in declaration.items() if name != "declarationTime"}
+    return identity_hash(event_hash, json.dumps(content, sort_keys=True))[:_CONTENT_HASH_BYTES]
 
 
 def event_location_or_none(event: Mapping[str, Any]) -> Location | None:
-    """Of which place an event speaks."""
+    """Site and station of an event, if they can be read."""
     try:
         return event_location(event)
     except (TypeError, AttributeError):
-        # An event type of somebody's own, with fields of another form.
+        # The event is of a user-defined type, whose fields may have any form.
         return None
 
 
-def captured_event_key(sender: str, content: bytes) -> bytes:
-    """The key under which an event is archived: it goes nowhere, and says whose event it is."""
-    return _ARCHIVED + content + sender.encode()
+def captured_event_key(principal_name: str, content_hash: bytes) -> bytes:
+    """The spool key of a captured event. Such an entry is not forwarded; its key holds the sender and the content."""
+    return _CAPTURED_EVENT_PREFIX + content_hash + principal_name.encode()
 
 
 def parse_captured_event_key(key: bytes | None) -> tuple[str, bytes]:
-    """Who sent an archived event, and its content."""
-    if key is None or key[:1] != _ARCHIVED:
+    """The name of the sender and the content hash from the spool key of a captured event."""
+    if key is None or key[:1] != _CAPTURED_EVENT_PREFIX:
         return (key or b"").decode(errors="replace"), b""
-    return key[1 + _CONTENT_BYTES :].decode(errors="replace"), key[1 : 1 + _CONTENT_BYTES]
+    return key[1 + _CONTENT_HASH_BYTES :].decode(errors="replace"), key[1 : 1 + _CONTENT_HASH_BYTES]
 
 
 def newest_entries(folder: Path, min_entries: int) -> Iterator[SpoolEntry]:
-    """The entries of the newest segments that hold `most` together, in the order in which they were written."""
-    chosen, count = list[int](), 0
+    """The entries of the newest segments that together hold `min_entries`, in the order of writing."""
+    numbers, count = list[int](), 0
     for number in reversed(list_segments(folder) if folder.exists() else []):
         if count >= min_entries:
             break
-        chosen.append(number)
+        numbers.append(number)
         count += sum(len(frame.entries) for frame in read_frames(folder, number))
-    for number in reversed(chosen):
+    for number in reversed(numbers):
         for frame in read_frames(folder, number):
             yield from frame.entries
 
 
-def restore_caches(entries: Iterable[SpoolEntry], known: DedupCache, events: EventCache) -> None:
-    """Learn what is on disk, so that a repeat is known after a restart."""
-    contents = DedupEntryReader()
+def restore_caches(entries: Iterable[SpoolEntry], dedup_cache: DedupCache, event_cache: EventCache) -> None:
+    """Fill the caches from entries of the spool, so that repeats are known after a restart."""
+    reader = DedupEntryReader()
     for entry in entries:
-        said = contents.from_spool_entry(entry)
-        if said is not None:
-            known.add({entry.identity: said})
+        dedup_entry = reader.from_spool_entry(entry)
+        if dedup_entry is not None:
+            dedup_cache.add({entry.identity: dedup_entry})
         if entry.target == Target.EVENT_ONLY:
-            events.add({entry.identity: CapturedEvent(parse_captured_event_key(entry.key)[0], entry.value)})
+            event_cache.add({entry.identity: CapturedEvent(parse_captured_event_key(entry.key)[0], entry.value)})
 
 
-def _before(schema: Mapping[str, Any]) -> tuple[tuple[bool, ...], bool]:
-    """Whether each field in front of record_time is a text, else a number; and whether site and station follow."""
+def _layout(schema: Mapping[str, Any]) -> tuple[tuple[bool, ...], bool]:
+    """For each field before record_time: is it text (else a number)? And do site and station follow record_time?"""
     names = [field["name"] for field in schema["fields"]]
-    at = names.index("record_time")
-    return tuple(field["type"] == "string" for field in schema["fields"][:at]), names[at + 1 :][:2] == [
-        "site",
-        "station",
-    ]
+    index = names.index("record_time")
+    are_texts = tuple(field["type"] == "string" for field in schema["fields"][:index])
+    return are_texts, names[index + 1 :][:2] == ["site", "station"]
 
 
-def _behind_number(value: bytes, at: int) -> int:
-    while value[at] & 0x80:
-        at += 1
-    return at + 1
+def _skip_number(value: bytes, offset: int) -> int:
+    while value[offset] & 0x80:
+        offset += 1
+    return offset + 1
 
 
-def _size(value: bytes, at: int) -> tuple[int, int]:
-    """The size of the text that begins here, and where its first byte is."""
-    byte = value[at]
+def _text_size(value: bytes, offset: int) -> tuple[int, int]:
+    """The size of the text at `offset`, and the offset of its first byte."""
+    byte = value[offset]
     if byte < 0x80:
-        return byte >> 1, at + 1
+        return byte >> 1, offset + 1
     size, shift = byte & 0x7F, 7
     while byte & 0x80:
-        at += 1
-        byte = value[at]
+        offset += 1
+        byte = value[offset]
         size |= (byte & 0x7F) << shift
         shift += 7
-    return size >> 1, at + 1
+    return size >> 1, offset + 1
 
 
-def _behind_text(value: bytes, at: int) -> int:
-    size, begin = _size(value, at)
+def _skip_text(value: bytes, offset: int) -> int:
+    size, begin = _text_size(value, offset)
     return begin + size
 
 
-def _text(value: bytes, at: int) -> str:
-    size, begin = _size(value, at)
+def _text(value: bytes, offset: int) -> str:
+    size, begin = _text_size(value, offset)
     return value[begin : begin + size].decode()

@@ -1,4 +1,4 @@
-"""What became of the records of one request, before they are on disk."""
+"""The result of checking the records of one request, before they are on disk."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,21 +9,22 @@ from streams.capture.spool.segment_files import SpoolEntry
 
 @dataclass(slots=True)
 class IntakeResult:
-    """What became of the records of one request, before they are on disk."""
+    """The result of checking the records of one request, before they are on disk."""
 
-    results: list[dict[str, Any]] = field(default_factory=list)
+    # The result of each record of POST /scans, as it is answered.
+    record_results: list[dict[str, Any]] = field(default_factory=list)
+    # The spool entries of the accepted records.
     entries: list[SpoolEntry] = field(default_factory=list)
-    # What to remember once it is on disk.
+    # What the dedup cache and the event cache get by identity, once the entries are on disk.
     dedup_entries: dict[bytes, DedupEntry] = field(default_factory=dict)
-    # EPCIS events as they are archived, by identity.
-    events: dict[bytes, CapturedEvent] = field(default_factory=dict)
+    captured_events: dict[bytes, CapturedEvent] = field(default_factory=dict)
     accepted: int = 0
     duplicates: int = 0
-    # Refused, because their identity is known with other content; and for any other reason.
+    # Rejected because the identity is known with other content, and rejected for any other reason.
     conflicts: int = 0
-    refused: int = 0
-    # Objects that its EPCIS events name, and bytes that these become.
+    rejected: int = 0
+    # Objects that the EPCIS events name, and bytes of the records made from these events.
     object_count: int = 0
-    bytes: int = 0
-    # Records that were refused because of who sent them.
+    record_bytes: int = 0
+    # The rejected records that the sender was not authorized to send.
     out_of_scope: int = 0

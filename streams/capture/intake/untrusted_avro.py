@@ -1,7 +1,7 @@
-"""Avro containers of strangers: every length, index and number is checked before it is used.
+"""A reader for Avro container files of untrusted senders: it checks every length, index and number before using it.
 
-Only flat records can be read, so a value is never larger than its bytes, and nothing recurses. A codec inflates up to
-a limit. The library for Avro takes indexes out of range and numbers without end for good; this does not.
+Only flat records can be read, so that a value is never larger than its bytes and nothing recurses. Blocks are inflated
+up to a limit. The Avro library accepts indexes out of range and numbers of any length; this reader rejects them.
 """
 
 import json
@@ -11,33 +11,34 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 AVRO_MAGIC: Final = b"Obj\x01"
-_SYNC: Final = 16
-_HEADER_BYTES: Final = 64 << 10
+_SYNC_BYTES: Final = 16
+_TOO_LARGE: Final = "the blocks of the file are too large when inflated: send fewer records at once"
+_MAX_HEADER_BYTES: Final = 64 << 10
 _TYPES: Final = {"Scan": "scan", "Advice": "advice"}
-_FINER: Final = {"timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
+_UNITS_PER_MS: Final = {"timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
 
 FieldReader = Callable[["_ByteCursor"], Any]
 
 
 class InvalidAvroError(ValueError):
-    """The container cannot be read, or not further."""
+    """The container file cannot be read, or not any further."""
 
 
 class _ByteCursor:
-    """A cursor that never passes its end."""
+    """Reads bytes one after the other, and never beyond the end."""
 
     def __init__(self, content: bytes) -> None:
-        self._content, self.at = content, 0
+        self._content, self.offset = content, 0
 
     @property
-    def left(self) -> int:
-        return len(self._content) - self.at
+    def remaining(self) -> int:
+        return len(self._content) - self.offset
 
     def take(self, size: int) -> bytes:
-        if not 0 <= size <= self.left:
-            raise InvalidAvroError(f"a length of {size:,} with {self.left:,} bytes left")
-        self.at += size
-        return self._content[self.at - size : self.at]
+        if not 0 <= size <= self.remaining:
+            raise InvalidAvroError(f"the file holds a length of {size:,}, but only {self.remaining:,} bytes are left")
+        self.offset += size
+        return self._content[self.offset - size : self.offset]
 
     def long(self) -> int:
         shift = value = 0
@@ -48,91 +49,97 @@ class _ByteCursor:
                 break
             shift += 7
             if shift > 63:
-                raise InvalidAvroError("a number of more than 64 bits")
+                raise InvalidAvroError("a number has more than 64 bits")
         if value >= 1 << 64:
-            raise InvalidAvroError("a number of more than 64 bits")
+            raise InvalidAvroError("a number has more than 64 bits")
         return (value >> 1) ^ -(value & 1)
 
 
-def read_records(content: bytes, largest: int, max_records: int) -> Iterator[dict[str, Any]]:
-    """The records of a container as mappings with their "type"; times are in ms.
+def read_records(content: bytes, max_inflated_bytes: int, max_records: int) -> Iterator[dict[str, Any]]:
+    """The records of a container file as mappings with their "type"; times are in ms.
 
     Args:
-        content: the whole container.
-        largest: bytes that all its blocks together may have when inflated.
-        most: records that it may have.
+        content: the whole file.
+        max_inflated_bytes: limit for all its blocks together after inflation.
+        max_records: limit for the records of the file.
 
     Raises:
-        BadAvro: it cannot be read, or not further; what came before is good.
+        InvalidAvroError: the file cannot be read, or not any further. The records before are valid.
     """
-    stream = _ByteCursor(content)
-    if stream.take(min(4, stream.left)) != AVRO_MAGIC:
-        raise InvalidAvroError("this is no Avro container")
-    branches, union, codec = _header(stream)
-    sync = stream.take(_SYNC)
-    number = 0
-    while stream.left:
-        count, size = stream.long(), stream.long()
-        if not 0 <= count <= max_records - number:
-            raise InvalidAvroError(f"it says to have more than {max_records:,} records")
+    cursor = _ByteCursor(content)
+    if cursor.take(min(4, cursor.remaining)) != AVRO_MAGIC:
+        raise InvalidAvroError("the body is not an Avro container file: it must begin with Obj and the byte 1")
+    branches, union, codec = _read_header(cursor)
+    sync = cursor.take(_SYNC_BYTES)
+    record_count = 0
+    while cursor.remaining:
+        count, size = cursor.long(), cursor.long()
+        if not 0 <= count <= max_records - record_count:
+            raise InvalidAvroError(
+                f"after record {record_count}: a block claims {count:,} records; a request has at most {max_records:,}"
+            )
         if not count:
-            # No writer makes one, and half a million of them fit into a request.
-            raise InvalidAvroError(f"after record {number}: a block without a record")
-        packed = stream.take(size)
-        if stream.take(_SYNC) != sync:
-            raise InvalidAvroError(f"after record {number}: a block ends in the wrong place")
-        block = _ByteCursor(packed if codec == "null" else _inflated(packed, largest, number))
-        largest -= block.left
-        if largest < 0:
-            raise InvalidAvroError("its blocks are too large when inflated")
+            # No writer produces such a block, and half a million of them fit into a request.
+            raise InvalidAvroError(f"after record {record_count}: there is a block without a record")
+        compressed = cursor.take(size)
+        if cursor.take(_SYNC_BYTES) != sync:
+            raise InvalidAvroError(
+                f"after record {record_count}: a block does not end with the sync marker of the file"
+            )
+        block = _ByteCursor(compressed if codec == "null" else _inflate(compressed, max_inflated_bytes, record_count))
+        max_inflated_bytes -= block.remaining
+        if max_inflated_bytes < 0:
+            raise InvalidAvroError(_TOO_LARGE)
         for _ in range(count):
-            number += 1
+            record_count += 1
             branch = block.long() if union else 0
             if not 0 <= branch < len(branches):
-                raise InvalidAvroError(f"record {number}: branch {branch} of {len(branches)}")
+                raise InvalidAvroError(
+                    f"record {record_count}: its union branch is {branch}, but the schema has {len(branches)} branches"
+                )
             yield branches[branch](block)
-        if block.left:
-            raise InvalidAvroError(f"after record {number}: {block.left} bytes are left over")
+        if block.remaining:
+            raise InvalidAvroError(f"after record {record_count}: {block.remaining} bytes of the block are left over")
 
 
-def _header(stream: _ByteCursor) -> tuple[list[FieldReader], bool, str]:
+def _read_header(cursor: _ByteCursor) -> tuple[list[FieldReader], bool, str]:
     header: dict[bytes, bytes] = {}
-    begun = stream.at
-    while (count := stream.long()) != 0:
+    begun = cursor.offset
+    while (count := cursor.long()) != 0:
         if count < 0:
             count = -count
-            stream.long()
+            cursor.long()
         if count > 100:
-            raise InvalidAvroError("its header is damaged")
+            raise InvalidAvroError("the header of the file is damaged")
         for _ in range(count):
-            name = stream.take(stream.long())
-            header[name] = stream.take(stream.long())
-        if stream.at - begun > _HEADER_BYTES:
-            raise InvalidAvroError(f"its header is larger than {_HEADER_BYTES:,} bytes")
+            name = cursor.take(cursor.long())
+            header[name] = cursor.take(cursor.long())
+        if cursor.offset - begun > _MAX_HEADER_BYTES:
+            raise InvalidAvroError(f"the header of the file is larger than {_MAX_HEADER_BYTES:,} bytes")
     codec = header.get(b"avro.codec", b"null")
     if codec not in (b"null", b"deflate"):
-        raise InvalidAvroError("its codec must be deflate or null")
+        raise InvalidAvroError("the codec of the file must be deflate or null")
     try:
         schema = json.loads(header[b"avro.schema"])
         union = isinstance(schema, list)
-        branches = [_record(each) for each in (schema if union else [schema])]
+        branches = [_record_reader(each) for each in (schema if union else [schema])]
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         if isinstance(error, InvalidAvroError):
             raise
-        raise InvalidAvroError("its schema cannot be used") from None
+        raise InvalidAvroError("the schema of the file is missing or not valid") from None
     return branches, union, codec.decode()
 
 
-def _record(schema: Any) -> FieldReader:
+def _record_reader(schema: Any) -> FieldReader:
     if not isinstance(schema, dict) or schema.get("type") != "record":
-        raise InvalidAvroError("it must hold records Scan or Advice, or a union of these")
+        raise InvalidAvroError("the schema of the file must be a record Scan or Advice, or a union of these")
     name = str(schema.get("name")).rpartition(".")[2]
     if name not in _TYPES:
-        raise InvalidAvroError("its records must be named Scan or Advice")
+        raise InvalidAvroError("the records of the file must be named Scan or Advice")
     kind = _TYPES[name]
-    fields = [(str(field["name"]), _value(field["type"])) for field in schema["fields"]]
+    fields = [(str(field["name"]), _field_reader(field["type"])) for field in schema["fields"]]
     if not 0 < len(fields) <= 100:
-        raise InvalidAvroError("a record has 1 to 100 fields")
+        raise InvalidAvroError("a record must have 1 to 100 fields")
 
     def read(block: _ByteCursor) -> dict[str, Any]:
         record: dict[str, Any] = {"type": kind}
@@ -143,85 +150,85 @@ def _record(schema: Any) -> FieldReader:
     return read
 
 
-def _value(schema: Any) -> FieldReader:
+def _field_reader(schema: Any) -> FieldReader:
     if isinstance(schema, list):
-        options = [_value(each) for each in schema]
+        options = [_field_reader(each) for each in schema]
         if any(isinstance(each, list) for each in schema):
-            raise InvalidAvroError("a union in a union")
-        return _union(options)
+            raise InvalidAvroError("a field has a union within a union")
+        return _union_reader(options)
     if isinstance(schema, str):
         schema = {"type": schema}
     kind = schema["type"]
     if kind == "enum":
-        return _enum([str(symbol) for symbol in schema["symbols"]])
+        return _enum_reader([str(symbol) for symbol in schema["symbols"]])
     if kind in ("int", "long"):
-        by = _FINER.get(schema.get("logicalType", ""), 1)
-        return _whole(32 if kind == "int" else 64, by)
+        divisor = _UNITS_PER_MS.get(schema.get("logicalType", ""), 1)
+        return _integer_reader(32 if kind == "int" else 64, divisor)
     plain: dict[str, FieldReader] = {
         "null": lambda _: None,
-        "boolean": _boolean,
+        "boolean": _read_boolean,
         "float": lambda block: struct.unpack("<f", block.take(4))[0],
         "double": lambda block: struct.unpack("<d", block.take(8))[0],
-        "string": _string,
+        "string": _read_string,
         "bytes": lambda block: block.take(block.long()).hex(),
     }
     if not isinstance(kind, str) or kind not in plain:
-        raise InvalidAvroError("only flat fields are read: no records, arrays, maps or fixed in a record")
+        raise InvalidAvroError("records must be flat: fields cannot be records, arrays, maps or fixed")
     return plain[kind]
 
 
-def _union(options: list[FieldReader]) -> FieldReader:
+def _union_reader(options: list[FieldReader]) -> FieldReader:
     def read(block: _ByteCursor) -> Any:
         index = block.long()
         if not 0 <= index < len(options):
-            raise InvalidAvroError(f"branch {index} of a union of {len(options)}")
+            raise InvalidAvroError(f"a field has union branch {index}, but the schema has {len(options)} branches")
         return options[index](block)
 
     return read
 
 
-def _enum(symbols: list[str]) -> FieldReader:
+def _enum_reader(symbols: list[str]) -> FieldReader:
     def read(block: _ByteCursor) -> str:
         index = block.long()
         if not 0 <= index < len(symbols):
-            raise InvalidAvroError(f"word {index} of an enum of {len(symbols)}")
+            raise InvalidAvroError(f"a field has enum index {index}, but the schema has {len(symbols)} symbols")
         return symbols[index]
 
     return read
 
 
-def _whole(bits: int, by: int) -> FieldReader:
+def _integer_reader(bits: int, divisor: int) -> FieldReader:
     least, beyond = -(1 << (bits - 1)), 1 << (bits - 1)
 
     def read(block: _ByteCursor) -> int:
         value = block.long()
         if not least <= value < beyond:
-            raise InvalidAvroError(f"{value} has more than {bits} bits")
-        return value // by
+            raise InvalidAvroError(f"the number {value} has more than {bits} bits")
+        return value // divisor
 
     return read
 
 
-def _boolean(block: _ByteCursor) -> bool:
+def _read_boolean(block: _ByteCursor) -> bool:
     byte = block.take(1)[0]
     if byte > 1:
-        raise InvalidAvroError(f"{byte} is no boolean")
+        raise InvalidAvroError(f"a boolean must be 0 or 1, not {byte}")
     return byte == 1
 
 
-def _string(block: _ByteCursor) -> str:
+def _read_string(block: _ByteCursor) -> str:
     try:
         return block.take(block.long()).decode()
     except UnicodeDecodeError:
-        raise InvalidAvroError("a string that is not UTF-8") from None
+        raise InvalidAvroError("a string is not valid UTF-8") from None
 
 
-def _inflated(packed: bytes, largest: int, number: int) -> bytes:
+def _inflate(compressed: bytes, max_inflated_bytes: int, record_count: int) -> bytes:
     inflater = zlib.decompressobj(-15)
     try:
-        block = inflater.decompress(packed, largest + 1)
+        block = inflater.decompress(compressed, max_inflated_bytes + 1)
     except zlib.error:
-        raise InvalidAvroError(f"after record {number}: a block cannot be inflated") from None
-    if len(block) > largest:
-        raise InvalidAvroError("its blocks are too large when inflated")
+        raise InvalidAvroError(f"after record {record_count}: a block is not valid deflate data") from None
+    if len(block) > max_inflated_bytes:
+        raise InvalidAvroError(_TOO_LARGE)
     return block

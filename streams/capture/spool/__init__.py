@@ -1,1 +1,1 @@
-"""The spool on disk and the thread that forwards it to Kafka."""
+"""The spool: accepted records on stable storage, and the thread that forwards them to Kafka."""

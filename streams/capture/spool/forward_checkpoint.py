@@ -1,6 +1,7 @@
-"""How far a spool has been sent, and of which targets: what is written down so that nothing is left out after a change.
+"""The forward checkpoint: the position up to which a spool has been forwarded to Kafka, and for which targets.
 
-A target that gets its topic with a new version begins at the oldest record of the spool; the others do not begin again.
+A new version of the gateway may forward a target that earlier versions did not. This target then begins at the oldest
+record of the spool, and the other targets do not begin again.
 """
 
 import json
@@ -17,70 +18,73 @@ _START: Final = SpoolPosition(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class ForwardCheckpoint:
-    """Everything of `targets` before `position` is in Kafka, and everything of `already` before `before`."""
+    """All of `targets` before `position` is in Kafka, and all of `previous_targets` before `previous_position`."""
 
     position: SpoolPosition = _START
     targets: frozenset[int] = frozenset({int(Target.SCANS)})
-    before: SpoolPosition = _START
+    previous_position: SpoolPosition = _START
     previous_targets: frozenset[int] = frozenset()
 
     def with_targets(self, targets: Iterable[int]) -> "ForwardCheckpoint":
-        """The progress of whoever sends these targets from now on."""
-        wanted = frozenset(targets)
-        if wanted <= self.targets or self.position == _START:
-            return replace(self, targets=wanted)
-        if self.before > self.position:
-            # Still catching up with another one.
-            return ForwardCheckpoint(_START, wanted, self.before, self.previous_targets)
-        return ForwardCheckpoint(_START, wanted, self.position, self.targets)
+        """The checkpoint of a forwarder that forwards these targets from now on."""
+        new_targets = frozenset(targets)
+        if new_targets <= self.targets or self.position == _START:
+            return replace(self, targets=new_targets)
+        if self.previous_position > self.position:
+            # An earlier new target is still catching up.
+            return ForwardCheckpoint(_START, new_targets, self.previous_position, self.previous_targets)
+        return ForwardCheckpoint(_START, new_targets, self.position, self.targets)
 
-    def targets_already_sent(self, end: SpoolPosition) -> frozenset[int]:
-        """Targets of which the records of the frame that ends here are in Kafka, although `position` is before it."""
-        return self.previous_targets if end <= self.before else frozenset()
+    def targets_already_sent(self, frame_end: SpoolPosition) -> frozenset[int]:
+        """The targets that are in Kafka up to the frame that ends here, even if `position` is before it."""
+        return self.previous_targets if frame_end <= self.previous_position else frozenset()
 
-    def is_sent(self, target: int, end: SpoolPosition) -> bool:
-        """Is what a frame that ends here holds for this target in Kafka?"""
-        return (end <= self.position and target in self.targets) or target in self.targets_already_sent(end)
+    def is_sent(self, target: int, frame_end: SpoolPosition) -> bool:
+        """Are the entries for this target in Kafka, of the frame that ends here?"""
+        return (frame_end <= self.position and target in self.targets) or target in self.targets_already_sent(frame_end)
 
     @property
-    def reached(self) -> SpoolPosition:
-        """Up to where nothing waits but what a target has to catch up with."""
-        return max(self.position, self.before)
+    def furthest_position(self) -> SpoolPosition:
+        """The position before which nothing is unsent, except for targets that catch up."""
+        return max(self.position, self.previous_position)
 
-    def write(self, folder: Path) -> None:
-        """Write it down.
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint into the folder of the spool.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: the disk does not accept the file.
         """
-        said: dict[str, Any] = {**_said(self.position), "targets": sorted(self.targets)}
-        if self.before > self.position:
-            said["before"] = {**_said(self.before), "targets": sorted(self.previous_targets)}
+        content: dict[str, Any] = {**_position_as_json(self.position), "targets": sorted(self.targets)}
+        if self.previous_position > self.position:
+            content["before"] = {
+                **_position_as_json(self.previous_position),
+                "targets": sorted(self.previous_targets),
+            }
         temporary = folder / f"{_FILE}.new"
-        temporary.write_text(json.dumps(said))
+        temporary.write_text(json.dumps(content))
         temporary.replace(folder / _FILE)
 
 
 def load_forward_checkpoint(folder: Path) -> ForwardCheckpoint:
-    """How far the spool of this folder has been sent, as it was last written down."""
+    """The saved checkpoint of a spool; the initial one if there is none or it cannot be read."""
     try:
-        said: Any = json.loads((folder / _FILE).read_text())
-        position = _position(said)
-        before = said.get("before")
-        if before is None:
-            return ForwardCheckpoint(position, _targets(said))
-        return ForwardCheckpoint(position, _targets(said), _position(before), _targets(before))
+        content: Any = json.loads((folder / _FILE).read_text())
+        position = _parse_position(content)
+        previous = content.get("before")
+        if previous is None:
+            return ForwardCheckpoint(position, _parse_targets(content))
+        return ForwardCheckpoint(position, _parse_targets(content), _parse_position(previous), _parse_targets(previous))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ForwardCheckpoint()
 
 
-def _said(position: SpoolPosition) -> dict[str, Any]:
+def _position_as_json(position: SpoolPosition) -> dict[str, Any]:
     return {"segment": position.segment, "offset": position.offset}
 
 
-def _position(said: Any) -> SpoolPosition:
-    return SpoolPosition(int(said["segment"]), int(said["offset"]))
+def _parse_position(content: Any) -> SpoolPosition:
+    return SpoolPosition(int(content["segment"]), int(content["offset"]))
 
 
-def _targets(said: Any) -> frozenset[int]:
-    return frozenset(int(each) for each in said.get("targets", [Target.SCANS]))
+def _parse_targets(content: Any) -> frozenset[int]:
+    return frozenset(int(target) for target in content.get("targets", [Target.SCANS]))

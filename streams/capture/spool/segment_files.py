@@ -1,9 +1,9 @@
-"""The files of the spool: segments of frames, each with its checksum, that can be read whatever happened to their end.
+"""The segment files of the spool. A segment is a sequence of frames with checksums, readable up to a torn end.
 
-A frame holds what one request brought, and either all of it is there or none. Layout, little-endian:
+A frame holds the entries of one request; it is readable as a whole or not at all. Layout, little-endian:
 
     frame:  magic "PSF1", u32 size of the body, u32 CRC-32 of the body, body
-    body:   u64 when it was accepted (ms since 1970), u32 number of entries, entries
+    body:   u64 time of acceptance (ms since 1970), u32 number of entries, entries
     entry:  u8 target, 16 bytes identity, i32 size of the key (-1: none), u32 size of the value, key, value
 """
 
@@ -21,30 +21,30 @@ FRAME_MAGIC: Final = b"PSF1"
 _HEAD: Final = struct.Struct("<4sII")
 _BODY: Final = struct.Struct("<QI")
 _ENTRY: Final = struct.Struct("<B16siI")
-# What is asked to be written is smaller (the gateway sees to it); a size beyond this is damage.
+# The gateway writes smaller frames only, so a larger size is damage.
 MAX_FRAME_BYTES: Final = 64 << 20
 
 
 class Target(IntEnum):
-    """Where an entry goes."""
+    """The topic to which an entry is forwarded."""
 
     SCANS = 0  # hub.scans
     CONTAINERS = 1  # hub.containers
-    EVENT_ONLY = 2  # nowhere: an EPCIS event as it came, and what no parcel is interested in
+    EVENT_ONLY = 2  # none: an EPCIS event in its stored form, kept in the spool only
 
 
 class SpoolEntry(NamedTuple):
     """One record of a frame."""
 
     target: int
-    # 128 bits of what makes it the same record when it comes again.
+    # 128-bit hash by which a repeat of the record is known.
     identity: bytes
     key: bytes | None
     value: bytes
 
 
 class SpoolPosition(NamedTuple):
-    """A place in the spool, between two frames."""
+    """A position in the spool, between two frames."""
 
     segment: int
     offset: int
@@ -52,7 +52,7 @@ class SpoolPosition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SpoolFrame:
-    """One frame as it was read; `end` is where the next one begins."""
+    """One frame that was read; the next one begins at `end`."""
 
     end: SpoolPosition
     accepted_ms: int
@@ -61,14 +61,14 @@ class SpoolFrame:
 
 @dataclass(slots=True)
 class SegmentDamage:
-    """What could not be read of a segment: bytes between good frames, and behind the last one (a torn write)."""
+    """The unreadable bytes of a segment: between readable frames, and behind the last one (a torn write)."""
 
     lost_bytes: int = 0
     torn_bytes: int = 0
 
 
 def identity_hash(*parts: str) -> bytes:
-    """128 bits that stand for these texts."""
+    """A 128-bit hash of these texts."""
     digest = blake2b(digest_size=16)
     for part in parts:
         encoded = part.encode("utf-8", "surrogatepass")
@@ -81,8 +81,8 @@ def encode_frame(accepted_ms: int, entries: Iterable[SpoolEntry]) -> bytes:
     """The bytes of a frame."""
     parts = [b""]
     count = 0
-    for target, same, key, value in entries:
-        parts.append(_ENTRY.pack(target, same, -1 if key is None else len(key), len(value)))
+    for target, identity, key, value in entries:
+        parts.append(_ENTRY.pack(target, identity, -1 if key is None else len(key), len(value)))
         if key:
             parts.append(key)
         parts.append(value)
@@ -93,76 +93,76 @@ def encode_frame(accepted_ms: int, entries: Iterable[SpoolEntry]) -> bytes:
 
 
 def segment_path(folder: Path, number: int) -> Path:
-    """The file of a segment."""
+    """The path of a segment file."""
     return folder / f"{number:012d}.spool"
 
 
 def list_segments(folder: Path) -> list[int]:
-    """Numbers of the segments that are there, ascending."""
+    """The numbers of the existing segments, ascending."""
     return sorted(int(path.stem) for path in folder.glob("*.spool") if path.stem.isdigit())
 
 
 def read_frames(
     folder: Path, number: int, offset: int = 0, end: int | None = None, damage: SegmentDamage | None = None
 ) -> Iterator[SpoolFrame]:
-    """The frames of a segment from `offset` on, up to `end` or as far as it is written.
+    """The frames of a segment from `offset` to `end`, by default to the end of the file.
 
-    A damaged frame is left out and the next good one is looked for; `damage` takes the count of what was lost.
+    A damaged frame is skipped up to the next readable one; the skipped bytes are added to `damage`.
     """
     damage = SegmentDamage() if damage is None else damage
     try:
         with segment_path(folder, number).open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size if end is None else end
             stream.seek(offset)
-            yield from _frames(stream.read(max(size - offset, 0)), number, offset, damage)
+            yield from _parse_frames(stream.read(max(size - offset, 0)), number, offset, damage)
     except FileNotFoundError:
         return
 
 
-def _frames(content: bytes, number: int, offset: int, damage: SegmentDamage) -> Iterator[SpoolFrame]:
-    at, skipped = 0, 0
-    while at < len(content):
-        body = _body_at(content, at)
+def _parse_frames(content: bytes, number: int, first_offset: int, damage: SegmentDamage) -> Iterator[SpoolFrame]:
+    offset, skipped = 0, 0
+    while offset < len(content):
+        body = _read_body(content, offset)
         if body is None:
-            following = content.find(FRAME_MAGIC, at + 1)
-            if following < 0:
-                damage.torn_bytes += len(content) - at + skipped
+            next_magic = content.find(FRAME_MAGIC, offset + 1)
+            if next_magic < 0:
+                damage.torn_bytes += len(content) - offset + skipped
                 return
-            skipped += following - at
-            at = following
+            skipped += next_magic - offset
+            offset = next_magic
             continue
         damage.lost_bytes += skipped
         skipped = 0
-        at += _HEAD.size + len(body)
-        accepted_ms, entries = _decode(body)
-        yield SpoolFrame(SpoolPosition(number, offset + at), accepted_ms, entries)
+        offset += _HEAD.size + len(body)
+        accepted_ms, entries = _decode_body(body)
+        yield SpoolFrame(SpoolPosition(number, first_offset + offset), accepted_ms, entries)
     damage.torn_bytes += skipped
 
 
-def _body_at(content: bytes, at: int) -> bytes | None:
-    """The body of the frame at this place; None where none begins or it is not whole."""
-    if at + _HEAD.size > len(content):
+def _read_body(content: bytes, offset: int) -> bytes | None:
+    """The body of the frame at this offset; None if no frame begins there or it is incomplete or damaged."""
+    if offset + _HEAD.size > len(content):
         return None
-    magic, size, checksum = _HEAD.unpack_from(content, at)
-    begin = at + _HEAD.size
-    # Zeros behind the magic have the checksum of nothing: a write may be torn there.
+    magic, size, checksum = _HEAD.unpack_from(content, offset)
+    begin = offset + _HEAD.size
+    # A write torn after the magic leaves zeros: size 0 with checksum 0, which would be valid without a minimum size.
     if magic != FRAME_MAGIC or not _BODY.size <= size <= MAX_FRAME_BYTES or begin + size > len(content):
         return None
     body = content[begin : begin + size]
     return body if zlib.crc32(body) == checksum else None
 
 
-def _decode(body: bytes) -> tuple[int, list[SpoolEntry]]:
+def _decode_body(body: bytes) -> tuple[int, list[SpoolEntry]]:
     accepted_ms, count = _BODY.unpack_from(body)
-    at = _BODY.size
+    offset = _BODY.size
     entries = []
     for _ in range(count):
-        target, same, key_size, value_size = _ENTRY.unpack_from(body, at)
-        at += _ENTRY.size
+        target, identity, key_size, value_size = _ENTRY.unpack_from(body, offset)
+        offset += _ENTRY.size
         key = None
         if key_size >= 0:
-            key = body[at : at + key_size]
-            at += key_size
-        entries.append(SpoolEntry(target, same, key, body[at : at + value_size]))
-        at += value_size
+            key = body[offset : offset + key_size]
+            offset += key_size
+        entries.append(SpoolEntry(target, identity, key, body[offset : offset + value_size]))
+        offset += value_size
     return accepted_ms, entries

@@ -1,6 +1,6 @@
-"""From the spool into Kafka: in order, acknowledged, and again from the last acknowledged place when anything fails.
+"""Forwards the spool to Kafka: in order, and again from the last acknowledged position after any failure.
 
-A record may be sent twice, and never not at all: what follows knows a repeat by its event_id.
+A record may be sent twice, but never not at all. The workers know a repeat by its event_id.
 """
 
 import contextlib
@@ -20,50 +20,52 @@ from streams.kafka.settings import KafkaSettings
 from streams.telemetry.gateway_events import GatewayEventListener, KafkaRecovered, KafkaUnavailable
 
 _TOPICS: Final = {int(Target.SCANS): SCANS_TOPIC, int(Target.CONTAINERS): CONTAINERS_TOPIC}
-# So many records are on their way at once.
-_CHUNK: Final = 10_000
+# A batch ends with the frame that reaches this number of records.
+_BATCH_RECORDS: Final = 10_000
 _FLUSH_SECONDS: Final = 0.1
 _STOP_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 0.2
 _RETRY_SECONDS: Final = 1.0
-_ANSWER_SECONDS: Final = 0.5
-# A record that Kafka did not take by then is sent again, from the spool.
-_DELIVERY_MS: Final = 30_000
+_PROBE_SECONDS: Final = 0.5
+# A record that Kafka has not acknowledged by then is sent again from the spool.
+_DELIVERY_TIMEOUT_MS: Final = 30_000
 
 
 class SpoolForwarder:
-    """A thread that empties the spool as long as Kafka takes it."""
+    """A thread that sends the records of the spool while Kafka is available."""
 
     def __init__(
         self,
         spool: Spool,
         settings: KafkaSettings,
-        watch: GatewayEventListener,
+        emit: GatewayEventListener,
         topics: Mapping[int, str] | None = None,
-        producer: Callable[..., Producer] = clients.new_producer,
+        producer_factory: Callable[..., Producer] = clients.new_producer,
     ) -> None:
-        """topics: where each target goes, by its name in the catalogue; targets without one stay in the spool only."""
-        self._spool, self._settings, self._watch = spool, settings, watch
+        """topics: target -> name of its topic in the catalogue. Entries of other targets stay in the spool only."""
+        self._spool, self._settings, self._emit = spool, settings, emit
         self._topics = {target: settings.prefix + name for target, name in (topics or _TOPICS).items()}
-        spool.send(self._topics)
-        self._make_producer = producer
+        spool.set_targets(self._topics)
+        self._producer_factory = producer_factory
         self._stopping = threading.Event()
         self._failure: str = ""
-        self._away_since: float | None = None
-        self.sent = 0
-        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+        self._unavailable_since: float | None = None
+        self.sent_records = 0
+        self._thread = threading.Thread(target=self._run, name="spool-forwarder", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
-    def stop(self, seconds: float = 10.0) -> None:
-        """Send what is on disk if Kafka takes it within this time, and stop."""
-        deadline = time.monotonic() + seconds
+    def stop(self, timeout_seconds: float = 10.0) -> None:
+        """Forward what is on disk, if Kafka accepts it within the timeout, then stop the thread."""
+        deadline = time.monotonic() + timeout_seconds
         while (
-            self._thread.is_alive() and self._spool.sent < self._spool.durable_position and time.monotonic() < deadline
+            self._thread.is_alive()
+            and self._spool.sent_position < self._spool.durable_position
+            and time.monotonic() < deadline
         ):
-            if self._away_since is not None:
+            if self._unavailable_since is not None:
                 break
             time.sleep(0.02)
         self._stopping.set()
@@ -72,124 +74,123 @@ class SpoolForwarder:
 
     @property
     def kafka_unavailable(self) -> bool:
-        """Is Kafka away?"""
-        return self._away_since is not None
+        """Is Kafka unavailable?"""
+        return self._unavailable_since is not None
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            # Reports of success would cost more than the sending: an empty queue without an error says the same.
-            client = self._make_producer(
+            # Delivery reports of success would cost more than the sending. An empty queue without an error tells the
+            # same.
+            producer = self._producer_factory(
                 self._settings,
-                message_timeout_ms=_DELIVERY_MS,
+                message_timeout_ms=_DELIVERY_TIMEOUT_MS,
                 delivery_report_only_error=True,
-                error_cb=self._heard,
+                error_cb=self._on_error,
             )
             try:
-                self._send_all(client)
+                self._send_all(producer)
             except (KafkaException, BufferError, StreamsError) as error:
                 self._failure = str(error)
             finally:
-                _let_go(client)
+                _abandon(producer)
             if not self._stopping.is_set():
-                self._went_away(self._why())
+                self._mark_unavailable(self._failure or "the producer gave up")
                 self._stopping.wait(_RETRY_SECONDS)
 
-    def _why(self) -> str:
-        return self._failure or "the client gave up"
-
-    def _ended(self) -> bool:
+    def _should_end(self) -> bool:
         return bool(self._failure) or self._stopping.is_set()
 
-    def _send_all(self, client: Producer) -> None:
-        """Send from the acknowledged place on, chunk by chunk, until something fails."""
+    def _send_all(self, producer: Producer) -> None:
+        """Send batch by batch from the acknowledged position, until something fails."""
         self._failure = ""
-        while not self._ended():
+        while not self._should_end():
             self._spool.data_available.clear()
-            position, messages = self._next()
+            position, messages = self._next_batch()
             if position is None:
-                client.poll(0)
-                self._look_for_kafka(client)
+                producer.poll(0)
+                self._probe_kafka(producer)
                 self._spool.data_available.wait(_IDLE_SECONDS)
-            elif self._delivered(client, messages):
+            elif self._deliver(producer, messages):
                 self._spool.mark_sent(position)
-                self.sent += sum(map(len, messages.values()))
+                self.sent_records += sum(map(len, messages.values()))
                 if messages:
-                    self._came_back()
+                    self._mark_available()
 
-    def _look_for_kafka(self, client: Producer) -> None:
-        """Ask whether it is back: where nothing waits, no record that arrives says so."""
+    def _probe_kafka(self, producer: Producer) -> None:
+        """While Kafka is unavailable and no record waits, ask for its metadata: no delivery would show its return."""
         if self.kafka_unavailable:
             with contextlib.suppress(KafkaException):
-                client.list_topics(timeout=_ANSWER_SECONDS)
-                self._came_back()
+                producer.list_topics(timeout=_PROBE_SECONDS)
+                self._mark_available()
 
-    def _next(self) -> tuple[SpoolPosition | None, dict[str, list[dict[str, Any]]]]:
-        """The next frames that Kafka does not have: where they end, and their records by topic."""
+    def _next_batch(self) -> tuple[SpoolPosition | None, dict[str, list[dict[str, Any]]]]:
+        """The next frames to send: their end (None if there are none), and their records by topic."""
         position, count = None, 0
         messages: dict[str, list[dict[str, Any]]] = {}
         for frame in self._spool.read_unsent():
-            position, sent = frame.end, self._spool.progress.targets_already_sent(frame.end)
+            position, already_sent = frame.end, self._spool.checkpoint.targets_already_sent(frame.end)
             for entry in frame.entries:
                 topic = self._topics.get(entry.target)
-                # Before they had a log, events of containers were kept in a form that nobody reads.
-                if topic is not None and entry.target not in sent and entry.value[:1] != b"{":
+                # Before container events had a topic, the spool kept them as JSON, which no worker reads.
+                if topic is not None and entry.target not in already_sent and entry.value[:1] != b"{":
                     messages.setdefault(topic, []).append({"key": entry.key, "value": entry.value})
                     count += 1
-            if count >= _CHUNK:
+            if count >= _BATCH_RECORDS:
                 break
         return position, messages
 
-    def _delivered(self, client: Producer, messages: Mapping[str, list[dict[str, Any]]]) -> bool:
-        """Are all of these acknowledged?"""
+    def _deliver(self, producer: Producer, messages: Mapping[str, list[dict[str, Any]]]) -> bool:
+        """Send a batch; True when all of it is acknowledged."""
         for topic, batch in messages.items():
             begin, partitions = 0, 0
-            # A record without a key is a tick: it goes to every partition, behind what came before it.
-            for tick in [place for place, message in enumerate(batch) if message["key"] is None]:
-                self._hand_over(client, topic, batch[begin:tick])
-                partitions = partitions or clients.partition_count(client, topic)
+            # A record without a key is a tick. It goes to every partition, behind the records before it.
+            for tick in [index for index, message in enumerate(batch) if message["key"] is None]:
+                self._produce_batch(producer, topic, batch[begin:tick])
+                partitions = partitions or clients.partition_count(producer, topic)
                 for partition in range(partitions):
-                    client.produce(topic, batch[tick]["value"], partition=partition, on_delivery=self._not_delivered)
+                    producer.produce(topic, batch[tick]["value"], partition=partition, on_delivery=self._on_delivery)
                 begin = tick + 1
-            self._hand_over(client, topic, batch[begin:])
+            self._produce_batch(producer, topic, batch[begin:])
             if self._failure:
                 return False
         deadline = None
-        while client.flush(_FLUSH_SECONDS) and not self._failure:
+        while producer.flush(_FLUSH_SECONDS) and not self._failure:
             if self._stopping.is_set():
                 deadline = deadline or time.monotonic() + _STOP_SECONDS
                 if self.kafka_unavailable or time.monotonic() > deadline:
                     return False
         return not self._failure
 
-    def _hand_over(self, client: Producer, topic: str, batch: list[dict[str, Any]]) -> None:
-        if client.produce_batch(topic, batch, on_delivery=self._not_delivered) != len(batch):
+    def _produce_batch(self, producer: Producer, topic: str, batch: list[dict[str, Any]]) -> None:
+        if producer.produce_batch(topic, batch, on_delivery=self._on_delivery) != len(batch):
             self._failure = next(str(message["_error"]) for message in batch if "_error" in message)
 
-    def _not_delivered(self, error: KafkaError | None, _: Any) -> None:
+    def _on_delivery(self, error: KafkaError | None, _: Any) -> None:
         if error is not None:
             self._failure = self._failure or error.str()
 
-    def _heard(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         if error.code() == clients.ALL_BROKERS_DOWN:
-            self._went_away(error.str())
+            self._mark_unavailable(error.str())
         elif clients.is_fatal(error):
             self._failure = error.str()
 
-    def _went_away(self, error: str) -> None:
-        if self._away_since is None:
-            self._away_since = time.monotonic()
-            self._watch(KafkaUnavailable(error))
+    def _mark_unavailable(self, error: str) -> None:
+        if self._unavailable_since is None:
+            self._unavailable_since = time.monotonic()
+            self._emit(KafkaUnavailable(error))
 
-    def _came_back(self) -> None:
-        if self._away_since is not None:
-            away, self._away_since = time.monotonic() - self._away_since, None
-            self._watch(KafkaRecovered(away))
-
-
-def _let_go(client: Producer) -> None:
-    # No purge: an assertion of librdkafka ended the process once. What waits is sent again from the spool.
-    threading.Thread(target=_close, args=(client,), name="producer-close", daemon=True).start()
+    def _mark_available(self) -> None:
+        if self._unavailable_since is not None:
+            seconds, self._unavailable_since = time.monotonic() - self._unavailable_since, None
+            self._emit(KafkaRecovered(seconds))
 
 
-def _close(client: Producer) -> None:
-    client.flush(2)
+def _abandon(producer: Producer) -> None:
+    # Without a purge, because an assertion of librdkafka once ended the process. The next producer sends the queued
+    # records again from the spool.
+    threading.Thread(target=_flush, args=(producer,), name="producer-close", daemon=True).start()
+
+
+def _flush(producer: Producer) -> None:
+    producer.flush(2)

@@ -1,23 +1,27 @@
-"""The rules of clocks and anomalies once more, in plain Python, one parcel at a time: slow, and easy to read.
+"""The rules of clocks and anomalies a second time, in plain Python, one parcel at a time: slow, and easy to read.
 
 `parcels promises explain`, the truth files of the simulator and the tests use this module and
-`streams/domain/reference/alerts.py`; the worker runs `streams/domain/promise_clocks.py`. The two share no code but the
-names of things, so that they can contradict each other.
+`streams/domain/reference/alerts.py`. The worker runs `streams/domain/promise_clocks.py`. The two share no code but the
+names of things, so that a mistake in one of them shows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from streams.domain.containment import NO_LOCATION, ContainmentResult, evaluate_containment
-from streams.domain.containment import ContainmentRecord as ToldOfContainer
-from streams.domain.kinds import KINDS
+from streams.domain.kinds import KIND_NUMBERS
 from streams.domain.promises import Promise, Promises
+from streams.domain.reference.containment import (
+    NO_LOCATION,
+    ChildScan,
+    ContainmentProof,
+    ContainmentVerdict,
+    derive_containment,
+)
 
-_RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
-_ENDS: Final = ("DELIVERED", "RETURNED")
+_JOURNEY_ENDS: Final = ("DELIVERED", "RETURNED")
 JOURNEY_START_KINDS: Final = ("ADVISED", "ARRIVED")
-_MOVES: Final = frozenset(
+_STAGES: Final = frozenset(
     {
         "ARRIVED", "UNLOADED", "UNPACKED", "INDUCTED", "SORTED", "PACKED", "LOADED", "DISPATCHED", "DELIVERED",
         "RETURNED", "LOST",
@@ -28,14 +32,14 @@ _MOVES: Final = frozenset(
 class ParcelRecord(NamedTuple):
     """One distinct record of a parcel; times in ms since 1970."""
 
-    identity: bytes
+    record_hash: bytes
     kind: str  # ADVISED for an advice
     time: int
     site: str = ""
     station: str = ""
     lane: str | None = None
     reason: str | None = None
-    voids: bytes | None = None  # identity of what a VOID declares wrong
+    voids: bytes | None = None  # record_hash of what a VOID declares wrong
     # Of an advice: direction, service, planned_lane.
     plan: Mapping[str, str | None] | None = None
     promised_at: int | None = None
@@ -45,25 +49,25 @@ class ParcelRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PromiseClock:
-    """How the clock of a promise stands; `deadline` and `risk` are None while it stands still before they come."""
+    """The state of the clock of a promise; `deadline` and `at_risk_time` are None if it is paused before they come."""
 
     promise: Promise
     start: ParcelRecord
     stop: ParcelRecord | None
-    limit: int
+    limit: int  # ms
     deadline: int | None
-    left: int
-    level: str | None  # what there is to tell: AT_RISK, BREACHED or None
-    standing: str
-    risk: int | None  # the last instant at which it is not at risk
-    holds: tuple[tuple[ParcelRecord, ParcelRecord | None], ...]  # with a reason, and their releases
-    # The next instant after which it stands otherwise, without any further record.
-    next: int | None
+    remaining: int  # of a clock that is paused, ms
+    alert_level: str | None  # AT_RISK, BREACHED or None
+    status: str
+    at_risk_time: int | None  # the last instant at which it is not at risk
+    holds: tuple[tuple[ParcelRecord, ParcelRecord | None], ...]  # those with a reason, and their releases
+    # The next instant after which it changes without any further record.
+    next_change: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """An anomaly that is there."""
+    """An anomaly of a parcel."""
 
     since: int
     limit: int | None
@@ -73,90 +77,104 @@ class Anomaly:
 
 @dataclass(slots=True)
 class Evaluation:
-    """What is to say of a parcel at one time."""
+    """The clocks and anomalies of a parcel at one time."""
 
-    live: list[ParcelRecord]
-    journey: list[ParcelRecord]
-    journeys: int
+    effective_records: list[ParcelRecord]
+    journey: list[ParcelRecord]  # the effective records of the last journey
+    journey_count: int
     clocks: dict[str, PromiseClock]
     anomalies: dict[str, Anomaly]
-    # None: nobody knows.
+    # None: not known.
     retirement_time: int | None
-    # When to look again, if no further record comes.
-    next: int | None
-    # The first that was seen of the parcel after the last emptying that it was in.
+    # The time of the next evaluation, if no further record comes.
+    next_evaluation: int | None
+    # The first scan that found the parcel after the last emptying of a container that it was in.
     seen_after_emptying: ParcelRecord | None
 
 
 def sort_records(records: Iterable[ParcelRecord]) -> list[ParcelRecord]:
-    """By event time, kind and identity."""
-    return sorted(records, key=lambda record: (record.time, _RANK[record.kind], record.identity))
+    """Sort by event time, kind and record_hash."""
+    return sorted(records, key=lambda record: (record.time, KIND_NUMBERS[record.kind], record.record_hash))
 
 
 def effective_records(records: Sequence[ParcelRecord]) -> list[ParcelRecord]:
-    """Those of the records, given in their order, that count: neither declared wrong nor set aside."""
-    said, judged = _judged(records)
-    aside = {record.identity for record, is_aside in zip(said, judged.superseded, strict=True) if is_aside}
-    wrong = {record.voids for record in records if record.kind == "VOID"}
-    return [record for record in records if record.kind != "VOID" and record.identity not in wrong | aside]
+    """Those of the records, given in their order, that count: neither voided nor superseded."""
+    scans, verdict = _containment(records)
+    superseded = {scan.record_hash for scan, aside in zip(scans, verdict.superseded, strict=True) if aside}
+    voided = _voided(records)
+    return [record for record in records if record.kind != "VOID" and record.record_hash not in voided | superseded]
 
 
-def _judged(records: Sequence[ParcelRecord]) -> tuple[list[ParcelRecord], ContainmentResult]:
-    """The scans among the records, and what they say of containers."""
-    wrong = {record.voids for record in records if record.kind == "VOID"}
+def _voided(records: Iterable[ParcelRecord]) -> set[bytes | None]:
+    return {record.voids for record in records if record.kind == "VOID"}
+
+
+def _containment(records: Sequence[ParcelRecord]) -> tuple[list[ParcelRecord], ContainmentVerdict]:
+    """The scans among the records, and the verdict of the rules of containment on them."""
+    voided = _voided(records)
     scans = [record for record in records if record.kind != "VOID" and record.plan is None]
-    told = [
-        ToldOfContainer(each.kind, each.site, each.container, each.inferred, each.identity in wrong, each.reason)
+    child_scans = [
+        ChildScan(each.kind, each.site, each.container, each.inferred, each.record_hash in voided, each.reason)
         for each in scans
     ]
-    return scans, evaluate_containment(told)
+    return scans, derive_containment(child_scans)
 
 
 def evaluate(promises: Promises, records: Iterable[ParcelRecord], now: int | None) -> Evaluation:
     """All clocks and anomalies of the parcel with these distinct records; `now`: hub time, None before a Tick."""
     known = sort_records(records)
-    live = effective_records(known)
-    journeys = _journeys(live, promises.anomalies.reused)
+    effective = effective_records(known)
+    journeys = _journeys(effective, promises.anomalies.reused)
     journey = journeys[-1]
     advice = next((record for record in reversed(journey) if record.plan is not None), None)
     clocks = {}
     for promise in promises.promises:
         if _applies(promise, advice) and (clock := _clock(promise, journey, advice, now)) is not None:
             clocks[promise.name] = clock
-    oddities, due = _oddities(promises, journeys, advice, now)
-    astray, seen, seen_due = _astray(promises, known, journey if len(journeys) > 1 else None, now)
-    oddities |= astray
-    due = min((instant for instant in (due, seen_due) if instant is not None), default=None)
-    heard = [record.time for record in known if now is not None and record.time <= now]
-    stage = next((record.kind for record in reversed(journey) if record.kind in _MOVES), None)
-    finished = stage in (*_ENDS, "LOST")
-    after = promises.retirement.finished if finished else promises.retirement.unfinished
-    retires = None if after is None or not heard else max(heard) + after
-    # Of a parcel of which everything lies ahead nothing has been heard yet.
-    heard_from = None if heard or after is None else min((record.time for record in known), default=None)
-    nexts = [
+    anomalies, hold_due = _scan_anomalies(promises, journeys, advice, now)
+    containment_anomalies, seen, missing_due = _containment_anomalies(
+        promises, known, journey if len(journeys) > 1 else None, now
+    )
+    past = [record.time for record in known if now is not None and record.time <= now]
+    stage = next((record.kind for record in reversed(journey) if record.kind in _STAGES), None)
+    is_finished = stage in (*_JOURNEY_ENDS, "LOST")
+    delay = promises.retirement.finished if is_finished else promises.retirement.unfinished
+    retirement_time = None if delay is None or not past else max(past) + delay
+    # All records of the parcel lie in the future: it retires some time after the first of them has come.
+    first_future = None if past or delay is None else min((record.time for record in known), default=None)
+    changes = [clock.next_change for clock in clocks.values()]
+    due = [
         instant
-        for instant in (*(clock.next for clock in clocks.values()), due, retires, heard_from)
+        for instant in (*changes, hold_due, missing_due, retirement_time, first_future)
         if instant is not None
-    ]
-    return Evaluation(live, journey, len(journeys), clocks, oddities, retires, min(nexts, default=None), seen)
+    ]  # fmt: skip
+    return Evaluation(
+        effective,
+        journey,
+        len(journeys),
+        clocks,
+        anomalies | containment_anomalies,
+        retirement_time,
+        min(due, default=None),
+        seen,
+    )
 
 
-def _journeys(live: Sequence[ParcelRecord], reused: int | None) -> list[list[ParcelRecord]]:
+def _journeys(records: Sequence[ParcelRecord], reused_after: int | None) -> list[list[ParcelRecord]]:
     journeys: list[list[ParcelRecord]] = [[]]
     ended: int | None = None
-    for record in live:
-        again = (
+    for record in records:
+        starts_another = (
             record.kind in JOURNEY_START_KINDS
             and ended is not None
-            and reused is not None
-            and record.time - ended > reused
+            and reused_after is not None
+            and record.time - ended > reused_after
         )
-        if again:
+        if starts_another:
             journeys.append([])
             ended = None
         journeys[-1].append(record)
-        if record.kind in _ENDS:
+        if record.kind in _JOURNEY_ENDS:
             ended = record.time
     return journeys
 
@@ -171,7 +189,7 @@ def _applies(promise: Promise, advice: ParcelRecord | None) -> bool:
 
 
 def customs_holds(journey: Sequence[ParcelRecord]) -> list[tuple[ParcelRecord, ParcelRecord | None]]:
-    """Each hold with a reason and the next release; None while there is none."""
+    """Each hold with a reason, and the next release; None where there is none yet."""
     holds: list[tuple[ParcelRecord, ParcelRecord | None]] = []
     since: ParcelRecord | None = None
     for record in journey:
@@ -184,24 +202,24 @@ def customs_holds(journey: Sequence[ParcelRecord]) -> list[tuple[ParcelRecord, P
 
 
 def clock_pauses(journey: Sequence[ParcelRecord]) -> list[tuple[int, int | None]]:
-    """From when until when holds stop a clock; None while there is no release."""
+    """The times at which holds pause a clock and releases resume it; None where there is no release yet."""
     return [(hold.time, None if release is None else release.time) for hold, release in customs_holds(journey)]
 
 
 def add_running_time(start: int, budget: int, pauses: Sequence[tuple[int, int | None]]) -> tuple[int | None, int]:
-    """When a clock has run for `budget`, and 0; None and what is left when it stands still before that."""
-    at, left = start, budget
+    """When a clock has run for `budget` ms, and 0; None and the remaining ms if it is paused before that."""
+    resumed, remaining = start, budget
     for since, until in pauses:
         since = max(since, start)
         if until is not None and until <= since:
             continue
-        if since - at > left:
+        if since - resumed > remaining:
             break
-        left -= since - at
+        remaining -= since - resumed
         if until is None:
-            return None, left
-        at = until
-    return at + left, 0
+            return None, remaining
+        resumed = until
+    return resumed + remaining, 0
 
 
 def _clock(
@@ -224,38 +242,40 @@ def _clock(
     else:
         limit = promise.limit
     pauses = clock_pauses(journey) if promise.pauses else []
-    deadline, left = add_running_time(start.time, limit, pauses)
-    risk, _ = add_running_time(start.time, limit * at_risk_basis_points(promise) // 10_000, pauses)
-    stopped = stop is not None and now is not None and stop.time <= now
-    ran_until = stop.time if stop is not None and stopped else now
-    level = alert_level_at(promise, ran_until, risk, deadline)
+    deadline, remaining = add_running_time(start.time, limit, pauses)
+    at_risk_time, _ = add_running_time(start.time, limit * at_risk_basis_points(promise) // 10_000, pauses)
+    is_stopped = stop is not None and now is not None and stop.time <= now
+    ran_until = stop.time if stop is not None and is_stopped else now
+    alert_level = alert_level_at(promise, ran_until, at_risk_time, deadline)
     if is_past(stop.time if stop else now, deadline):
-        standing = "BROKEN"
+        status = "BREACHED"
     elif stop is not None:
-        standing = "KEPT"
+        status = "MET"
     else:
-        standing = "PAUSED" if deadline is None else "RUNNING"
-    upcoming = None
-    if not stopped and level != "BREACHED":
-        upcoming = deadline
-        if level is None and promise.at_risk is not None and risk is not None and deadline is not None:
-            upcoming = min(risk, deadline)
-        elif level is None and promise.at_risk is not None:
-            upcoming = risk
+        status = "PAUSED" if deadline is None else "RUNNING"
+    next_change = None
+    if not is_stopped and alert_level != "BREACHED":
+        next_change = deadline
+        if alert_level is None and promise.at_risk is not None and at_risk_time is not None and deadline is not None:
+            next_change = min(at_risk_time, deadline)
+        elif alert_level is None and promise.at_risk is not None:
+            next_change = at_risk_time
     holds = tuple(customs_holds(journey)) if promise.pauses else ()
-    return PromiseClock(promise, start, stop, limit, deadline, left, level, standing, risk, holds, upcoming)
+    return PromiseClock(
+        promise, start, stop, limit, deadline, remaining, alert_level, status, at_risk_time, holds, next_change
+    )
 
 
 def clock_starts(promise: Promise, journey: Sequence[ParcelRecord]) -> list[ParcelRecord]:
-    """The scans with which a clock that restarts started, each time."""
+    """The scans that started a clock that restarts, in their order."""
     started: list[ParcelRecord] = []
-    runs = False
+    is_running = False
     for record in journey:
-        if record.kind in promise.starts or (runs and record.kind in promise.renews):
+        if record.kind in promise.starts or (is_running and record.kind in promise.renews):
             started.append(record)
-            runs = True
+            is_running = True
         elif record.kind in promise.stops:
-            runs = False
+            is_running = False
     return started
 
 
@@ -265,103 +285,114 @@ def at_risk_basis_points(promise: Promise) -> int:
 
 
 def is_past(instant: int | None, limit: int | None) -> bool:
-    """Is the instant later than the limit? Not where one of them is not known."""
+    """Is the instant later than the limit? False if one of them is not known."""
     return instant is not None and limit is not None and instant > limit
 
 
-def alert_level_at(promise: Promise, ran_until: int | None, risk: int | None, deadline: int | None) -> str | None:
-    """What there is to tell of a clock that ran until then: AT_RISK, BREACHED or None."""
+def alert_level_at(
+    promise: Promise, ran_until: int | None, at_risk_time: int | None, deadline: int | None
+) -> str | None:
+    """The alert level of a clock that ran until then: AT_RISK, BREACHED or None."""
     if is_past(ran_until, deadline):
         return "BREACHED"
-    return "AT_RISK" if promise.at_risk is not None and is_past(ran_until, risk) else None
+    return "AT_RISK" if promise.at_risk is not None and is_past(ran_until, at_risk_time) else None
 
 
-def _oddities(
+def _scan_anomalies(
     promises: Promises,
     journeys: Sequence[Sequence[ParcelRecord]],
     advice: ParcelRecord | None,
     now: int | None,
 ) -> tuple[dict[str, Anomaly], int | None]:
-    odd, journey = promises.anomalies, journeys[-1]
+    """The anomalies of the last journey but those of containment, and when a hold will have lasted too long."""
+    thresholds, journey = promises.anomalies, journeys[-1]
     scans = [record for record in journey if record.plan is None]
-    found: dict[str, Anomaly] = {}
+    anomalies: dict[str, Anomaly] = {}
     due: int | None = None
     planned = advice.plan["planned_lane"] if advice is not None and advice.plan is not None else None
-    if odd.misrouted and planned is not None and advice is not None:
+    if thresholds.misrouted and planned is not None and advice is not None:
         for record in scans:
             if record.kind in ("SORTED", "LOADED") and record.lane is not None and record.lane != planned:
-                found["MISROUTED"] = Anomaly(record.time, None, (record, advice))
+                anomalies["MISROUTED"] = Anomaly(record.time, None, (record, advice))
                 break
-    for name, kind, most in (
-        ("REPEATED_NO_READ", "NO_READ", odd.no_reads),
-        ("RECIRCULATING", "RECIRCULATED", odd.recirculations),
+    for name, kind, threshold in (
+        ("REPEATED_NO_READ", "NO_READ", thresholds.no_reads),
+        ("RECIRCULATING", "RECIRCULATED", thresholds.recirculations),
     ):
-        those = [record for record in scans if record.kind == kind]
-        if most is not None and len(those) >= most:
-            found[name] = Anomaly(those[0].time, most, (those[0], those[most - 1]))
-    if odd.unreleased is not None:
+        of_kind = [record for record in scans if record.kind == kind]
+        if threshold is not None and len(of_kind) >= threshold:
+            anomalies[name] = Anomaly(of_kind[0].time, threshold, (of_kind[0], of_kind[threshold - 1]))
+    if thresholds.unreleased is not None:
         direction = advice.plan["direction"] if advice is not None and advice.plan is not None else "UNKNOWN"
+        needs_release = direction in thresholds.unreleased
         step = None
         for record in scans:
             if record.kind.startswith("CUSTOMS_"):
                 step = record.kind
-            elif record.kind == "DISPATCHED" and step != "CUSTOMS_RELEASED" and (step or direction in odd.unreleased):
-                found["NOT_RELEASED"] = Anomaly(record.time, None, (record,))
+            elif record.kind == "DISPATCHED" and step != "CUSTOMS_RELEASED" and (step or needs_release):
+                anomalies["NOT_RELEASED"] = Anomaly(record.time, None, (record,))
                 break
-    if odd.held_too_long is not None:
-        for hold, answer in _holds(scans):
-            ends = hold.time + odd.held_too_long
-            if answer is not None and answer.time <= ends:
+    if thresholds.held_too_long is not None:
+        for hold, answer in _answered_holds(scans):
+            end = hold.time + thresholds.held_too_long
+            if answer is not None and answer.time <= end:
                 continue
-            if is_past(now, ends):
-                proofs = (hold,) if answer is None else (hold, answer)
-                found["HELD_TOO_LONG"] = Anomaly(hold.time, odd.held_too_long, proofs, ends)
+            if is_past(now, end):
+                evidence = (hold,) if answer is None else (hold, answer)
+                anomalies["HELD_TOO_LONG"] = Anomaly(hold.time, thresholds.held_too_long, evidence, end)
             else:
-                due = ends
+                due = end
             break
-    if odd.future is not None and now is not None:
-        ahead = [record for record in scans if record.time > now + odd.future]
-        if ahead:
-            found["FROM_THE_FUTURE"] = Anomaly(ahead[0].time, odd.future, (ahead[0],))
+    if thresholds.future is not None and now is not None:
+        future = [record for record in scans if record.time > now + thresholds.future]
+        if future:
+            anomalies["FROM_THE_FUTURE"] = Anomaly(future[0].time, thresholds.future, (future[0],))
     if len(journeys) > 1:
-        found["NUMBER_REUSED"] = Anomaly(journey[0].time, odd.reused, (journey[0],))
-    return found, due
+        anomalies["NUMBER_REUSED"] = Anomaly(journey[0].time, thresholds.reused, (journey[0],))
+    return anomalies, due
 
 
-def _astray(
+def _containment_anomalies(
     promises: Promises, known: Sequence[ParcelRecord], journey: Sequence[ParcelRecord] | None, now: int | None
 ) -> tuple[dict[str, Anomaly], ParcelRecord | None, int | None]:
-    """What is odd about the parcel and its containers; what was seen of it after an emptying; when to look again.
+    """The anomalies of the parcel and its containers.
 
-    `journey`: the last one, where there are several.
+    Args:
+        promises: with the thresholds.
+        known: all records of the parcel, in their order.
+        journey: the last one, where there are several; else None.
+        now: hub time.
+
+    Returns:
+        The anomalies; the first scan that found the parcel after the last emptying; when it will be missing.
     """
-    odd = promises.anomalies
-    scans, judged = _judged(known)
-    begins = 0
+    thresholds = promises.anomalies
+    scans, verdict = _containment(known)
+    first = 0
     if journey is not None:
         before = known[: known.index(journey[0])]
-        begins = sum(record.kind != "VOID" and record.plan is None for record in before)
-    found: dict[str, Anomaly] = {}
+        first = sum(record.kind != "VOID" and record.plan is None for record in before)
+    anomalies: dict[str, Anomaly] = {}
 
-    def proofs(place: int, packing: int | None) -> tuple[ParcelRecord, ...]:
-        return (scans[place],) if packing is None else (scans[packing], scans[place])
+    def evidence(proof: ContainmentProof) -> tuple[ParcelRecord, ...]:
+        return (scans[proof.scan],) if proof.packing is None else (scans[proof.packing], scans[proof.scan])
 
-    for name, wanted, places in (
-        ("FOUND_OUTSIDE", odd.found_outside, judged.found_outside),
-        ("FOUND_EXTRA", odd.found_extra, judged.extra),
+    for name, is_enabled, proofs in (
+        ("FOUND_OUTSIDE", thresholds.found_outside, verdict.found_outside),
+        ("FOUND_EXTRA", thresholds.found_extra, verdict.found_extra),
     ):
-        here = [each for each in places if each.at >= begins]
-        if wanted and here:
-            found[name] = Anomaly(scans[here[0].at].time, None, proofs(*here[0]))
-    emptied = [each for each in judged.emptied if each.at >= begins]
+        of_journey = [proof for proof in proofs if proof.scan >= first]
+        if is_enabled and of_journey:
+            anomalies[name] = Anomaly(scans[of_journey[0].scan].time, None, evidence(of_journey[0]))
+    emptied = [proof for proof in verdict.emptied if proof.scan >= first]
     if not emptied:
-        return found, None, None
+        return anomalies, None, None
     last = emptied[-1]
-    wrong = {record.voids for record in known if record.kind == "VOID"}
+    voided = _voided(known)
     later = [
         record
-        for place, record in enumerate(scans)
-        if place > last.at and not judged.superseded[place] and record.identity not in wrong
+        for index, record in enumerate(scans)
+        if index > last.scan and not verdict.superseded[index] and record.record_hash not in voided
     ]
     seen = next(
         (
@@ -372,23 +403,23 @@ def _astray(
         ),
         None,
     )
-    if seen is not None or odd.missing is None:
-        return found, seen, None
-    ends = scans[last.at].time + odd.missing
-    if not is_past(now, ends):
-        return found, seen, ends
-    found["MISSING"] = Anomaly(scans[last.at].time, odd.missing, proofs(*last), ends)
-    return found, seen, None
+    if seen is not None or thresholds.missing is None:
+        return anomalies, seen, None
+    end = scans[last.scan].time + thresholds.missing
+    if not is_past(now, end):
+        return anomalies, seen, end
+    anomalies["MISSING"] = Anomaly(scans[last.scan].time, thresholds.missing, evidence(last), end)
+    return anomalies, seen, None
 
 
-def _holds(scans: Sequence[ParcelRecord]) -> list[tuple[ParcelRecord, ParcelRecord | None]]:
-    """Every hold, whatever its reason, with the release or refusal that answers it."""
+def _answered_holds(scans: Sequence[ParcelRecord]) -> list[tuple[ParcelRecord, ParcelRecord | None]]:
+    """Every hold, with a reason or without, and the release or refusal that answers it."""
     holds: list[tuple[ParcelRecord, ParcelRecord | None]] = []
-    held: ParcelRecord | None = None
+    hold: ParcelRecord | None = None
     for record in scans:
-        if record.kind == "CUSTOMS_HELD" and held is None:
-            held = record
-        elif record.kind in ("CUSTOMS_RELEASED", "CUSTOMS_REFUSED") and held is not None:
-            holds.append((held, record))
-            held = None
-    return holds if held is None else [*holds, (held, None)]
+        if record.kind == "CUSTOMS_HELD" and hold is None:
+            hold = record
+        elif record.kind in ("CUSTOMS_RELEASED", "CUSTOMS_REFUSED") and hold is not None:
+            holds.append((hold, record))
+            hold = None
+    return holds if hold is None else [*holds, (hold, None)]

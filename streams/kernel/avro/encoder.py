@@ -1,7 +1,7 @@
-"""Columns in, Avro payloads out: the mirror of `avro_decode`, one compiled call for a whole batch.
+"""Encoding of columns as Avro values, with one compiled call for a whole batch; the counterpart of the decoder.
 
-What is written is what a careful writer writes: shortest numbers, one block an array, and nothing that a reader could
-not read. A value that does not fit the schema is an error that names its column and row.
+Numbers are written in their shortest form and every array in one block, and every value can be read by a reader. A
+value that does not fit the schema is an error that names its column and row.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -44,7 +44,7 @@ from streams.kernel.avro.write_loop import (
     write_records,
 )
 
-_PLAIN: Final = {
+_OPERATIONS: Final = {
     "boolean": BOOLEAN,
     "int": INT,
     "long": LONG,
@@ -55,8 +55,8 @@ _PLAIN: Final = {
 }
 
 MAX_SOURCES: Final = 4
-# Bytes that hold one word of eight, or none.
-_SHORT: Final = 8
+# Arrays of at most so many bytes hold one word of eight bytes, or none.
+_ONE_WORD_BYTES: Final = 8
 
 
 class ColumnEncoder:
@@ -70,11 +70,16 @@ class ColumnEncoder:
         raw: Collection[str] = (),
         sources: Mapping[str, int] | None = None,
     ) -> None:
-        """schema_id: written before each value (a zero byte and four bytes, big-endian); None: bare Avro.
+        """Compile the schema.
 
-        raw: paths of records that are given as one column of bytes, already encoded; they are copied as they are.
-        sources: path -> which of the buffers of `encode` its bytes come from; 0 where not said.
-        Raises Misconfigured for schemas that the kernel does not support and for paths that the schema does not have.
+        Args:
+            schema: of a record.
+            schema_id: written before each value (a zero byte and four bytes, big-endian); None: bare Avro.
+            raw: paths of records that are given as one column of bytes, already encoded; they are copied unchanged.
+            sources: path -> index of the buffer of `encode` that its bytes come from; 0 for other paths.
+
+        Raises:
+            Misconfigured: the kernel does not support the schema, or the schema does not have one of the paths.
         """
         self.layout = Layout.of(schema, raw=raw)
         self._sources = dict(sources or {})
@@ -89,49 +94,56 @@ class ColumnEncoder:
         self._raw = frozenset(raw)
         self._program: list[list[int]] = []
         self._paths: list[str] = []
-        self._depth = 1
+        self._stack_depth = 1
         record = parse_schema(schema)
         assert isinstance(record, RecordSchema)
         self._fields(record, "", 0)
         self._emit(END, "", -1)
         self._code = np.array(self._program, np.int64)
-        # Arrays in a tuple: 6, 24, 96, …; each number of them is compiled on its own.
-        self._rooms = 6
-        while self._rooms < len(self.layout.frames):
-            self._rooms *= 4
-        # Bytes a row of the last batches, to begin the next with a fitting buffer.
+        # Length of the tuples of arrays: 6, 24, 96, …; the kernel is compiled anew for each length.
+        self._tuple_length = 6
+        while self._tuple_length < len(self.layout.frames):
+            self._tuple_length *= 4
+        # Bytes of a row in the last batches, so that the next batch begins with a buffer of the right size.
         self._row_bytes = 256.0
 
     def encode(
         self, rows: int, frames: Sequence[tuple[Any, Any]], sources: tuple[Any, ...]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """All values back to back, and where each begins and the last ends (rows + 1 positions).
+        """Encode a batch.
 
-        frames: for each frame of `layout`, values int64[columns, rows] and lengths int32[columns, rows]; of the root
-        frame the first `rows` rows are written. sources: uint8 arrays or bytes that positions point into.
-        Raises ValueError, naming column and row, for a value that does not fit the schema.
+        Args:
+            rows: how many rows of the root frame are written, from the first on.
+            frames: for each frame of `layout`, values int64[columns, rows] and lengths int32[columns, rows].
+            sources: uint8 arrays or bytes that the positions of strings, bytes and fixed point into.
+
+        Returns:
+            All values back to back, and their ends, int64[rows + 1] with a 0 before them.
+
+        Raises:
+            ValueError: a value does not fit the schema; it names the column and the row.
         """
-        values, lengths = self._tables(rows, frames)
+        values, lengths = self._frame_tuples(rows, frames)
         if len(sources) > MAX_SOURCES:
             raise ValueError(f"at most {MAX_SOURCES} sources, not {len(sources)}")
-        octets = [_frozen(source) for source in (*sources, *([b""] * (MAX_SOURCES - len(sources))))]
+        octets = [_read_only(source) for source in (*sources, *([b""] * (MAX_SOURCES - len(sources))))]
         words = [_words(source) for source in octets]
         offsets = np.empty(rows + 1, np.int64)
         offsets[0] = 0
-        # Row to go on with, position in `out`, fault, its instruction, its row in its frame.
+        # Next row, position in `out`, fault, its instruction, its row in its frame.
         state = np.zeros(5, np.int64)
-        stack = np.zeros((self._depth, 3), np.int64)
+        stack = np.zeros((self._stack_depth, 3), np.int64)
         out = np.empty(int(rows * self._row_bytes) + 4096, np.uint8)
         while True:
             write_records(
                 rows, values, lengths, self._code, self._head, stack, offsets, state, out, overlapping_words(out),
                 octets[0], words[0], octets[1], words[1], octets[2], words[2], octets[3], words[3],
             )  # fmt: skip
-            _, end, fault, place, row = state.tolist()
+            _, end, fault, instruction, row = state.tolist()
             if fault == 0:
                 break
             if fault != OUTPUT_FULL:
-                raise ValueError(f"{self._paths[place]}, row {row}: the value {FAULT_MESSAGES[fault]}")
+                raise ValueError(f"{self._paths[instruction]}, row {row}: the value {FAULT_MESSAGES[fault]}")
             larger = np.empty(2 * len(out) + 4096, np.uint8)
             larger[:end] = out[:end]
             out = larger
@@ -139,20 +151,22 @@ class ColumnEncoder:
             self._row_bytes = max(64.0, 1.1 * end / rows, 0.9 * self._row_bytes)
         return out[:end], offsets
 
-    def _tables(self, rows: int, frames: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-        """The frames as tuples of contiguous arrays of one type, filled up with empty ones."""
+    def _frame_tuples(self, rows: int, frames: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+        """Values and lengths of the frames as tuples of contiguous arrays of one type, filled up with empty ones."""
         if len(frames) != len(self.layout.frames):
             raise ValueError(f"the schema has {len(self.layout.frames)} frames, not {len(frames)}")
         values, lengths = [], []
-        for frame, (numbers, sizes) in zip(self.layout.frames, frames, strict=True):
-            shape = (len(frame.columns), numbers.shape[1])
-            if numbers.shape != shape or sizes.shape != shape:
-                raise ValueError(f"frame {frame.path!r}: expected {shape}, not {numbers.shape} and {sizes.shape}")
-            values.append(np.require(numbers, np.int64, ["C", "W"]))
-            lengths.append(np.require(sizes, np.int32, ["C", "W"]))
+        for frame, (frame_values, frame_lengths) in zip(self.layout.frames, frames, strict=True):
+            shape = (len(frame.columns), frame_values.shape[1])
+            if frame_values.shape != shape or frame_lengths.shape != shape:
+                raise ValueError(
+                    f"frame {frame.path!r}: expected {shape}, not {frame_values.shape} and {frame_lengths.shape}"
+                )
+            values.append(np.require(frame_values, np.int64, ["C", "W"]))
+            lengths.append(np.require(frame_lengths, np.int32, ["C", "W"]))
         if not 0 <= rows <= values[0].shape[1]:
             raise ValueError(f"{rows} rows are wanted, the root frame has {values[0].shape[1]}")
-        while len(values) < self._rooms:
+        while len(values) < self._tuple_length:
             values.append(np.empty((0, 0), np.int64))
             lengths.append(np.empty((0, 0), np.int32))
         return tuple(values), tuple(lengths)
@@ -177,7 +191,7 @@ class ColumnEncoder:
         elif isinstance(inner, FixedSchema):
             self._emit(FIXED, path, null, source, inner.size)
         elif isinstance(inner, PrimitiveSchema) and inner.kind != "null":
-            self._emit(_PLAIN[inner.kind], path, null, source)
+            self._emit(_OPERATIONS[inner.kind], path, null, source)
         elif union:
             self._emit(ZERO_BYTE, "", -1)
 
@@ -187,30 +201,31 @@ class ColumnEncoder:
         if null < 0:
             self._fields(record, path, depth)
             return
-        place = self._emit(NULLABLE_RECORD, path, null)
+        index = self._emit(NULLABLE_RECORD, path, null)
         self._fields(record, path, depth)
-        self._program[place][3] = len(self._program)
+        self._program[index][3] = len(self._program)
 
     def _array(self, array: ArraySchema | MapSchema, path: str, null: int, depth: int) -> None:
         below = path + ("{}" if isinstance(array, MapSchema) else "[]")
-        self._depth = max(self._depth, depth + 1)
-        place = self._emit(ARRAY, path, null, self.layout.frame(below), depth)
+        self._stack_depth = max(self._stack_depth, depth + 1)
+        index = self._emit(ARRAY, path, null, self.layout.frame_index(below), depth)
         if isinstance(array, MapSchema):
             key = path + "{key}"
             self._emit(STRING, key, -1, self._sources.get(key, 0))
         self._value(array.items, below, depth + 1)
-        self._emit(NEXT_ITEM, "", -1, 0, depth, place + 1)
-        self._program[place][6] = self._program[place][3] = len(self._program)
+        self._emit(NEXT_ITEM, "", -1, 0, depth, index + 1)
+        self._program[index][6] = self._program[index][3] = len(self._program)
 
     def _emit(self, operation: int, path: str, null: int, *arguments: int) -> int:
-        place = len(self._program)
-        column = self.layout.column(path) if path else -1
-        self._program.append([operation, column, null, place + 1, *arguments, *([0] * (3 - len(arguments)))])
+        """Append an instruction; returns its index."""
+        index = len(self._program)
+        column = self.layout.column_index(path) if path else -1
+        self._program.append([operation, column, null, index + 1, *arguments, *([0] * (3 - len(arguments)))])
         self._paths.append(path)
-        return place
+        return index
 
 
-def _frozen(source: Any) -> Any:
+def _read_only(source: Any) -> Any:
     """A read-only view, so that all sources are of one type to the compiled code."""
     array = np.ascontiguousarray(np.frombuffer(source, np.uint8) if isinstance(source, bytes) else source)
     if array.dtype != np.uint8 or array.ndim != 1:
@@ -221,13 +236,14 @@ def _frozen(source: Any) -> Any:
 
 
 def _words(source: Any) -> Any:
-    """`overlapping_words`, of a padded copy where that had less than two: NumPy says of so few that they lie contiguously.
+    """`overlapping_words` of a source, padded to at least two words.
 
-    To the compiled code that is another type, and it would be compiled once more when the first such source comes.
+    NumPy calls an array of fewer words contiguous. That is another type to the compiled code, which would be compiled
+    once more with the first such source.
     """
-    if len(source) > _SHORT:
+    if len(source) > _ONE_WORD_BYTES:
         return overlapping_words(source)
-    padded = np.zeros(_SHORT + 1, np.uint8)
+    padded = np.zeros(_ONE_WORD_BYTES + 1, np.uint8)
     padded[: len(source)] = source
     padded.flags.writeable = False
     return overlapping_words(padded)

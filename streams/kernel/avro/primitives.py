@@ -1,10 +1,13 @@
-"""Numbers and texts of the Avro binary encoding, read and written in compiled code.
+"""Compiled functions that read and write the numbers and texts of the Avro binary encoding.
 
-Eight bytes are read or written at once through `words`: a view of a byte array as overlapping 64-bit little-endian
-numbers, one starting at each byte, so `words[p]` is the eight bytes from `p` on. Whoever reads at `p` must know that
-`p + 8` is within the array; the decoder's buffer ends with PAD spare bytes for that.
+They read or write eight bytes at once through `words`: a view of a byte array as overlapping 64-bit little-endian
+numbers, one for each byte, so that `words[p]` is the eight bytes from `p` on. A caller that reads at `p` must make sure
+that `p + 8` is within the array. The decoder's buffer ends with PADDING_BYTES spare bytes for that.
 
-A read returns (value, next position); a next position below 0 is the negated number of a `RejectReason`.
+A read returns (value, next position). A next position below 0 is the negated number of a `RejectReason`.
+
+Short names, as everywhere in the kernel: `p` a position, `e` the end of the record, `n` a length, `o` a position in the
+output, `w` eight bytes, `u` an unsigned and `v` a signed number.
 """
 
 from typing import Any, Final
@@ -15,9 +18,9 @@ from streams.domain.jit import jit, jit_inline
 from streams.domain.reject_reasons import RejectReason
 
 TRUNCATED: Final = int(RejectReason.TRUNCATED)
-BAD_NUMBER: Final = int(RejectReason.BAD_NUMBER)
+VARINT_OVERFLOW: Final = int(RejectReason.VARINT_OVERFLOW)
 BAD_LENGTH: Final = int(RejectReason.BAD_LENGTH)
-BAD_CHOICE: Final = int(RejectReason.BAD_CHOICE)
+BAD_INDEX: Final = int(RejectReason.BAD_INDEX)
 
 PADDING_BYTES: Final = 16
 
@@ -37,7 +40,7 @@ OVER_5_BYTES: Final = np.uint64(1 << 35)
 OVER_6_BYTES: Final = np.uint64(1 << 42)
 OVER_7_BYTES: Final = np.uint64(1 << 49)
 OVER_8_BYTES: Final = np.uint64(1 << 56)
-# The three steps that pack eight groups of seven bits into 56 bits, and back.
+# Masks of the three steps that pack eight groups of seven bits into 56 bits, and of the steps back.
 EVEN_7: Final = np.uint64(0x007F007F007F007F)
 ODD_7: Final = np.uint64(0x7F007F007F007F00)
 EVEN_14: Final = np.uint64(0x00003FFF00003FFF)
@@ -63,7 +66,7 @@ def zigzag_decode(u: Any) -> Any:
 
 @jit_inline
 def read_long(words: Any, p: Any, e: Any) -> Any:
-    """An int or a long at `p`, of a record that ends before `e`."""
+    """Read an int or a long at `p`, of a record that ends before `e`."""
     w = words[p]
     if (w & CONTINUATION_BIT) == ZERO:
         if p >= e:
@@ -72,7 +75,7 @@ def read_long(words: Any, p: Any, e: Any) -> Any:
     stops = ~w & HIGH_BIT_OF_EACH_BYTE
     if stops == ZERO:
         return read_multibyte_long(words, p, e)
-    # Bytes up to the first without a continuation bit: one bit each below that bit, summed by the remainder.
+    # Number of bytes up to the first one without a continuation bit: the remainder sums one bit for each byte.
     n = np.int64((((stops & (~stops + ONE)) - ONE) & LOW_BIT_OF_EACH_BYTE) % BYTE_MASK)
     if n > e - p:
         return np.int64(0), np.int64(-TRUNCATED)
@@ -85,7 +88,7 @@ def read_long(words: Any, p: Any, e: Any) -> Any:
 
 @jit
 def read_multibyte_long(words: Any, p: Any, e: Any) -> Any:
-    """`read_long` byte by byte, for any length: at most ten bytes, whose value fits 64 bits."""
+    """`read_long` byte by byte, for every valid length: at most ten bytes, with a value that fits 64 bits."""
     u = ZERO
     shift = ZERO
     for k in range(10):
@@ -98,12 +101,12 @@ def read_multibyte_long(words: Any, p: Any, e: Any) -> Any:
         if byte < CONTINUATION_BIT:
             return zigzag_decode(u), np.int64(p + k + 1)
         shift += SEVEN
-    return np.int64(0), np.int64(-BAD_NUMBER)
+    return np.int64(0), np.int64(-VARINT_OVERFLOW)
 
 
 @jit_inline
 def read_small_long(words: Any, p: Any, e: Any) -> Any:
-    """`read_long` for numbers that have one byte nearly always: lengths, positions in unions and enums."""
+    """`read_long` for numbers that nearly always have one byte: lengths, positions in unions and enums."""
     w = words[p]
     if (w & CONTINUATION_BIT) == ZERO:
         if p >= e:
@@ -114,7 +117,7 @@ def read_small_long(words: Any, p: Any, e: Any) -> Any:
 
 @jit_inline
 def read_length(words: Any, p: Any, e: Any) -> Any:
-    """The length of a string or of bytes, that many of which follow."""
+    """Read the length of a string or of bytes, and check that so many bytes follow."""
     n, p = read_small_long(words, p, e)
     if p >= 0 and (n < 0 or n > e - p):
         return np.int64(0), np.int64(-BAD_LENGTH)
@@ -123,9 +126,9 @@ def read_length(words: Any, p: Any, e: Any) -> Any:
 
 @jit_inline
 def read_block_header(words: Any, p: Any, e: Any) -> Any:
-    """The head of a block of array or map items: (items, where the block ends or -1 if it does not say, next position).
+    """Read the head of a block of array or map items: (items, end of the block or -1 if unknown, next position).
 
-    No item has fewer bytes than one, so a count beyond the rest of the record is wrong whatever follows.
+    An item has at least one byte, so a count beyond the rest of the record is wrong.
     """
     count, p = read_small_long(words, p, e)
     end = np.int64(-1)
@@ -169,14 +172,14 @@ def is_valid_utf8(octets: Any, words: Any, p: Any, n: Any) -> Any:
 
 @jit
 def is_valid_utf8_bytewise(octets: Any, p: Any, n: Any) -> Any:
-    """`is_valid_utf8` for any bytes, one character after the other."""
+    """`is_valid_utf8` for any bytes, character by character."""
     e = p + n
     while p < e:
         lead = int(octets[p])
         p += 1
         if lead < 0x80:
             continue
-        # Number of bytes that follow, and the range of the first of them (RFC 3629, section 4).
+        # Number of bytes that follow, and the valid range of the first of them (RFC 3629, section 4).
         low = 0x80
         high = 0xBF
         if 0xC2 <= lead <= 0xDF:
@@ -228,7 +231,7 @@ def write_multibyte_long(out: Any, out_words: Any, o: Any, u: Any) -> Any:
             o += 1
         out[o] = np.uint8(u)
         return o + 1
-    # Sums of comparisons: a loop would be mispredicted at its end.
+    # A sum of comparisons: the processor would mispredict the end of a loop.
     n = 2 + np.int64(u >= OVER_2_BYTES) + np.int64(u >= OVER_3_BYTES) + np.int64(u >= OVER_4_BYTES)
     n += np.int64(u >= OVER_5_BYTES) + np.int64(u >= OVER_6_BYTES) + np.int64(u >= OVER_7_BYTES)
     w = (u & EVEN_28) | ((u << SHIFT_4) & ODD_28)

@@ -1,4 +1,7 @@
-"""The loop that runs the programs of `avro_program` over the records of a batch."""
+"""The compiled loop that runs a program of `streams.kernel.avro.program` over the records of a batch.
+
+It is one function of 400 lines: calls for its parts would cost half of its speed.
+"""
 
 from typing import Any, Final
 
@@ -7,12 +10,12 @@ import numpy as np
 from streams.domain.jit import jit
 from streams.domain.reject_reasons import RejectReason
 from streams.kernel.avro.primitives import (
-    BAD_CHOICE,
+    BAD_INDEX,
     BAD_LENGTH,
-    BAD_NUMBER,
     INT32_MAX,
     INT32_MIN,
     TRUNCATED,
+    VARINT_OVERFLOW,
     is_valid_utf8,
     read_block_header,
     read_length,
@@ -54,7 +57,7 @@ NO_VALUE: Final = int(RejectReason.NO_VALUE)
 BAD_FRAMING: Final = int(RejectReason.BAD_FRAMING)
 UNKNOWN_SCHEMA: Final = int(RejectReason.UNKNOWN_SCHEMA)
 TOO_LARGE: Final = int(RejectReason.TOO_LARGE)
-BAD_TEXT: Final = int(RejectReason.BAD_TEXT)
+INVALID_UTF8: Final = int(RejectReason.INVALID_UTF8)
 TRAILING_BYTES: Final = int(RejectReason.TRAILING_BYTES)
 UNRESOLVABLE: Final = int(RejectReason.UNRESOLVABLE)
 
@@ -67,32 +70,32 @@ def read_records(
     buffer: Any,
     words: Any,
     sizes: Any,
-    limit: Any,
+    max_value_bytes: Any,
     schemas: Any,
     code: Any,
     pool: Any,
     constants: Any,
-    base: Any,
+    column_starts: Any,
     root_columns: Any,
     stack: Any,
-    used: Any,
-    before: Any,
+    frame_rows: Any,
+    complete_frame_rows: Any,
     values: Any,
     lengths: Any,
     status: Any,
-    record: Any,
+    reader_index: Any,
 ) -> None:
-    """Run each record's program, in one loop: calls for its parts would cost half its speed.
+    """Run the program of its schema for each record.
 
-    `values[base[column] + row]` is a cell. `used` counts the rows of each frame, `before` those of whole records.
-    `stack` holds of each array being read, by depth: items left in the block, end of the block or -1, first row, row of
-    its record.
+    The cell of a column and row is `values[column_starts[column] + row]`. `frame_rows` counts the rows of each frame,
+    `complete_frame_rows` those of the records that were read to their end. `stack` holds, for each array that is being
+    read, by depth: items left in the block, end of the block or -1, first row of the items, row of the record.
     """
     schema = 0
     start = 0
     for i in range(len(sizes)):
         size = int(sizes[i])
-        record[i] = -1
+        reader_index[i] = -1
         failed = 0
         p = start
         e = start
@@ -101,7 +104,7 @@ def read_records(
         else:
             e = start + size
             start = e
-            if size > limit:
+            if size > max_value_bytes:
                 failed = TOO_LARGE
             elif size < WIRE_HEADER_BYTES or buffer[p] != 0:
                 failed = BAD_FRAMING
@@ -122,7 +125,7 @@ def read_records(
             p += WIRE_HEADER_BYTES
             row = i
             pc = int(schemas[schema, 1])
-            record[i] = schemas[schema, 2]
+            reader_index[i] = schemas[schema, 2]
             while True:
                 operation = code[pc, 0]
                 column = code[pc, 1]
@@ -132,10 +135,10 @@ def read_records(
                         failed = -p
                         break
                     if not is_valid_utf8(buffer, words, p, n):
-                        failed = BAD_TEXT
+                        failed = INVALID_UTF8
                         break
                     if column >= 0:
-                        cell = base[column] + row
+                        cell = column_starts[column] + row
                         values[cell] = p
                         lengths[cell] = n
                     p += n
@@ -146,11 +149,11 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if v == code[pc, 2]:
                         if column >= 0:
-                            cell = base[column] + row
+                            cell = column_starts[column] + row
                             values[cell] = 0
                             lengths[cell] = -1
                         pc += 1
@@ -160,10 +163,10 @@ def read_records(
                         failed = -p
                         break
                     if not is_valid_utf8(buffer, words, p, n):
-                        failed = BAD_TEXT
+                        failed = INVALID_UTF8
                         break
                     if column >= 0:
-                        cell = base[column] + row
+                        cell = column_starts[column] + row
                         values[cell] = p
                         lengths[cell] = n
                     p += n
@@ -174,10 +177,10 @@ def read_records(
                         failed = -p
                         break
                     if operation == INT and (v > INT32_MAX or v < INT32_MIN):
-                        failed = BAD_NUMBER
+                        failed = VARINT_OVERFLOW
                         break
                     if column >= 0:
-                        cell = base[column] + row
+                        cell = column_starts[column] + row
                         values[cell] = v
                         lengths[cell] = 0
                     pc += 1
@@ -187,11 +190,11 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if v == code[pc, 2]:
                         if column >= 0:
-                            cell = base[column] + row
+                            cell = column_starts[column] + row
                             values[cell] = 0
                             lengths[cell] = -1
                         pc += 1
@@ -201,10 +204,10 @@ def read_records(
                         failed = -p
                         break
                     if operation == NULLABLE_INT and (v > INT32_MAX or v < INT32_MIN):
-                        failed = BAD_NUMBER
+                        failed = VARINT_OVERFLOW
                         break
                     if column >= 0:
-                        cell = base[column] + row
+                        cell = column_starts[column] + row
                         values[cell] = v
                         lengths[cell] = 0
                     pc += 1
@@ -214,7 +217,7 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v >= code[pc, 2]:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if column >= 0:
                         if code[pc, 3] >= 0:
@@ -222,7 +225,7 @@ def read_records(
                             if v < 0:
                                 failed = UNRESOLVABLE
                                 break
-                        cell = base[column] + row
+                        cell = column_starts[column] + row
                         values[cell] = v
                         lengths[cell] = 0
                     pc += 1
@@ -232,7 +235,7 @@ def read_records(
                         failed = TRUNCATED
                         break
                     if column >= 0:
-                        cell = base[column] + row
+                        cell = column_starts[column] + row
                         values[cell] = p
                         lengths[cell] = n
                     p += n
@@ -243,10 +246,10 @@ def read_records(
                         break
                     v = np.int64(buffer[p])
                     if v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if column >= 0:
-                        cell = base[column] + row
+                        cell = column_starts[column] + row
                         values[cell] = v
                         lengths[cell] = 0
                     p += 1
@@ -257,24 +260,24 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v > 1:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     if v == code[pc, 2]:
                         for k in range(code[pc, 3], code[pc, 4]):
-                            cell = base[pool[k]] + row
+                            cell = column_starts[pool[k]] + row
                             values[cell] = 0
                             lengths[cell] = -1
                         pc = int(code[pc, 5])
                     else:
                         pc += 1
                 elif operation == SET_NUMBER:
-                    cell = base[column] + row
+                    cell = column_starts[column] + row
                     values[cell] = code[pc, 2]
                     lengths[cell] = 0
                     pc += 1
                 elif operation == SET_NULLS:
                     for k in range(code[pc, 3], code[pc, 4]):
-                        cell = base[pool[k]] + row
+                        cell = column_starts[pool[k]] + row
                         values[cell] = 0
                         lengths[cell] = -1
                     pc += 1
@@ -289,8 +292,8 @@ def read_records(
                             failed = BAD_LENGTH
                             break
                         if frame >= 0:
-                            cell = base[column] + row
-                            values[cell] = used[frame]
+                            cell = column_starts[column] + row
+                            values[cell] = frame_rows[frame]
                             lengths[cell] = 0
                         pc = int(code[pc, 4])
                         continue
@@ -299,9 +302,9 @@ def read_records(
                     stack[level, 1] = end
                     stack[level, 3] = row
                     if frame >= 0:
-                        row = used[frame]
+                        row = frame_rows[frame]
                         stack[level, 2] = row
-                        used[frame] = row + 1
+                        frame_rows[frame] = row + 1
                     pc += 1
                 elif operation == NEXT_ITEM:
                     frame = code[pc, 2]
@@ -324,15 +327,15 @@ def read_records(
                             row = stack[level, 3]
                             if frame >= 0:
                                 first = stack[level, 2]
-                                cell = base[column] + row
+                                cell = column_starts[column] + row
                                 values[cell] = first
-                                lengths[cell] = used[frame] - first
+                                lengths[cell] = frame_rows[frame] - first
                             pc += 1
                             continue
                     stack[level, 0] = left
                     if frame >= 0:
-                        row = used[frame]
-                        used[frame] = row + 1
+                        row = frame_rows[frame]
+                        frame_rows[frame] = row + 1
                     pc = int(code[pc, 4])
                 elif operation == END:
                     if p != e:
@@ -344,7 +347,7 @@ def read_records(
                         failed = -p
                         break
                     if column >= 0:
-                        cell = base[column] + row
+                        cell = column_starts[column] + row
                         values[cell] = p
                         lengths[cell] = n
                     p += n
@@ -354,7 +357,7 @@ def read_records(
                         failed = TRUNCATED
                         break
                     if column >= 0:
-                        cell = base[column] + row
+                        cell = column_starts[column] + row
                         single = np.uint32(words[p] & UINT32_MASK).view(np.float32)
                         values[cell] = np.float64(single).view(np.int64)
                         lengths[cell] = 0
@@ -365,7 +368,7 @@ def read_records(
                         failed = TRUNCATED
                         break
                     if column >= 0:
-                        cell = base[column] + row
+                        cell = column_starts[column] + row
                         values[cell] = np.uint64(words[p]).view(np.int64)
                         lengths[cell] = 0
                     p += 8
@@ -376,9 +379,9 @@ def read_records(
                         failed = -p
                         break
                     if code[pc, 2] == 1 and (v > INT32_MAX or v < INT32_MIN):
-                        failed = BAD_NUMBER
+                        failed = VARINT_OVERFLOW
                         break
-                    cell = base[column] + row
+                    cell = column_starts[column] + row
                     if operation == LONG_AS_FLOAT:
                         values[cell] = np.float64(np.float32(v)).view(np.int64)
                     else:
@@ -391,25 +394,25 @@ def read_records(
                         failed = -p
                         break
                     if v < 0 or v >= code[pc, 3]:
-                        failed = BAD_CHOICE
+                        failed = BAD_INDEX
                         break
                     pc = int(pool[code[pc, 2] + v])
                 elif operation == JUMP:
                     pc = int(code[pc, 2])
                 elif operation == SET_CONSTANT:
-                    cell = base[column] + row
+                    cell = column_starts[column] + row
                     values[cell] = constants + code[pc, 2]
                     lengths[cell] = code[pc, 3]
                     pc += 1
                 elif operation == DEFAULT_ARRAY:
-                    cell = base[column] + row
-                    values[cell] = used[code[pc, 2]]
+                    cell = column_starts[column] + row
+                    values[cell] = frame_rows[code[pc, 2]]
                     lengths[cell] = code[pc, 4]
                     stack[code[pc, 3], 3] = row
                     pc += 1
                 elif operation == DEFAULT_ITEM:
-                    row = used[code[pc, 2]]
-                    used[code[pc, 2]] = row + 1
+                    row = frame_rows[code[pc, 2]]
+                    frame_rows[code[pc, 2]] = row + 1
                     pc += 1
                 elif operation == DEFAULT_END:
                     row = stack[code[pc, 3], 3]
@@ -418,7 +421,7 @@ def read_records(
                     stack[code[pc, 3], 0] = p
                     pc += 1
                 elif operation == RAW_END:
-                    cell = base[column] + row
+                    cell = column_starts[column] + row
                     values[cell] = stack[code[pc, 3], 0]
                     lengths[cell] = p - stack[code[pc, 3], 0]
                     pc += 1
@@ -428,11 +431,11 @@ def read_records(
         status[i] = failed
         if failed != 0:
             for k in range(root_columns):
-                cell = base[k] + i
+                cell = column_starts[k] + i
                 values[cell] = 0
                 lengths[cell] = -1
-            for k in range(len(used)):
-                used[k] = before[k]
+            for k in range(len(frame_rows)):
+                frame_rows[k] = complete_frame_rows[k]
         else:
-            for k in range(len(used)):
-                before[k] = used[k]
+            for k in range(len(frame_rows)):
+                complete_frame_rows[k] = frame_rows[k]

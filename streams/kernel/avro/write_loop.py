@@ -1,8 +1,10 @@
-"""The loop that writes records: its instructions, and what can be wrong with a column.
+"""The compiled loop that writes records: its instructions, and the faults of a column.
 
-An instruction is a row (operation, column in its frame, null, next, a, b, c). null: the position of null in the
-value's union, -1 where null is not allowed, -2 where the union has no null but its position 0 is written.
-next: where to go on after null.
+An instruction is a row (operation, column in its frame, null, next, a, b, c):
+
+- null: the position of null in the union of the value; -1 without a union; -2 for a union without null, whose position
+  0 is written;
+- next: the instruction after null.
 """
 
 from typing import Any, Final
@@ -17,10 +19,10 @@ from streams.kernel.avro.primitives import INT32_MAX, INT32_MIN, is_valid_utf8, 
     BYTES,  # a: source, b: 1 if no length is written
     LONG,
     INT,
-    ENUM,  # a: number of words
+    ENUM,  # a: number of symbols
     FIXED,  # a: source, b: bytes
     NULLABLE_RECORD,
-    ARRAY,  # a: frame, b: depth, c: where to go on after the last item
+    ARRAY,  # a: frame, b: depth, c: instruction after the last item
     NEXT_ITEM,  # b: depth, c: first instruction of an item
     BOOLEAN,
     FLOAT,
@@ -29,7 +31,7 @@ from streams.kernel.avro.primitives import INT32_MAX, INT32_MIN, is_valid_utf8, 
     END,
 ) = range(14)
 
-# Bytes that any instruction may write without asking again: a union's position and a number, rounded up.
+# Bytes that an instruction may write without a check of the room: a union's position and a number, rounded up.
 OUTPUT_SLACK_BYTES: Final = 32
 
 FAULT_MESSAGES: Final = {
@@ -61,7 +63,7 @@ OUTPUT_FULL: Final = -1
 
 @jit_inline
 def copy_bytes(out: Any, out_words: Any, o: Any, octets: Any, words: Any, p: Any, n: Any) -> None:
-    """Copy `n` bytes from `p` of a source to `o`, where eight more are free: what is copied too much is overwritten."""
+    """Copy `n` bytes from `p` of a source to `o`, where eight more are free: the bytes in excess are overwritten."""
     k = 0
     while k < n:
         if p + k < len(words):
@@ -93,9 +95,9 @@ def write_records(
     octets_3: Any,
     words_3: Any,
 ) -> None:
-    """Write rows from `state[0]` on; stops before a row for which `out` has no room, or in one with a fault.
+    """Write rows from `state[0]` on; stop before a row for which `out` has no room, or at a row with a fault.
 
-    `stack` holds of each array being written, by depth: items left, row of its record, frame of its record.
+    `stack` holds, for each array that is being written, by depth: items left, row of the record, frame of the record.
     """
     full = len(out) - OUTPUT_SLACK_BYTES
     o = int(state[1])
@@ -159,7 +161,7 @@ def write_records(
                 if o + n > full:
                     fault = OUTPUT_FULL
                     break
-                # The length is written before bytes that may be refused: a refused row ends the batch.
+                # The length is written although the bytes may be refused: a refused row ends the batch.
                 if operation != FIXED and not (operation == BYTES and code[pc, 5] == 1):
                     o = write_long(out, out_words, o, n)
                 source = code[pc, 4]
@@ -239,7 +241,7 @@ def write_records(
                 break
             pc += 1
         if fault != 0:
-            # The whole row is written again, into a larger buffer, or nothing of it.
+            # The caller writes the whole row again into a larger buffer, or nothing of it.
             state[0] = i
             state[1] = offsets[i]
             state[2] = fault

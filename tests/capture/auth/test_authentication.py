@@ -1,4 +1,4 @@
-"""Who is let in: forged, replayed, revoked, expired, stripped and swapped requests stay outside, and are counted."""
+"""Authentication: forged, replayed, revoked, expired, stripped and swapped requests are denied and counted."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ from streams.errors import Misconfigured
 from streams.telemetry.gateway_events import DENIAL_REASONS, RequestDenied
 from tests.capture.epcis.documents import document
 from tests.capture.epcis.test_documents import SCAN
-from tests.capture.http.gateways import Running, running, scan
+from tests.capture.http.gateways import RunningGateway, running_gateway, scan
 from tests.conftest import run_cli
 
 KIND = {"content-type": "application/x-ndjson"}
@@ -38,9 +38,9 @@ KIND = {"content-type": "application/x-ndjson"}
 
 @dataclass
 class Enrolled:
-    """A gateway and the secrets of who is enrolled at it."""
+    """A gateway with registered devices, and their secrets."""
 
-    gateway: Running
+    gateway: RunningGateway
     registry: DeviceRegistry
     key: Ed25519PrivateKey
     token: str
@@ -61,7 +61,7 @@ def enrolled(tmp_path: Path):
     registry.add(Device("S7", ("LGG",), ("SRT-07", "SRT-08"), 1000.0, public_key=public))
     registry.add(Device("S8", ("LGG",), ("*",), 1000.0, public_key=other))
     registry.add(Device("partner", ("*",), ("*",), 1000.0, token_sha256=digest))
-    with running(tmp_path, registry) as gateway:
+    with running_gateway(tmp_path, registry) as gateway:
         key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(private))
         yield Enrolled(gateway, registry, key, token)
 
@@ -69,14 +69,14 @@ def enrolled(tmp_path: Path):
 BODY = json.dumps(scan()).encode()
 
 
-def test_signed_requests_are_let_in(enrolled: Enrolled) -> None:
+def test_signed_requests_are_admitted(enrolled: Enrolled) -> None:
     assert enrolled.send(enrolled.signed(BODY), BODY) == 200
-    assert len(enrolled.gateway.kept()) == 1 and enrolled.gateway.denied() == []
+    assert len(enrolled.gateway.spool_entries()) == 1 and enrolled.gateway.denial_reasons() == []
     query = sign_request(enrolled.key, "S7", MessageComponents("GET", "/capture", "perPage=5", {}), b"")
     assert enrolled.gateway.request("GET", "/capture?perPage=5", headers=query).status_code == 200
 
 
-def test_nobody_else_is(enrolled: Enrolled) -> None:
+def test_wrongly_signed_requests_are_denied_with_the_reason(enrolled: Enrolled) -> None:
     good = enrolled.signed(BODY)
     stranger = Ed25519PrivateKey.generate()
     forged = {**KIND, **sign_request(stranger, "S7", MessageComponents("POST", "/scans", "", KIND), BODY)}
@@ -98,43 +98,45 @@ def test_nobody_else_is(enrolled: Enrolled) -> None:
         (other, BODY, "bad_signature"),
         (stripped, BODY, "bad_signature"),
         (unsigned, BODY, "no_credentials"),
-        (without_digest, BODY, "not_covered"),
-        (old, BODY, "outside_window"),
-        (early, BODY, "outside_window"),
+        (without_digest, BODY, "component_not_signed"),
+        (old, BODY, "created_out_of_window"),
+        (early, BODY, "created_out_of_window"),
         (elsewhere, BODY, "bad_signature"),
         (shifted, BODY, "bad_signature"),
         (swapped, BODY, "bad_signature"),
-        (uncovered, BODY, "not_covered"),
+        (uncovered, BODY, "component_not_signed"),
         (good, changed, "bad_digest"),
         ({**good, "content-digest": content_digest(changed)}, changed, "bad_signature"),
         ({**good, "content-type": "application/ndjson"}, BODY, "bad_signature"),
-        ({**KIND, "authorization": "Bearer " + "a" * 43}, BODY, "token_needs_tls"),
+        ({**KIND, "authorization": "Bearer " + "a" * 43}, BODY, "insecure_transport"),
         ({**KIND, "authorization": "Basic dTpw"}, BODY, "no_credentials"),
     ]
     for headers, body, reason in cases:
-        before = len(enrolled.gateway.denied())
+        before = len(enrolled.gateway.denial_reasons())
         assert enrolled.send(headers, body) == 401, reason
-        assert enrolled.gateway.denied()[before:] == [reason]
-    assert enrolled.gateway.kept() == []
-    assert set(enrolled.gateway.denied()) <= set(DENIAL_REASONS)
+        assert enrolled.gateway.denial_reasons()[before:] == [reason]
+    assert enrolled.gateway.spool_entries() == []
+    assert set(enrolled.gateway.denial_reasons()) <= set(DENIAL_REASONS)
 
 
 def test_the_same_request_twice_is_a_replay_even_for_another_gateway_of_the_folder(enrolled: Enrolled) -> None:
     headers = enrolled.signed(BODY)
     assert [enrolled.send(headers, BODY) for _ in range(3)] == [200, 401, 401]
-    assert enrolled.gateway.denied() == ["replayed", "replayed"]
-    with running(enrolled.gateway.folder / "..", enrolled.registry) as other:
-        other.gateway.doors = type(other.gateway.doors)(enrolled.registry, enrolled.gateway.folder / "nonces")
+    assert enrolled.gateway.denial_reasons() == ["replayed", "replayed"]
+    with running_gateway(enrolled.gateway.folder / "..", enrolled.registry) as other:
+        other.gateway.authenticator = type(other.gateway.authenticator)(
+            enrolled.registry, enrolled.gateway.folder / "nonces"
+        )
         answer = other.request("POST", "/scans", content=BODY, headers=headers)
-        assert answer.status_code == 401 and other.denied() == ["replayed"]
+        assert answer.status_code == 401 and other.denial_reasons() == ["replayed"]
 
 
-def test_revoked_devices_are_out_at_once(enrolled: Enrolled) -> None:
+def test_revoked_devices_are_denied_at_once(enrolled: Enrolled) -> None:
     assert enrolled.send(enrolled.signed(BODY), BODY) == 200
     DeviceRegistry(enrolled.registry.path).revoke("S7")
     answer = enrolled.gateway.request("POST", "/scans", content=BODY, headers=enrolled.signed(BODY))
     assert answer.status_code == 401
-    assert enrolled.gateway.denied() == ["revoked"]
+    assert enrolled.gateway.denial_reasons() == ["revoked"]
     assert answer.json()["type"] == "epcisException:SecurityException"
 
 
@@ -143,11 +145,11 @@ def test_tokens_need_tls(enrolled: Enrolled) -> None:
     assert enrolled.send(headers, BODY) == 401
     assert enrolled.send(headers, BODY, scheme="https") == 200
     assert enrolled.send({**KIND, "authorization": "Bearer " + "a" * 43}, BODY, scheme="https") == 401
-    assert enrolled.gateway.denied() == ["token_needs_tls", "bad_token"]
+    assert enrolled.gateway.denial_reasons() == ["insecure_transport", "bad_token"]
 
 
 @pytest.mark.parametrize(
-    ("peer", "said", "taken"),
+    ("peer", "forwarded_proto", "is_secure"),
     [
         ("10.0.0.5", "https", True),
         ("::ffff:10.0.0.5", "HTTPS", True),
@@ -161,60 +163,62 @@ def test_tokens_need_tls(enrolled: Enrolled) -> None:
         ("", "https", False),
     ],
 )
-def test_tokens_are_taken_from_trusted_proxies_that_had_tls(peer: str, said: str | None, *, taken: bool) -> None:
-    doors = Authenticator(None, trusted_proxies=parse_networks(["10.0.0.0/24", "fd00::/64"]))
-    headers = {} if said is None else {"x-forwarded-proto": said}
-    assert doors.is_secure("http", peer, headers) is taken
-    assert doors.is_secure("https", peer, headers)
+def test_tokens_are_accepted_from_trusted_proxies_that_report_tls(
+    peer: str, forwarded_proto: str | None, *, is_secure: bool
+) -> None:
+    authenticator = Authenticator(None, trusted_proxies=parse_networks(["10.0.0.0/24", "fd00::/64"]))
+    headers = {} if forwarded_proto is None else {"x-forwarded-proto": forwarded_proto}
+    assert authenticator.is_secure("http", peer, headers) is is_secure
+    assert authenticator.is_secure("https", peer, headers)
     assert not Authenticator(None).is_secure("http", peer, headers)
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0/0", "::/0", "10.0.0.1/8", "proxy.example", ""])
-def test_a_proxy_is_named_by_its_address(text: str, tmp_path: Path) -> None:
+def test_a_trusted_proxy_needs_an_address(text: str, tmp_path: Path) -> None:
     done = run_cli("gateway", "--trusted-proxy", text, "--data", str(tmp_path))
     assert done.returncode == 2 and "--trusted-proxy" in done.stderr
 
 
-def test_a_device_speaks_for_its_own_stations_only(enrolled: Enrolled) -> None:
+def test_a_device_sends_for_its_own_stations_only(enrolled: Enrolled) -> None:
     body = b"\n".join(
         json.dumps(each).encode()
         for each in (scan("a1"), scan("a2", station="SRT-09"), scan("a3", site="DUI"), scan("a4", station="SRT-08"))
     )
     answer = enrolled.gateway.request("POST", "/scans", content=body, headers=enrolled.signed(body))
-    assert [each["status"] for each in answer.json()["results"]] == ["accepted", "refused", "refused", "accepted"]
-    assert enrolled.gateway.denied() == ["out_of_scope", "out_of_scope"]
+    assert [each["status"] for each in answer.json()["results"]] == ["accepted", "rejected", "rejected", "accepted"]
+    assert enrolled.gateway.denial_reasons() == ["out_of_scope", "out_of_scope"]
     place = {**SCAN, "readPoint": {"id": "urn:parcels:place:DUI:DEL-01"}}
     whole = json.dumps(document(place)).encode()
     kind = {"content-type": "application/json"}
     headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/capture", "", kind), whole)}
     answer = enrolled.gateway.request("POST", "/capture", content=whole, headers=headers)
     job = sign_request(enrolled.key, "S7", MessageComponents("GET", answer.headers["location"], "", {}), b"")
-    said = enrolled.gateway.request("GET", answer.headers["location"], headers=job).json()
-    assert not said["success"] and said["errors"][0]["type"] == "epcisException:SecurityException"
-    assert len(enrolled.gateway.kept()) == 2
+    content = enrolled.gateway.request("GET", answer.headers["location"], headers=job).json()
+    assert not content["success"] and content["errors"][0]["type"] == "epcisException:SecurityException"
+    assert len(enrolled.gateway.spool_entries()) == 2
 
 
-def test_no_device_moves_the_clock_of_the_log(enrolled: Enrolled) -> None:
+def test_registered_devices_may_not_send_ticks(enrolled: Enrolled) -> None:
     body = b'{"type": "tick", "hub_time": 1772337600000}'
     answer = enrolled.gateway.request("POST", "/scans", content=body, headers=enrolled.signed(body))
-    assert answer.json()["refused"] == 1 and enrolled.gateway.kept() == []
+    assert answer.json()["rejected"] == 1 and enrolled.gateway.spool_entries() == []
 
 
 def test_a_job_is_shown_to_its_owner_only(enrolled: Enrolled) -> None:
     whole = json.dumps(document({**SCAN, "readPoint": {"id": "urn:parcels:place:LGG:SRT-07"}})).encode()
     kind = {"content-type": "application/json"}
     headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/capture", "", kind), whole)}
-    place = enrolled.gateway.request("POST", "/capture", content=whole, headers=headers).headers["location"]
+    location = enrolled.gateway.request("POST", "/capture", content=whole, headers=headers).headers["location"]
     partner = {"authorization": f"Bearer {enrolled.token}"}
-    assert enrolled.gateway.request("GET", place, "https", headers=partner).status_code == 404
+    assert enrolled.gateway.request("GET", location, "https", headers=partner).status_code == 404
     assert enrolled.gateway.request("GET", "/capture", "https", headers=partner).json() == []
 
 
-def test_too_fast_is_told_when_to_go_on(tmp_path: Path) -> None:
+def test_a_device_that_exceeds_its_rate_is_told_when_to_retry(tmp_path: Path) -> None:
     registry = DeviceRegistry(tmp_path / "devices.json")
     token, digest = devices.generate_token()
     registry.add(Device("slow", ("*",), ("*",), 2.0, token_sha256=digest))
-    with running(tmp_path, registry, trusted_proxies=("127.0.0.1",)) as gateway:
+    with running_gateway(tmp_path, registry, trusted_proxies=("127.0.0.1",)) as gateway:
         headers = {**KIND, "authorization": f"Bearer {token}", "x-forwarded-proto": "https"}
         answers = [
             gateway.request("POST", "/scans", content=json.dumps(scan(f"a{number}")).encode(), headers=headers)
@@ -222,19 +226,19 @@ def test_too_fast_is_told_when_to_go_on(tmp_path: Path) -> None:
         ]
     assert answers[0].status_code == 200 and answers[-1].status_code == 429
     assert int(answers[-1].headers["retry-after"]) >= 1
-    assert RequestDenied("rate", "slow") in gateway.heard
+    assert RequestDenied("rate_limited", "slow") in gateway.emitted
 
 
 def test_a_bucket_fills_with_time() -> None:
-    rates = DeviceRateLimiter()
-    rates.take("a", 10, 25, now=0)
+    limiter = DeviceRateLimiter()
+    limiter.acquire("a", 10, 25, now=0)
     with pytest.raises(RateLimitExceededError):
-        rates.take("a", 10, 1, now=0.1)
-    rates.take("a", 10, 1, now=1.0)
-    rates.take("b", 10, 1, now=0.1)
+        limiter.acquire("a", 10, 1, now=0.1)
+    limiter.acquire("a", 10, 1, now=1.0)
+    limiter.acquire("b", 10, 1, now=0.1)
 
 
-def test_nonces_are_not_kept_for_longer_because_the_clock_was_set_back(tmp_path: Path) -> None:
+def test_nonces_expire_even_if_the_clock_was_set_back(tmp_path: Path) -> None:
     now, day = 1_800_000_000, 86_400
     used = NonceStore(tmp_path / "nonces", 300)
     assert used.use("S7", "before", now + day, now + day)
@@ -243,7 +247,7 @@ def test_nonces_are_not_kept_for_longer_because_the_clock_was_set_back(tmp_path:
     assert len((tmp_path / "nonces").read_text().splitlines()) < 400
 
 
-def test_nonces_outlive_the_process_and_not_their_window(tmp_path: Path) -> None:
+def test_nonces_survive_a_restart_until_their_window_ends(tmp_path: Path) -> None:
     now = time.time()
     first = NonceStore(tmp_path / "nonces", 300)
     assert first.use("S7", "nonce-one", int(now), now) and not first.use("S7", "nonce-one", int(now), now)
@@ -258,31 +262,31 @@ def test_nonces_outlive_the_process_and_not_their_window(tmp_path: Path) -> None
     st.text(max_size=80),
     st.dictionaries(st.sampled_from(["content-digest", "host", "date"]), st.text(max_size=30)),
 )
-def test_no_header_breaks_the_reader(said: str, given_: str, more: dict[str, str]) -> None:
-    headers = {**more, "signature-input": said, "signature": given_}
+def test_no_header_breaks_the_parser(signature_input: str, signature: str, more: dict[str, str]) -> None:
+    headers = {**more, "signature-input": signature_input, "signature": signature}
     with pytest.raises(AuthenticationError):
         parse_signature_claim(MessageComponents("POST", "/scans", "", headers), has_body=True)
     with pytest.raises(AuthenticationError):
-        check_content_digest(said, b"body")
+        check_content_digest(signature_input, b"body")
 
 
 @given(st.integers(0, 400), st.integers(1, 127))
-def test_one_changed_character_anywhere_is_noticed(place: int, by: int) -> None:
+def test_one_changed_character_anywhere_is_noticed(position: int, shift: int) -> None:
     key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
     public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
     device = Device("S7", ("*",), ("*",), 1.0, public_key=public)
     request = MessageComponents("POST", "/scans", "", {"content-type": "a/b"})
     headers = {"content-type": "a/b", **sign_request(key, "S7", request, b"body", 1_700_000_000)}
-    name = ("signature-input", "signature", "content-digest")[place % 3]
+    name = ("signature-input", "signature", "content-digest")[position % 3]
     value = headers[name]
-    at = place % len(value)
-    headers[name] = value[:at] + chr((ord(value[at]) + by) % 128) + value[at + 1 :]
+    index = position % len(value)
+    headers[name] = value[:index] + chr((ord(value[index]) + shift) % 128) + value[index + 1 :]
     try:
         claim = parse_signature_claim(MessageComponents("POST", "/scans", "", headers), has_body=True)
         check_content_digest(headers["content-digest"], b"body")
     except AuthenticationError:
         return
-    good = device.signed(claim.signature, claim.base) and claim.key_id == "S7"
+    good = device.verify_signature(claim.signature, claim.signature_base) and claim.key_id == "S7"
     # The label of the signature is not signed (RFC 9421, 2.5), and both headers must have the same one.
     assert not good or headers[name] == value
 
@@ -292,7 +296,7 @@ RFC_KEY = Ed25519PrivateKey.from_private_bytes(base64.b64decode("n4Ni+HpISpVObnQ
 RFC_PUBLIC = "JrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs="
 
 
-class TestTheBaseOfASignatureIsThatOfTheRfc:
+class TestSignatureBaseOfTheRfc:
     def test_its_example_with_ed25519(self) -> None:
         """RFC 9421, B.2.6."""
         headers = {
@@ -314,12 +318,12 @@ class TestTheBaseOfASignatureIsThatOfTheRfc:
             '"content-length": 18',
             f'"@signature-params": {params}',
         ]
-        said = "wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw=="
+        signature = "wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw=="
         assert base64.b64encode(RFC_KEY.public_key().public_bytes_raw()).decode() == RFC_PUBLIC
-        assert base64.b64encode(RFC_KEY.sign(base)).decode() == said
+        assert base64.b64encode(RFC_KEY.sign(base)).decode() == signature
         device = Device("test-key-ed25519", ("*",), ("*",), 1.0, public_key=RFC_PUBLIC)
-        assert device.signed(base64.b64decode(said), base)
-        assert not device.signed(base64.b64decode(said), base + b" ")
+        assert device.verify_signature(base64.b64decode(signature), base)
+        assert not device.verify_signature(base64.b64decode(signature), base + b" ")
 
     def test_its_query_and_an_empty_path(self) -> None:
         """RFC 9421, 2.2.6 and 2.2.7: an empty path is a slash, an empty query is a question mark."""
@@ -357,9 +361,9 @@ class TestTheBaseOfASignatureIsThatOfTheRfc:
 class TestRegistry:
     def test_secrets_are_not_in_the_file(self, tmp_path: Path) -> None:
         done = run_cli("devices", "add", "S7", "--site", "LGG", "--data", str(tmp_path), "--json")
-        said = json.loads(done.stdout)
+        secrets = json.loads(done.stdout)
         text = (tmp_path / "devices.json").read_text()
-        assert said["private_key"] not in text and said["public_key"] in text
+        assert secrets["private_key"] not in text and secrets["public_key"] in text
         token = json.loads(
             run_cli("devices", "add", "p", "--site", "*", "--token", "--data", str(tmp_path), "--json").stdout
         )["token"]
@@ -367,7 +371,7 @@ class TestRegistry:
         assert (tmp_path / "devices.json").stat().st_mode & 0o077 == 0
         assert DeviceRegistry(tmp_path / "devices.json").find_by_token(token).name == "p"  # type: ignore[union-attr]
 
-    def test_names_are_given_once_and_revoked_ones_stay(self, tmp_path: Path) -> None:
+    def test_names_are_unique_and_revoked_ones_stay(self, tmp_path: Path) -> None:
         data = ("--data", str(tmp_path))
         assert run_cli("devices", "add", "S7", "--site", "LGG", *data).returncode == 0
         assert run_cli("devices", "add", "S7", "--site", "LGG", *data).returncode == 2
@@ -377,9 +381,9 @@ class TestRegistry:
         (row,) = [json.loads(line) for line in run_cli("devices", "list", *data, "--json").stdout.splitlines()]
         assert (row["name"], row["credential"]) == ("S7", "revoked")
 
-    def test_a_file_that_is_none_is_refused(self, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_a_registry_is_rejected(self, tmp_path: Path) -> None:
         (tmp_path / "devices.json").write_text('{"devices": {"a": {}}}')
-        with pytest.raises(Misconfigured, match="no registry"):
+        with pytest.raises(Misconfigured, match="not a registry"):
             DeviceRegistry(tmp_path / "devices.json")
 
     def test_open_gateways_listen_on_loopback_only(self, tmp_path: Path) -> None:
@@ -387,33 +391,33 @@ class TestRegistry:
         assert done.returncode == 2 and "127.0.0.1" in done.stderr
 
 
-def test_a_disk_without_space_for_nonces_is_a_reason_to_come_again(enrolled: Enrolled) -> None:
+def test_a_full_disk_for_nonces_is_answered_with_503(enrolled: Enrolled) -> None:
     assert enrolled.send(enrolled.signed(BODY), BODY) == 200
-    nonces = enrolled.gateway.gateway.doors._nonces
+    nonces = enrolled.gateway.gateway.authenticator._nonces
     assert nonces is not None
-    written = nonces._stream
+    stream = nonces._stream
     with Path("/dev/full").open("wb", buffering=0) as full:
         nonces._stream = full
         answer = enrolled.gateway.request("POST", "/scans", content=BODY, headers=enrolled.signed(BODY))
         assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
-    nonces._stream = written
+    nonces._stream = stream
     assert enrolled.send(enrolled.signed(BODY), BODY) == 200
 
 
-def test_requests_at_once_are_all_counted() -> None:
-    rates = DeviceRateLimiter()
+def test_parallel_requests_are_all_counted() -> None:
+    limiter = DeviceRateLimiter()
     for _ in range(3):
-        rates.take("S7", 10.0, 0, now=0.0)
+        limiter.acquire("S7", 10.0, 0, now=0.0)
     for _ in range(3):
-        rates.charge("S7", 10.0, 100, now=0.0)
+        limiter.charge("S7", 10.0, 100, now=0.0)
     with pytest.raises(RateLimitExceededError):
-        rates.take("S7", 10.0, 0, now=27.0)
-    rates.take("S7", 10.0, 0, now=29.0)
+        limiter.acquire("S7", 10.0, 0, now=27.0)
+    limiter.acquire("S7", 10.0, 0, now=29.0)
 
 
-def test_a_scanner_speaks_for_no_other_place_in_any_way(enrolled: Enrolled) -> None:
-    def records(*said: dict[str, Any]) -> dict[str, Any]:
-        body = b"\n".join(json.dumps(each).encode() for each in said)
+def test_a_scanner_cannot_send_for_another_location_in_any_way(enrolled: Enrolled) -> None:
+    def send(*records: dict[str, Any]) -> dict[str, Any]:
+        body = b"\n".join(json.dumps(record).encode() for record in records)
         answer = enrolled.gateway.request("POST", "/scans", content=body, headers=enrolled.signed(body))
         return answer.json()
 
@@ -429,13 +433,13 @@ def test_a_scanner_speaks_for_no_other_place_in_any_way(enrolled: Enrolled) -> N
     advice |= {"direction": "IMPORT", "service": "X", "origin": "CN", "destination": "DE"}
     body = b"\n".join(json.dumps(each).encode() for each in (*others, advice))
     assert enrolled.gateway.request("POST", "/scans", "https", content=body, headers=partner).json()["accepted"] == 3
-    # Its declarations wear the name that its scans wear.
-    assert records(scan("mine2", parcel_id="P"))["accepted"] == 1
-    # Advices, and VOIDs of what others said, are not a scanner's business; a VOID of its own place is.
-    assert records({**advice, "event_id": "ad2"})["refused"] == 1
-    assert records(scan("v1", parcel_id="P", kind="VOID", voids="other"))["refused"] == 1
-    assert records(scan("v2", parcel_id="P", kind="VOID", voids="ad"))["refused"] == 1
-    assert records(scan("v3", parcel_id="P", kind="VOID", voids="mine"))["accepted"] == 1
+    # A record of its own location.
+    assert send(scan("mine2", parcel_id="P"))["accepted"] == 1
+    # It may not send advices, nor VOIDs of records of other locations; it may send a VOID of its own location.
+    assert send({**advice, "event_id": "ad2"})["rejected"] == 1
+    assert send(scan("v1", parcel_id="P", kind="VOID", voids="other"))["rejected"] == 1
+    assert send(scan("v2", parcel_id="P", kind="VOID", voids="ad"))["rejected"] == 1
+    assert send(scan("v3", parcel_id="P", kind="VOID", voids="mine"))["accepted"] == 1
     here, there = {"id": "urn:parcels:place:LGG:SRT-07"}, {"id": "urn:parcels:place:BRU:X"}
     assert event(readPoint=here, bizLocation={"id": "urn:parcels:place:LGG"}) == 201
     assert event(readPoint=here, bizLocation=there) == 403
@@ -446,7 +450,7 @@ def test_a_scanner_speaks_for_no_other_place_in_any_way(enrolled: Enrolled) -> N
     assert event(readPoint=here, epcList=epcs, eventID="urn:x:new", errorDeclaration=declared) == 201
 
 
-def test_nobody_reads_what_a_stranger_sends(enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bodies_of_unknown_senders_are_not_read(enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> None:
     from streams.capture.http.request_context import RequestContext
 
     async def read(*_: Any) -> bytes:
@@ -461,15 +465,15 @@ def test_nobody_reads_what_a_stranger_sends(enrolled: Enrolled, monkeypatch: pyt
     assert enrolled.send({**KIND, "authorization": "Bearer " + "x" * 43}, BODY, scheme="https") == 401
 
 
-def test_nobody_adds_what_a_document_does_on_errors(enrolled: Enrolled) -> None:
+def test_the_header_of_the_error_behaviour_must_be_signed(enrolled: Enrolled) -> None:
     kind = {"content-type": "application/ld+json"}
     whole = json.dumps(document(SCAN)).encode()
     headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/capture", "", kind), whole)}
     assert enrolled.send({**headers, "gs1-capture-error-behaviour": "proceed"}, whole, "/capture") == 401
-    assert enrolled.gateway.denied() == ["not_covered"]
+    assert enrolled.gateway.denial_reasons() == ["component_not_signed"]
 
 
-def test_two_who_change_the_registry_at_once_undo_nothing_of_each_other(tmp_path: Path) -> None:
+def test_parallel_changes_of_the_registry_are_all_kept(tmp_path: Path) -> None:
     import threading
 
     path = tmp_path / "devices.json"
@@ -484,7 +488,7 @@ def test_two_who_change_the_registry_at_once_undo_nothing_of_each_other(tmp_path
     assert {each.name for each in DeviceRegistry(path).all_devices()} == set(names)
 
 
-def test_a_signature_is_written_in_one_way_only() -> None:
+def test_only_the_canonical_base64_of_a_signature_is_accepted() -> None:
     key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
     headers = sign_request(key, "S7", MessageComponents("POST", "/scans", "", {}), b"body", 1_700_000_000)
     written = headers["signature"]
@@ -496,7 +500,7 @@ def test_a_signature_is_written_in_one_way_only() -> None:
 
 
 class TestAnIdStandsForOneRecord:
-    """Nobody learns of another's records by asking, uses up another's ids, or speaks under another's name."""
+    """A device can neither probe for the records of others, nor use their ids, nor send under their names."""
 
     def send(self, enrolled: Enrolled, *records: dict[str, Any], partner: bool = False) -> list[str]:
         body = b"\n".join(json.dumps(each).encode() for each in records)
@@ -504,21 +508,21 @@ class TestAnIdStandsForOneRecord:
         answer = enrolled.gateway.request("POST", "/scans", "https", content=body, headers=headers)
         return [each.get("error") or each["status"] for each in answer.json()["results"]]
 
-    def test_whoever_may_not_say_a_record_does_not_learn_that_it_is_known(self, enrolled: Enrolled) -> None:
+    def test_an_unauthorized_sender_does_not_learn_that_a_record_is_known(self, enrolled: Enrolled) -> None:
         there = scan("a9", station="DOCK-1")
         assert self.send(enrolled, there, partner=True) == ["accepted"]
         for guess in (there, {**there, "kind": "LOADED"}):
-            assert self.send(enrolled, guess) == ["S7 may not speak for 'LGG DOCK-1'"]
+            assert self.send(enrolled, guess) == ["S7 may not send records of 'LGG DOCK-1'"]
 
-    def test_whoever_may_not_say_a_record_does_not_use_up_its_id(self, enrolled: Enrolled) -> None:
+    def test_an_unauthorized_sender_does_not_use_up_an_id(self, enrolled: Enrolled) -> None:
         body = json.dumps(scan("urn:parcels:device:S8:1")).encode()
         answer = enrolled.gateway.request("POST", "/scans", content=body, headers=enrolled.signed(body))
         assert "an id of another device" in answer.json()["results"][0]["error"]
         assert self.send(enrolled, scan("urn:parcels:device:S8:1", device_id="S8"), partner=True) == ["accepted"]
 
-    def test_a_device_speaks_under_its_own_name_and_those_below(self, enrolled: Enrolled) -> None:
+    def test_a_device_sends_under_its_own_name_and_names_below_it(self, enrolled: Enrolled) -> None:
         numbered = {key: value for key, value in scan().items() if key != "event_id"} | {"device_seq": 1}
-        said = self.send(
+        results = self.send(
             enrolled,
             numbered,
             {**numbered, "device_id": "S7/reader-2"},
@@ -529,22 +533,22 @@ class TestAnIdStandsForOneRecord:
             scan("urn:parcels:device:S7/x:9"),
             scan("urn:parcels:device:"),
         )
-        assert [each for each in said if each == "accepted"] == ["accepted"] * 4
-        assert said[2:5] == [f"S7 may not speak as device '{name}'" for name in ("S8", "S77", "S8")]
-        assert "an id of another device" in said[7]
-        assert enrolled.gateway.denied() == ["out_of_scope"] * 4
-        # Whoever speaks for every place relays for everybody.
+        assert [each for each in results if each == "accepted"] == ["accepted"] * 4
+        assert results[2:5] == [f"S7 may not send as device '{name}'" for name in ("S8", "S77", "S8")]
+        assert "an id of another device" in results[7]
+        assert enrolled.gateway.denial_reasons() == ["out_of_scope"] * 4
+        # A device registered for all sites may send for all devices.
         assert self.send(enrolled, {**numbered, "device_id": "S8"}, partner=True) == ["accepted"]
 
-    def test_whoever_speaks_for_a_place_declares_wrong_what_another_device_said_there(self, enrolled: Enrolled) -> None:
+    def test_a_device_may_void_the_record_of_another_device_at_its_own_location(self, enrolled: Enrolled) -> None:
         other = "urn:parcels:device:S8:1"
         assert self.send(enrolled, scan(other, device_id="S8"), partner=True) == ["accepted"]
         void = scan(other, kind="VOID", voids=other, event_time="2026-03-01T06:00:00Z")
         assert self.send(enrolled, void) == ["accepted"]
-        # Under the same id, and no obstacle to what it declares wrong.
+        # The VOID has the same id, and does not block the record that it declares wrong.
         assert self.send(enrolled, scan(other, device_id="S8"), partner=True) == ["duplicate"]
 
-    def test_events_of_epcis_wear_no_other_name_either(self, enrolled: Enrolled) -> None:
+    def test_epcis_events_may_not_use_other_names_either(self, enrolled: Enrolled) -> None:
         def event(**changes: Any) -> int:
             place = {"id": "urn:parcels:place:LGG:SRT-07"}
             whole = {"@context": [*document()["@context"], {"own": "urn:parcels:voc:"}], **SCAN, "readPoint": place}
@@ -563,14 +567,14 @@ class TestAnIdStandsForOneRecord:
         sensed = [{"sensorMetadata": {"deviceID": "urn:epc:id:giai:4000001.111"}, "sensorReport": [{"type": "Mass"}]}]
         assert event(sensorElementList=sensed) == 201
 
-    def test_what_is_not_remembered_is_declared_wrong_by_whoever_may_speak_for_all(self, enrolled: Enrolled) -> None:
+    def test_only_a_device_for_all_sites_may_void_an_unknown_record(self, enrolled: Enrolled) -> None:
         void = {"kind": "VOID", "event_time": "2026-03-01T06:00:00Z"}
         forgotten, own = scan("v1", voids="forgotten", **void), scan("v2", voids="urn:parcels:device:S7:77", **void)
-        refused, accepted = self.send(enrolled, forgotten, own)
-        assert "is not remembered here" in refused and accepted == "accepted"
+        rejected, accepted = self.send(enrolled, forgotten, own)
+        assert "this gateway does not remember it" in rejected and accepted == "accepted"
         assert self.send(enrolled, forgotten, partner=True) == ["accepted"]
 
-    def test_an_event_whose_id_is_its_hash_proves_its_place_when_it_is_declared_wrong(self, enrolled: Enrolled) -> None:
+    def test_an_unknown_event_with_its_hash_as_id_may_be_voided_at_its_location(self, enrolled: Enrolled) -> None:
         place = {"id": "urn:parcels:place:LGG:SRT-07"}
         declared = {"declarationTime": "2026-03-01T06:00:00Z"}
         whole = {"@context": document()["@context"], **SCAN, "readPoint": place, "errorDeclaration": declared}
@@ -584,49 +588,53 @@ class TestAnIdStandsForOneRecord:
             assert enrolled.send(headers, content, "/events") == status
 
 
-def test_an_event_is_shown_to_who_sent_it_only(enrolled: Enrolled) -> None:
+def test_an_event_is_shown_to_its_sender_only(enrolled: Enrolled) -> None:
     place = {"id": "urn:parcels:place:LGG:SRT-07"}
     whole = json.dumps({"@context": document()["@context"], **SCAN, "readPoint": place}).encode()
     kind = {"content-type": "application/ld+json"}
     headers = {**kind, **sign_request(enrolled.key, "S7", MessageComponents("POST", "/events", "", kind), whole)}
-    where = enrolled.gateway.request("POST", "/events", content=whole, headers=headers).headers["location"]
-    mine = sign_request(enrolled.key, "S7", MessageComponents("GET", where, "", {}), b"")
-    assert enrolled.gateway.request("GET", where, headers=mine).json()["readPoint"] == place
+    location = enrolled.gateway.request("POST", "/events", content=whole, headers=headers).headers["location"]
+    signed = sign_request(enrolled.key, "S7", MessageComponents("GET", location, "", {}), b"")
+    assert enrolled.gateway.request("GET", location, headers=signed).json()["readPoint"] == place
     partner = {"authorization": f"Bearer {enrolled.token}"}
-    assert enrolled.gateway.request("GET", where, "https", headers=partner).status_code == 404
-    assert enrolled.gateway.request("GET", where).status_code == 401
+    assert enrolled.gateway.request("GET", location, "https", headers=partner).status_code == 404
+    assert enrolled.gateway.request("GET", location).status_code == 401
 
 
 class TestASignatureIsVerifiedOnce:
-    """What cannot change while the content comes is not asked again; what can is."""
+    """While the body arrives, the signature cannot change, so it is verified once. Everything else is checked again."""
 
     @pytest.fixture
-    def doors(self, tmp_path: Path) -> tuple[Authenticator, DeviceRegistry, Ed25519PrivateKey]:
+    def setup(self, tmp_path: Path) -> tuple[Authenticator, DeviceRegistry, Ed25519PrivateKey]:
         registry = DeviceRegistry(tmp_path / "devices.json")
         private, public = devices.generate_key_pair()
         registry.add(Device("S7", ("LGG",), ("*",), 1000.0, public_key=public))
         return Authenticator(registry), registry, Ed25519PrivateKey.from_private_bytes(base64.b64decode(private))
 
     def test_for_each_request(self, enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> None:
-        verified, signed = [], Device.signed
-        monkeypatch.setattr(Device, "signed", lambda *given: verified.append(1) or signed(*given))
+        calls, verify_signature = [], Device.verify_signature
+        monkeypatch.setattr(
+            Device, "verify_signature", lambda *arguments: calls.append(1) or verify_signature(*arguments)
+        )
         assert enrolled.send(enrolled.signed(BODY), BODY) == 200
-        assert len(verified) == 1
+        assert len(calls) == 1
 
-    @pytest.mark.parametrize("reason", ["revoked", "bad_signature", "outside_window", "bad_digest", "not_covered"])
-    def test_who_is_let_in_no_longer_when_the_content_is_there(
-        self, doors: tuple[Authenticator, DeviceRegistry, Ed25519PrivateKey], reason: str
+    @pytest.mark.parametrize(
+        "reason", ["revoked", "bad_signature", "created_out_of_window", "bad_digest", "component_not_signed"]
+    )
+    def test_a_request_may_be_denied_after_its_body_has_arrived(
+        self, setup: tuple[Authenticator, DeviceRegistry, Ed25519PrivateKey], reason: str
     ) -> None:
-        door, registry, key = doors
+        authenticator, registry, key = setup
         now, body = time.time(), BODY
         request = MessageComponents("POST", "/scans", "", {"content-length": str(len(body)), **KIND})
-        headers = sign_request(key, "S7", request, b"" if reason == "not_covered" else body, int(now))
-        if reason == "not_covered":
-            # Whoever says that there is no content, and brings some.
+        headers = sign_request(key, "S7", request, b"" if reason == "component_not_signed" else body, int(now))
+        if reason == "component_not_signed":
+            # The head announces no body, but there is one.
             request = MessageComponents("POST", "/scans", "", {**KIND, **headers})
         else:
             request = MessageComponents("POST", "/scans", "", {**request.headers, **headers})
-        seen = door.authenticate_headers(request, secure=False, now=now)
+        header_auth = authenticator.authenticate_headers(request, secure=False, now=now)
         match reason:
             case "revoked":
                 registry.revoke("S7")
@@ -634,43 +642,41 @@ class TestASignatureIsVerifiedOnce:
                 registry.add(
                     Device("S7", ("LGG",), ("*",), 1000.0, public_key=devices.generate_key_pair()[1]), replace=True
                 )
-            case "outside_window":
+            case "created_out_of_window":
                 now += 301
             case "bad_digest":
                 body = BODY + b" "
         with pytest.raises(AuthenticationError) as denied:
-            door.enter(seen, request, body, secure=False, now=now)
+            authenticator.authenticate_body(header_auth, request, body, secure=False, now=now)
         assert denied.value.reason == reason
-        # Nothing of it used up the nonce.
+        # The denied request did not use up the nonce.
         if reason == "bad_digest":
-            assert door.enter(seen, request, BODY, secure=False, now=now) is not None
+            assert authenticator.authenticate_body(header_auth, request, BODY, secure=False, now=now) is not None
 
 
-def test_requests_that_are_refused_whole_are_counted_as_well(tmp_path: Path) -> None:
+def test_rejected_requests_count_against_the_rate(tmp_path: Path) -> None:
     registry = DeviceRegistry(tmp_path / "devices.json")
     token, digest = devices.generate_token()
     registry.add(Device("slow", ("*",), ("*",), 2.0, token_sha256=digest))
     kinds = {"/scans": "application/x-ndjson", "/capture": "application/json", "/events": "text/plain"}
     for path, kind in kinds.items():
-        with running(tmp_path / path[1:], registry, trusted_proxies=("127.0.0.1",)) as gateway:
+        with running_gateway(tmp_path / path[1:], registry, trusted_proxies=("127.0.0.1",)) as gateway:
             headers = {"content-type": kind, "authorization": f"Bearer {token}", "x-forwarded-proto": "https"}
             answers = [gateway.request("POST", path, content=b"\n\n", headers=headers).status_code for _ in range(8)]
         assert answers[0] in (400, 415) and answers[-1] == 429, path
 
 
-def test_nonces_that_do_not_fit_on_the_disk_do_not_replace_those_that_did(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_does_not_lose_stored_nonces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     nonces = NonceStore(tmp_path / "nonces", 300)
     assert nonces.use("S7", "nonce-one", int(now), now)
-    opened = Path.open
+    original_open = Path.open
 
-    class Short:
+    class ShortFile:
         """A file on a disk with room for ten bytes."""
 
         def __init__(self, path: Path, *given: Any, **named: Any) -> None:
-            self.stream = opened(path, *given, **named)
+            self.stream = original_open(path, *given, **named)
 
         def write(self, content: bytes) -> int:
             return self.stream.write(content[:10])
@@ -678,10 +684,10 @@ def test_nonces_that_do_not_fit_on_the_disk_do_not_replace_those_that_did(
         def close(self) -> None:
             self.stream.close()
 
-    def short(path: Path, *given: Any, **named: Any) -> Short:
-        return Short(path, *given, **named)
+    def open_short(path: Path, *given: Any, **named: Any) -> ShortFile:
+        return ShortFile(path, *given, **named)
 
-    monkeypatch.setattr(Path, "open", short)
+    monkeypatch.setattr(Path, "open", open_short)
     with pytest.raises(OSError, match="No space left"):
         nonces.use("S7", "nonce-two", int(now), now + 80)
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Documents for tests, made of events."""
+"""EPCIS documents for tests, built from events."""
 
 import copy
 import json
@@ -8,8 +8,8 @@ from tests.capture.epcis.reference_events import PREFIXES
 
 
 def document(*events: Any, **changes: Any) -> dict[str, Any]:
-    """An EPCISDocument of these events; `changes` replace its fields, and None takes them out."""
-    whole = {
+    """An EPCISDocument of these events. `changes` replace its fields; None removes a field."""
+    fields = {
         "@context": copy.deepcopy(PREFIXES),
         "type": "EPCISDocument",
         "schemaVersion": "2.0",
@@ -17,7 +17,7 @@ def document(*events: Any, **changes: Any) -> dict[str, Any]:
         "epcisBody": {"eventList": [copy.deepcopy(event) for event in events]},
         **changes,
     }
-    return {key: value for key, value in whole.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def query_document(*events: Any) -> dict[str, Any]:

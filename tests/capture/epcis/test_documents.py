@@ -1,4 +1,4 @@
-"""Checking of EPCIS documents: what the standard allows is accepted, and each way to break a rule names the rule."""
+"""Checks of EPCIS documents: valid documents are accepted, and each violation names the broken rule."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ BAG = {
     "childEPCs": ["urn:parcels:s10:RB123456785GB"],
     "action": "ADD",
 }
-SENSED = {key: value for key, value in SCAN.items() if key != "epcList"} | {
+SENSOR_SCAN = {key: value for key, value in SCAN.items() if key != "epcList"} | {
     "readPoint": {"id": "geo:50.6,5.4"},
     "sensorElementList": [{"sensorReport": [{"type": "Temperature", "value": 4.5, "uom": "CEL"}]}],
 }
@@ -44,7 +44,7 @@ TRANSACTION = {
     "epcList": [],
     "action": "OBSERVE",
 }
-MADE = {
+TRANSFORMATION = {
     "type": "TransformationEvent",
     "eventTime": "2026-03-01T05:00:00Z",
     "eventTimeZoneOffset": "+00:00",
@@ -52,13 +52,13 @@ MADE = {
     "outputEPCList": ["urn:a:2"],
 }
 
-GOOD = [
+VALID_EVENTS = [
     *events.EVENTS,
     SCAN,
     BAG,
-    SENSED,
+    SENSOR_SCAN,
     TRANSACTION,
-    MADE,
+    TRANSFORMATION,
     {**SCAN, "epcList": []},
     *[
         {**SCAN, "epcList": [each]}
@@ -67,7 +67,7 @@ GOOD = [
             "urn:epc:id:gid:95100000.12345.400",
             "urn:epc:id:usdod:CJ194.12345678901",
             "urn:parcels:sscc:106141412345678908",
-            # Of somebody's own: a number in it may be anything.
+            # A link at another host is not checked.
             "https://example.com/00/106141412345678909",
             "https://id.gs1.org/nothing/of/ours",
         )
@@ -90,15 +90,15 @@ GOOD = [
     {**SCAN, "certificationInfo": ["https://example.com/1", "https://example.com/2"]},
     {**SCAN, "action": "ADD", "ilmd": {"cbvmda:lotNumber": "A"}},
     {**SCAN, "persistentDisposition": {"set": ["completeness_verified"]}},
-    {**MADE, "persistentDisposition": {"set": ["completeness_verified"]}},
+    {**TRANSFORMATION, "persistentDisposition": {"set": ["completeness_verified"]}},
     {
-        **SENSED,
+        **SENSOR_SCAN,
         "sensorElementList": [
             {"sensorReport": [{"type": "Temperature", "bizRules": "https://example.org/253/4012345000054987"}]}
         ],
     },
     {
-        **SENSED,
+        **SENSOR_SCAN,
         "sensorElementList": [
             {"sensorReport": [{"type": "AbsoluteHumidity", "exception": "ALARM_CONDITION", "booleanValue": True}]}
         ],
@@ -111,17 +111,17 @@ GOOD = [
     {**BAG, "action": "DELETE", "childEPCs": []},
     {**{key: value for key, value in BAG.items() if key != "parentID"}, "action": "OBSERVE"},
     {**BAG, "type": "AssociationEvent"},
-    {**MADE, "outputEPCList": [], "transformationID": "urn:t:1"},
+    {**TRANSFORMATION, "outputEPCList": [], "transformationID": "urn:t:1"},
     {**{key: value for key, value in TRANSACTION.items() if key != "epcList"}, "action": "DELETE"},
     {"type": "example:Custom", "eventTime": "2026-03-01T05:00:00Z", "eventTimeZoneOffset": "+00:00", "x": 1},
 ]
 
 
-@pytest.mark.parametrize("event", GOOD)
-def test_right_events_are_accepted(event: dict[str, Any]) -> None:
+@pytest.mark.parametrize("event", VALID_EVENTS)
+def test_valid_events_are_accepted(event: dict[str, Any]) -> None:
     for whole in (document(event), query_document(event), {"@context": events.PREFIXES, **event}):
         checked = check_document(whole)
-        assert checked.ok, (checked.problems, checked.events[0].problems)
+        assert checked.is_valid, (checked.violations, checked.events[0].violations)
         assert checked.events[0].event_hash.startswith("ni:///sha-256;")
         assert checked.events[0].event_id == event.get("eventID", checked.events[0].event_hash)
 
@@ -130,22 +130,22 @@ def without(event: dict[str, Any], field: str) -> dict[str, Any]:
     return {key: value for key, value in event.items() if key != field}
 
 
-SENSOR = SENSED["sensorElementList"][0]
-BAD = [
+SENSOR = SENSOR_SCAN["sensorElementList"][0]
+INVALID_EVENTS = [
     (without(SCAN, "eventTime"), "eventTime", "required-field"),
     (without(SCAN, "eventTimeZoneOffset"), "eventTimeZoneOffset", "required-field"),
     (without(SCAN, "action"), "action", "required-field"),
     (without(SCAN, "type"), "type", "required-field"),
-    (without(SCAN, "epcList"), "", "what-is-observed"),
+    (without(SCAN, "epcList"), "", "no-objects"),
     ({**SCAN, "type": "SortEvent"}, "type", "event-type"),
     ({**SCAN, "type": 5}, "type", "type"),
-    ({**SCAN, "action": "observe"}, "action", "closed-word"),
-    ({**SCAN, "bizStep": "sorting"}, "bizStep", "closed-word"),
-    ({**SCAN, "bizStep": "Arriving"}, "bizStep", "closed-word"),
-    ({**SCAN, "bizStep": "urn:epcglobal:cbv:bizstep:arriving"}, "bizStep", "closed-word"),
-    ({**SCAN, "bizStep": "https://ref.gs1.org/cbv/BizStep-sorting"}, "bizStep", "closed-word"),
+    ({**SCAN, "action": "observe"}, "action", "enum"),
+    ({**SCAN, "bizStep": "sorting"}, "bizStep", "enum"),
+    ({**SCAN, "bizStep": "Arriving"}, "bizStep", "enum"),
+    ({**SCAN, "bizStep": "urn:epcglobal:cbv:bizstep:arriving"}, "bizStep", "enum"),
+    ({**SCAN, "bizStep": "https://ref.gs1.org/cbv/BizStep-sorting"}, "bizStep", "enum"),
     ({**SCAN, "bizStep": ["arriving"]}, "bizStep", "type"),
-    ({**SCAN, "disposition": "held"}, "disposition", "closed-word"),
+    ({**SCAN, "disposition": "held"}, "disposition", "enum"),
     ({**SCAN, "disposition": None}, "disposition", "type"),
     ({**SCAN, "eventTime": "2026-03-01T05:00:00"}, "eventTime", "date-time"),
     ({**SCAN, "eventTime": "2026-02-30T05:00:00Z"}, "eventTime", "date-time"),
@@ -166,7 +166,7 @@ BAD = [
     ({**SCAN, "epcList": ["urn:x:1", "urn:x:1"]}, "epcList", "unique-items"),
     ({**SCAN, "epcList": ["urn:epc:id:sgtin:0614141.107346"]}, "epcList[0]", "epc-urn"),
     ({**SCAN, "epcList": ["urn:epc:id:sscc:0614141.123456789"]}, "epcList[0]", "epc-urn"),
-    # Identifiers whose form or check digit is wrong give nothing: whoever sends them must hear of it.
+    # Identifiers with a wrong form or check digit give no record, so their sender must be told.
     *[
         ({**SCAN, "epcList": ["urn:x:1", wrong]}, "epcList[1]", "identifier")
         for wrong in (
@@ -182,14 +182,14 @@ BAD = [
         )
     ],
     ({**BAG, "parentID": "urn:parcels:uld:AKE123456LH"}, "parentID", "identifier"),
-    # One object is an instance.
+    # A single object is named at instance level.
     *[
         ({**event, name: ["urn:x:1", wrong]}, f"{name}[1]", "instance-level")
         for event, name in (
             (SCAN, "epcList"),
             (BAG, "childEPCs"),
-            (MADE, "inputEPCList"),
-            (MADE, "outputEPCList"),
+            (TRANSFORMATION, "inputEPCList"),
+            (TRANSFORMATION, "outputEPCList"),
             (TRANSACTION, "epcList"),
         )
         for wrong in (
@@ -205,7 +205,7 @@ BAD = [
     ({**BAG, "parentID": "urn:epc:class:lgtin:4012345.012345.998877"}, "parentID", "instance-level"),
     ({**BAG, "childEPCs": ["urn:epc:class:lgtin:4012345.012345.998877"]}, "childEPCs[0]", "instance-level"),
     ({**SCAN, "epcList": ["URN:EPC:ID:SGTIN:0614141.10734.1"]}, "epcList[0]", "epc-urn"),
-    # And a class is none.
+    # A class of objects is not.
     *[
         ({**SCAN, "quantityList": [{"epcClass": wrong}]}, "quantityList[0].epcClass", "class-level")
         for wrong in (
@@ -254,8 +254,12 @@ BAD = [
         "childQuantityList[0].quantity",
         "quantity",
     ),
-    ({**MADE, "inputQuantityList": [{"epcClass": "urn:x:1", "uom": "E"}]}, "inputQuantityList[0].uom", "unit"),
-    ({**MADE, "outputQuantityList": [{"epcClass": "a b"}]}, "outputQuantityList[0].epcClass", "uri"),
+    (
+        {**TRANSFORMATION, "inputQuantityList": [{"epcClass": "urn:x:1", "uom": "E"}]},
+        "inputQuantityList[0].uom",
+        "unit",
+    ),
+    ({**TRANSFORMATION, "outputQuantityList": [{"epcClass": "a b"}]}, "outputQuantityList[0].epcClass", "uri"),
     (
         {**SCAN, "persistentDisposition": {"set": ["damaged"], "unset": ["damaged", "expired"]}},
         "persistentDisposition",
@@ -273,19 +277,19 @@ BAD = [
     ),
     ({**SCAN, "persistentDisposition": {"unset": "damaged"}}, "persistentDisposition.unset", "type"),
     ({**SCAN, "persistentDisposition": ["damaged"]}, "persistentDisposition", "type"),
-    # Whose disposition would last, that of the bag or that of the parcels?
+    # A persistent disposition would be ambiguous: of the container or of its children?
     *[
         ({**event, "persistentDisposition": {"set": ["damaged"]}}, "persistentDisposition", "extension-key")
         for event in (BAG, {**BAG, "type": "AssociationEvent"}, TRANSACTION)
     ],
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "bizRules": "my rules"}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "bizRules": "my rules"}]}]},
         "sensorElementList[0].sensorReport[0].bizRules",
         "uri",
     ),
-    ({**SCAN, "bizStep": "arriving "}, "bizStep", "closed-word"),
-    ({**SCAN, "disposition": "cbv:Disp-arriving"}, "disposition", "closed-word"),
-    ({**SCAN, "disposition": "urn:epcglobal:cbv:disp:in_transit"}, "disposition", "closed-word"),
+    ({**SCAN, "bizStep": "arriving "}, "bizStep", "enum"),
+    ({**SCAN, "disposition": "cbv:Disp-arriving"}, "disposition", "enum"),
+    ({**SCAN, "disposition": "urn:epcglobal:cbv:disp:in_transit"}, "disposition", "enum"),
     ({**SCAN, "type": ["ObjectEvent"]}, "type", "type"),
     ({**SCAN, "eventID": ["urn:x:1"]}, "eventID", "type"),
     ({**SCAN, "transformationID": "urn:t:1"}, "transformationID", "extension-key"),
@@ -295,16 +299,16 @@ BAD = [
     ({**SCAN, "@context": {"own": 5}}, "@context.own", "context"),
     ({**SCAN, "@context": [{"own": ["urn:x:"]}]}, "@context[0].own", "context"),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "hexBinaryValue": ""}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "hexBinaryValue": ""}]}]},
         "sensorElementList[0].sensorReport[0].hexBinaryValue",
         "hex",
     ),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": {"type": "Temperature"}}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": {"type": "Temperature"}}]},
         "sensorElementList[0].sensorReport",
         "type",
     ),
-    ({**SENSED, "sensorElementList": [{"type": "x", **SENSOR}]}, "sensorElementList[0].type", "extension-key"),
+    ({**SENSOR_SCAN, "sensorElementList": [{"type": "x", **SENSOR}]}, "sensorElementList[0].type", "extension-key"),
     ({**SCAN, "recordTime": "now"}, "recordTime", "date-time"),
     ({**SCAN, "eventTime": "2026-03-01T05:00:00+25:00"}, "eventTime", "date-time"),
     ({**SCAN, "eventTime": "2026-03-01T05:00Z"}, "eventTime", "date-time"),
@@ -353,53 +357,53 @@ BAD = [
         "uri",
     ),
     (
-        {**SENSED, "sensorElementList": [{**SENSOR, "ex": 1}]},
+        {**SENSOR_SCAN, "sensorElementList": [{**SENSOR, "ex": 1}]},
         "sensorElementList[0].ex",
         "extension-key",
     ),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "component": "w"}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "component": "w"}]}]},
         "sensorElementList[0].sensorReport[0].component",
-        "closed-word",
+        "enum",
     ),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "uriValue": "a b"}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "uriValue": "a b"}]}]},
         "sensorElementList[0].sensorReport[0].uriValue",
         "uri",
     ),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "stringValue": 5}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "stringValue": 5}]}]},
         "sensorElementList[0].sensorReport[0].stringValue",
         "type",
     ),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "minValue": "1"}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "minValue": "1"}]}]},
         "sensorElementList[0].sensorReport[0].minValue",
         "type",
     ),
-    ({**SENSED, "sensorElementList": {}}, "sensorElementList", "type"),
-    (without(SENSED, "readPoint"), "", "what-is-observed"),
-    ({**without(SCAN, "epcList"), "quantityList": []}, "", "what-is-observed"),
+    ({**SENSOR_SCAN, "sensorElementList": {}}, "sensorElementList", "type"),
+    (without(SENSOR_SCAN, "readPoint"), "", "no-objects"),
+    ({**without(SCAN, "epcList"), "quantityList": []}, "", "no-objects"),
     ({**BAG, "parentID": "bag 5"}, "parentID", "uri"),
     ({**BAG, "parentID": ["urn:x:1"]}, "parentID", "type"),
     ({**BAG, "childEPCs": ["urn:epc:id:sscc:0614141.1"]}, "childEPCs[0]", "epc-urn"),
     ({**BAG, "epcList": ["urn:x:1"]}, "epcList", "extension-key"),
     ({**BAG, "action": "OBSERVE", "childEPCs": []}, "", "children"),
     ({**TRANSACTION, "childEPCs": ["urn:x:1"]}, "childEPCs", "extension-key"),
-    ({**MADE, "parentID": "urn:x:1"}, "parentID", "extension-key"),
-    ({**MADE, "epcList": ["urn:x:1"]}, "epcList", "extension-key"),
-    ({**MADE, "transformationID": "one"}, "transformationID", "uri"),
-    ({**MADE, "inputEPCList": ["urn:x:1", "urn:x:1"]}, "inputEPCList", "unique-items"),
+    ({**TRANSFORMATION, "parentID": "urn:x:1"}, "parentID", "extension-key"),
+    ({**TRANSFORMATION, "epcList": ["urn:x:1"]}, "epcList", "extension-key"),
+    ({**TRANSFORMATION, "transformationID": "one"}, "transformationID", "uri"),
+    ({**TRANSFORMATION, "inputEPCList": ["urn:x:1", "urn:x:1"]}, "inputEPCList", "unique-items"),
     ({**SCAN, "certificationInfo": 5}, "certificationInfo", "type"),
     ({**SCAN, "certificationInfo": ["https://example.com/1", "x"]}, "certificationInfo[1]", "uri"),
     ({**SCAN, "bizTransactionList": [{"type": "po"}]}, "bizTransactionList[0].bizTransaction", "required-field"),
     (
         {**SCAN, "bizTransactionList": [{"type": "order", "bizTransaction": "urn:x:1"}]},
         "bizTransactionList[0].type",
-        "closed-word",
+        "enum",
     ),
     ({**SCAN, "sourceList": [{"source": "urn:x:1"}]}, "sourceList[0].type", "required-field"),
-    ({**SCAN, "sourceList": [{"type": "owner", "source": "urn:x:1"}]}, "sourceList[0].type", "closed-word"),
+    ({**SCAN, "sourceList": [{"type": "owner", "source": "urn:x:1"}]}, "sourceList[0].type", "enum"),
     (
         {**SCAN, "destinationList": [{"type": "location", "source": "urn:x:1"}]},
         "destinationList[0].destination",
@@ -407,13 +411,13 @@ BAD = [
     ),
     ({**SCAN, "persistentDisposition": {}}, "persistentDisposition", "one-of"),
     ({**SCAN, "persistentDisposition": {"set": []}}, "persistentDisposition.set", "min-items"),
-    ({**SCAN, "persistentDisposition": {"set": ["held"]}}, "persistentDisposition.set[0]", "closed-word"),
+    ({**SCAN, "persistentDisposition": {"set": ["held"]}}, "persistentDisposition.set[0]", "enum"),
     ({**SCAN, "persistentDisposition": {"add": ["damaged"]}}, "persistentDisposition.add", "unknown-field"),
     ({**SCAN, "errorDeclaration": {}}, "errorDeclaration.declarationTime", "required-field"),
     (
         {**SCAN, "errorDeclaration": {"declarationTime": "2026-03-01T06:00:00Z", "reason": "oops"}},
         "errorDeclaration.reason",
-        "closed-word",
+        "enum",
     ),
     (
         {
@@ -427,51 +431,51 @@ BAD = [
         "errorDeclaration.correctiveEventIDs",
         "did-not-occur",
     ),
-    ({**SENSED, "sensorElementList": []}, "", "what-is-observed"),
-    ({**SENSED, "sensorElementList": [{}]}, "sensorElementList[0].sensorReport", "required-field"),
-    ({**SENSED, "sensorElementList": [{"sensorReport": []}]}, "sensorElementList[0].sensorReport", "min-items"),
+    ({**SENSOR_SCAN, "sensorElementList": []}, "", "no-objects"),
+    ({**SENSOR_SCAN, "sensorElementList": [{}]}, "sensorElementList[0].sensorReport", "required-field"),
+    ({**SENSOR_SCAN, "sensorElementList": [{"sensorReport": []}]}, "sensorElementList[0].sensorReport", "min-items"),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"value": 1}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"value": 1}]}]},
         "sensorElementList[0].sensorReport[0].type",
         "required-field",
     ),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Warmth"}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "Warmth"}]}]},
         "sensorElementList[0].sensorReport[0].type",
-        "closed-word",
+        "enum",
     ),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "https://gs1.org/voc/Temperature"}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "https://gs1.org/voc/Temperature"}]}]},
         "sensorElementList[0].sensorReport[0].type",
-        "closed-word",
+        "enum",
     ),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "value": True}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "value": True}]}]},
         "sensorElementList[0].sensorReport[0].value",
         "type",
     ),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "hexBinaryValue": "xyz"}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "hexBinaryValue": "xyz"}]}]},
         "sensorElementList[0].sensorReport[0].hexBinaryValue",
         "hex",
     ),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "exception": "ALARM"}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "exception": "ALARM"}]}]},
         "sensorElementList[0].sensorReport[0].exception",
-        "closed-word",
+        "enum",
     ),
     (
-        {**SENSED, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "booleanValue": "true"}]}]},
+        {**SENSOR_SCAN, "sensorElementList": [{"sensorReport": [{"type": "Temperature", "booleanValue": "true"}]}]},
         "sensorElementList[0].sensorReport[0].booleanValue",
         "type",
     ),
     (
-        {**SENSED, "sensorElementList": [{**SENSOR, "sensorMetadata": {"time": "noon"}}]},
+        {**SENSOR_SCAN, "sensorElementList": [{**SENSOR, "sensorMetadata": {"time": "noon"}}]},
         "sensorElementList[0].sensorMetadata.time",
         "date-time",
     ),
     (
-        {**SENSED, "sensorElementList": [{**SENSOR, "sensorMetadata": {"place": "here"}}]},
+        {**SENSOR_SCAN, "sensorElementList": [{**SENSOR, "sensorMetadata": {"place": "here"}}]},
         "sensorElementList[0].sensorMetadata.place",
         "extension-key",
     ),
@@ -483,11 +487,15 @@ BAD = [
     ({**BAG, "type": "AssociationEvent", "childEPCs": []}, "", "children"),
     (without(TRANSACTION, "bizTransactionList"), "bizTransactionList", "required-field"),
     ({**TRANSACTION, "bizTransactionList": []}, "bizTransactionList", "min-items"),
-    (without(TRANSACTION, "epcList"), "", "what-is-observed"),
-    (without(MADE, "inputEPCList"), "", "transformation"),
-    ({**MADE, "outputEPCList": []}, "", "transformation"),
-    ({**MADE, "action": "ADD"}, "action", "extension-key"),
-    ({**without(without(MADE, "inputEPCList"), "outputEPCList"), "transformationID": "urn:t:1"}, "", "transformation"),
+    (without(TRANSACTION, "epcList"), "", "no-objects"),
+    (without(TRANSFORMATION, "inputEPCList"), "", "transformation"),
+    ({**TRANSFORMATION, "outputEPCList": []}, "", "transformation"),
+    ({**TRANSFORMATION, "action": "ADD"}, "action", "extension-key"),
+    (
+        {**without(without(TRANSFORMATION, "inputEPCList"), "outputEPCList"), "transformationID": "urn:t:1"},
+        "",
+        "transformation",
+    ),
     ({"type": "example:Custom", "eventTimeZoneOffset": "+00:00"}, "eventTime", "required-field"),
     ({"type": "example:Custom", **without(SCAN, "type"), "ilmd": 5}, "ilmd", "type"),
     ({"type": "example:Custom", **without(SCAN, "type"), "readPoint": "here"}, "readPoint", "type"),
@@ -495,14 +503,14 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("event", "path", "rule"), BAD)
-def test_broken_events_are_refused_and_the_rule_is_named(event: Any, path: str, rule: str) -> None:
+@pytest.mark.parametrize(("event", "path", "rule"), INVALID_EVENTS)
+def test_invalid_events_are_rejected_with_the_broken_rule(event: Any, path: str, rule: str) -> None:
     checked = check_document(document(SCAN, event))
-    assert not checked.ok and not checked.events[0].problems and not checked.problems
-    problems = checked.events[1].problems
-    where = "epcisBody.eventList[1]" + (f".{path}" if path else "")
-    assert (where, rule) in {(each.path, each.rule) for each in problems}, problems
-    assert all(each.message for each in problems)
+    assert not checked.is_valid and not checked.events[0].violations and not checked.violations
+    violations = checked.events[1].violations
+    full_path = "epcisBody.eventList[1]" + (f".{path}" if path else "")
+    assert (full_path, rule) in {(each.path, each.rule) for each in violations}, violations
+    assert all(each.message for each in violations)
     assert checked.events[1].event_id is None and checked.events[1].event_hash is None
 
 
@@ -542,17 +550,17 @@ def test_broken_events_are_refused_and_the_rule_is_named(event: Any, path: str, 
         ),
     ],
 )
-def test_broken_documents_are_refused(changes: dict[str, Any], path: str, rule: str) -> None:
+def test_invalid_documents_are_rejected_with_the_broken_rule(changes: dict[str, Any], path: str, rule: str) -> None:
     checked = check_document(document(SCAN, **changes))
-    assert not checked.ok
-    assert (path, rule) in {(each.path, each.rule) for each in checked.problems}, checked.problems
+    assert not checked.is_valid
+    assert (path, rule) in {(each.path, each.rule) for each in checked.violations}, checked.violations
 
 
 @pytest.mark.parametrize("where", ["queryResults", "queryName", "resultsBody", "eventList"])
 def test_query_documents_need_their_parts(where: str) -> None:
     text = json.dumps(query_document(SCAN)).replace(f'"{where}"', '"urn:x:other"')
     checked = check_document(json.loads(text))
-    assert [(each.rule, each.path.rpartition(".")[2]) for each in checked.problems] == [("required-field", where)]
+    assert [(each.rule, each.path.rpartition(".")[2]) for each in checked.violations] == [("required-field", where)]
 
 
 @pytest.mark.parametrize(
@@ -560,7 +568,7 @@ def test_query_documents_need_their_parts(where: str) -> None:
     [
         (b"{", "not JSON"),
         (b'{"a": 1, "a": 2}', "twice"),
-        (b'{"a": NaN}', "no number"),
+        (b'{"a": NaN}', "not a JSON number"),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b"\xff", "not UTF-8"),
         (b"[" * 40 + b"]" * 40, "deeper"),
@@ -569,7 +577,7 @@ def test_query_documents_need_their_parts(where: str) -> None:
         (b"9" * 5000, "digits"),
     ],
 )
-def test_hostile_json_is_refused(text: bytes, word: str) -> None:
+def test_hostile_json_is_rejected(text: bytes, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         parse_json(text)
 
@@ -581,37 +589,37 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(GOOD), st.data())
+@given(st.sampled_from(VALID_EVENTS), st.data())
 def test_no_mutation_breaks_the_checker(event: dict[str, Any], data: st.DataObject) -> None:
     whole = document(event)
-    at: Any = whole
+    node: Any = whole
     for _ in range(data.draw(st.integers(1, 6))):
-        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
         if not keys:
             break
         key = data.draw(st.sampled_from(keys))
-        if not isinstance(at[key], dict | list) or data.draw(st.integers(0, 2)) == 0:
-            at[key] = data.draw(JSON)
+        if not isinstance(node[key], dict | list) or data.draw(st.integers(0, 2)) == 0:
+            node[key] = data.draw(JSON)
             break
-        at = at[key]
+        node = node[key]
     checked = check_document(copy.deepcopy(whole))
     for each in checked.events:
-        assert (each.event_hash is None) == bool(each.problems)
+        assert (each.event_hash is None) == bool(each.violations)
 
 
 def test_an_event_of_a_document_need_not_bring_prefixes() -> None:
     for nothing in ([], {}):
-        assert check_document(document({**SCAN, "@context": nothing})).ok
+        assert check_document(document({**SCAN, "@context": nothing})).is_valid
 
 
 def test_the_reference_page_has_every_rule() -> None:
     page = (Path(__file__).parents[3] / "docs" / "reference" / "capture.md").read_text(encoding="utf-8")
     known = set(re.findall("`([a-z][a-z-]+)`", page.partition("## Rules that")[2].partition("##")[0]))
-    named = {rule for _, _, rule in BAD} | {"json", "file", "document-type", "version", "context"}
+    named = {rule for _, _, rule in INVALID_EVENTS} | {"json", "file", "document-type", "version", "context"}
     assert named == known
 
 
-def test_the_command_tells_of_every_file(tmp_path: Path) -> None:
+def test_the_command_reports_every_file(tmp_path: Path) -> None:
     good, bad, torn, whole, empty, large = (
         tmp_path / f"{name}.jsonld" for name in ("good", "bad", "torn", "whole", "empty", "large")
     )
@@ -625,22 +633,22 @@ def test_the_command_tells_of_every_file(tmp_path: Path) -> None:
     files = [str(each) for each in (good, bad, tmp_path / "none", tmp_path, torn, whole, empty, large, good)]
     done = run_cli("check", *files, "--json")
     assert done.returncode == 1
-    said = list(map(json.loads, done.stdout.splitlines()))
-    assert [each["file"] for each in said] == files
-    assert [each["ok"] for each in said] == [True, *[False] * 7, True]
-    for each in said:
+    results = list(map(json.loads, done.stdout.splitlines()))
+    assert [each["file"] for each in results] == files
+    assert [each["ok"] for each in results] == [True, *[False] * 7, True]
+    for each in results:
         assert set(each) == {"file", "ok", "events"}
         assert each["ok"] == all(event["ok"] for event in each["events"])
         for number, event in enumerate(each["events"]):
             assert set(event) == {"index", "ok", "event_id", "hash", "errors"}
             assert event["index"] == number and event["ok"] == (not event["errors"])
             assert all(set(error) == {"path", "rule", "message"} for error in event["errors"])
-    event = said[0]["events"][0]
+    event = results[0]["events"][0]
     assert event["event_id"] == event["hash"] == f"ni:///sha-256;{events.HASHES[0][1]}?ver=CBV2.0"
-    rules = [[[error["rule"] for error in event["errors"]] for event in each["events"]] for each in said[1:-1]]
-    # What is wrong with a document as a whole stands at its first event, whether it has one or not.
+    rules = [[[error["rule"] for error in event["errors"]] for event in each["events"]] for each in results[1:-1]]
+    # The violations of the document itself are listed with its first event, even if it has none.
     assert rules == [
-        [[], ["closed-word"]],
+        [[], ["enum"]],
         [["file"]],
         [["file"]],
         [["json"]],
@@ -648,13 +656,13 @@ def test_the_command_tells_of_every_file(tmp_path: Path) -> None:
         [["required-field"]],
         [["file"]],
     ]
-    assert said[5]["events"][0]["errors"][0]["path"] == "creationDate" and said[5]["events"][0]["hash"]
+    assert results[5]["events"][0]["errors"][0]["path"] == "creationDate" and results[5]["events"][0]["hash"]
     assert run_cli("check", str(good)).returncode == 0
-    told = run_cli("check", str(tmp_path / "none"), str(good))
-    assert told.returncode == 1 and "No such file" in told.stdout and "fine, 1 event" in told.stdout
+    summary = run_cli("check", str(tmp_path / "none"), str(good))
+    assert summary.returncode == 1 and "No such file" in summary.stdout and "fine, 1 event" in summary.stdout
 
 
-def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
+def test_a_repeated_key_among_many_is_found_quickly() -> None:
     many = ",".join(f'"k{number}": 1' for number in range(200_000))
     begun = time.process_time()
     with pytest.raises(ValueError, match="'z' stands twice"):
@@ -662,13 +670,13 @@ def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
     assert time.process_time() - begun < 10
 
 
-def test_a_number_beyond_all_numbers_is_refused() -> None:
-    with pytest.raises(ValueError, match="larger than any number"):
+def test_a_number_too_large_for_a_float_is_rejected() -> None:
+    with pytest.raises(ValueError, match="too large"):
         parse_json(b'{"quantity": 1e999}')
     assert parse_json(b'{"quantity": 1.5e30}') == {"quantity": 1.5e30}
 
 
-def test_an_event_that_is_named_twice_has_the_last_name() -> None:
+def test_of_a_repeated_event_id_the_last_one_counts() -> None:
     text = json.dumps(document({**SCAN, "eventID": "urn:x:2"}))
     twice = text.replace('"eventID"', '"eventID": "urn:x:1", "eventID"')
     assert twice != text
@@ -682,46 +690,46 @@ def test_an_event_of_a_document_may_bring_its_own_prefixes() -> None:
     assert check_document(document(event)).events[0].prefixes["own"] == "urn:parcels:voc:"
 
 
-class TestWhatIsMadeToFillTheMemoryOrTheDayIsRefused:
-    """Each of these fits into a request, and took minutes or gigabytes."""
+class TestHostileDocumentsAreCheckedQuickly:
+    """Each of these documents fits into a request. Checking it once took minutes or gigabytes."""
 
     @staticmethod
-    def soon(work: Any) -> Any:
+    def in_time(work: Any) -> Any:
         begun = time.process_time()
         result = work()
         assert time.process_time() - begun < 5
         return result
 
-    def test_a_text_that_holds_a_key_at_every_place(self) -> None:
+    def test_a_text_with_thousands_of_gs1_keys(self) -> None:
         long = "https://example.com/" + "00/106141412345678908/" * 300_000 + "00/106141412345678908"
-        assert self.soon(lambda: check_document(document({**SCAN, "example:x": long}))).ok
+        assert self.in_time(lambda: check_document(document({**SCAN, "example:x": long}))).is_valid
 
     def test_a_key_of_megabytes(self) -> None:
         event = {**SCAN, "example:" + "x" * 8_000_000: 1}
-        assert [each.rule for each in self.soon(lambda: check_document(document(event))).events[0].problems] == [
+        assert [each.rule for each in self.in_time(lambda: check_document(document(event))).events[0].violations] == [
             "extension-key"
         ]
 
-    def test_more_events_than_are_taken_are_not_looked_at(self) -> None:
+    def test_documents_with_too_many_events_are_not_checked(self) -> None:
         whole = document()
         whole["epcisBody"]["eventList"] = [{}] * 2_000_000
         with pytest.raises(TooManyEventsError, match="at most 10,000"):
-            self.soon(lambda: check_document(whole, 10_000))
+            self.in_time(lambda: check_document(whole, 10_000))
 
-    def test_prefixes_without_end(self) -> None:
+    def test_more_prefixes_than_the_limit(self) -> None:
         many = {f"p{number}": "urn:x:" for number in range(100_000)}
         event = {**SCAN, "@context": {}}
-        checked = self.soon(lambda: check_document(document(*[event] * 2_000, **{"@context": [PREFIX, many]})))
-        assert [(each.path, each.rule) for each in checked.problems] == [("@context", "context")]
+        checked = self.in_time(lambda: check_document(document(*[event] * 2_000, **{"@context": [PREFIX, many]})))
+        assert [(each.path, each.rule) for each in checked.violations] == [("@context", "context")]
         assert all(len(each.prefixes) < 10 for each in checked.events)
         own = check_document(document({**SCAN, "@context": many}))
-        assert [each.rule for each in own.events[0].problems] == ["context"]
+        assert [each.rule for each in own.events[0].violations] == ["context"]
         few = {f"p{number}": "urn:x:" for number in range(200)}
-        assert check_document(document(SCAN, **{"@context": [PREFIX, few]})).ok
+        assert check_document(document(SCAN, **{"@context": [PREFIX, few]})).is_valid
 
 
-def test_prefixes_of_an_event_do_not_undo_those_of_its_document() -> None:
+def test_prefixes_of_an_event_do_not_replace_those_of_its_document() -> None:
     event = {**SCAN, "cbvmda:lotNumber": "A"}
     whole = document(event, {**event, "@context": {"own": "urn:x:"}}, **{"@context": [PREFIX, {"cbvmda": "urn:y:"}]})
-    one, other = check_document(whole).events
-    assert one.event_hash == other.event_hash and other.prefixes["cbvmda"] == "urn:y:"
+    first, second = check_document(whole).events
+    assert first.event_hash == second.event_hash and second.prefixes["cbvmda"] == "urn:y:"

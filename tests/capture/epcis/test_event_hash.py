@@ -1,4 +1,4 @@
-"""The content hash: what others published, and what must not change it."""
+"""The event hash: published examples, and the differences that must not change it."""
 
 import copy
 import random
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.capture.epcis.event_hash import context_namespaces, event_hash, normalize_time, pre_hash
+from streams.capture.epcis.contexts import context_namespaces
+from streams.capture.epcis.event_hash import event_hash, normalize_time, pre_hash
 from tests.capture.epcis import reference_events as events
 
 PREFIXES = context_namespaces(events.PREFIXES)
@@ -19,11 +20,11 @@ def test_published_hashes(event: dict[str, Any], digest: str) -> None:
     assert event_hash(event, PREFIXES) == f"ni:///sha-256;{digest}?ver=CBV2.0"
 
 
-def test_extensions_of_standard_fields_stand_behind_ilmd_and_before_those_of_the_event() -> None:
+def test_extensions_of_standard_fields_stand_between_ilmd_and_extensions_of_the_event() -> None:
     text = pre_hash(events.TRANSFORMED, PREFIXES)
     order = ["uom=CEL" + "ilmd{", "readPoint{", "bizLocation{", "sensorElementsensorMetadata{", "}furtherData{"]
-    places = [text.index(each) for each in order]
-    assert places == sorted(places)
+    indexes = [text.index(part) for part in order]
+    assert indexes == sorted(indexes)
     assert "Employee" not in text and "sensorElementList" not in text
 
 
@@ -38,56 +39,56 @@ def test_extensions_of_standard_fields_stand_behind_ilmd_and_before_those_of_the
         ("no time", "no time"),
     ],
 )
-def test_times(written: str, expected: str) -> None:
+def test_times_are_normalized(written: str, expected: str) -> None:
     assert normalize_time(written) == expected
 
 
-def shuffled(value: Any, chance: random.Random) -> Any:
+def shuffled(value: Any, rng: random.Random) -> Any:
     if isinstance(value, dict):
-        pairs = [(key, shuffled(each, chance)) for key, each in value.items()]
-        chance.shuffle(pairs)
+        pairs = [(key, shuffled(item, rng)) for key, item in value.items()]
+        rng.shuffle(pairs)
         return dict(pairs)
     if isinstance(value, list):
-        listed = [shuffled(each, chance) for each in value]
-        chance.shuffle(listed)
+        listed = [shuffled(item, rng) for item in value]
+        rng.shuffle(listed)
         return listed
     return value
 
 
 @given(st.sampled_from(events.EVENTS), st.randoms(use_true_random=False))
-def test_no_order_matters(event: dict[str, Any], chance: random.Random) -> None:
-    assert pre_hash(shuffled(event, chance), PREFIXES) == pre_hash(event, PREFIXES)
+def test_order_of_keys_and_lists_does_not_matter(event: dict[str, Any], rng: random.Random) -> None:
+    assert pre_hash(shuffled(event, rng), PREFIXES) == pre_hash(event, PREFIXES)
 
 
-def test_the_forms_of_one_thing_have_one_hash() -> None:
+def test_forms_of_the_same_value_have_the_same_hash() -> None:
     event = events.SHIPPING
-    forms = copy.deepcopy(event)
-    forms["bizStep"] = "https://ref.gs1.org/cbv/BizStep-shipping"
-    forms["disposition"] = "cbv:Disp-in_transit"
-    forms["epcList"] = [
+    variant = copy.deepcopy(event)
+    variant["bizStep"] = "https://ref.gs1.org/cbv/BizStep-shipping"
+    variant["disposition"] = "cbv:Disp-in_transit"
+    variant["epcList"] = [
         "https://id.gs1.org/01/10614141073464/21/2018?x=y",
         "https://example.org/some/gtin/10614141073464/ser/2017",
     ]
-    forms["eventTime"] = "2005-04-04T02:33:31.1160Z"
-    forms["recordTime"] = "2020-01-01T00:00:00Z"
-    forms["eventID"] = "urn:uuid:374d95fc-9457-4a51-bd6a-0bba133845a8"
-    assert event_hash(forms, PREFIXES) == event_hash(event, PREFIXES)
+    variant["eventTime"] = "2005-04-04T02:33:31.1160Z"
+    variant["recordTime"] = "2020-01-01T00:00:00Z"
+    variant["eventID"] = "urn:uuid:374d95fc-9457-4a51-bd6a-0bba133845a8"
+    assert event_hash(variant, PREFIXES) == event_hash(event, PREFIXES)
     written_out = copy.deepcopy(events.RECEIVING)
     written_out["http://ns.example.com/epcis/myField"] = written_out.pop("example:myField")
     assert event_hash(written_out, PREFIXES) == event_hash(events.RECEIVING, PREFIXES)
 
 
-def test_how_words_and_times_are_written_puts_no_sensors_in_another_order() -> None:
+def test_the_form_of_words_and_times_does_not_change_the_order_of_sensors() -> None:
     def sensed(*, form: int) -> dict[str, Any]:
-        one = "2026-03-01T04:00:00Z" if form else "2026-03-01T05:00:00+01:00"
-        other = "2026-03-01T05:30:00+01:00" if form else "2026-03-01T04:30:00.0Z"
+        first_time = "2026-03-01T04:00:00Z" if form else "2026-03-01T05:00:00+01:00"
+        second_time = "2026-03-01T05:30:00+01:00" if form else "2026-03-01T04:30:00.0Z"
         mass, angle = ("gs1:Mass", "Angle") if form else ("Mass", "https://ref.gs1.org/voc/Angle")
         reports = [{"type": mass, "value": 5, "example:q": "b"}, {"type": angle, "value": 5.0, "example:q": "a"}]
         return {
             **events.SHIPPING,
             "sensorElementList": [
-                {"sensorMetadata": {"time": one, "example:m": "b"}, "sensorReport": reports},
-                {"sensorMetadata": {"time": other, "example:m": "a"}, "sensorReport": reports[::-1]},
+                {"sensorMetadata": {"time": first_time, "example:m": "b"}, "sensorReport": reports},
+                {"sensorMetadata": {"time": second_time, "example:m": "a"}, "sensorReport": reports[::-1]},
             ],
         }
 
@@ -95,11 +96,11 @@ def test_how_words_and_times_are_written_puts_no_sensors_in_another_order() -> N
 
 
 @given(st.sampled_from(["action", "bizStep", "disposition", "epcList", "eventTimeZoneOffset", "readPoint"]))
-def test_what_is_left_out_changes_it(field: str) -> None:
+def test_a_missing_field_changes_the_hash(field: str) -> None:
     event = {key: value for key, value in events.SHIPPING.items() if key != field}
     assert event_hash(event, PREFIXES) != event_hash(events.SHIPPING, PREFIXES)
 
 
 @pytest.mark.parametrize("text", ["1E999999999", "-1E-999999999", "1_0", "Infinity", "NaN", "٣"])
-def test_numbers_made_to_explode_stay_texts(text: str) -> None:
+def test_numbers_with_huge_exponents_stay_unchanged(text: str) -> None:
     assert f"}}x={text}" in pre_hash({**events.SHIPPING, "example:x": text}, PREFIXES) or text == "1_0"

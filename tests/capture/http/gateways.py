@@ -1,4 +1,4 @@
-"""A gateway for tests: the whole application on a port of its own, in this process, with or without Kafka."""
+"""A gateway for tests: the whole application in this process, without a socket and without Kafka."""
 
 import asyncio
 import contextlib
@@ -19,17 +19,17 @@ from streams.capture.intake.capture_jobs import CaptureJobs
 from streams.capture.intake.dedup_cache import DedupCache, EventCache
 from streams.capture.intake.intake import Intake
 from streams.capture.spool.spool import Spool, SpoolDisk, SpoolLimits, read_all_frames
-from streams.telemetry import gateway_events as told
+from streams.telemetry import gateway_events
 
 
 @dataclass
-class Running:
-    """A gateway that answers without a socket; requests go through its application in its own event loop."""
+class RunningGateway:
+    """A gateway that answers without a socket. Requests go to its application, in its own event loop."""
 
     folder: Path
     gateway: Gateway
     loop: asyncio.AbstractEventLoop
-    heard: list[told.GatewayEvent]
+    emitted: list[gateway_events.GatewayEvent]
 
     def request(self, method: str, path: str, scheme: str = "http", **options: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
@@ -40,7 +40,7 @@ class Running:
         return asyncio.run_coroutine_threadsafe(ask(), self.loop).result(60)
 
     def scans(self, *records: Any, **options: Any) -> httpx.Response:
-        body = b"\n".join(each if isinstance(each, bytes) else json.dumps(each).encode() for each in records)
+        body = b"\n".join(record if isinstance(record, bytes) else json.dumps(record).encode() for record in records)
         headers = {"content-type": "application/x-ndjson", **options.pop("headers", {})}
         return self.request("POST", "/scans", content=body, headers=headers, **options)
 
@@ -49,8 +49,8 @@ class Running:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.request("POST", path, content=content, headers={"content-type": "application/ld+json", **named})
 
-    def kept(self, target: int = 0) -> list[Any]:
-        """Entries of the spool."""
+    def spool_entries(self, target: int = 0) -> list[Any]:
+        """The entries of the spool for a target."""
         return [
             entry
             for frame in read_all_frames(self.folder / "spool")
@@ -58,39 +58,39 @@ class Running:
             if entry.target == target
         ]
 
-    def denied(self) -> list[str]:
-        return [each.reason for each in self.heard if isinstance(each, told.RequestDenied)]
+    def denial_reasons(self) -> list[str]:
+        return [event.reason for event in self.emitted if isinstance(event, gateway_events.RequestDenied)]
 
 
 @contextlib.contextmanager
-def running(
+def running_gateway(
     folder: Path,
     registry: devices.DeviceRegistry | None = None,
     *,
-    bounds: RequestLimits | None = None,
-    limits: SpoolLimits | None = None,
+    request_limits: RequestLimits | None = None,
+    spool_limits: SpoolLimits | None = None,
     disk: SpoolDisk | None = None,
-    known: DedupCache | None = None,
-    events: EventCache | None = None,
+    dedup_cache: DedupCache | None = None,
+    event_cache: EventCache | None = None,
     trusted_proxies: tuple[str, ...] = (),
-) -> Iterator[Running]:
-    """A gateway until the block ends; `registry` None lets everybody in."""
+) -> Iterator[RunningGateway]:
+    """A gateway until the block ends. Without a registry it admits everybody."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    spool = Spool(folder / "spool", limits or SpoolLimits(), deliver_on_loop(loop), disk)
-    heard: list[told.GatewayEvent] = []
+    spool = Spool(folder / "spool", spool_limits or SpoolLimits(), deliver_on_loop(loop), disk)
+    emitted: list[gateway_events.GatewayEvent] = []
     gateway = Gateway(
         spool,
-        Intake(DedupCache() if known is None else known),
+        Intake(DedupCache() if dedup_cache is None else dedup_cache),
         CaptureJobs(folder / "captures.jsonl"),
         Authenticator(registry, folder / "nonces", trusted_proxies=parse_networks(trusted_proxies)),
-        heard.append,
-        bounds or RequestLimits(),
-        events=events or EventCache(),
+        emitted.append,
+        request_limits or RequestLimits(),
+        event_cache=event_cache or EventCache(),
     )
     try:
-        yield Running(folder, gateway, loop, heard)
+        yield RunningGateway(folder, gateway, loop, emitted)
     finally:
         spool.close()
         loop.call_soon_threadsafe(loop.stop)

@@ -1,4 +1,4 @@
-"""The gateway against its own description: whatever the description allows, and a lot that it does not."""
+"""The gateway against its OpenAPI document: requests that the document allows, and many that it does not."""
 
 import json
 import os
@@ -23,10 +23,10 @@ from schemathesis.specs.openapi.checks import (
 from streams.capture.http import openapi
 from streams.capture.http.gateway import RequestLimits
 from streams.formats import record_parser
-from tests.capture.http.gateways import running, scan
+from tests.capture.http.gateways import running_gateway, scan
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
-DOCUMENT = openapi.openapi_document(RequestLimits().max_body_bytes, RequestLimits().events)
+DOCUMENT = openapi.openapi_document(RequestLimits().max_body_bytes, RequestLimits().max_events)
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 CHECKS = [
     not_a_server_error,
@@ -42,11 +42,11 @@ def as_it_is(_: Any, value: Any) -> bytes:
     return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
-# The parameter gives each operation an id of its own (schemathesis 4.32 with pytest 9.2), without which only one is run
-# where tests run beside each other.
-@pytest.fixture(scope="module", params=["Kafka away"])
+# The parameter gives each operation an id of its own (schemathesis 4.32 with pytest 9.2). Without it, only one of the
+# operations is run when tests run in parallel.
+@pytest.fixture(scope="module", params=["Kafka unavailable"])
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A gateway whose Kafka is away, which must not matter."""
+    """A gateway whose Kafka is unavailable, which must make no difference."""
     environment = os.environ | {
         "PYTHONPATH": str(Path(__file__).parents[3]),
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
@@ -57,13 +57,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert process.stdout is not None
     yield process.stdout.readline().strip()
     process.terminate()
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 0 and "Traceback" not in said, said
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in errors, errors
 
 
 @SCHEMA.parametrize()
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_gateway_does_what_its_description_says(case: schemathesis.Case, address: str) -> None:
+def test_the_gateway_conforms_to_its_openapi_document(case: schemathesis.Case, address: str) -> None:
     response = case.call(base_url=address)
     case.validate_response(response, checks=CHECKS)
 
@@ -96,7 +96,7 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("record", "taken"),
+    ("record", "accepted"),
     [
         (scan(), True),
         (scan(type="scan", lane=None, weight_g=3, record_time=0), True),
@@ -120,14 +120,16 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
         (ADVICE | {"site": "LGG"}, False),
     ],
 )
-def test_a_line_is_described_as_it_is_taken(record: dict[str, Any], taken: bool, tmp_path: Path) -> None:
-    described = {"$ref": "#/components/schemas/Record", "components": DOCUMENT["components"]}
-    with running(tmp_path) as gateway:
-        assert (gateway.scans(record).json()["accepted"] == 1) == taken
-    assert jsonschema_rs.is_valid(described, record) == taken
+def test_the_schema_of_a_line_allows_what_the_gateway_accepts(
+    record: dict[str, Any], accepted: bool, tmp_path: Path
+) -> None:
+    schema = {"$ref": "#/components/schemas/Record", "components": DOCUMENT["components"]}
+    with running_gateway(tmp_path) as gateway:
+        assert (gateway.scans(record).json()["accepted"] == 1) == accepted
+    assert jsonschema_rs.is_valid(schema, record) == accepted
 
 
-def test_every_field_of_a_line_is_described() -> None:
+def test_every_field_of_a_line_is_in_the_schema() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     inferred = {"container": {"inferred_from", "path"}}
     for type_, name in (("scan", "Scan"), ("container", "ContainerEvent"), ("advice", "Advice")):
@@ -135,8 +137,8 @@ def test_every_field_of_a_line_is_described() -> None:
         assert schemas[name]["properties"].keys() == fields | {"type"}
 
 
-def test_every_address_with_options_says_so(tmp_path: Path) -> None:
-    with running(tmp_path) as gateway:
+def test_the_document_lists_options_where_the_gateway_supports_it(tmp_path: Path) -> None:
+    with running_gateway(tmp_path) as gateway:
         for path, methods in DOCUMENT["paths"].items():
             answered = gateway.request("OPTIONS", path.replace("{", "").replace("}", "")).status_code == 204
             assert ("options" in methods) == answered, path

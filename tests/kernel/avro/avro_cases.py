@@ -1,18 +1,13 @@
-"""Schemas, their later versions and records for the tests of the Avro kernel, and a plain writer with all its freedom.
+"""Hypothesis strategies for schemas, their later versions and values, for the tests of the Avro kernel.
 
 A type is a node: {"type": …} with the other nodes in it, or a list of nodes for a union. A named node may occur
-several times; `render` writes its definition once and its name from then on. The value of a union is (position, value).
+several times; `render` writes its definition once and its name after that. The value of a union is (position, value).
 """
 
 import itertools
 import math
-import struct
-from typing import Any
 
-import numpy as np
 from hypothesis import strategies as st
-
-from streams.kernel.avro.layout import Layout
 
 PRIMITIVES = ["boolean", "int", "long", "float", "double", "bytes", "string"]
 NAMED = ("record", "enum", "fixed")
@@ -44,7 +39,7 @@ def kind(node):
 
 
 def label(node):
-    """What must differ between the types of one union."""
+    """The key that must differ between the types of one union."""
     return node["name"] if node["type"] in NAMED else node["type"]
 
 
@@ -71,15 +66,15 @@ def render(node, seen):
         if node["name"] in seen:
             return node["name"] if len(seen) % 2 else "hub." + node["name"]
         seen.add(node["name"])
-    made = {key: value for key, value in node.items() if key not in ("fields", "items", "values")}
+    schema = {key: value for key, value in node.items() if key not in ("fields", "items", "values")}
     if node["type"] == "record":
-        made["fields"] = [{**field, "type": render(field["type"], seen)} for field in node["fields"]]
+        schema["fields"] = [{**field, "type": render(field["type"], seen)} for field in node["fields"]]
     elif node["type"] in ("array", "map"):
         key = "items" if node["type"] == "array" else "values"
-        made[key] = render(node[key], seen)
-    elif len(made) == 1:
+        schema[key] = render(node[key], seen)
+    elif len(schema) == 1:
         return node["type"]
-    return made
+    return schema
 
 
 def schema_of(node):
@@ -87,20 +82,20 @@ def schema_of(node):
 
 
 def spelled_out(node, count=None):
-    """The same without references, each definition in a namespace of its own: fastavro loses its way among references
-    when it resolves. Resolution compares names without their namespace."""
+    """The schema without references, each definition in a namespace of its own: fastavro confuses references when it
+    resolves. Resolution compares names without their namespace."""
     count = itertools.count() if count is None else count
     if isinstance(node, list):
         return [spelled_out(branch, count) for branch in node]
-    made = dict(node)
+    schema = dict(node)
     if node["type"] in NAMED:
-        made["namespace"] = f"n{next(count)}"
+        schema["namespace"] = f"n{next(count)}"
     if node["type"] == "record":
-        made["fields"] = [{**field, "type": spelled_out(field["type"], count)} for field in node["fields"]]
+        schema["fields"] = [{**field, "type": spelled_out(field["type"], count)} for field in node["fields"]]
     elif node["type"] in ("array", "map"):
         key = "items" if node["type"] == "array" else "values"
-        made[key] = spelled_out(node[key], count)
-    return made if len(made) > 1 else node["type"]
+        schema[key] = spelled_out(node[key], count)
+    return schema if len(schema) > 1 else node["type"]
 
 
 @st.composite
@@ -154,13 +149,13 @@ def fields(draw, world, depth):
 @st.composite
 def records(draw, world, depth, least=0):
     name = world.name("R")
-    made = []
+    drawn = []
     for _ in range(draw(st.integers(least, 5))):
         field = {"name": world.name("f"), "type": draw(fields(world, depth - 1))}
         if draw(st.booleans()):
             field["default"] = draw(defaults(field["type"]))
-        made.append(field)
-    node = {"type": "record", "name": name, "fields": made}
+        drawn.append(field)
+    node = {"type": "record", "name": name, "fields": drawn}
     world.named.append(node)
     return node
 
@@ -225,14 +220,14 @@ def values(draw, node):
 
 
 class Evolution:
-    """Makes the schema of an earlier or later writer out of a reader's; every named type changes once."""
+    """Makes the schema of an earlier or later writer from a reader's; every named type changes once."""
 
     def __init__(self, world):
         self.world = world
         self.named = {}
 
     def union(self, draw, inner, nullable):
-        """The writer may use a union around what the reader takes, with types that the reader does not take."""
+        """A union of the writer around the reader's type, with types that the reader does not accept."""
         others = draw(st.lists(readers(self.world, 1), max_size=3))
         branches = [inner, *map(self.rename, others)]
         if nullable or draw(st.booleans()):
@@ -243,20 +238,22 @@ class Evolution:
     def any(self, draw, node):
         if isinstance(node, list):
             inner = next((branch for branch in node if branch["type"] != "null"), {"type": "null"})
-            made = self.plain(draw, inner)
+            evolved = self.plain(draw, inner)
             match draw(st.integers(0, 3)):
                 case 0:
-                    return made
-                case 1 if made["type"] != "null":
-                    return self.union(draw, made, nullable=True)
+                    return evolved
+                case 1 if evolved["type"] != "null":
+                    return self.union(draw, evolved, nullable=True)
                 case 2:
-                    return draw(st.permutations([made, {"type": "null"}])) if made["type"] != "null" else [made]
+                    return (
+                        draw(st.permutations([evolved, {"type": "null"}])) if evolved["type"] != "null" else [evolved]
+                    )
                 case _:
-                    return [made if branch is inner else branch for branch in node]
-        made = self.plain(draw, node)
-        if made["type"] != "null" and draw(st.integers(0, 5)) == 0:
-            return self.union(draw, made, nullable=False)
-        return made
+                    return [evolved if branch is inner else branch for branch in node]
+        evolved = self.plain(draw, node)
+        if evolved["type"] != "null" and draw(st.integers(0, 5)) == 0:
+            return self.union(draw, evolved, nullable=False)
+        return evolved
 
     def plain(self, draw, node):
         if node["type"] in NAMED:
@@ -277,7 +274,7 @@ class Evolution:
             return {"type": "enum", "name": node["name"], "symbols": list(words)}
         if node["type"] == "fixed":
             return dict(node)
-        made = []
+        evolved = []
         for field in node["fields"]:
             if "default" in field and draw(st.integers(0, 2)) == 0:
                 continue
@@ -286,24 +283,24 @@ class Evolution:
                 # The reader knows it by an alias.
                 name = self.world.name("old")
                 field.setdefault("aliases", []).append(name)
-            made.append({"name": name, "type": self.any(draw, field["type"])})
+            evolved.append({"name": name, "type": self.any(draw, field["type"])})
         for _ in range(draw(st.integers(0, 2))):
             extra = draw(readers(World(), 1)) if draw(st.booleans()) else draw(fields(self.world, 1))
             extra = self.rename(extra)
-            made.append({"name": self.world.name("x"), "type": extra})
-        return {"type": "record", "name": node["name"], "fields": draw(st.permutations(made))}
+            evolved.append({"name": self.world.name("x"), "type": extra})
+        return {"type": "record", "name": node["name"], "fields": draw(st.permutations(evolved))}
 
     def rename(self, node):
-        """Types that only the writer has; where a name is the reader's too, it means what it means to the writer."""
+        """Types that only the writer has; a name that the reader has as well has the writer's meaning."""
         if isinstance(node, list):
             return [self.rename(branch) for branch in node]
         if node["type"] in NAMED:
             if node["name"] in self.named:
                 return self.named[node["name"]]
-            made = dict(node, name=self.world.name("W"))
-            if made["type"] == "record":
-                made["fields"] = [{"name": f["name"], "type": self.rename(f["type"])} for f in node["fields"]]
-            return made
+            evolved = dict(node, name=self.world.name("W"))
+            if evolved["type"] == "record":
+                evolved["fields"] = [{"name": f["name"], "type": self.rename(f["type"])} for f in node["fields"]]
+            return evolved
         if node["type"] in ("array", "map"):
             key = "items" if node["type"] == "array" else "values"
             return {"type": node["type"], key: self.rename(node[key])}
@@ -323,164 +320,3 @@ def pairs(draw):
     reader = draw(records(world, 3, least=1))
     writer = Evolution(world).plain(draw, reader)
     return writer, reader
-
-
-def number(value):
-    """A long as the shortest number that says it."""
-    u = (value << 1) ^ (value >> 63)
-    u &= 2**64 - 1
-    out = bytearray()
-    while u >= 0x80:
-        out.append(u & 0x7F | 0x80)
-        u >>= 7
-    out.append(u)
-    return bytes(out)
-
-
-def write(node, value, style=None):
-    """Avro bytes. `style`: a random.Random that decides how arrays and maps are cut into blocks; None: one block."""
-    if isinstance(node, list):
-        return number(value[0]) + write(node[value[0]], value[1], style)
-    match node["type"]:
-        case "null":
-            return b""
-        case "boolean":
-            return bytes([value])
-        case "int" | "long":
-            return number(value)
-        case "float":
-            return struct.pack("<f", value)
-        case "double":
-            return struct.pack("<d", value)
-        case "bytes":
-            return number(len(value)) + value
-        case "string":
-            return number(len(value.encode())) + value.encode()
-        case "fixed":
-            return value
-        case "enum":
-            return number(node["symbols"].index(value))
-        case "array":
-            return blocks([write(node["items"], item, style) for item in value], style)
-        case "map":
-            items = [write({"type": "string"}, key) + write(node["values"], item, style) for key, item in value.items()]
-            return blocks(items, style)
-        case _:
-            return b"".join(write(field["type"], value[field["name"]], style) for field in node["fields"])
-
-
-def blocks(items, style):
-    out = b""
-    while items:
-        count = style.randint(1, len(items)) if style else len(items)
-        block = b"".join(items[:count])
-        out += number(-count) + number(len(block)) if style and style.random() < 0.5 else number(count)
-        out += block
-        items = items[count:]
-    return out + b"\0"
-
-
-def rebuild(node, columns, layout: Layout, row):
-    """The record of `row` as fastavro would give it, out of the columns."""
-    return {field["name"]: cell(field["type"], columns, layout, field["name"], row) for field in node["fields"]}
-
-
-def cell(node, columns, layout, path, row) -> Any:
-    nullable = isinstance(node, list)
-    if nullable:
-        has_null = any(branch["type"] == "null" for branch in node)
-        node = next((branch for branch in node if branch["type"] != "null"), {"type": "null"})
-    if node["type"] == "record":
-        if nullable and has_null:
-            assert own(columns, layout, path, row)[1] in (0, -1)
-            if own(columns, layout, path, row)[1] == -1:
-                for field in node["fields"]:
-                    absent(field["type"], columns, layout, f"{path}.{field['name']}", row)
-                return None
-        return {
-            field["name"]: cell(field["type"], columns, layout, f"{path}.{field['name']}", row)
-            for field in node["fields"]
-        }
-    value, length = own(columns, layout, path, row)
-    if length == -1:
-        assert value == 0
-        assert node["type"] == "null" or (nullable and has_null)
-        return None
-    match node["type"]:
-        case "boolean":
-            return bool(value)
-        case "int" | "long":
-            return value
-        case "float" | "double":
-            return float(np.int64(value).view(np.float64))
-        case "enum":
-            return node["symbols"][value]
-        case "string":
-            return bytes(columns.buffer[value : value + length]).decode()
-        case "bytes" | "fixed":
-            return bytes(columns.buffer[value : value + length])
-        case "array":
-            return [cell(node["items"], columns, layout, path + "[]", value + k) for k in range(length)]
-        case _:
-            return {
-                cell({"type": "string"}, columns, layout, path + "{key}", value + k): cell(
-                    node["values"], columns, layout, path + "{}", value + k
-                )
-                for k in range(length)
-            }
-
-
-def absent(node, columns, layout, path, row):
-    """Everything below a record that is not there is null."""
-    if path in layout:
-        assert own(columns, layout, path, row) == (0, -1)
-    if isinstance(node, list):
-        node = next((branch for branch in node if branch["type"] != "null"), {"type": "null"})
-    if node["type"] == "record":
-        for field in node["fields"]:
-            absent(field["type"], columns, layout, f"{path}.{field['name']}", row)
-
-
-def own(columns, layout, path, row):
-    frame, column = layout.place(path)
-    table = columns.frames[frame]
-    assert 0 <= row < table.rows
-    return int(table.values[column, row]), int(table.lengths[column, row])
-
-
-def settle(node, value):
-    """fastavro's value as the reader's type says it: defaults stand in it as they stand in the schema's JSON."""
-    if isinstance(node, list):
-        if value is None:
-            return None
-        node = next((branch for branch in node if branch["type"] != "null"), {"type": "null"})
-    match node["type"]:
-        case "bytes" | "fixed" if isinstance(value, str):
-            return value.encode("latin-1")
-        case "float":
-            with np.errstate(over="ignore"):
-                return float(np.float32(value))
-        case "double":
-            return float(value)
-        case "array":
-            return [settle(node["items"], item) for item in value]
-        case "map":
-            return {key: settle(node["values"], item) for key, item in value.items()}
-        case "record":
-            return {
-                field["name"]: settle(field["type"], value.get(field["name"], field.get("default")))
-                for field in node["fields"]
-            }
-        case _:
-            return value
-
-
-def same(left, right):
-    """Equal, where each NaN equals each other."""
-    if isinstance(left, float) and isinstance(right, float):
-        return struct.pack("<d", left) == struct.pack("<d", right) or (math.isnan(left) and math.isnan(right))
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(same, left, right))
-    return type(left) is type(right) and left == right

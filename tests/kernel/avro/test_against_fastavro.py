@@ -15,17 +15,8 @@ from streams.domain.reject_reasons import RejectReason
 from streams.kernel.avro.decoder import ColumnDecoder
 from streams.kernel.avro.encoder import ColumnEncoder
 from streams.kernel.avro.layout import Layout
-from tests.kernel.avro.avro_cases import (
-    pairs,
-    reader_records,
-    rebuild,
-    same,
-    schema_of,
-    settle,
-    spelled_out,
-    values,
-    write,
-)
+from tests.kernel.avro.avro_cases import pairs, reader_records, schema_of, spelled_out, values
+from tests.kernel.avro.avro_values import rebuild, same, settle, write
 
 HEAD = b"\0\0\0\0\7"
 STATUSES = {RejectReason(number) for number in range(RejectReason.UNRESOLVABLE + 1)}
@@ -37,14 +28,14 @@ def decoder_of(writer, reader):
 
 
 def read(writer, reader, body):
-    """fastavro's value of a body, or why it cannot be read."""
+    """fastavro's value of a body, or the reason why it cannot be read."""
     try:
         value = fastavro.schemaless_reader(io.BytesIO(body), spelled_out(writer), spelled_out(reader))
     except SchemaResolutionError:
         return RejectReason.UNRESOLVABLE
     except UnicodeDecodeError:
-        # The writer's bytes are the reader's string.
-        return RejectReason.BAD_TEXT
+        # The writer's type is bytes, the reader's is string.
+        return RejectReason.INVALID_UTF8
     return settle(reader, value)
 
 
@@ -74,18 +65,18 @@ def test_every_record_is_read_as_fastavro_reads_it(batch):
 def damaged(draw, body):
     body = bytearray(body)
     for _ in range(draw(st.integers(1, 3))):
-        place = draw(st.integers(0, len(body)))
+        position = draw(st.integers(0, len(body)))
         match draw(st.integers(0, 4)):
             case 0:
-                del body[place:]
+                del body[position:]
             case 1:
-                del body[place : place + draw(st.integers(1, 4))]
+                del body[position : position + draw(st.integers(1, 4))]
             case 2:
-                body[place:place] = draw(st.binary(min_size=1, max_size=12))
-            case 3 if place < len(body):
-                body[place] ^= 1 << draw(st.integers(0, 7))
+                body[position:position] = draw(st.binary(min_size=1, max_size=12))
+            case 3 if position < len(body):
+                body[position] ^= 1 << draw(st.integers(0, 7))
             case _:
-                body[place : place + 1] = draw(st.sampled_from([b"\xff" * 9 + b"\1", b"\x80\0", b"\1", b"\x7f"]))
+                body[position : position + 1] = draw(st.sampled_from([b"\xff" * 9 + b"\1", b"\x80\0", b"\1", b"\x7f"]))
     return bytes(body)
 
 
@@ -111,17 +102,17 @@ def test_no_record_affects_another(batch, data):
     decoder = decoder_of(writer, reader)
     payloads = [HEAD + body for body in bodies]
     strange = st.sampled_from([None, b"", b"\1", b"\0\0\0\0\x08x", HEAD]) | st.binary(max_size=30).map(HEAD.__add__)
-    mixed, places = [], []
+    mixed, positions = [], []
     for payload in payloads:
         mixed += data.draw(st.lists(strange | damaged(payload), max_size=2))
-        places.append(len(mixed))
+        positions.append(len(mixed))
         mixed.append(payload)
     together = decoder.decode(mixed)
-    for place, payload in zip(places, payloads, strict=True):
+    for position, payload in zip(positions, payloads, strict=True):
         alone = decoder.decode([payload])
-        assert together.status[place] == alone.status[0]
+        assert together.status[position] == alone.status[0]
         if alone.status[0] == RejectReason.OK:
-            assert same(rebuild(reader, together, decoder.layout, place), rebuild(reader, alone, decoder.layout, 0))
+            assert same(rebuild(reader, together, decoder.layout, position), rebuild(reader, alone, decoder.layout, 0))
     # Rows of items belong to good records only.
     items = sum(decoder.decode([payload]).frames[-1].rows for payload in mixed)
     assert together.frames[-1].rows == items
@@ -130,7 +121,7 @@ def test_no_record_affects_another(batch, data):
 @given(reader_records(), st.data())
 def test_what_is_written_is_what_fastavro_writes(node, data):
     schema = schema_of(node)
-    # More frames are another compilation; `test_many_arrays` has them.
+    # More frames would need another compilation; `test_many_arrays` has them.
     assume(len(Layout.of(schema).frames) <= 4)
     bodies = [write(node, value) for value in data.draw(st.lists(values(node), max_size=4))]
     decoder = decoder_of(node, node)
@@ -152,6 +143,6 @@ def test_what_is_written_is_what_fastavro_writes(node, data):
 def test_framing_is_a_zero_byte_and_the_schema_id(schema_id):
     encoder = ColumnEncoder({"type": "record", "name": "R", "fields": []}, schema_id)
     joined, offsets = encoder.encode(2, [(np.empty((0, 2), np.int64), np.empty((0, 2), np.int32))], ())
-    one = b"" if schema_id is None else b"\0" + schema_id.to_bytes(4, "big")
-    assert joined.tobytes() == one + one
-    assert offsets.tolist() == [0, len(one), 2 * len(one)]
+    header = b"" if schema_id is None else b"\0" + schema_id.to_bytes(4, "big")
+    assert joined.tobytes() == header + header
+    assert offsets.tolist() == [0, len(header), 2 * len(header)]

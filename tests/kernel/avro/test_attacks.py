@@ -1,4 +1,4 @@
-"""Bytes and schemas made to hurt: each has its status or its refusal, at once and without memory."""
+"""Hostile bytes and schemas: each gets its status or is refused, at once and without using memory."""
 
 import subprocess
 import sys
@@ -11,14 +11,14 @@ from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
 from streams.kernel.avro.decoder import ColumnDecoder
 from streams.kernel.avro.layout import Layout
-from tests.kernel.avro.avro_cases import number
+from tests.kernel.avro.avro_values import number
 
 HEAD = b"\0\0\0\0\1"
 
 
 def record(*fields, name="R"):
-    made = [{"name": f"f{index}", "type": type_} for index, type_ in enumerate(fields)]
-    return {"type": "record", "name": name, "fields": made}
+    members = [{"name": f"f{index}", "type": type_} for index, type_ in enumerate(fields)]
+    return {"type": "record", "name": name, "fields": members}
 
 
 def array(items):
@@ -30,12 +30,12 @@ EMPTY = {"type": "record", "name": "Empty", "fields": []}
 
 def status(schema, *bodies, reader=None, limit=1 << 20):
     reader = reader or schema
-    decoder = ColumnDecoder(Layout.of(reader), [reader], {1: (schema, 0)}, limit=limit)
+    decoder = ColumnDecoder(Layout.of(reader), [reader], {1: (schema, 0)}, max_value_bytes=limit)
     return [RejectReason(number) for number in decoder.decode([HEAD + body for body in bodies]).status]
 
 
 class TestFraming:
-    DECODER = ColumnDecoder(Layout.of(record("long")), [record("long")], {1: (record("long"), 0)}, limit=20)
+    DECODER = ColumnDecoder(Layout.of(record("long")), [record("long")], {1: (record("long"), 0)}, max_value_bytes=20)
 
     @pytest.mark.parametrize(
         ("payload", "reason"),
@@ -59,7 +59,7 @@ class TestFraming:
         columns = self.DECODER.decode([payload])
         assert RejectReason(columns.status[0]) == reason
         known = reason in (RejectReason.OK, RejectReason.TRUNCATED, RejectReason.TRAILING_BYTES)
-        assert columns.record[0] == (0 if known else -1)
+        assert columns.reader_index[0] == (0 if known else -1)
         assert columns.frames[0].lengths[0, 0] == (0 if reason == RejectReason.OK else -1)
 
     def test_an_empty_batch_has_no_rows(self):
@@ -75,23 +75,23 @@ class TestFraming:
 class TestNumbers:
     @pytest.mark.parametrize("schema", ["long", "int"])
     def test_a_number_of_more_than_ten_bytes(self, schema):
-        assert status(record(schema), b"\x80" * 10 + b"\0", b"\x80" * 199 + b"\0") == [RejectReason.BAD_NUMBER] * 2
+        assert status(record(schema), b"\x80" * 10 + b"\0", b"\x80" * 199 + b"\0") == [RejectReason.VARINT_OVERFLOW] * 2
 
     def test_a_number_of_more_than_64_bits(self):
-        assert status(record("long"), b"\xff" * 9 + b"\2", b"\xff" * 9 + b"\x7f") == [RejectReason.BAD_NUMBER] * 2
+        assert status(record("long"), b"\xff" * 9 + b"\2", b"\xff" * 9 + b"\x7f") == [RejectReason.VARINT_OVERFLOW] * 2
         assert status(record("long"), b"\xff" * 9 + b"\1", b"\xff" * 8 + b"\x7f") == [RejectReason.OK] * 2
 
     def test_an_int_of_more_than_32_bits(self):
         for schema, reader in (("int", "int"), ("int", "long"), ("int", "double")):
             bodies = [number(2**31), number(-(2**31) - 1), number(2**31 - 1), number(-(2**31))]
-            expected = [RejectReason.BAD_NUMBER] * 2 + [RejectReason.OK] * 2
+            expected = [RejectReason.VARINT_OVERFLOW] * 2 + [RejectReason.OK] * 2
             assert status(record(schema), *bodies, reader=record(reader)) == expected
             assert status(record(["null", schema]), *(b"\2" + body for body in bodies)) == expected
 
     def test_a_number_that_ends_early(self):
         bodies = [b"\xff" * n for n in range(10)]
         assert status(record("long"), *bodies) == [RejectReason.TRUNCATED] * 10
-        # Not even a good neighbour's bytes are read as its end.
+        # The bytes of a valid record behind it are not read as its end.
         decoder = ColumnDecoder(Layout.of(record("long")), [record("long")], {1: (record("long"), 0)})
         columns = decoder.decode([HEAD + b"\x80", HEAD + b"\2"])
         assert columns.status.tolist() == [RejectReason.TRUNCATED, RejectReason.OK]
@@ -103,7 +103,7 @@ ENUM = {"type": "enum", "name": "E", "symbols": ["A", "B"]}
 class TestChoices:
     @pytest.mark.parametrize("index", [-1, 2, 3, -(2**31), 2**40, -(2**63)])
     def test_enum_and_union_positions_outside_the_schema(self, index):
-        assert status(record(ENUM), number(index)) == [RejectReason.BAD_CHOICE]
+        assert status(record(ENUM), number(index)) == [RejectReason.BAD_INDEX]
         for union in (
             ["null", "string"],
             ["string", "null"],
@@ -112,14 +112,14 @@ class TestChoices:
             ["long", "string"],
         ):
             reader = record("long") if union == ["long", "string"] else None
-            assert status(record(union), number(index), reader=reader) == [RejectReason.BAD_CHOICE]
+            assert status(record(union), number(index), reader=reader) == [RejectReason.BAD_INDEX]
 
     def test_a_boolean_is_0_or_1(self):
         assert status(record("boolean"), b"\0", b"\1", b"\2", b"\xff", b"") == [
             RejectReason.OK,
             RejectReason.OK,
-            RejectReason.BAD_CHOICE,
-            RejectReason.BAD_CHOICE,
+            RejectReason.BAD_INDEX,
+            RejectReason.BAD_INDEX,
             RejectReason.TRUNCATED,
         ]
 
@@ -128,9 +128,9 @@ class TestChoices:
         good = b"\2\0\1\2x"
         for body, reason in [
             (good, RejectReason.OK),
-            (b"\2\4\1\2x", RejectReason.BAD_CHOICE),
-            (b"\2\0\2\2x", RejectReason.BAD_CHOICE),
-            (b"\2\0\1\2\xff", RejectReason.BAD_TEXT),
+            (b"\2\4\1\2x", RejectReason.BAD_INDEX),
+            (b"\2\0\2\2x", RejectReason.BAD_INDEX),
+            (b"\2\0\1\2\xff", RejectReason.INVALID_UTF8),
             (b"\2\0\1\4x", RejectReason.BAD_LENGTH),
         ]:
             assert status(writer, body, reader=reader) == [reason]
@@ -166,7 +166,7 @@ class TestLengths:
         decoder = ColumnDecoder(Layout.of(schema), [schema], {1: (schema, 0)})
         good = HEAD + b"\2\4\2a\2b\0\0\1"
         columns = decoder.decode([good, good[:-1] + b"\2", good[:-3], good])
-        assert columns.status.tolist() == [0, RejectReason.BAD_CHOICE, RejectReason.TRUNCATED, 0]
+        assert columns.status.tolist() == [0, RejectReason.BAD_INDEX, RejectReason.TRUNCATED, 0]
         assert [frame.rows for frame in columns.frames] == [4, 2, 4]
         assert columns.frames[0].values[0].tolist() == [0, 0, 0, 1]
         assert columns.frames[0].lengths[0].tolist() == [1, -1, -1, 1]
@@ -195,19 +195,19 @@ class TestText:
             b"\xc2" + b"a" * 20,
         ],
     )
-    def test_what_is_not_utf8(self, octets):
+    def test_invalid_utf8_is_refused(self, octets):
         with pytest.raises(UnicodeDecodeError):
             octets.decode()
         body = number(len(octets)) + octets
-        # What follows may not complete it.
-        assert status(record("string", "bytes"), body + number(2) + b"\xbf\xbf") == [RejectReason.BAD_TEXT]
-        assert status(record(["null", "string"]), b"\2" + body) == [RejectReason.BAD_TEXT]
-        assert status(record({"type": "map", "values": "long"}), b"\2" + body) == [RejectReason.BAD_TEXT]
+        # The bytes that follow may not complete it.
+        assert status(record("string", "bytes"), body + number(2) + b"\xbf\xbf") == [RejectReason.INVALID_UTF8]
+        assert status(record(["null", "string"]), b"\2" + body) == [RejectReason.INVALID_UTF8]
+        assert status(record({"type": "map", "values": "long"}), b"\2" + body) == [RejectReason.INVALID_UTF8]
 
     @pytest.mark.parametrize(
         "text", ["", "é", "€", "😀", "\ud7ff\ue000", "\U0010ffff", "a" * 7, "a" * 8, "aé" * 9, "\0"]
     )
-    def test_what_is(self, text):
+    def test_valid_utf8_is_accepted(self, text):
         octets = text.encode()
         assert status(record("string"), number(len(octets)) + octets) == [RejectReason.OK]
 
@@ -274,8 +274,8 @@ def test_each_bit_of_a_record_may_be_wrong():
     good = HEAD + b"\6abc" + b"\2\x90\x4e" + b"\4\0\2x\2\0" + bytes(8) + b"\1"
     assert decoder.decode([good]).status[0] == RejectReason.OK
     wrong = [
-        bytes(b ^ (1 << bit) * (k == place) for k, b in enumerate(good))
-        for place in range(len(good))
+        bytes(b ^ (1 << bit) * (k == position) for k, b in enumerate(good))
+        for position in range(len(good))
         for bit in range(8)
     ]
     wrong += [good[:end] for end in range(len(good))]
@@ -288,8 +288,8 @@ def test_each_bit_of_a_record_may_be_wrong():
 @pytest.mark.parametrize(
     "mode", [{"NUMBA_BOUNDSCHECK": "1"}, {"NUMBA_DISABLE_JIT": "1"}], ids=["bounds", "interpreted"]
 )
-def test_the_same_holds(mode, monkeypatch):
-    """The tests of the kernel again, fewer examples: with every index checked, and without any compilation."""
+def test_the_tests_of_the_kernel_pass_in_other_modes(mode, monkeypatch):
+    """The tests of the kernel again, with fewer examples: with every index checked, and without compilation."""
     for name, value in {**mode, "PARCELS_EXAMPLES": "12"}.items():
         monkeypatch.setenv(name, value)
     tests = ["tests/kernel/avro/test_against_fastavro.py", "tests/kernel/avro/test_attacks.py", "-k", "not same_holds"]

@@ -1,4 +1,4 @@
-"""The encoder writes whole records or says what is wrong with them."""
+"""The encoder writes whole records, or raises an error that names the fault."""
 
 import io
 import json
@@ -19,12 +19,12 @@ SOURCE = b"abcdefgh\xff"
 
 
 def record(*fields, name="R"):
-    made = [{"name": f"f{index}", "type": type_} for index, type_ in enumerate(fields)]
-    return {"type": "record", "name": name, "fields": made}
+    members = [{"name": f"f{index}", "type": type_} for index, type_ in enumerate(fields)]
+    return {"type": "record", "name": name, "fields": members}
 
 
 def table(*columns):
-    """A frame out of columns of (value, length) pairs."""
+    """A frame of columns, given as (value, length) pairs."""
     values = [[value for value, _ in column] for column in columns]
     lengths = [[length for _, length in column] for column in columns]
     return np.array(values, np.int64), np.array(lengths, np.int32)
@@ -74,7 +74,7 @@ class TestFaultsNameColumnAndRow:
         schema = record({"type": "array", "items": "long"})
         frames = [table([(0, 2), cell]), table([(1, 0), (2, 0)])]
         if cell == (3, 0):
-            # An empty array has no rows, so it does not matter where.
+            # An empty array has no rows, so its first row does not matter.
             assert encode(schema, *frames) == b"\4\2\4\0\0"
             return
         with pytest.raises(ValueError, match=r"^f0, row 1: the value points outside the frame of its items"):
@@ -150,7 +150,7 @@ def test_numbers_of_each_length(bits):
     assert columns.frames[0].values[0].tolist() == values
 
 
-def test_columns_of_any_make_are_taken():
+def test_columns_of_any_memory_layout_are_accepted():
     values, lengths = table([(1, 0), (2, 0), (3, 0)], [(4, 0), (5, 0), (6, 0)])
     expected = encode(record("long", "long"), (values, lengths))
     wide = np.repeat(values, 2, axis=1), np.repeat(lengths, 2, axis=1)
@@ -171,7 +171,7 @@ def test_many_arrays():
 
 def test_the_state_of_a_parcel_survives_decoding_and_encoding():
     schema = json.loads((Path(__file__).parents[3] / "schemas" / "ParcelState.avsc").read_text())
-    raw = {"plan", "scans[].at", "scans[].plan"}
+    raw = {"plan", "timeline[].details", "timeline[].plan"}
     plan = {
         "direction": "IMPORT",
         "service": "S",
@@ -181,8 +181,15 @@ def test_the_state_of_a_parcel_survives_decoding_and_encoding():
         "owner": "o",
     }
     at = {"site": "LGG", "station": "SRT-07", "lane": "L", "reason": None}
-    entry = {"identity": bytes(16), "kind": "SORTED", "event_time": 1, "utc_offset_minutes": 60, "voided": False}
-    entry |= {"inferred": True, "at": at, "container_id": None, "voids": bytes(16), "plan": None, "promised_at": None}
+    entry = {"record_hash": bytes(16), "kind": "SORTED", "event_time": 1, "utc_offset_minutes": 60, "voided": False}
+    entry |= {
+        "inferred": True,
+        "details": at,
+        "container_id": None,
+        "voids": bytes(16),
+        "plan": None,
+        "promised_at": None,
+    }
     state = dict.fromkeys(("stage", "stage_time", "customs", "hold_reason", "site", "station", "container_id"))
     state |= {
         "parcel_id": "LP1",
@@ -194,7 +201,7 @@ def test_the_state_of_a_parcel_survives_decoding_and_encoding():
         "plan": plan,
     }
     state |= {"recirculations": 1, "promised_at": 5, "kinds": [{"kind": "SORTED", "first": 1, "last": 2, "count": 3}]}
-    state |= {"scans": [entry, entry | {"at": None, "plan": plan, "promised_at": 9}]}
+    state |= {"timeline": [entry, entry | {"details": None, "plan": plan, "promised_at": 9}]}
     buffer = io.BytesIO()
     plain = json.loads(json.dumps(schema).replace('"logicalType": "timestamp-millis"', '"x": 0'))
     fastavro.schemaless_writer(buffer, plain, state)

@@ -29,7 +29,7 @@ final class AvroCodec<T extends SpecificRecordBase> {
 
     AvroCodec(Class<T> type, int schemaId) {
         SpecificData model = SpecificData.getForClass(type);
-        // The generated coders; with the "fast reader" on, Avro would not use them.
+        // Uses the generated coders, which Avro ignores with the "fast reader" enabled.
         model.setCustomCoders(true);
         model.setFastReaderEnabled(false);
         this.schemaId = schemaId;
@@ -48,15 +48,15 @@ final class AvroCodec<T extends SpecificRecordBase> {
     /**
      * Reads the body of a framed value.
      *
-     * @throws IOException the body is cut off or has bytes behind its last field
+     * @throws IOException the body is truncated or has bytes after its last field
      */
     T read(byte[] value) throws IOException {
         return read(value, 0);
     }
 
-    /** The same of a framed value that begins at {@code at}. */
-    T read(byte[] value, int at) throws IOException {
-        int body = at + FRAME_BYTES;
+    /** Reads the body of a framed value that begins at {@code offset}. */
+    T read(byte[] value, int offset) throws IOException {
+        int body = offset + FRAME_BYTES;
         decoder = DecoderFactory.get().binaryDecoder(value, body, value.length - body, decoder);
         T record = reader.read(null, decoder);
         if (!decoder.isEnd()) {

@@ -8,19 +8,19 @@ import java.util.Optional;
 import org.apache.avro.AvroRuntimeException;
 import org.apache.avro.util.Utf8;
 import parcels.hub.Advice;
-import parcels.hub.Entry;
 import parcels.hub.Kind;
 import parcels.hub.Plan;
 import parcels.hub.Scan;
-import parcels.hub.Where;
+import parcels.hub.ScanDetails;
+import parcels.hub.TimelineEntry;
 
-/** Values of hub.scans: each is a scan, an advice or a tick, or cannot be used. */
+/** Reads values of hub.scans: scans and advices, as entries of a timeline. */
 final class HubRecords {
     static final int SCAN_ID = 1;
     static final int ADVICE_ID = 2;
     static final int TICK_ID = 3;
 
-    /** Bounds of streams/domain/limits.py. */
+    /** The limits of streams/domain/limits.py. */
     private static final int PARCEL_ID_BYTES = 128;
     private static final int EVENT_ID_BYTES = 1024;
     private static final int WORD_BYTES = 255;
@@ -33,8 +33,8 @@ final class HubRecords {
     private final AvroCodec<Scan> scans = new AvroCodec<>(Scan.class, SCAN_ID);
     private final AvroCodec<Advice> advices = new AvroCodec<>(Advice.class, ADVICE_ID);
 
-    /** One record about one parcel, as an entry of its timeline. */
-    record Observation(Utf8 parcelId, Entry entry) {}
+    /** One record of one parcel, as an entry of its timeline. */
+    record Observation(Utf8 parcelId, TimelineEntry entry) {}
 
     /** Reads a scan or an advice; empty if the value is unreadable or breaks a bound. */
     Optional<Observation> read(byte[] value) {
@@ -49,7 +49,7 @@ final class HubRecords {
             };
         } catch (IOException | AvroRuntimeException | IndexOutOfBoundsException | NegativeArraySizeException
                 | OutOfMemoryError | UnsupportedOperationException unreadable) {
-            // What Avro throws at bytes that are no record; a length beyond its limits is among them.
+            // The exceptions that Avro throws for malformed bytes, including a length beyond its limits.
             return Optional.empty();
         }
     }
@@ -67,16 +67,16 @@ final class HubRecords {
                 || isVoid != (voids != null && voids.getByteLength() > 0) || isVoid && !isEventId(voids)) {
             return Optional.empty();
         }
-        Where where = new Where(scan.getSite(), scan.getStation(), scan.getLane(), scan.getReason());
-        Entry entry = new Entry();
-        entry.setIdentity(isVoid ? Identities.ofVoid(eventId, scan.getEventTime()) : Identities.of(eventId));
+        ScanDetails details = new ScanDetails(scan.getSite(), scan.getStation(), scan.getLane(), scan.getReason());
+        TimelineEntry entry = new TimelineEntry();
+        entry.setRecordHash(isVoid ? RecordHashes.ofVoid(eventId, scan.getEventTime()) : RecordHashes.of(eventId));
         entry.setKind(scan.getKind());
         entry.setEventTime(scan.getEventTime());
         entry.setUtcOffsetMinutes(scan.getUtcOffsetMinutes());
         entry.setInferred(scan.getInferredFrom() != null);
-        entry.setAt(where);
+        entry.setDetails(details);
         entry.setContainerId(scan.getContainerId());
-        entry.setVoids(isVoid ? Identities.of(voids) : null);
+        entry.setVoids(isVoid ? RecordHashes.of(voids) : null);
         return Optional.of(new Observation(scan.getParcelId(), entry));
     }
 
@@ -88,8 +88,8 @@ final class HubRecords {
                 || advice.getPromisedAt() != null && !inBounds(advice.getPromisedAt())) {
             return Optional.empty();
         }
-        Entry entry = new Entry();
-        entry.setIdentity(Identities.of(advice.getEventId()));
+        TimelineEntry entry = new TimelineEntry();
+        entry.setRecordHash(RecordHashes.of(advice.getEventId()));
         entry.setKind(Kind.ADVISED);
         entry.setEventTime(advice.getEventTime());
         entry.setPlan(new Plan(
@@ -109,7 +109,7 @@ final class HubRecords {
             if (bytes[i] >= 0 && bytes[i] < ' ' || bytes[i] == DELETE) {
                 return false;
             }
-            // U+0080 to U+009F, control characters too.
+            // U+0080 to U+009F are control characters as well.
             if (bytes[i] == (byte) 0xC2 && i + 1 < length && bytes[i + 1] < (byte) 0xA0) {
                 return false;
             }
@@ -129,7 +129,7 @@ final class HubRecords {
         return time >= EARLIEST_MS && time < LATEST_MS;
     }
 
-    /** Avro takes any bytes for a string; only valid UTF-8 is one. Nearly all are ASCII, which is quickly seen. */
+    /** Whether the bytes are valid UTF-8, which Avro does not check. Nearly all texts are ASCII, which is checked first. */
     private static boolean isText(Utf8 text) {
         if (text == null) {
             return true;

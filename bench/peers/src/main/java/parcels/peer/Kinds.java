@@ -4,9 +4,9 @@ import java.util.EnumSet;
 import java.util.Set;
 import parcels.hub.Kind;
 
-/** Sets of kinds with a meaning of their own: the same words as streams/domain/kinds.py. */
+/** Sets of kinds, as in streams/domain/kinds.py. */
 final class Kinds {
-    /** Kinds that move the parcel on; the latest of them is its stage. */
+    /** Kinds that change the stage of the parcel; the latest of them is its stage. */
     static final Set<Kind> MOVES = EnumSet.of(
             Kind.ADVISED, Kind.ARRIVED, Kind.UNLOADED, Kind.UNPACKED, Kind.INDUCTED, Kind.SORTED, Kind.PACKED,
             Kind.LOADED, Kind.DISPATCHED, Kind.DELIVERED, Kind.RETURNED, Kind.LOST);
@@ -17,11 +17,11 @@ final class Kinds {
     /** Kinds whose first time is a milestone. */
     static final Set<Kind> MILESTONES = union(MOVES, CUSTOMS);
 
-    /** Kinds that say nothing of the place. */
-    static final Set<Kind> OFFICE = union(CUSTOMS, EnumSet.of(Kind.OTHER, Kind.ADVISED, Kind.LOST, Kind.VOID));
+    /** Kinds that do not locate the parcel. */
+    static final Set<Kind> NO_LOCATION = union(CUSTOMS, EnumSet.of(Kind.OTHER, Kind.ADVISED, Kind.LOST, Kind.VOID));
 
-    /** Done to a parcel on its own: it is in no container any more. */
-    static final Set<Kind> LOOSE = EnumSet.of(
+    /** Kinds that are done to a parcel outside of any container. */
+    static final Set<Kind> UNCONTAINED = EnumSet.of(
             Kind.UNPACKED, Kind.INDUCTED, Kind.SORTED, Kind.NO_READ, Kind.RECIRCULATED, Kind.DELIVERED, Kind.RETURNED);
 
     /** Kinds whose lane is the parcel's lane. */

@@ -15,7 +15,7 @@ import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 
-/** Runs the topology; with --records N it reports one line of JSON once all of them are committed, and ends. */
+/** Runs the topology. With --records N it prints one line of JSON after all N records are committed, and exits. */
 public final class Main {
     private static final int WRONG_USAGE = 2;
 
@@ -59,7 +59,7 @@ public final class Main {
         System.exit(0);
     }
 
-    /** Waits until the group's committed offsets are the ends of hub.scans: the last transaction is in. */
+    /** Waits until the committed offsets of the group are the ends of hub.scans: the last transaction is committed. */
     private static void awaitCommit(Options options, Properties settings) throws Exception {
         Properties client = new Properties();
         client.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, options.bootstrap());

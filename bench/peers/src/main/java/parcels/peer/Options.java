@@ -4,17 +4,18 @@ import java.util.HashMap;
 import java.util.Map;
 
 /**
- * The command line.
+ * The options of the command line.
  *
- * @param application application.id after the prefix, also the consumer group's name; a new one begins at the beginning
+ * @param application application.id after the prefix, also the name of the consumer group; a new name starts at the
+ *     beginning of the log
  * @param records stop after this many records of hub.scans and report; 0 runs until SIGTERM
  * @param memory keep the store in memory instead of RocksDB
  * @param outputs write parcel.state, parcel.milestones, parcel.alerts and the stores' changelogs
- * @param promises watch {@link Promise#DEFAULT}
+ * @param promises evaluate {@link Promise#DEFAULT}
  */
 record Options(
-        String bootstrap, String prefix, String application, String stateDir, int threads, int commitMillis, int cacheMegabytes,
-        long records, boolean memory, boolean outputs, boolean promises) {
+        String bootstrap, String prefix, String application, String stateDir, int threads, int commitMillis,
+        int cacheMegabytes, long records, boolean memory, boolean outputs, boolean promises) {
     static final String USAGE = """
             usage: --bootstrap HOST:PORT --prefix PREFIX --state-dir DIR [--application NAME] [--records N]
                    [--threads 2] [--store rocks|memory] [--commit-ms 100] [--cache-mb 256] [--no-outputs]
@@ -35,15 +36,15 @@ record Options(
                 throw new IllegalArgumentException("cannot read " + arguments[i]);
             }
         }
-        String store = take(given, "store", "rocks");
+        String store = remove(given, "store", "rocks");
         if (!store.equals("rocks") && !store.equals("memory")) {
             throw new IllegalArgumentException("--store is rocks or memory, not " + store);
         }
         Options options = new Options(
-                take(given, "bootstrap", null), take(given, "prefix", ""), take(given, "application", "peer"),
-                take(given, "state-dir", null),
-                Integer.parseInt(take(given, "threads", "2")), Integer.parseInt(take(given, "commit-ms", "100")),
-                Integer.parseInt(take(given, "cache-mb", "256")), Long.parseLong(take(given, "records", "0")),
+                remove(given, "bootstrap", null), remove(given, "prefix", ""), remove(given, "application", "peer"),
+                remove(given, "state-dir", null),
+                Integer.parseInt(remove(given, "threads", "2")), Integer.parseInt(remove(given, "commit-ms", "100")),
+                Integer.parseInt(remove(given, "cache-mb", "256")), Long.parseLong(remove(given, "records", "0")),
                 store.equals("memory"), outputs, promises);
         if (!given.isEmpty()) {
             throw new IllegalArgumentException("unknown: --" + String.join(", --", given.keySet()));
@@ -51,7 +52,7 @@ record Options(
         return options;
     }
 
-    private static String take(Map<String, String> given, String name, String otherwise) {
+    private static String remove(Map<String, String> given, String name, String otherwise) {
         String value = given.remove(name);
         if (value == null && otherwise == null) {
             throw new IllegalArgumentException("--" + name + " is missing");

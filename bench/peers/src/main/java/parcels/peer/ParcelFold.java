@@ -7,64 +7,64 @@ import java.util.List;
 import java.util.Optional;
 import org.apache.avro.util.Utf8;
 import parcels.hub.Direction;
-import parcels.hub.Entry;
-import parcels.hub.Identity;
 import parcels.hub.Kind;
 import parcels.hub.KindTimes;
 import parcels.hub.Milestone;
 import parcels.hub.MilestoneType;
 import parcels.hub.ParcelState;
+import parcels.hub.RecordHash;
+import parcels.hub.TimelineEntry;
 
 /**
- * What one more record makes of a parcel: the state is a pure function of the set of its distinct records.
+ * Folds one record into a parcel. The state is a pure function of the set of its distinct records.
  *
- * <p>Keeps scratch arrays between calls, so an instance belongs to one thread.
+ * <p>The instance keeps scratch arrays between calls, so it belongs to one thread.
  */
 final class ParcelFold {
     private static final int RECORDS_PER_PARCEL = 10_000;
     private static final int VOIDS_PER_PARCEL = 1_000;
     private static final Kind[] KINDS = Kind.values();
-    private static final Utf8 NOWHERE = new Utf8("");
+    private static final Utf8 NO_TEXT = new Utf8("");
 
     private final long[] firsts = new long[KINDS.length];
     private final long[] lasts = new long[KINDS.length];
     private final int[] counts = new int[KINDS.length];
 
-    /** What happened to a parcel: its state is new, and perhaps stages were reached, corrected or lost. */
+    /** A change of a parcel: its state is new, and stages may have been reached, corrected or retracted. */
     record Change(List<Milestone> milestones) {}
 
-    /** Puts a record into the timeline and derives the state anew; empty if the record changes nothing. */
-    Optional<Change> add(ParcelState parcel, Entry entry) {
-        List<Entry> timeline = parcel.getScans();
-        if (isKnown(timeline, entry) || isFull(timeline, entry)) {
+    /** Adds a record to the timeline and derives the state again; empty if the record changes nothing. */
+    Optional<Change> add(ParcelState parcel, TimelineEntry entry) {
+        List<TimelineEntry> timeline = parcel.getTimeline();
+        if (isKnown(timeline, entry) || isLimitReached(timeline, entry)) {
             return Optional.empty();
         }
-        Entry target = entry.getKind() == Kind.VOID ? find(timeline, entry.getVoids()) : null;
-        int place = place(timeline, entry);
-        entry.setVoided(entry.getKind() != Kind.VOID && isVoided(timeline, entry.getIdentity()));
-        if (concernsOthers(timeline, entry, place)) {
-            return Optional.of(new Change(addAmong(parcel, entry, target, place)));
+        TimelineEntry target = entry.getKind() == Kind.VOID ? find(timeline, entry.getVoids()) : null;
+        int index = indexOf(timeline, entry);
+        entry.setVoided(entry.getKind() != Kind.VOID && isVoided(timeline, entry.getRecordHash()));
+        if (mayChangeInferred(timeline, entry, index)) {
+            return Optional.of(new Change(addAndReevaluate(parcel, entry, target, index)));
         }
-        // It changes the first time of at most one kind: its own, or the one of the record that it voids.
-        Kind touched = target == null ? entry.getKind() : target.getKind();
-        boolean mayBeMilestone = Kinds.MILESTONES.contains(touched);
-        Entry before = mayBeMilestone ? firstOf(timeline, touched) : null;
+        // The record changes the first time of at most one kind: its own kind, or the kind of the record that it voids.
+        Kind changedKind = target == null ? entry.getKind() : target.getKind();
+        boolean mayBeMilestone = Kinds.MILESTONES.contains(changedKind);
+        TimelineEntry before = mayBeMilestone ? firstOf(timeline, changedKind) : null;
         if (target != null) {
             target.setVoided(true);
         }
-        timeline.add(place, entry);
-        if (Inside.isFromContainer(entry)) {
-            judge(timeline);
+        timeline.add(index, entry);
+        if (Containment.isFromContainer(entry)) {
+            evaluateContainment(timeline);
         }
         derive(parcel);
-        Entry after = mayBeMilestone ? firstOf(timeline, touched) : null;
-        Milestone milestone = milestone(parcel, touched, before, after, entry);
+        TimelineEntry after = mayBeMilestone ? firstOf(timeline, changedKind) : null;
+        Milestone milestone = milestone(parcel, changedKind, before, after, entry);
         return Optional.of(new Change(milestone == null ? List.of() : List.of(milestone)));
     }
 
-    /** May the record change which others count, because they were inferred from a container? */
-    private static boolean concernsOthers(List<Entry> timeline, Entry entry, int place) {
-        for (int later = entry.getKind() == Kind.VOID ? 0 : place; later < timeline.size(); later++) {
+    /** Whether the record may change which inferred records count. */
+    private static boolean mayChangeInferred(List<TimelineEntry> timeline, TimelineEntry entry, int index) {
+        for (int later = entry.getKind() == Kind.VOID ? 0 : index; later < timeline.size(); later++) {
             if (timeline.get(later).getInferred()) {
                 return true;
             }
@@ -72,17 +72,17 @@ final class ParcelFold {
         return false;
     }
 
-    private List<Milestone> addAmong(ParcelState parcel, Entry entry, Entry target, int place) {
-        List<Entry> timeline = parcel.getScans();
-        Entry[] before = new Entry[KINDS.length];
+    private List<Milestone> addAndReevaluate(ParcelState parcel, TimelineEntry entry, TimelineEntry target, int index) {
+        List<TimelineEntry> timeline = parcel.getTimeline();
+        TimelineEntry[] before = new TimelineEntry[KINDS.length];
         for (Kind kind : Kinds.MILESTONES) {
             before[kind.ordinal()] = firstOf(timeline, kind);
         }
         if (target != null) {
             target.setVoided(true);
         }
-        timeline.add(place, entry);
-        judge(timeline);
+        timeline.add(index, entry);
+        evaluateContainment(timeline);
         derive(parcel);
         List<Milestone> milestones = new ArrayList<>();
         for (Kind kind : Kinds.MILESTONES) {
@@ -95,36 +95,36 @@ final class ParcelFold {
         return milestones;
     }
 
-    /** Set aside, or take back, what was inferred from a container. */
-    private static void judge(List<Entry> timeline) {
-        Inside inside = new Inside();
-        for (Entry entry : timeline) {
+    /** Decides again which of the records that were inferred from a container count. */
+    private static void evaluateContainment(List<TimelineEntry> timeline) {
+        Containment containment = new Containment();
+        for (TimelineEntry entry : timeline) {
             if (entry.getKind() == Kind.VOID || entry.getPlan() != null) {
                 continue;
             }
-            if (entry.getVoided() && (!Inside.isFromContainer(entry) || isVoided(timeline, entry.getIdentity()))) {
-                inside.tellVoided(entry);
+            if (entry.getVoided() && (!Containment.isFromContainer(entry) || isVoided(timeline, entry.getRecordHash()))) {
+                containment.applyVoided(entry);
                 continue;
             }
-            entry.setVoided(!inside.counts(entry));
-            inside.hear(entry);
+            entry.setVoided(!containment.counts(entry));
+            containment.applyDeclaration(entry);
             if (!entry.getVoided()) {
-                inside.tell(entry);
+                containment.apply(entry);
             }
         }
     }
 
-    private static boolean isKnown(List<Entry> timeline, Entry entry) {
-        byte[] identity = entry.getIdentity().bytes();
-        for (Entry known : timeline) {
-            if (Arrays.equals(known.getIdentity().bytes(), identity)) {
+    private static boolean isKnown(List<TimelineEntry> timeline, TimelineEntry entry) {
+        byte[] hash = entry.getRecordHash().bytes();
+        for (TimelineEntry known : timeline) {
+            if (Arrays.equals(known.getRecordHash().bytes(), hash)) {
                 return true;
             }
         }
         return false;
     }
 
-    private static boolean isFull(List<Entry> timeline, Entry entry) {
+    private static boolean isLimitReached(List<TimelineEntry> timeline, TimelineEntry entry) {
         if (timeline.size() < VOIDS_PER_PARCEL) {
             return false;
         }
@@ -133,27 +133,27 @@ final class ParcelFold {
                         && timeline.stream().filter(known -> known.getKind() == Kind.VOID).count() >= VOIDS_PER_PARCEL;
     }
 
-    /** The record of this identity that a VOID can void, or null. */
-    private static Entry find(List<Entry> timeline, Identity identity) {
-        for (Entry known : timeline) {
-            if (known.getKind() != Kind.VOID && Arrays.equals(known.getIdentity().bytes(), identity.bytes())) {
+    /** The record with this hash that a VOID can void, or null. */
+    private static TimelineEntry find(List<TimelineEntry> timeline, RecordHash hash) {
+        for (TimelineEntry known : timeline) {
+            if (known.getKind() != Kind.VOID && Arrays.equals(known.getRecordHash().bytes(), hash.bytes())) {
                 return known;
             }
         }
         return null;
     }
 
-    private static boolean isVoided(List<Entry> timeline, Identity identity) {
-        for (Entry known : timeline) {
-            if (known.getVoids() != null && Arrays.equals(known.getVoids().bytes(), identity.bytes())) {
+    private static boolean isVoided(List<TimelineEntry> timeline, RecordHash hash) {
+        for (TimelineEntry known : timeline) {
+            if (known.getVoids() != null && Arrays.equals(known.getVoids().bytes(), hash.bytes())) {
                 return true;
             }
         }
         return false;
     }
 
-    private static Entry firstOf(List<Entry> timeline, Kind kind) {
-        for (Entry entry : timeline) {
+    private static TimelineEntry firstOf(List<TimelineEntry> timeline, Kind kind) {
+        for (TimelineEntry entry : timeline) {
             if (entry.getKind() == kind && !entry.getVoided()) {
                 return entry;
             }
@@ -161,36 +161,36 @@ final class ParcelFold {
         return null;
     }
 
-    /** Where the record stands in the order of time, kind, identity. Most records are the latest, so looks from the end. */
-    private static int place(List<Entry> timeline, Entry entry) {
-        int place = timeline.size();
-        while (place > 0 && compare(entry, timeline.get(place - 1)) < 0) {
-            place--;
+    /** Index of the record in the order of time, kind and hash. Searches from the end, as most records are the latest. */
+    private static int indexOf(List<TimelineEntry> timeline, TimelineEntry entry) {
+        int index = timeline.size();
+        while (index > 0 && compare(entry, timeline.get(index - 1)) < 0) {
+            index--;
         }
-        return place;
+        return index;
     }
 
-    private static int compare(Entry one, Entry other) {
-        int order = Long.compare(one.getEventTime(), other.getEventTime());
+    private static int compare(TimelineEntry first, TimelineEntry second) {
+        int order = Long.compare(first.getEventTime(), second.getEventTime());
         if (order == 0) {
-            order = one.getKind().compareTo(other.getKind());
+            order = first.getKind().compareTo(second.getKind());
         }
         if (order == 0) {
-            order = Arrays.compareUnsigned(one.getIdentity().bytes(), other.getIdentity().bytes());
+            order = Arrays.compareUnsigned(first.getRecordHash().bytes(), second.getRecordHash().bytes());
         }
         return order;
     }
 
     private void derive(ParcelState parcel) {
         Arrays.fill(counts, 0);
-        Entry move = null;
-        Entry customs = null;
-        Entry placed = null;
-        Entry advice = null;
+        TimelineEntry latestMove = null;
+        TimelineEntry customs = null;
+        TimelineEntry located = null;
+        TimelineEntry advice = null;
         Utf8 container = null;
         Utf8 lane = null;
-        Inside inside = new Inside();
-        for (Entry entry : parcel.getScans()) {
+        Containment containment = new Containment();
+        for (TimelineEntry entry : parcel.getTimeline()) {
             Kind kind = entry.getKind();
             if (entry.getVoided() || kind == Kind.VOID) {
                 continue;
@@ -200,10 +200,10 @@ final class ParcelFold {
                 firsts[number] = entry.getEventTime();
             }
             lasts[number] = entry.getEventTime();
-            // An advice that is corrected after the parcel came does not move it back.
+            // An advice that is corrected after the arrival of the parcel does not set its stage back.
             if (Kinds.MOVES.contains(kind)
-                    && (kind != Kind.ADVISED || move == null || move.getKind() == Kind.ADVISED)) {
-                move = entry;
+                    && (kind != Kind.ADVISED || latestMove == null || latestMove.getKind() == Kind.ADVISED)) {
+                latestMove = entry;
             }
             if (entry.getPlan() != null) {
                 advice = entry;
@@ -212,28 +212,28 @@ final class ParcelFold {
             if (Kinds.CUSTOMS.contains(kind)) {
                 customs = entry;
             }
-            if (!Kinds.OFFICE.contains(kind)) {
-                placed = entry;
+            if (!Kinds.NO_LOCATION.contains(kind)) {
+                located = entry;
             }
-            boolean contradicts = inside.tell(entry);
-            if (Kinds.LOOSE.contains(kind) || contradicts && entry.getContainerId() == null) {
+            boolean contradicts = containment.apply(entry);
+            if (Kinds.UNCONTAINED.contains(kind) || contradicts && entry.getContainerId() == null) {
                 container = null;
             } else if (entry.getContainerId() != null) {
                 container = entry.getContainerId();
             }
-            if (Kinds.LANE.contains(kind) && entry.getAt().getLane() != null) {
-                lane = entry.getAt().getLane();
+            if (Kinds.LANE.contains(kind) && entry.getDetails().getLane() != null) {
+                lane = entry.getDetails().getLane();
             }
         }
         boolean held = customs != null && customs.getKind() == Kind.CUSTOMS_HELD;
-        parcel.setVersion(parcel.getScans().size());
-        parcel.setStage(move == null ? null : move.getKind());
-        parcel.setStageTime(move == null ? null : move.getEventTime());
+        parcel.setVersion(parcel.getTimeline().size());
+        parcel.setStage(latestMove == null ? null : latestMove.getKind());
+        parcel.setStageTime(latestMove == null ? null : latestMove.getEventTime());
         parcel.setCustoms(customs == null ? null : customs.getKind());
         parcel.setHeld(held);
-        parcel.setHoldReason(held ? customs.getAt().getReason() : null);
-        parcel.setSite(placed == null ? null : placed.getAt().getSite());
-        parcel.setStation(placed == null ? null : placed.getAt().getStation());
+        parcel.setHoldReason(held ? customs.getDetails().getReason() : null);
+        parcel.setSite(located == null ? null : located.getDetails().getSite());
+        parcel.setStation(located == null ? null : located.getDetails().getStation());
         parcel.setContainerId(container);
         parcel.setLane(lane);
         parcel.setDamaged(counts[Kind.DAMAGED.ordinal()] > 0);
@@ -251,9 +251,9 @@ final class ParcelFold {
         }
     }
 
-    /** Null where the first time of the stage did not change. */
+    /** The milestone of a stage; null if the first time of the stage did not change. */
     private static Milestone milestone(
-            ParcelState parcel, Kind stage, Entry before, Entry after, Entry cause) {
+            ParcelState parcel, Kind stage, TimelineEntry before, TimelineEntry after, TimelineEntry cause) {
         if (before == after || before != null && after != null && before.getEventTime() == after.getEventTime()) {
             return null;
         }
@@ -263,32 +263,32 @@ final class ParcelFold {
         milestone.setStage(stage);
         milestone.setDirection(parcel.getPlan() == null ? Direction.UNKNOWN : parcel.getPlan().getDirection());
         if (after == null) {
-            milestone.setType(MilestoneType.LOST);
+            milestone.setType(MilestoneType.RETRACTED);
             milestone.setEventTime(before.getEventTime());
-            milestone.setEvidence(cause.getIdentity());
+            milestone.setEvidence(cause.getRecordHash());
         } else {
             milestone.setType(before == null ? MilestoneType.REACHED : MilestoneType.CORRECTED);
             milestone.setEventTime(after.getEventTime());
             milestone.setPreviousTime(before == null ? null : before.getEventTime());
-            milestone.setEvidence(after.getIdentity());
+            milestone.setEvidence(after.getRecordHash());
         }
-        boolean hasPlace = after != null && after.getAt() != null;
-        milestone.setSite(hasPlace ? after.getAt().getSite() : NOWHERE);
-        milestone.setStation(hasPlace ? after.getAt().getStation() : NOWHERE);
-        milestone.setMilestoneId(identityOf(milestone));
+        boolean hasLocation = after != null && after.getDetails() != null;
+        milestone.setSite(hasLocation ? after.getDetails().getSite() : NO_TEXT);
+        milestone.setStation(hasLocation ? after.getDetails().getStation() : NO_TEXT);
+        milestone.setMilestoneId(idOf(milestone));
         return milestone;
     }
 
-    private static Identity identityOf(Milestone milestone) {
+    private static RecordHash idOf(Milestone milestone) {
         Utf8 parcelId = milestone.getParcelId();
         int length = parcelId.getByteLength();
-        ByteBuffer said = ByteBuffer.allocate(length + 1 + 4 + 1 + 1 + 16 + 8 + 8);
-        said.put(parcelId.getBytes(), 0, length).put((byte) 0);
-        said.putInt(milestone.getVersion());
-        said.put((byte) milestone.getType().ordinal()).put((byte) milestone.getStage().ordinal());
-        said.put(milestone.getEvidence().bytes());
-        said.putLong(milestone.getEventTime());
-        said.putLong(milestone.getPreviousTime() == null ? Long.MIN_VALUE : milestone.getPreviousTime());
-        return Identities.hash(said.array(), said.position());
+        ByteBuffer input = ByteBuffer.allocate(length + 1 + 4 + 1 + 1 + 16 + 8 + 8);
+        input.put(parcelId.getBytes(), 0, length).put((byte) 0);
+        input.putInt(milestone.getVersion());
+        input.put((byte) milestone.getType().ordinal()).put((byte) milestone.getStage().ordinal());
+        input.put(milestone.getEvidence().bytes());
+        input.putLong(milestone.getEventTime());
+        input.putLong(milestone.getPreviousTime() == null ? Long.MIN_VALUE : milestone.getPreviousTime());
+        return RecordHashes.hash(input.array(), input.position());
     }
 }

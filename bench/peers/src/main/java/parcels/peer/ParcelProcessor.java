@@ -21,12 +21,12 @@ import parcels.peer.HubRecords.Observation;
 import parcels.peer.ParcelFold.Change;
 
 /**
- * One task's work: record in, state, milestone and, where promises are watched, alerts out.
+ * The processor of one task. It reads records and writes states, milestones and, with promises, alerts.
  *
  * <p>The store holds the framed bytes of parcel.state, so that a state is encoded once for the store, its changelog and
- * the output. With promises the instant for which the parcel's timer was set stands before them, so that a change knows
- * which timer to take away. A Tick that finds nothing to tell sets the next timer and leaves the state as it is; that
- * timer is not known then, and at worst looks at the parcel once too often.
+ * the output. With promises these bytes are preceded by the instant of the parcel's timer, so that a change knows which
+ * timer to cancel. A Tick that raises no alert sets the next timer and does not write the state. The stored instant is
+ * outdated then; at worst the parcel is evaluated once more than necessary.
  */
 final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]> {
     static final String STORE = "parcels";
@@ -34,7 +34,7 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
     static final String STATE_SINK = "state";
     static final String MILESTONE_SINK = "milestones";
     static final String ALERT_SINK = "alerts";
-    private static final int STATE_ID = 8;
+    private static final int STATE_ID = 4;
     private static final int MILESTONE_ID = 5;
     private static final int ALERT_ID = 7;
 
@@ -46,9 +46,9 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
     private final AvroCodec<Milestone> milestones = new AvroCodec<>(Milestone.class, MILESTONE_ID);
     private final AvroCodec<Tick> ticks = new AvroCodec<>(Tick.class, HubRecords.TICK_ID);
     private final AvroCodec<Alert> alerts = new AvroCodec<>(Alert.class, ALERT_ID);
-    private final List<Alert> said = new ArrayList<>();
-    // Null when no promises are watched.
-    private final Clocks clocks;
+    private final List<Alert> newAlerts = new ArrayList<>();
+    // Null without promises.
+    private final ClockEvaluator clocks;
     private Timers timers;
     private ProcessorContext<byte[], byte[]> context;
     private KeyValueStore<Bytes, byte[]> parcels;
@@ -56,7 +56,7 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
     ParcelProcessor(Progress progress, boolean outputs, boolean promises) {
         this.progress = progress;
         this.outputs = outputs;
-        this.clocks = promises ? new Clocks(Promise.DEFAULT) : null;
+        this.clocks = promises ? new ClockEvaluator(Promise.DEFAULT) : null;
     }
 
     @Override
@@ -91,13 +91,13 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
         byte[] key = bytes(observation.parcelId());
         Bytes storeKey = Bytes.wrap(key);
         byte[] stored = parcels.get(storeKey);
-        ParcelState parcel = stored == null ? unknown(observation.parcelId()) : read(stored);
+        ParcelState parcel = stored == null ? emptyState(observation.parcelId()) : read(stored);
         Optional<Change> change = fold.add(parcel, observation.entry());
         if (change.isEmpty()) {
             return;
         }
-        long instant = clocks == null ? Clocks.OPEN : follow(parcel, key, stored);
-        byte[] state = keep(storeKey, parcel, instant);
+        long instant = clocks == null ? ClockEvaluator.OPEN : updateClocks(parcel, key, stored);
+        byte[] state = store(storeKey, parcel, instant);
         if (outputs) {
             context.forward(new Record<>(key, state, timestamp), STATE_SINK);
             for (Milestone milestone : change.get().milestones()) {
@@ -106,19 +106,19 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
         }
     }
 
-    /** Derives the clocks and moves the parcel's timer; returns what it is set for. */
-    private long follow(ParcelState parcel, byte[] key, byte[] stored) {
-        long due = clocks.follow(parcel, timers.hubTime());
+    /** Derives the clocks and moves the timer of the parcel; returns the instant of the timer. */
+    private long updateClocks(ParcelState parcel, byte[] key, byte[] stored) {
+        long due = clocks.update(parcel, timers.hubTime());
         long instant = due > timers.hubTime() ? due : timers.nextTick();
-        long set = stored == null ? Clocks.OPEN : ByteBuffer.wrap(stored).getLong();
-        boolean waits = set >= timers.nextTick() && set != Clocks.OPEN;
-        if (waits && set == instant) {
+        long set = stored == null ? ClockEvaluator.OPEN : ByteBuffer.wrap(stored).getLong();
+        boolean isPending = set >= timers.nextTick() && set != ClockEvaluator.OPEN;
+        if (isPending && set == instant) {
             return instant;
         }
-        if (waits) {
+        if (isPending) {
             timers.cancel(set, key);
         }
-        if (instant != Clocks.OPEN) {
+        if (instant != ClockEvaluator.OPEN) {
             timers.set(instant, key);
         }
         return instant;
@@ -138,29 +138,29 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
         for (byte[] key : timers.advance(now)) {
             Bytes storeKey = Bytes.wrap(key);
             ParcelState parcel = read(parcels.get(storeKey));
-            boolean changed = clocks.tell(parcel, now, said);
+            boolean changed = clocks.applyTick(parcel, now, newAlerts);
             long instant = clocks.due();
-            if (instant != Clocks.OPEN) {
+            if (instant != ClockEvaluator.OPEN) {
                 timers.set(Math.max(instant, now), key);
             }
             if (changed) {
-                byte[] state = keep(storeKey, parcel, instant);
+                byte[] state = store(storeKey, parcel, instant);
                 if (outputs) {
                     context.forward(new Record<>(key, state, timestamp), STATE_SINK);
-                    for (Alert alert : said) {
+                    for (Alert alert : newAlerts) {
                         context.forward(new Record<>(key, alerts.write(alert), timestamp), ALERT_SINK);
                     }
                 }
-                said.clear();
+                newAlerts.clear();
             } else if (again) {
-                // The timer that it took would seem to be set still: the time is the same.
-                keep(storeKey, parcel, instant);
+                // The hub time is the same, so the timer that fired would still look pending.
+                store(storeKey, parcel, instant);
             }
         }
     }
 
-    /** Puts the state into the store, with promises behind the instant; returns its bytes. */
-    private byte[] keep(Bytes storeKey, ParcelState parcel, long instant) {
+    /** Writes the state into the store, with promises preceded by the instant; returns the bytes of the state. */
+    private byte[] store(Bytes storeKey, ParcelState parcel, long instant) {
         byte[] state = states.write(parcel);
         parcels.put(storeKey, clocks == null ? state
                 : ByteBuffer.allocate(Long.BYTES + state.length).putLong(instant).put(state).array());
@@ -175,14 +175,14 @@ final class ParcelProcessor implements Processor<byte[], byte[], byte[], byte[]>
         }
     }
 
-    private static ParcelState unknown(Utf8 parcelId) {
+    private static ParcelState emptyState(Utf8 parcelId) {
         ParcelState parcel = new ParcelState();
         parcel.setParcelId(parcelId);
         parcel.setKinds(new ArrayList<>());
-        parcel.setScans(new ArrayList<>());
+        parcel.setTimeline(new ArrayList<>());
         parcel.setJourneys(1);
         parcel.setClocks(new ArrayList<>());
-        parcel.setAlerts(new ArrayList<>());
+        parcel.setActiveAlerts(new ArrayList<>());
         return parcel;
     }
 

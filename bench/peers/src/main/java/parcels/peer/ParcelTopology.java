@@ -15,7 +15,7 @@ import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.StoreBuilder;
 import org.apache.kafka.streams.state.Stores;
 
-/** The topology and its settings. They favour throughput: large fetches and batches, and a cache that holds most states. */
+/** The topology and its settings. They favour throughput: large fetches, large batches, and a cache for most states. */
 final class ParcelTopology {
     private static final String SOURCE = "scans";
     private static final String PROCESSOR = "fold";
@@ -29,7 +29,7 @@ final class ParcelTopology {
         topology.addProcessor(PROCESSOR, () -> new ParcelProcessor(progress, options.outputs(), options.promises()), SOURCE);
         topology.addStateStore(store(options, ParcelProcessor.STORE).withCachingEnabled(), PROCESSOR);
         if (options.promises()) {
-            // Without a cache: a timer is written once and read once. With one the same log took an eighth more CPU at least.
+            // No cache, as a timer is written once and read once. With a cache the same log took at least 1/8 more CPU time.
             topology.addStateStore(store(options, ParcelProcessor.TIMERS), PROCESSOR);
         }
         if (options.outputs()) {
@@ -76,7 +76,7 @@ final class ParcelTopology {
         return settings;
     }
 
-    /** Also the consumer group's name. */
+    /** The application id, which is also the name of the consumer group. */
     static String applicationId(Options options) {
         return options.prefix() + options.application();
     }

@@ -4,7 +4,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.LongAdder;
 
-/** How far all tasks together are; shared by the stream threads. */
+/** The progress of all tasks; shared by the stream threads. */
 final class Progress {
     private final long goal;
     private final CountDownLatch goalReached = new CountDownLatch(1);
@@ -14,12 +14,12 @@ final class Progress {
     private final LongAdder unreadable = new LongAdder();
     private volatile long startedNanos;
 
-    /** @param goal number of records after which the run is over, ticks and unreadable ones included */
+    /** @param goal number of records after which the run ends, including ticks and unreadable records */
     Progress(long goal) {
         this.goal = goal;
     }
 
-    /** A record is at hand; the first one starts the clock. */
+    /** Notes that a record arrived; the first call starts the time measurement. */
     void started() {
         if (startedNanos == 0) {
             startedNanos = System.nanoTime();
@@ -49,7 +49,7 @@ final class Progress {
         return (System.nanoTime() - startedNanos) / 1e9;
     }
 
-    /** What was counted, as members of a JSON object. */
+    /** The counts, as members of a JSON object. */
     String counts() {
         return "\"records\":%d,\"folded\":%d,\"ticks\":%d,\"unreadable\":%d"
                 .formatted(records.get(), folded.sum(), ticks.sum(), unreadable.sum());

@@ -9,28 +9,28 @@ import org.apache.kafka.streams.state.KeyValueIterator;
 import org.apache.kafka.streams.state.KeyValueStore;
 
 /**
- * Which parcels a Tick has to look at: a store whose keys are an instant and a parcel_id, in the order of time.
+ * The timers of parcels: a store whose keys are an instant and a parcel_id, in the order of time.
  *
- * <p>Read when a Tick passes, neither at wall-clock nor at stream-time punctuation: the Tick is in the log at the same
- * place for everybody, so the same alerts come out of every run, and no punctuator looks at the store in between. A Tick
- * reads the keys between the last Tick and itself. Older keys are deleted and never read again: a range that
- * began before them would wade through their tombstones. The store also keeps the hub's time, so that a task that is
- * restored elsewhere goes on where it stood.
+ * <p>Timers are read when a Tick passes, not in a wall-clock or stream-time punctuation. A Tick has the same offset in
+ * the log for every run, so every run raises the same alerts, and no punctuator scans the store in between. A Tick reads
+ * the keys between the previous Tick and itself. Older keys are deleted and never read again, because a range that began
+ * before them would have to skip their tombstones. The store also keeps the hub time, so that a task that is restored on
+ * another instance continues from it.
  */
 final class Timers {
     private static final Bytes HUB_TIME = Bytes.wrap(new byte[] {0});
     private static final byte[] SET = {1};
-    private static final byte[] NOBODY = {};
+    private static final byte[] NO_PARCEL = {};
 
     private final KeyValueStore<Bytes, byte[]> store;
     private long hubTime;
-    // The first of the timers is no earlier than this; it spares a Tick with nothing due its range.
-    private long earliest = Clocks.NEVER;
+    // No timer is earlier than this. It saves the range query of a Tick at which nothing is due.
+    private long earliest = ClockEvaluator.NEVER;
 
     Timers(KeyValueStore<Bytes, byte[]> store) {
         this.store = store;
-        byte[] kept = store.get(HUB_TIME);
-        hubTime = kept == null ? Clocks.NEVER : ByteBuffer.wrap(kept).getLong();
+        byte[] stored = store.get(HUB_TIME);
+        hubTime = stored == null ? ClockEvaluator.NEVER : ByteBuffer.wrap(stored).getLong();
     }
 
     /** The largest Tick so far. */
@@ -38,29 +38,29 @@ final class Timers {
         return hubTime;
     }
 
-    /** The instant that the next Tick is after, though it has the same time as the last one. */
+    /** An instant before the next Tick, even if that Tick has the same time as the previous one. */
     long nextTick() {
-        return hubTime == Clocks.NEVER ? hubTime : hubTime - 1;
+        return hubTime == ClockEvaluator.NEVER ? hubTime : hubTime - 1;
     }
 
-    /** The first Tick after {@code instant} has to look at the parcel. */
+    /** Sets a timer: the first Tick after {@code instant} evaluates the parcel. */
     void set(long instant, byte[] parcelId) {
         store.put(key(instant, parcelId), SET);
         earliest = Math.min(earliest, instant);
     }
 
-    /** No Tick has to look at the parcel because of that instant. */
+    /** Cancels the timer of the parcel for that instant. */
     void cancel(long instant, byte[] parcelId) {
         store.delete(key(instant, parcelId));
     }
 
-    /** The hub's time goes on to {@code now}: takes and returns the ids of the parcels that were due before it. */
+    /** Advances the hub time to {@code now}; removes and returns the ids of the parcels that were due before it. */
     List<byte[]> advance(long now) {
         List<byte[]> due = new ArrayList<>();
         if (earliest < now) {
-            List<Bytes> gone = new ArrayList<>();
-            earliest = Clocks.OPEN;
-            try (KeyValueIterator<Bytes, byte[]> timers = store.range(key(nextTick(), NOBODY), null)) {
+            List<Bytes> expired = new ArrayList<>();
+            earliest = ClockEvaluator.OPEN;
+            try (KeyValueIterator<Bytes, byte[]> timers = store.range(key(nextTick(), NO_PARCEL), null)) {
                 while (timers.hasNext()) {
                     Bytes timer = timers.next().key;
                     byte[] key = timer.get();
@@ -69,18 +69,18 @@ final class Timers {
                         earliest = instant;
                         break;
                     }
-                    gone.add(timer);
+                    expired.add(timer);
                     due.add(Arrays.copyOfRange(key, Long.BYTES, key.length));
                 }
             }
-            gone.forEach(store::delete);
+            expired.forEach(store::delete);
         }
         hubTime = now;
         store.put(HUB_TIME, ByteBuffer.allocate(Long.BYTES).putLong(now).array());
         return due;
     }
 
-    /** Bytes that stand in the order of time. */
+    /** A key whose byte order is the order of time. */
     private static Bytes key(long instant, byte[] parcelId) {
         byte[] key = ByteBuffer.allocate(Long.BYTES + parcelId.length)
                 .putLong(instant ^ Long.MIN_VALUE).put(parcelId).array();

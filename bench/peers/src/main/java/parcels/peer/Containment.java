@@ -4,27 +4,33 @@ import java.util.HashSet;
 import java.util.Objects;
 import java.util.Set;
 import org.apache.avro.util.Utf8;
-import parcels.hub.Entry;
 import parcels.hub.Kind;
+import parcels.hub.TimelineEntry;
 
-/** What a parcel is in while its records are told in their order; the rules are those of streams/domain/containment.py. */
-final class Inside {
+/**
+ * The container that a parcel is in, derived from its records in the order of the timeline.
+ *
+ * <p>The rules are those of streams/domain/containment.py.
+ */
+final class Containment {
     private Utf8 container;
-    /** Of what it is in; null where that is not known. */
+    /** Site of that container; null if it is not known. */
     private Utf8 site;
+    /** Whether a record decides what the parcel is in. */
     private boolean known;
-    /** Is it in there by a packing of its own? */
+    /** Whether the parcel was packed by a scan of its own. */
     private boolean byOwn;
-    /** Containers of which the last word about the parcel is that it was put in. */
+    /** Containers whose last declaration about the parcel is that it was put in. */
     private final Set<Utf8> declared = new HashSet<>();
 
-    /** Does the record count only while the parcel is in its container? */
-    static boolean isFromContainer(Entry entry) {
+    /** Whether the record counts only while the parcel is in its container. */
+    static boolean isFromContainer(TimelineEntry entry) {
         Kind kind = entry.getKind();
         return entry.getInferred() && entry.getContainerId() != null && kind != Kind.PACKED && kind != Kind.VOID;
     }
 
-    boolean counts(Entry entry) {
+    /** Whether the record counts according to the records before it. */
+    boolean counts(TimelineEntry entry) {
         if (!isFromContainer(entry) || !known) {
             return true;
         }
@@ -32,13 +38,13 @@ final class Inside {
         return Objects.equals(container, named) && (!byOwn || declared.contains(named) || namesTheParcel(entry));
     }
 
-    private static boolean namesTheParcel(Entry entry) {
-        Utf8 reason = entry.getAt().getReason();
+    private static boolean namesTheParcel(TimelineEntry entry) {
+        Utf8 reason = entry.getDetails().getReason();
         return entry.getKind() == Kind.UNPACKED && (reason == null || !reason.toString().equals("EMPTIED"));
     }
 
-    /** What a container says of the parcel, whether or not it counts. */
-    void hear(Entry entry) {
+    /** Takes in the declaration of a container about the parcel, whether or not it counts. */
+    void applyDeclaration(TimelineEntry entry) {
         Utf8 named = entry.getContainerId();
         if (!entry.getInferred() || named == null) {
             return;
@@ -50,16 +56,16 @@ final class Inside {
         }
     }
 
-    /** A packing that was declared wrong: it is known that the parcel was not packed there. */
-    void tellVoided(Entry entry) {
+    /** Takes in a voided record. A voided packing shows that the parcel was not packed there. */
+    void applyVoided(TimelineEntry entry) {
         known |= entry.getKind() == Kind.PACKED && entry.getContainerId() != null;
     }
 
-    /** A scan that counts; returns whether it contradicts what the parcel was said to be in. */
-    boolean tell(Entry entry) {
+    /** Takes in a scan that counts; returns whether it contradicts the container that the parcel was in. */
+    boolean apply(TimelineEntry entry) {
         Kind kind = entry.getKind();
         Utf8 named = entry.getContainerId();
-        if (Kinds.LOOSE.contains(kind)) {
+        if (Kinds.UNCONTAINED.contains(kind)) {
             known = true;
             container = null;
             site = null;
@@ -69,17 +75,17 @@ final class Inside {
             known = true;
             container = named;
             byOwn = !entry.getInferred();
-            site = entry.getAt().getSite();
+            site = entry.getDetails().getSite();
             return false;
         }
-        if (Kinds.OFFICE.contains(kind)) {
+        if (Kinds.NO_LOCATION.contains(kind)) {
             return false;
         }
         if (named != null && named.equals(container)) {
-            site = kind == Kind.DISPATCHED ? null : entry.getAt().getSite();
+            site = kind == Kind.DISPATCHED ? null : entry.getDetails().getSite();
             return false;
         }
-        if (!entry.getInferred() && site != null && !site.equals(entry.getAt().getSite())) {
+        if (!entry.getInferred() && site != null && !site.equals(entry.getDetails().getSite())) {
             container = null;
             site = null;
             return true;
