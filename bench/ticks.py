@@ -64,13 +64,13 @@ def _filled(history: History, parcels: int) -> ParcelProcessor:
 def _fold_large(stage: ParcelProcessor, hub_time: int, history: History) -> dict[str, Any]:
     before = resident_bytes()
     said = stage.run(history.ticks([hub_time]))
-    blocks = (said.states, said.alerts, said.milestones, said.retired, said.throughput)
+    blocks = (said.states, said.alerts, said.milestones, said.tombstones, said.throughput)
     return {
-        "alerts": sum(said.told.values()),
+        "alerts": sum(said.alert_counts.values()),
         "states": len(said.states),
         "megabytes_encoded": round(sum(len(each.key_bytes) + len(each.value_bytes) for each in blocks) / 1e6, 1),
-        "seconds_to_decide": round(said.seconds["fold"], 2),
-        "seconds_to_encode": round(said.seconds["encode"], 2),
+        "seconds_to_decide": round(said.phase_seconds["fold"], 2),
+        "seconds_to_encode": round(said.phase_seconds["encode"], 2),
         "megabytes_before": round(before / 1e6),
         "megabytes_at_its_peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6),
     }
@@ -83,8 +83,8 @@ def _fold(stage: ParcelProcessor, history: History, begin: int, ticks: int) -> d
         started = time.perf_counter()
         said = stage.run(batch, outputs=False)
         seconds += time.perf_counter() - started
-        ticking += said.seconds["fold"]
-        alerts += sum(said.told.values())
+        ticking += said.phase_seconds["fold"]
+        alerts += sum(said.alert_counts.values())
     return {
         "seconds": round(seconds, 2),
         "microseconds_per_tick": round(ticking / ticks * 1e6, 2),

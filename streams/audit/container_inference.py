@@ -28,10 +28,10 @@ class ContainerInference:
 
     def _propagate(self, value: bytes | None) -> Iterator[bytes | None]:
         values: list[bytes | None] = [value]
-        while values or self._processor.pending:
+        while values or self._processor.has_pending_output:
             output = self._processor.run(values)
-            del values[: output.taken]
-            self.refused.update(reason for _, reason in output.refused)
+            del values[: output.processed_count]
+            self.refused.update(reason for _, reason in output.rejects)
             for topic, _, block in output.blocks:
                 if topic == CONTAINERS_TOPIC:
                     values += [inferred for _, inferred in block]

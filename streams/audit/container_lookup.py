@@ -48,7 +48,7 @@ def load_container(settings: KafkaSettings, container_id: str, partitions: int) 
             newest[record_key] = record.value()
     processor = ContainerProcessor(partition, partitions)
     processor.restore(newest)
-    processor.restored(None)
+    processor.finish_restore(None)
     return next(iter(processor.containers.values()), None)
 
 
@@ -109,7 +109,7 @@ def load_contents(settings: KafkaSettings, container_id: str, time_ms: int | Non
         for key, value in _states_naming(settings, PARCEL_STATE_TOPIC, container_id)
     }
     containers = {
-        key: stays_of_container(codec.decoded(value))
+        key: stays_of_container(codec.decode(value))
         for key, value in _states_naming(settings, CONTAINER_STATE_TOPIC, container_id)
     }
     return ContainerContents(*(_children_inside(stays, container_id, time_ms) for stays in (containers, parcels)))

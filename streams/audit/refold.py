@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from streams.domain.promises import Promises
 from streams.domain.reject_reasons import RejectReason
 from streams.formats.record_block import KeyValue
-from streams.processors.parcel_processor import ParcelProcessor, ParcelProcessorOutput
+from streams.processors.parcel_output import ParcelOutput
+from streams.processors.parcel_processor import ParcelProcessor
 
 
 class Refold:
@@ -16,7 +17,7 @@ class Refold:
     The size of the batches does not change the result.
 
     >>> refold = Refold(batch=2)
-    >>> [output.refused for output in refold.fold([b"rubbish", None, b""])]
+    >>> [output.rejects for output in refold.fold([b"rubbish", None, b""])]
     [[(0, <RejectReason.BAD_FRAMING: 2>), (1, <RejectReason.NO_VALUE: 1>)], [(0, <RejectReason.BAD_FRAMING: 2>)]]
     """
 
@@ -36,7 +37,7 @@ class Refold:
         self.refused: Counter[RejectReason] = Counter()
         self.duplicates = 0
 
-    def fold(self, values: Iterable[bytes | None]) -> Iterator[ParcelProcessorOutput]:
+    def fold(self, values: Iterable[bytes | None]) -> Iterator[ParcelOutput]:
         """Fold all values; yields the output of each batch without states, which `states` gives at the end."""
         batch_values: list[bytes | None] = []
         for value in values:
@@ -52,11 +53,11 @@ class Refold:
         for block in self.processor.snapshot():
             yield from block
 
-    def _run(self, values: list[bytes | None]) -> ParcelProcessorOutput:
+    def _run(self, values: list[bytes | None]) -> ParcelOutput:
         output = self.processor.run(values, states=False)
         self.records += len(values)
         self.duplicates += output.duplicates
-        self.refused.update(reason for _, reason in output.refused)
+        self.refused.update(reason for _, reason in output.rejects)
         return output
 
 

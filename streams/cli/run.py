@@ -75,12 +75,11 @@ def run(
     from streams.observe.status_server import start_status_server
     from streams.observe.worker_metrics import WorkerMetrics
     from streams.processors.compilation import show_compilation
-    from streams.processors.registry import PROCESSOR_NAMES, processor_spec
+    from streams.processors.registry import processor_names, processor_spec
     from streams.processors.warm_up import warm_up
-    from streams.worker.run_workers import run_workers, suppress_process_events
-    from streams.worker.static_member_id import StaticMemberId
     from streams.worker.tuning import tune_process
-    from streams.worker.worker import Worker, WorkerOptions
+    from streams.worker.worker import WorkerOptions
+    from streams.worker.worker_process import WorkerProcess
 
     settings = load_settings(bootstrap, prefix)
     configure_logging()
@@ -91,25 +90,18 @@ def run(
     with show_compilation():
         warm_up()
     tune_process()
-    workers: list[Worker] = []
-    member_ids: list[StaticMemberId] = []
-    for name in (processor,) if processor else PROCESSOR_NAMES:
-        # KIP-848 rejects a restarted static member until its session ends, so there the members are dynamic.
-        if group_instance_id is None and group_protocol == "classic" and not no_output:
-            member_ids.append(StaticMemberId(settings.prefix + processor_spec(name, kept_promises).group))
-        member_name = member_ids[-1].name if member_ids else group_instance_id
-        options = WorkerOptions(member_name, group_protocol, until_idle, no_output, kept_promises)
-        workers.append(Worker(settings, options, suppress_process_events(metrics) if workers else metrics, name))
-    # The other workers of this process stop with the first one.
-    stop_on_signals(workers[0].stop)
+    options = WorkerOptions(group_instance_id, group_protocol, until_idle, no_output)
+    specs = [processor_spec(name, kept_promises) for name in ((processor,) if processor else processor_names())]
+    process = WorkerProcess(settings, options, metrics, specs)
+    stop_on_signals(process.stop)
     server = start_status_server(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
     try:
-        run_workers(workers)
+        process.run()
     finally:
         if server is not None:
             server.close()
     if json:
-        figures = {str(worker.kind.name): _figures(worker.tally) for worker in workers}
+        figures = {name: _figures(totals) for name, totals in process.totals.items()}
         # The figures of the parcel processor are at the top level, those of the others under their names.
         first = figures.pop("parcels", {})
         print(json_module.dumps({**first, "cpu_seconds": round(time.process_time(), 3), **figures}), flush=True)
@@ -118,9 +110,9 @@ def run(
 
 
 def _figures(tally: "ProcessingTotals") -> dict[str, Any]:
-    seconds = tally.last - tally.first if tally.first is not None else 0.0
+    seconds = tally.last_commit_at - tally.first_batch_at if tally.first_batch_at is not None else 0.0
     return {
         "records": tally.records,
         "seconds": round(seconds, 3),
-        "phases": {phase: round(spent, 3) for phase, spent in sorted(tally.seconds.items())},
+        "phases": {phase: round(spent, 3) for phase, spent in sorted(tally.phase_seconds.items())},
     }

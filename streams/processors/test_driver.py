@@ -2,18 +2,18 @@
 
 It runs the worker's own compiled fold. Start of a test of one's own:
 
->>> from streams.processors.test_driver import Bench
->>> bench = Bench()
->>> bench.scan("LP1", "ARRIVED", at="2026-03-01T04:00Z").milestones[0].stage
+>>> from streams.processors.test_driver import ParcelTestDriver
+>>> driver = ParcelTestDriver()
+>>> driver.scan("LP1", "ARRIVED", at="2026-03-01T04:00Z").milestones[0].stage
 'ARRIVED'
->>> bench.tick("2026-03-01T06:59Z").alerts[0].type
+>>> driver.tick("2026-03-01T06:59Z").alerts[0].type
 'AT_RISK'
->>> late = bench.tick("2026-03-01T07:01Z").alerts[0]
+>>> late = driver.tick("2026-03-01T07:01Z").alerts[0]
 >>> late.type, late.condition, late.deadline.isoformat()
 ('BREACHED', 'unload', '2026-03-01T07:00:00+00:00')
->>> bench.scan("LP1", "UNLOADED", at="2026-03-01T05:00Z").alerts
+>>> driver.scan("LP1", "UNLOADED", at="2026-03-01T05:00Z").alerts
 []
->>> bench.tick("2026-03-01T07:02Z").alerts[0].type
+>>> driver.tick("2026-03-01T07:02Z").alerts[0].type
 'WITHDRAWN'
 """
 
@@ -80,7 +80,7 @@ class DriverOutput:
 
 
 class ParcelTestDriver:
-    """Parcels of one partition, on a work bench."""
+    """Parcels of one partition, on a work driver."""
 
     def __init__(self, promises: Promises | None = None) -> None:
         """`promises`: what is watched (`streams.config.load_promises` reads a file); None for the default ones."""
@@ -125,9 +125,9 @@ class ParcelTestDriver:
 
     def _take(self, record: Mapping[str, Any]) -> DriverOutput:
         made = self._stage.run([self._reader(record).value])
-        for _, reason in made.refused:
+        for _, reason in made.rejects:
             raise BadRecord(reason.name, f"the fold refuses it: {reason.name}")
-        self._states.update(made.retired)
+        self._states.update(made.tombstones)
         self._states.update(made.states)
         return DriverOutput(
             [Milestone(**_pleasant(self._milestone(value))) for _, value in made.milestones],

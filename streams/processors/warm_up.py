@@ -49,19 +49,19 @@ def warm_up() -> float:
             _record("Tick", {"hub_time": _DAY_MS}),
         ]
     )
-    assert output.told
+    assert output.alert_counts
     restored = ParcelProcessor(partition=0, partitions=1)
-    restored.restore([value for _, value in output.states])
+    restored.restore_states([value for _, value in output.states])
     restored.restore_tombstones([b"WARM"])
     # Everything retires in the end; the compaction removes the rest.
-    assert parcels.run([_record("Tick", {"hub_time": 1_000 * _DAY_MS})]).retired
+    assert parcels.run([_record("Tick", {"hub_time": 1_000 * _DAY_MS})]).tombstones
     compact_table(parcels.table)
     bag = {**_SCAN, **_LOCATION, "container_id": "WARM", "kind": "PACKED", "parcels": ["WARM"], "containers": ["BAG"]}
     del bag["parcel_id"]
     containers = ContainerProcessor(partition=0, partitions=1)
     packed = containers.run([_record("ContainerEvent", bag)])
     containers.restore({key: value for _, _, block in packed.blocks[:2] for key, value in block})
-    containers.restored(None)
+    containers.finish_restore(None)
     # A table that outgrows its first arrays enters all its rows again.
     parcels.table.reserve(1 << 12, 1 << 12, 1 << 12, 1 << 12)
     return time.monotonic() - started

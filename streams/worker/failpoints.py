@@ -1,6 +1,7 @@
-"""Places in the path of a batch at which a test may kill the process: `PARCELS_FAILPOINT=name:N`.
+"""Failpoints: points in the path of a batch at which a test may kill the process: `PARCELS_FAILPOINT=name:N`.
 
-The process ends with SIGKILL when it comes to the point `name` for the Nth time. Without the variable nothing happens.
+The process ends with SIGKILL when it reaches the failpoint `name` for the Nth time. Without the variable a failpoint
+does nothing.
 """
 
 import os
@@ -23,15 +24,15 @@ FAILPOINT_NAMES: Final[tuple[str, ...]] = get_args(FailpointName)
 
 _lock = threading.Lock()
 _name, _, _count = os.environ.get("PARCELS_FAILPOINT", "").partition(":")
-_left = int(_count or 1)
+_remaining = int(_count or 1)
 
 
 def hit_failpoint(name: FailpointName) -> None:
     """End this process here if the environment asks for it."""
-    global _left  # noqa: PLW0603 - one countdown a process
+    global _remaining  # noqa: PLW0603 - one countdown a process
     if name != _name:
         return
     with _lock:
-        _left -= 1
-        if _left == 0:
+        _remaining -= 1
+        if _remaining == 0:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,21 +1,29 @@
-"""The task of one partition: restore, then batches one after the other; it never blocks the worker's loop.
+"""The task of one partition: restore its state, then process one batch after the other. It never blocks the loop.
 
-States: restoring (a thread fences and reads), ready (messages gather in the backlog, one thread folds a batch of them,
-and another writes it). While a batch is under way the next messages gather, so that batches are small when little comes
-and large when the worker is behind, and a parcel's state is then written once for many scans; only when a whole batch
-is waiting is it folded while the one before is being committed.
+The path of a batch, in the order of the methods below:
+
+1. Gather. `accept` puts polled messages into the backlog and drops those that were processed already.
+2. Process. A thread gives a batch to the processor, which decodes the payloads, applies them in offset order and
+   encodes the outputs. Unreadable records become dead letters with the reason; they do not stop the others.
+3. Write. Another thread sends the outputs, the dead letters and, last, the position, in one transaction.
+4. Recover. When the outcome of the transaction is unknown, the position shows whether it was committed; if not, the
+   same bytes are sent again (`transaction_recovery.py`). When another worker wrote, the task restores again.
+5. Report. The batch's figures are published after the commit, so that a batch that was sent twice counts once.
+
+While a batch is under way the next messages gather. So batches are small when little arrives and large when the worker
+is behind, and a parcel's state is then written once for many scans. Only when a whole batch is waiting, it is processed
+while the one before is being committed.
 """
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Message
-from numpy.typing import NDArray
 
 from streams.domain.reject_reasons import RejectReason
 from streams.errors import PartitionLost, Retry
@@ -26,66 +34,62 @@ from streams.kafka.dead_letters import dead_letter_headers
 from streams.kafka.settings import KafkaSettings
 from streams.processors.processor import CommitSummary, Processor, ProcessorOutput, ProcessorSpec
 from streams.telemetry.worker_events import EventListener
+from streams.worker.backlog import Backlog, MessageBatch
 from streams.worker.failpoints import hit_failpoint
-from streams.worker.partition_writer import (
-    DeadLetterRecord,
-    PartitionLease,
-    PartitionWriter,
-    PositionConflict,
-    TransactionBatch,
-)
+from streams.worker.partition_lease import PartitionLease
+from streams.worker.partition_writer import DeadLetterRecord, PartitionWriter, TransactionBatch
 from streams.worker.restore import RestoreResult, restore
+from streams.worker.transaction_recovery import PositionConflict
 
-# A Tick at which a million parcels become due keeps a fold busy for a while; longer than this, it hangs.
-_FOLD_SECONDS: Final = 240.0
-# All partitions' folds, as many at a time as there are cores. The threads stay, and with them the memory that each of
-# them has from the C library: one a batch would clear fresh pages for every batch.
-_FOLDS: Final = DaemonThreadPool(os.cpu_count() or 1, "fold")
+# A tick at which a million parcels become due keeps a processor busy for a while; longer than this, it hangs.
+_PROCESSING_SECONDS: Final = 240.0
+# Processes the batches of all partitions, as many at a time as there are cores. The threads stay, and with them the
+# memory that each of them has from the C library: a thread for each batch would clear fresh pages for every batch.
+_PROCESSING_POOL: Final = DaemonThreadPool(os.cpu_count() or 1, "process")
 _RETRY_SECONDS: Final = 1.0
-# Of a batch's records this many tell how long they took to the commit.
+# Records of a batch of which the time from append to commit is measured.
 _LATENCY_SAMPLES: Final = 256
-_NO_OFFSETS: Final = np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
-class MessageBatch:
-    """Consecutive messages of the partition, offsets ascending."""
+class ProcessedBatch(TransactionBatch):
+    """A batch from its processing to its commit: what is written, and what is reported then."""
 
-    messages: list[Message]
-    offsets: NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class _InFlightBatch:
-    """A batch between the fold and the commit."""
-
-    transaction: TransactionBatch
     output: ProcessorOutput
-    records: int
-    # Kafka timestamps (ms) of some of its records, and how many records each stands for.
+    record_count: int
+    # Kafka timestamps (ms) of some of its records, and the number of records that each stands for.
     sample_timestamps_ms: list[int]
     sample_stride: int
-    # Of its newest record; None when it had none.
+    # Of its newest record; None for a batch without records.
     newest_timestamp_ms: int | None
-    # What the stage had no room for, to be folded again.
-    remainder: MessageBatch | None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether a commit would change nothing."""
+        return not (
+            self.record_count
+            or self.blocks
+            or self.start is None
+            or self.start.pending_fan_outs != self.end.pending_fan_outs
+        )
 
 
 @dataclass(slots=True)
 class ProcessingTotals:
-    """What a worker did so far, for its last words: all partitions of a stage together."""
+    """What a worker did so far, all partitions together."""
 
     records: int = 0
-    first: float | None = None  # time.monotonic() of the first record folded
-    last: float = 0.0  # and of the last commit
-    seconds: dict[str, float] = field(default_factory=dict)
+    # time.monotonic() when the first batch began, and of the last commit.
+    first_batch_at: float | None = None
+    last_commit_at: float = 0.0
+    phase_seconds: dict[str, float] = field(default_factory=dict)
 
-    def add(self, records: int, seconds: dict[str, float]) -> None:
+    def add(self, records: int, phase_seconds: dict[str, float]) -> None:
         """Count a committed batch."""
         self.records += records
-        self.last = time.monotonic()
-        for phase, spent in seconds.items():
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
+        self.last_commit_at = time.monotonic()
+        for phase, seconds in phase_seconds.items():
+            self.phase_seconds[phase] = self.phase_seconds.get(phase, 0.0) + seconds
 
 
 class PartitionTask:
@@ -94,111 +98,103 @@ class PartitionTask:
     def __init__(
         self,
         settings: KafkaSettings,
-        kind: ProcessorSpec,
+        spec: ProcessorSpec,
         partition: int,
-        partitions: int,
+        partition_count: int,
         *,
-        turns: Callable[[], int],
+        poll_count: Callable[[], int],
         listener: EventListener,
-        tally: ProcessingTotals,
+        totals: ProcessingTotals,
         no_output: bool,
     ) -> None:
-        """`kind`: of the stage. `dry`: fold from the beginning of the log and write nothing."""
+        """`poll_count`: of the worker's consumer. `no_output`: process the log from its beginning, write nothing."""
         self.partition = partition
+        # Whether the state is restored.
         self.ready = False
         self.paused = True
         # Offset at which the consumer must go on, from the restore until the seek worked.
         self.seek_to: int | None = None
-        self._settings = settings
-        self.kind = kind
-        self.topic = settings.prefix + kind.input
-        self._partitions = partitions
-        self._watcher = listener
-        self._tally = tally
-        self._dry = no_output
-        self._claim = PartitionLease(turns)
-        self._writer = PartitionWriter(settings, kind, partition, partitions, self._claim, listener)
-        self._restoring: Future[RestoreResult] | None = None
-        self._retry_at = 0.0
-        self._stage = kind.create_processor(partition, partitions)
-        self._recorded: PartitionPosition | None = None
-        # Every record below this is folded already.
-        self._next = 0
-        self._backlog: list[MessageBatch] = []
-        self._waiting = 0
-        self._folding: Future[_InFlightBatch] | None = None
-        self._folding_since = 0.0
-        self._folded: _InFlightBatch | None = None
-        self._writing: Future[dict[str, float]] | None = None
-        self._written: _InFlightBatch | None = None
         # Set by the worker: offset after the newest record in the input partition, as far as its consumer knows.
         self.log_end_offset = 0
-        # And where the consumer last found nothing more to fetch.
+        # Set by the worker: where the consumer last found nothing more to fetch.
         self.eof_offset = -1
+        self.spec = spec
+        self._settings = settings
+        self._partition_count = partition_count
+        self._listener = listener
+        self._totals = totals
+        self._no_output = no_output
+        self._lease = PartitionLease(poll_count)
+        self._writer = PartitionWriter(settings, spec, partition, partition_count, self._lease, listener)
+        self._processor: Processor = spec.create_processor(partition, partition_count)
+        self._backlog = Backlog()
+        self._restoring: Future[RestoreResult] | None = None
+        self._restore_at = 0.0
+        self._committed: PartitionPosition | None = None
+        # The batch in each of the places between the backlog and the commit, one at most.
+        self._processing: Future[tuple[ProcessedBatch, MessageBatch]] | None = None
+        self._processing_since = 0.0
+        self._processed: ProcessedBatch | None = None
+        self._writing: tuple[ProcessedBatch, Future[dict[str, float]]] | None = None
 
     @property
     def busy(self) -> bool:
-        """Is anything of this partition folded, waiting or on its way?"""
-        return bool(not self.ready or self._waiting or self._folded or self.in_flight or self._stage.pending)
+        """Whether anything of this partition waits to be processed or committed."""
+        is_under_way = self._processed is not None or bool(self.in_flight)
+        return not self.ready or is_under_way or bool(self._backlog) or self._processor.has_pending_output
 
     @property
     def at_end(self) -> bool:
-        """Has everything of the input partition been taken, as far as the broker has said?"""
-        return self.ready and self.eof_offset >= self._next
+        """Whether every record of the input partition was accepted, as far as the broker has reported."""
+        return self.ready and self.eof_offset >= self._backlog.next_offset
 
     @property
     def backlog_records(self) -> int:
-        """Records that wait to be folded."""
-        return self._waiting
+        """Records that wait to be processed."""
+        return len(self._backlog)
 
     @property
     def in_flight(self) -> list[Future[Any]]:
-        """The fold and the transaction that run beside the loop."""
-        return [future for future in (self._folding, self._writing) if future is not None]
+        """The processing and the transaction that run beside the loop."""
+        writing = None if self._writing is None else self._writing[1]
+        return [future for future in (self._processing, writing) if future is not None]
 
     @property
     def hub_time(self) -> int | None:
-        """Largest Tick folded, ms since 1970; None before the first, and while restoring."""
-        return self._stage.hub_time if self.ready else None
+        """Largest tick processed, ms since 1970; None before the first, and while restoring."""
+        return self._processor.hub_time if self.ready else None
 
     @property
     def should_pause(self) -> bool:
-        """Should no more be fetched for this partition until it gets on?"""
-        return not self.ready or self.seek_to is not None or self._waiting > self.kind.max_backlog_records
+        """Whether to fetch no more for this partition for now."""
+        return not self.ready or self.seek_to is not None or len(self._backlog) > self.spec.max_backlog_records
 
     @property
     def position(self) -> int | None:
         """Offset at which the committed part ends; None while nothing is committed or known."""
-        return None if self._recorded is None else self._recorded.next_offset
+        return None if self._committed is None else self._committed.next_offset
 
     def seconds_since_heartbeat(self) -> float:
-        """For how long the thread that works for this partition gave no sign of life; 0 when there is none."""
-        now = time.monotonic()
-        at_work = self._writing is not None or self._restoring is not None
-        silent = now - self._writer.beat if at_work else 0.0
-        return silent if self._folding is None else max(silent, now - self._folding_since - _FOLD_SECONDS)
+        """Age of the last sign of life of the threads that work for this partition; 0 when there are none."""
+        is_at_work = self._writing is not None or self._restoring is not None
+        age = self._writer.heartbeat.age_seconds() if is_at_work else 0.0
+        if self._processing is None:
+            return age
+        return max(age, time.monotonic() - self._processing_since - _PROCESSING_SECONDS)
 
     def give_up(self) -> None:
-        """The partition is not ours any more: write nothing more."""
-        self._claim.give_up()
+        """Write nothing more: the partition is not this worker's any more."""
+        self._lease.revoke()
         self.ready = False
-        self._writer.retire()
+        self._writer.drop_producer()
 
-    def accept(self, messages: list[Message]) -> None:
-        """Take messages of this partition; those that are folded already are dropped."""
-        offsets = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
-        # After a seek librdkafka may still deliver what it had fetched before: older records, never a gap.
-        ascending = np.maximum.accumulate(offsets)
-        fresh = offsets >= self._next
-        fresh[1:] &= offsets[1:] > ascending[:-1]
-        if not fresh.all():
-            messages = [message for message, new in zip(messages, fresh.tolist(), strict=True) if new]
-            offsets = offsets[fresh]
-        if not messages:
-            return
-        self._next = int(offsets[-1]) + 1
-        self._backlog.append(MessageBatch(messages, offsets))
-        self._waiting += len(messages)
+    def finish(self, deadline: float) -> None:
+        """Wait for the transaction on its way, until `deadline` (time.monotonic), then give the partition up."""
+        if self._writing is not None:
+            while not self._writing[1].done() and time.monotonic() < deadline:
+                time.sleep(0.005)
+            self._finish_write()
+        self.give_up()
 
     def step(self) -> None:
         """Do what can be done now without waiting."""
@@ -207,41 +203,32 @@ class PartitionTask:
         self._finish_write()
         if not self.ready:
             return
-        self._finish_fold()
-        if self._folded is not None and self._writing is None:
-            self._start_write(self._folded)
-            self._folded = None
-        if self._folding is None and self._folded is None:
-            due = self._stage.due
-            whole = due or self._waiting >= self.kind.max_batch_records
-            if (self._waiting or due) and (self._writing is None or whole):
-                self._start_fold()
+        self._finish_processing()
+        if self._processed is not None and self._writing is None:
+            self._start_write(self._processed)
+            self._processed = None
+        if self._processing is None and self._processed is None:
+            is_due = self._processor.has_due_output
+            is_urgent = is_due or len(self._backlog) >= self.spec.max_batch_records
+            if (self._backlog or is_due) and (self._writing is None or is_urgent):
+                self._start_processing()
 
-    def finish(self, deadline: float) -> None:
-        """Wait for the transaction on its way, until `deadline` (time.monotonic), then let the producer go."""
-        if self._writing is not None:
-            while not self._writing.done() and time.monotonic() < deadline:
-                time.sleep(0.005)
-            if self._writing.done():
-                self._finish_write()
-        self.give_up()
-
-    # Restoring
+    # Restore
 
     def _step_restore(self) -> None:
-        if self._dry:
+        if self._no_output:
             self.ready, self.seek_to = True, OFFSET_BEGINNING
             return
         if self._restoring is None:
-            if time.monotonic() >= self._retry_at:
-                self._writer.beat = time.monotonic()
+            if time.monotonic() >= self._restore_at:
+                self._writer.heartbeat.beat()
                 self._restoring = run_in_background(
                     restore,
                     self._settings,
-                    self.kind,
+                    self.spec,
                     self.partition,
-                    self._partitions,
-                    self._claim,
+                    self._partition_count,
+                    self._lease,
                     self._writer,
                 )
             return
@@ -253,148 +240,133 @@ class PartitionTask:
         except PartitionLost:
             return
         except Retry:
-            # The broker may be away: try again until it is back or the partition goes.
-            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            # The broker may be away: try again until it is back or the partition is lost.
+            self._restore_at = time.monotonic() + _RETRY_SECONDS
             return
-        self._stage = restored.processor
-        self._recorded = restored.position
-        self._next = self.position or 0
+        self._processor = restored.processor
+        self._committed = restored.position
+        next_offset = self.position or 0
+        self._backlog = Backlog(next_offset)
         self.ready = True
         self.seek_to = OFFSET_BEGINNING if self.position is None else self.position
-        self._watcher(self._stage.make_restored_event(self.partition, restored.records, restored.seconds, self._next))
+        self._listener(self._processor.restored_event(restored.records, restored.seconds, next_offset))
 
-    def _start_over(self) -> None:
-        """Forget everything but the claim: another worker folded on."""
-        self.ready = False
-        self._backlog.clear()
-        self._waiting = 0
-        self._folding = self._folded = None
+    # 1. Gather
 
-    # Folding
+    def accept(self, messages: list[Message]) -> None:
+        """Take messages of this partition; those that were processed already are dropped."""
+        self._backlog.append(messages)
 
-    def _start_fold(self) -> None:
-        messages, offsets = self._take()
-        self._folding_since = time.monotonic()
-        if self._tally.first is None:
-            self._tally.first = self._folding_since
-        start = self._recorded if self._written is None else self._written.transaction.end
-        self._folding = _FOLDS.submit(self._fold, self._stage, messages, offsets, start)
+    # 2. Process
 
-    def _finish_fold(self) -> None:
-        if self._folding is None or not self._folding.done():
-            return
-        done, self._folding = self._folding, None
-        folded = done.result()
-        if folded.remainder:
-            # What the stage had no room for.
-            self._backlog.insert(0, folded.remainder)
-            self._waiting += len(folded.remainder.messages)
-        # A stage that was due has nothing to write when another partition was quicker.
-        start, end = folded.transaction.start, folded.transaction.end
-        if folded.records or folded.output.blocks or start is None or start.pending_fan_outs != end.pending_fan_outs:
-            self._folded = folded
+    def _start_processing(self) -> None:
+        batch = self._backlog.take(self.spec.max_batch_records)
+        self._processing_since = time.monotonic()
+        if self._totals.first_batch_at is None:
+            self._totals.first_batch_at = self._processing_since
+        start = self._committed if self._writing is None else self._writing[0].end
+        self._processing = _PROCESSING_POOL.submit(self._process, self._processor, batch, start)
 
-    def _fold(
-        self, stage: Processor, messages: list[Message], offsets: NDArray[np.int64], start: PartitionPosition | None
-    ) -> _InFlightBatch:
-        """Fold messages of these offsets, which come after `start`. In a thread that has the stage to itself."""
+    def _process(
+        self, processor: Processor, batch: MessageBatch, start: PartitionPosition | None
+    ) -> tuple[ProcessedBatch, MessageBatch]:
+        """Process a batch that follows `start`, in a thread that has the processor to itself.
+
+        Returns:
+            what is to be written, and the messages for which the processor had no room.
+        """
         started = time.perf_counter()
-        # 1. Decode; 2. fold in offset order; 3. encode. Unreadable records become dead letters, the others go on.
-        payloads = list(map(Message.value, messages))
-        taken = time.perf_counter()
-        made = stage.run(payloads, outputs=not self._dry)
-        made.seconds["extract"] = taken - started
-        put_back = MessageBatch(messages[made.taken :], offsets[made.taken :]) if made.taken < len(messages) else None
-        messages = messages[: made.taken]
+        payloads = list(map(Message.value, batch.messages))
+        extracted = time.perf_counter()
+        output = processor.run(payloads, outputs=not self._no_output)
+        output.phase_seconds["extract"] = extracted - started
+        batch, rest = batch.split(output.processed_count)
         hit_failpoint("after_fold")
-        # Where nothing came, and a stage went on with what it had, the input is where it was.
+        messages = batch.messages
+        # Where no message came, and the processor went on with pending output, the input is where it was.
         before = 0 if start is None else start.next_offset
-        prepared = TransactionBatch(
-            start=start,
-            end=stage.position(int(offsets[len(messages) - 1]) + 1 if messages else before),
-            blocks=made.blocks,
-            dead_letters=[self._dead_letter(messages[i], reason) for i, reason in made.refused],
-        )
         stride = max(1, len(messages) // _LATENCY_SAMPLES)
-        sampled = [message.timestamp() for message in messages[::stride]]
-        return _InFlightBatch(
-            prepared,
-            made,
-            len(messages),
-            [ms for kind, ms in sampled if kind != TIMESTAMP_NOT_AVAILABLE],
-            stride,
-            messages[-1].timestamp()[1] if messages else None,
-            put_back,
+        samples = [message.timestamp() for message in messages[::stride]]
+        processed = ProcessedBatch(
+            start=start,
+            end=processor.position(int(batch.offsets[-1]) + 1 if messages else before),
+            blocks=output.blocks,
+            dead_letters=[self._dead_letter(messages[index], reason) for index, reason in output.rejects],
+            output=output,
+            record_count=len(messages),
+            sample_timestamps_ms=[ms for kind, ms in samples if kind != TIMESTAMP_NOT_AVAILABLE],
+            sample_stride=stride,
+            newest_timestamp_ms=messages[-1].timestamp()[1] if messages else None,
         )
-
-    def _take(self) -> tuple[list[Message], NDArray[np.int64]]:
-        """The next messages to fold, and their offsets."""
-        messages: list[Message] = []
-        offsets = [_NO_OFFSETS]
-        most = self.kind.max_batch_records
-        while self._backlog and len(messages) < most:
-            run = self._backlog.pop(0)
-            room = most - len(messages)
-            messages += run.messages[:room]
-            offsets.append(run.offsets[:room])
-            if len(run.messages) > room:
-                self._backlog.insert(0, MessageBatch(run.messages[room:], run.offsets[room:]))
-        self._waiting -= len(messages)
-        return messages, np.concatenate(offsets)
+        return processed, rest
 
     def _dead_letter(self, message: Message, reason: RejectReason) -> DeadLetterRecord:
-        own = cast("list[Header] | None", message.headers())
-        offset = cast(int, message.offset())
-        headers = dead_letter_headers(self.topic, self.partition, offset, reason, own)
+        original_headers = cast("list[Header] | None", message.headers())
+        topic, offset = self._settings.prefix + self.spec.input_topic, cast(int, message.offset())
+        headers = dead_letter_headers(topic, self.partition, offset, reason, original_headers)
         return message.key(), message.value(), headers
 
-    # Writing
-
-    def _start_write(self, folded: _InFlightBatch) -> None:
-        self._written = folded
-        if self._dry:
-            self._tell(folded, {})
-            self._written = None
-            self._recorded = folded.transaction.end
+    def _finish_processing(self) -> None:
+        if self._processing is None or not self._processing.done():
             return
-        # 4. Outputs and, last, the position, in one transaction.
-        self._writer.beat = time.monotonic()
-        self._writing = run_in_background(self._writer.write, folded.transaction)
+        done, self._processing = self._processing, None
+        processed, rest = done.result()
+        self._backlog.put_back(rest)
+        # A processor with due output has nothing to write when another partition used up the rate limit before it.
+        if not processed.is_empty:
+            self._processed = processed
+
+    # 3. Write
+
+    def _start_write(self, processed: ProcessedBatch) -> None:
+        if self._no_output:
+            self._committed = processed.end
+            self._report(processed, {})
+            return
+        self._writer.heartbeat.beat()
+        self._writing = processed, run_in_background(self._writer.write, processed)
 
     def _finish_write(self) -> None:
-        if self._writing is None or not self._writing.done():
+        if self._writing is None or not self._writing[1].done():
             return
-        done, self._writing = self._writing, None
-        folded, self._written = cast(_InFlightBatch, self._written), None
+        (processed, done), self._writing = self._writing, None
         try:
-            seconds = done.result()
+            phase_seconds = done.result()
         except PartitionLost:
             return
         except PositionConflict:
-            self._start_over()
+            self._restore_again()
             return
-        self._recorded = folded.transaction.end
-        # 5. The figures, after the commit, so that a batch that was sent twice counts once.
-        self._tell(folded, seconds)
+        self._committed = processed.end
+        self._report(processed, phase_seconds)
 
-    def _tell(self, folded: _InFlightBatch, seconds: dict[str, float]) -> None:
+    # 4. Recover: the writer sends a batch again by itself; what is left is the case that another worker wrote
+
+    def _restore_again(self) -> None:
+        """Forget everything but the lease: another worker went on from the committed position."""
+        self.ready = False
+        self._backlog.clear()
+        self._processing = self._processed = None
+
+    # 5. Report
+
+    def _report(self, processed: ProcessedBatch, write_seconds: dict[str, float]) -> None:
         now = time.time()
-        spent = {**folded.output.seconds, **seconds}
-        self._tally.add(folded.records, spent)
-        dead_letters: dict[str, int] = {}
-        for _, reason in folded.output.refused:
-            dead_letters[reason.name] = dead_letters.get(reason.name, 0) + 1
-        # The ends of transactions have offsets too, and nothing to fold: where the consumer saw the end, it is the end.
-        reached = self.eof_offset if self.at_end and not self._waiting else folded.transaction.end.next_offset
+        phase_seconds = {**processed.output.phase_seconds, **write_seconds}
+        self._totals.add(processed.record_count, phase_seconds)
+        # Control records of transactions have offsets, too: where the consumer has seen the end, the end is reached.
+        reached = self.eof_offset if self.at_end and not self._backlog else processed.end.next_offset
         unread = max(0, self.log_end_offset - reached)
-        newest = folded.newest_timestamp_ms
-        committed = CommitSummary(
+        newest_ms = processed.newest_timestamp_ms
+        summary = CommitSummary(
             partition=self.partition,
-            records=folded.records,
-            dead_letters=dead_letters,
-            seconds=spent,
-            latency_samples=[(max(0.0, now - ms / 1000), folded.sample_stride) for ms in folded.sample_timestamps_ms],
+            records=processed.record_count,
+            dead_letters=Counter(reason.name for _, reason in processed.output.rejects),
+            phase_seconds=phase_seconds,
+            latency_samples=[
+                (max(0.0, now - ms / 1000), processed.sample_stride) for ms in processed.sample_timestamps_ms
+            ],
             lag_records=unread,
-            lag_seconds=max(0.0, now - newest / 1000) if unread and newest is not None else 0.0,
+            lag_seconds=max(0.0, now - newest_ms / 1000) if unread and newest_ms is not None else 0.0,
         )
-        self._watcher(self._stage.make_committed_event(folded.output, committed))
+        self._listener(processed.output.committed_event(summary))

@@ -1,20 +1,17 @@
-"""One partition's way into the log: a transactional producer, and what to do when a transaction's outcome is unknown.
+"""The writer of one partition: a transactional producer that writes each batch in one transaction.
 
-The transactional id names the stage and the partition, not the worker: whoever is assigned the partition fences
-whoever wrote before. For every failure there is one rule: drop the producer, let the consumer say whether the partition
-is still ours, fence again, read the position. It says whether the batch is in.
+The transactional id names the processor and the partition, not the worker. So a worker that is assigned a partition
+fences its previous writer. `transaction_recovery.py` says what happens when the outcome of a transaction is unknown.
 """
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, cast
 
 import numpy as np
 from confluent_kafka import KafkaException
 
-from streams.errors import PartitionLost, Refence, Retry, StreamsError
+from streams.errors import Refence
 from streams.formats.position import PartitionPosition
 from streams.formats.record_block import RecordBlock
 from streams.formats.tick import encode_tick
@@ -27,23 +24,26 @@ from streams.kafka.transactional_producer import TransactionalProducer
 from streams.processors.processor import OutputBlock, ProcessorSpec
 from streams.telemetry.worker_events import EventListener, TransactionRecovered
 from streams.worker.failpoints import hit_failpoint
+from streams.worker.liveness import Heartbeat
+from streams.worker.partition_lease import PartitionLease
 from streams.worker.position_reader import read_position
+from streams.worker.transaction_recovery import PositionConflict, recover_unknown_outcome
 
 _COMMIT_SECONDS: Final = 10.0
 _INIT_SECONDS: Final = 5.0
-# A dead producer's open transaction holds readers up for this long, unless somebody fences its id before.
+# The open transaction of a dead producer blocks readers for this long, unless another producer fences its id before.
 _TRANSACTION_TIMEOUT_MS: Final = 10_000
-# A Tick after days without any may bring as many records as there are parcels, and more. A batch beyond so many bytes
-# gets a millisecond more for each 10 kB: ten times what a slow broker needs.
+# A tick after days without any may cause more records than there are parcels. A batch beyond so many bytes gets a
+# millisecond more for each 10 kB: ten times what a slow broker needs.
 _ORDINARY_BYTES: Final = 128 << 20
 _BYTES_PER_MS: Final = 10_000
 # As brokers have it in transaction.max.timeout.ms.
 _LONGEST_TIMEOUT_MS: Final = 900_000
 _PAUSE_SECONDS: Final = 0.2
-# What may wait in the producer's queue, below its queue.buffering.max.kbytes and .messages, and what is handed over at
-# a time.
+# Most bytes and records in the producer's queue, below its queue.buffering.max.kbytes and .messages.
 _QUEUE_BYTES: Final = 512 << 20
 _QUEUE_RECORDS: Final = 500_000
+# Most bytes and records of one call to the producer.
 _PART_BYTES: Final = 8 << 20
 _PART_RECORDS: Final = 100_000
 
@@ -52,9 +52,9 @@ DeadLetterRecord = tuple[bytes | None, bytes | None, list[Header]]
 
 @dataclass(slots=True)
 class TransactionBatch:
-    """What one transaction writes: bytes, kept until they are in, because an unknown outcome sends the same again."""
+    """What one transaction writes: bytes, kept until they are committed, because recovery may send them again."""
 
-    # Position before the batch; None when nothing was ever folded.
+    # Position before the batch; None when nothing was ever committed.
     start: PartitionPosition | None
     end: PartitionPosition
     # In the order in which they are sent.
@@ -62,88 +62,49 @@ class TransactionBatch:
     dead_letters: list[DeadLetterRecord]
 
     @property
-    def bytes(self) -> int:
-        """What the blocks hold."""
-        return sum(_bytes_of(block, 0, len(block)) for _, _, block in self.blocks)
-
-
-class PositionConflict(StreamsError):
-    """Somebody else folded on from the batch's start: the table is out of date and must be restored."""
-
-
-class PartitionLease:
-    """A worker's claim on a partition, from assignment to loss. Shared by the loop and the partition's threads."""
-
-    def __init__(self, turns: Callable[[], int]) -> None:
-        """`turns`: how often the worker has polled its consumer."""
-        self._turns = turns
-        self._gone = threading.Event()
-
-    def give_up(self) -> None:
-        """The partition is not ours any more."""
-        self._gone.set()
-
-    def wait(self, seconds: float) -> None:
-        """Pause.
-
-        Raises:
-            PartitionLost: the partition went away meanwhile, or before.
-        """
-        if self._gone.wait(seconds):
-            message = "the partition was given to another worker"
-            raise PartitionLost(message)
-
-    def confirm(self) -> None:
-        """Wait until the consumer was polled since: a zombie must hear that it lost the partition before it fences.
-
-        Raises:
-            PartitionLost: it did hear so.
-        """
-        seen = self._turns()
-        while self._turns() < seen + 2:
-            self.wait(0.01)
-        self.wait(0)
+    def size_bytes(self) -> int:
+        """Bytes of the keys and values of all blocks."""
+        return sum(_size_of(block, 0, len(block)) for _, _, block in self.blocks)
 
 
 class PartitionWriter:
-    """Writes the batches of one partition of a stage, each in one transaction. Used by one thread at a time."""
+    """Writes the batches of one partition of a processor, each in one transaction. Used by one thread at a time."""
 
     def __init__(
         self,
         settings: KafkaSettings,
-        kind: ProcessorSpec,
+        spec: ProcessorSpec,
         partition: int,
-        partitions: int,
-        claim: PartitionLease,
+        partition_count: int,
+        lease: PartitionLease,
         listener: EventListener,
     ) -> None:
         self._settings = settings
-        self._kind = kind
+        self._spec = spec
         self._partition = partition
-        self._claim = claim
-        self._watcher = listener
+        self._lease = lease
+        self._listener = listener
         self._producer: TransactionalProducer | None = None
-        places = [(topic, partition) for topic in kind.outputs]
-        self._unended = HangingTransactions(
-            settings, places + [(log, p) for log in kind.logs for p in range(partitions)]
-        )
-        # Of the producer that there is, or is next.
+        topic_partitions = [(topic, partition) for topic in spec.copartitioned_topics]
+        topic_partitions += [(topic, other) for topic in spec.repartition_topics for other in range(partition_count)]
+        self._hanging_transactions = HangingTransactions(settings, topic_partitions)
+        # Transaction timeout of the present producer, or of the next one.
         self._timeout_ms = _TRANSACTION_TIMEOUT_MS
-        # Last sign of life of the thread that writes (time.monotonic); a call that hangs leaves it behind.
-        self.beat = time.monotonic()
+        # Of the thread that restores or writes.
+        self.heartbeat = Heartbeat()
 
     def fence(self) -> None:
-        """End whatever a predecessor left open and keep it from writing any more. Tries until it works.
+        """End the open transaction of any earlier writer and keep it from writing any more. Tries until it works.
 
         Raises:
-            PartitionLost: the partition went away meanwhile.
+            PartitionLost: the lease was revoked meanwhile.
         """
         while True:
-            self.beat = time.monotonic()
+            self.heartbeat.beat()
             if self._producer is None:
                 self._producer = TransactionalProducer(
                     self._settings,
-                    transactional_id=f"{self._settings.prefix}{self._kind.writer}.{self._partition}",
+                    transactional_id=f"{self._settings.prefix}{self._spec.transactional_id_prefix}.{self._partition}",
                     transaction_timeout_ms=self._timeout_ms,
                     linger_ms=2,
                 )
@@ -151,136 +112,139 @@ class PartitionWriter:
                 self._producer.init_transactions(_INIT_SECONDS)
             except KafkaException as error:
                 if not error.args[0].retriable():
-                    self.retire()
-                self._claim.wait(_PAUSE_SECONDS)
+                    self.drop_producer()
+                self._lease.wait(_PAUSE_SECONDS)
             else:
                 hit_failpoint("after_fence")
-                self._unended.check_now()
+                self._hanging_transactions.check_now()
                 return
 
     def write(self, batch: TransactionBatch) -> dict[str, float]:
-        """Write a batch, exactly once, whatever happens on the way.
+        """Write a batch, exactly once, whatever fails on the way.
 
         Returns:
-            Seconds by phase: "send" and "commit" (of the try that succeeded).
+            Seconds by phase: "send" and "commit", of the attempt that succeeded.
 
         Raises:
-            PartitionLost: the partition went away; the batch may be in or not, its new owner knows.
-            Moved: another worker wrote meanwhile.
+            PartitionLost: the lease was revoked; the next owner of the partition finds out whether the batch is in.
+            PositionConflict: another worker wrote meanwhile.
         """
         while True:
             try:
-                return self._transact(batch)
+                return self._run_transaction(batch)
             except Refence as error:
-                if self._settle(batch, str(error)):
+                if self._recover(batch, str(error)):
                     return {}
 
-    def retire(self) -> None:
-        """Let the producer go. Its transaction, if one is open, is ended by whoever fences next."""
-        gone, self._producer = self._producer, None
-        if gone is not None:
+    def drop_producer(self) -> None:
+        """Close the producer without a commit. The next one to fence ends its transaction, if one is open."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
             # It waits for a call that another thread may be in, and for librdkafka's own threads.
-            run_in_background(gone.close)
+            run_in_background(producer.close)
 
-    def _transact(self, batch: TransactionBatch) -> dict[str, float]:
-        started = self.beat = time.monotonic()
-        if self._producer is None:
-            message = "the producer was given up"
-            raise Refence(message)
-        needed_ms = _timeout_of(batch)
-        if needed_ms > self._timeout_ms:
-            self._timeout_ms = needed_ms
-            raise Refence(f"a transaction of {batch.bytes >> 20} MB needs a producer with more time, {needed_ms} ms")
+    def _recover(self, batch: TransactionBatch, error: str) -> bool:
+        """Whether a batch of unknown outcome was committed.
+
+        Raises:
+            PartitionLost: the lease was revoked meanwhile.
+            PositionConflict: another worker wrote.
+        """
+        self.drop_producer()
+        outcome, position = recover_unknown_outcome(
+            batch.start, batch.end, self._lease, self.fence, self._read_position
+        )
+        self._listener(TransactionRecovered(self._partition, outcome, error, self._spec.name))
+        if outcome == "superseded":
+            found, start, end = (each and each.sequence_key for each in (position, batch.start, batch.end))
+            raise PositionConflict(
+                f"{self._spec.state_topic} [{self._partition}] is at {found}, not at {start} or {end}"
+            )
+        return outcome == "committed"
+
+    def _read_position(self) -> PartitionPosition | None:
         try:
-            ends = self._ends(batch.end.hub_time)
+            return read_position(self._settings, self._partition, state_topic=self._spec.state_topic)
+        finally:
+            self.heartbeat.beat()
+
+    def _run_transaction(self, batch: TransactionBatch) -> dict[str, float]:
+        heartbeat = self.heartbeat
+        started = heartbeat.beat()
+        if self._producer is None:
+            message = "the producer was dropped"
+            raise Refence(message)
+        timeout_ms = _transaction_timeout_ms(batch)
+        if timeout_ms > self._timeout_ms:
+            self._timeout_ms = timeout_ms
+            size = batch.size_bytes >> 20
+            raise Refence(f"a transaction of {size} MB needs a producer with more time, {timeout_ms} ms")
+        try:
+            unblocking_records = self._unblocking_records(batch.end.hub_time)
             self._producer.begin_transaction()
             hit_failpoint("after_begin")
             self._produce(self._producer, batch)
-            for topic, partition, value in ends:
+            for topic, partition, value in unblocking_records:
                 self._producer.produce(self._settings.prefix + topic, partition, None, value, [])
-            if batch.bytes > _ORDINARY_BYTES:
-                # What a commit may take is not meant for all this.
+            if batch.size_bytes > _ORDINARY_BYTES:
+                # The time limit of a commit is not meant for so many bytes.
                 self._drain(self._producer)
-            sent = self.beat = time.monotonic()
+            sent = heartbeat.beat()
             hit_failpoint("before_commit")
             self._producer.commit_transaction(_COMMIT_SECONDS)
         except KafkaException as error:
             raise Refence(error.args[0].str()) from error
         hit_failpoint("after_commit")
-        self.beat = time.monotonic()
-        return {"send": sent - started, "commit": self.beat - sent}
+        return {"send": sent - started, "commit": heartbeat.beat() - sent}
 
-    def _produce(self, to: TransactionalProducer, batch: TransactionBatch) -> None:
+    def _produce(self, producer: TransactionalProducer, batch: TransactionBatch) -> None:
+        """Queue the records of a batch: the blocks, the dead letters and, last, the position."""
         prefix = self._settings.prefix
         queued = (0, 0)
         for topic, partition, block in batch.blocks:
             for first, end in split_block(block):
-                queued = self._make_room(to, queued, _bytes_of(block, first, end), end - first)
-                to.produce_block(prefix + topic, partition, block, first, end)
+                queued = self._make_room(producer, queued, _size_of(block, first, end), end - first)
+                producer.produce_block(prefix + topic, partition, block, first, end)
             hit_failpoint("while_producing")
         for key, value, headers in batch.dead_letters:
-            queued = self._make_room(to, queued, len(key or b"") + len(value or b""), 1)
-            to.produce(prefix + DEAD_LETTERS_TOPIC, self._partition, key, value, headers)
-        to.produce(prefix + self._kind.states, self._partition, POSITION_KEY, batch.end.encode(), [])
+            queued = self._make_room(producer, queued, len(key or b"") + len(value or b""), 1)
+            producer.produce(prefix + DEAD_LETTERS_TOPIC, self._partition, key, value, headers)
+        producer.produce(prefix + self._spec.state_topic, self._partition, POSITION_KEY, batch.end.encode(), [])
 
-    def _ends(self, hub_time: int | None) -> list[tuple[str, int, bytes | None]]:
-        """Records that say nothing new, for partitions where earlier transactions of ours were left without an end.
+    def _unblocking_records(self, hub_time: int | None) -> list[tuple[str, int, bytes | None]]:
+        """Topic, partition and value of records that end hanging transactions of this writer and say nothing new.
 
-        Into a log a Tick of a time that was folded already, elsewhere one without key and value.
+        In a log that is a tick of a time that was processed already, elsewhere a record without key and value.
         """
-        if self._kind.logs and hub_time is None:
+        logs = self._spec.repartition_topics
+        if logs and hub_time is None:
             return []
         return [
             (
                 topic,
                 partition,
-                encode_tick(cast(int, hub_time), self._kind.writer) if topic in self._kind.logs else None,
+                encode_tick(cast(int, hub_time), self._spec.transactional_id_prefix) if topic in logs else None,
             )
-            for topic, partition in self._unended.find_partitions()
+            for topic, partition in self._hanging_transactions.find_partitions()
         ]
 
     def _make_room(
-        self, to: TransactionalProducer, queued: tuple[int, int], more: int, records: int
+        self, producer: TransactionalProducer, queued: tuple[int, int], more_bytes: int, records: int
     ) -> tuple[int, int]:
-        """Bytes and records queued once these are; waits until everything before is on the broker if they are many."""
-        if queued[0] + more <= _QUEUE_BYTES and queued[1] + records <= _QUEUE_RECORDS:
-            return queued[0] + more, queued[1] + records
-        self._drain(to)
-        return more, records
+        """Bytes and records that are queued with these; waits for the earlier ones to be sent if they are too many."""
+        if queued[0] + more_bytes <= _QUEUE_BYTES and queued[1] + records <= _QUEUE_RECORDS:
+            return queued[0] + more_bytes, queued[1] + records
+        self._drain(producer)
+        return more_bytes, records
 
-    def _drain(self, to: TransactionalProducer) -> None:
-        while to.wait_for_deliveries(0.05):
-            self.beat = time.monotonic()
-            self._claim.wait(0)
-
-    def _settle(self, batch: TransactionBatch, error: str) -> bool:
-        """Find out whether a batch of unknown outcome is in.
-
-        Raises:
-            PartitionLost: the partition went away meanwhile.
-            Moved: neither: somebody else wrote.
-        """
-        self.retire()
-        while True:
-            self._claim.wait(_PAUSE_SECONDS)
-            self._claim.confirm()
-            self.fence()
-            try:
-                position = read_position(self._settings, self._partition, state_topic=self._kind.states)
-            except Retry:
-                self.beat = time.monotonic()
-                continue
-            start, found, end = (each and each.sequence_key for each in (batch.start, position, batch.end))
-            outcome = "committed" if found == end else "resent" if found == start else "restored"
-            self._watcher(TransactionRecovered(self._partition, outcome, error, self._kind.name))
-            if outcome != "superseded":
-                return outcome == "committed"
-            message = f"{self._kind.states} [{self._partition}] is at {found}, not at {start} or {end}"
-            raise PositionConflict(message)
+    def _drain(self, producer: TransactionalProducer) -> None:
+        while producer.wait_for_deliveries(0.05):
+            self.heartbeat.beat()
+            self._lease.wait(0)
 
 
 def split_block(block: RecordBlock) -> Iterator[tuple[int, int]]:
-    """Runs of a block's records, first and end, of at most _PART_BYTES and _PART_RECORDS each, or of one record."""
+    """Slices of a block, first and end, of at most _PART_BYTES and _PART_RECORDS each, or of one record."""
     first = 0
     size = block.value_ends + block.key_ends
     while first < len(block):
@@ -290,10 +254,10 @@ def split_block(block: RecordBlock) -> Iterator[tuple[int, int]]:
         first = end
 
 
-def _timeout_of(batch: TransactionBatch) -> int:
-    more = max(0, batch.bytes - _ORDINARY_BYTES) // _BYTES_PER_MS
+def _transaction_timeout_ms(batch: TransactionBatch) -> int:
+    more = max(0, batch.size_bytes - _ORDINARY_BYTES) // _BYTES_PER_MS
     return min(_TRANSACTION_TIMEOUT_MS + more, _LONGEST_TIMEOUT_MS)
 
 
-def _bytes_of(block: RecordBlock, first: int, end: int) -> int:
+def _size_of(block: RecordBlock, first: int, end: int) -> int:
     return int(block.value_ends[end] - block.value_ends[first] + block.key_ends[end] - block.key_ends[first])

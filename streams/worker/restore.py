@@ -13,7 +13,8 @@ from streams.kafka.reader import OffsetRange, read_ranges, watermark_offsets
 from streams.kafka.settings import KafkaSettings
 from streams.processors.processor import Processor, ProcessorSpec
 from streams.worker.failpoints import hit_failpoint
-from streams.worker.partition_writer import PartitionLease, PartitionWriter
+from streams.worker.partition_lease import PartitionLease
+from streams.worker.partition_writer import PartitionWriter
 from streams.worker.position_reader import read_hanging_records
 
 _BATCH_SIZE: Final = 20_000
@@ -50,7 +51,7 @@ def restore(
     processor = spec.create_processor(partition, partitions)
     position: PartitionPosition | None = None
     record_count = 0
-    topic = settings.prefix + spec.states
+    topic = settings.prefix + spec.state_topic
     reader = new_consumer(
         settings,
         "restore",
@@ -67,17 +68,17 @@ def restore(
             reader, topic, ranges, idle_timeout_seconds=_TIMEOUT_SECONDS, batch_size=_BATCH_SIZE
         ):
             lease.wait(0)
-            writer.beat = time.monotonic()
+            writer.heartbeat.beat()
             position = _restore_batch(processor, records) or position
             record_count += len(records)
             hit_failpoint("while_restoring")
-        writer.beat = time.monotonic()
+        writer.heartbeat.beat()
         hanging = read_hanging_records(settings, topic, partition, end, time.monotonic() + _TIMEOUT_SECONDS)
         position = _restore_batch(processor, hanging) or position
         record_count += len(hanging)
     finally:
         reader.close()
-    processor.restored(position)
+    processor.finish_restore(position)
     hit_failpoint("after_restore")
     return RestoreResult(processor, position, record_count, time.monotonic() - started)
 

@@ -1,7 +1,7 @@
-"""A name for this worker that a restart finds again: the group then gives it back its partitions at once.
+"""A name for a worker that it finds again after a restart: the group then returns its partitions at once.
 
-A static member that was killed and is back within its session keeps its partitions and nobody else is disturbed
-(docs/decisions/). On one machine the names are slots, each held by a file lock that ends with the process.
+A static member that was killed and is back within its session keeps its partitions, and no other member is disturbed
+(docs/decisions/). The names of one machine are slots. A file lock holds each of them and ends with the process.
 """
 
 import fcntl
@@ -34,8 +34,8 @@ class StaticMemberId:
         for slot in range(_SLOTS):
             lock = _lock(folder / f"{group}.{slot}.lock")
             if lock is not None:
-                self._held = lock
-                self.name = f"{socket.gethostname()}-{slot}"
+                self._lock = lock
+                self.group_instance_id = f"{socket.gethostname()}-{slot}"
                 return
         message = f"{_SLOTS} workers of {group} run on this machine: name this one with --group-instance-id"
         raise Misconfigured(message)

@@ -1,4 +1,4 @@
-"""How the process of a worker is set: two defaults that cost it a third of its speed."""
+"""Settings of a worker's process: two defaults, of Python and of the C library, would cost it a third of its speed."""
 
 import ctypes
 import gc
@@ -11,22 +11,22 @@ _LARGEST_BYTES: Final = 32 << 20
 
 
 def tune_process() -> None:
-    """Take the cycle collector out of the way, and keep the memory of a batch for the next one.
+    """Switch the cycle collector off, and keep the memory of a batch for the next one.
 
-    A batch makes some hundred thousand objects that hold no cycles; the collector would visit each of them again and
-    again. `collect_garbage` is to be called now and then instead. And the C library would give the buffers of every batch back
-    to the kernel, which clears every page before it hands it out again. Figures in docs/decisions/producer.md.
+    A batch makes some hundred thousand objects without cycles, and the collector would visit each of them again and
+    again; `collect_garbage` takes its place. The C library would return the buffers of every batch to the kernel, which
+    clears every page before it hands it out again. Figures in docs/decisions/producer.md.
     """
     gc.collect()
     gc.freeze()
     gc.disable()
     library = ctypes.CDLL(None)
-    # Of glibc; another C library has its own ways.
+    # mallopt belongs to glibc; other C libraries lack it.
     if hasattr(library, "mallopt"):
         library.mallopt(_MMAP, _LARGEST_BYTES)
         library.mallopt(_TRIM, _KEEP_BYTES)
 
 
 def collect_garbage() -> None:
-    """Free what is left of cycles; errors and their tracebacks hold some."""
+    """Free objects in cycles, which errors and their tracebacks leave behind; to be called now and then."""
     gc.collect()

@@ -15,7 +15,8 @@ from streams.kafka.settings import KafkaSettings
 from streams.processors.registry import processor_spec
 from streams.telemetry.worker_events import TransactionRecovered, WorkerEvent
 from streams.worker import partition_writer
-from streams.worker.partition_writer import PartitionLease, PartitionWriter, TransactionBatch
+from streams.worker.partition_lease import PartitionLease
+from streams.worker.partition_writer import PartitionWriter, TransactionBatch
 
 # librdkafka's queue holds a million records.
 RECORDS = 1_100_000
@@ -30,7 +31,7 @@ def writer(settings: KafkaSettings):
     writer = PartitionWriter(settings, kind, 0, 1, PartitionLease(itertools.count().__next__), happened.append)
     writer.fence()
     yield writer, happened
-    writer.retire()
+    writer.drop_producer()
 
 
 def block(records: int) -> RecordBlock:

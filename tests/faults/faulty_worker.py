@@ -18,11 +18,11 @@ from confluent_kafka import Consumer
 
 from streams.cli.app import main
 from streams.processors import registry
-from streams.worker import group_membership, partition_task, worker
+from streams.worker import group_membership, partition_task, worker, worker_process
 
 
 class HaltAt:
-    """Stands in for `crash_point`; the process goes on from here when it gets SIGCONT."""
+    """Stands in for `hit_failpoint`; the process goes on from here when it gets SIGCONT."""
 
     def __init__(self, where: str) -> None:
         self._point, _, times = where.partition(":")
@@ -69,9 +69,9 @@ if __name__ == "__main__":
         patch(
             "streams.processors.registry.PARCELS_GROUP", os.environ.get("PARCELS_TEST_GROUP", registry.PARCELS_GROUP)
         ),
-        patch("streams.worker.partition_writer.crash_point", HaltAt(os.environ.get("PARCELS_TEST_STOP_AT", ""))),
-        patch("streams.worker.partition_task.crash_point", long_fold if long else partition_task.crash_point),
-        patch("streams.worker.worker._HUNG_SECONDS", 2.0 if hangs else worker._HUNG_SECONDS),
+        patch("streams.worker.partition_writer.hit_failpoint", HaltAt(os.environ.get("PARCELS_TEST_STOP_AT", ""))),
+        patch("streams.worker.partition_task.hit_failpoint", long_fold if long else partition_task.hit_failpoint),
+        patch("streams.worker.worker_process._HUNG_SECONDS", 2.0 if hangs else worker_process._HUNG_SECONDS),
         patch("streams.kafka.clients.Consumer", Unheard if unheard else Consumer),
         patch("streams.worker.group_membership._JOIN_SECONDS", 2.0 if unheard else group_membership._JOIN_SECONDS),
         patch.object(worker.Worker, "_turn", hang if hangs else worker.Worker._turn),

@@ -24,9 +24,10 @@ from streams.kafka.clients import new_producer
 from streams.kafka.local_broker import LocalBroker, free_port
 from streams.kafka.reader import read_past_last_stable_offset, read_to_end
 from streams.kafka.settings import KafkaSettings
-from streams.processors.processor import ProcessorName, ProcessorSpec
+from streams.processors.processor import ProcessorSpec
 from streams.processors.registry import processor_spec
-from streams.worker.partition_writer import PartitionLease, PartitionWriter, TransactionBatch
+from streams.worker.partition_lease import PartitionLease
+from streams.worker.partition_writer import PartitionWriter, TransactionBatch
 from streams.worker.position_reader import read_position
 from tests.conftest import unable
 
@@ -56,22 +57,20 @@ def settings(node: LocalBroker) -> KafkaSettings:
     return made
 
 
-def leave_without_end(
-    node: LocalBroker, settings: KafkaSettings, stage: ProcessorName, topic: str, partition: int
-) -> None:
-    """A transaction of the stage's writer of partition 0, complete for Kafka, without an end in this place."""
+def leave_without_end(node: LocalBroker, settings: KafkaSettings, processor: str, topic: str, partition: int) -> None:
+    """A transaction of the processor's writer of partition 0, complete for Kafka, without an end in this place."""
     log, kept = node.folder / "log", node.folder / "kept"
     folder = log / f"{topic}-{partition}"
-    kind = processor_spec(stage, Promises.default())
-    sender = fenced(settings, kind)
+    spec = processor_spec(processor, Promises.default())
+    sender = fenced(settings, spec)
     sender.begin_transaction()
     sender.produce(topic, b"never read", b"LP1", partition)
-    sender.produce(kind.states, PartitionPosition(1, HUB_TIME).encode(), topics.POSITION_KEY, 0)
+    sender.produce(spec.state_topic, PartitionPosition(1, HUB_TIME).encode(), topics.POSITION_KEY, 0)
     assert sender.flush(30) == 0
     shutil.copytree(folder, kept)
     sender.commit_transaction(30)
     # Answered when all the ends are written.
-    fenced(settings, kind)
+    fenced(settings, spec)
     node.stop()
     shutil.rmtree(folder)
     kept.rename(folder)
@@ -80,8 +79,8 @@ def leave_without_end(
     node.start()
 
 
-def fenced(settings: KafkaSettings, kind: ProcessorSpec) -> Producer:
-    sender = new_producer(settings, transactional_id=f"{kind.writer}.0")
+def fenced(settings: KafkaSettings, spec: ProcessorSpec) -> Producer:
+    sender = new_producer(settings, transactional_id=f"{spec.transactional_id_prefix}.0")
     sender.init_transactions(30)
     return sender
 
@@ -91,13 +90,13 @@ def held_up(settings: KafkaSettings, topic: str, partition: int) -> int:
     return sum(1 for _ in read_past_last_stable_offset(settings, topic, partitions=[partition]))
 
 
-def write_until_seen(settings: KafkaSettings, stage: ProcessorName, topic: str, partition: int) -> None:
+def write_until_seen(settings: KafkaSettings, processor: str, topic: str, partition: int) -> None:
     """Transactions of another worker, with nothing but the position."""
-    kind = processor_spec(stage, Promises.default())
-    writer = PartitionWriter(settings, kind, 0, PARTITIONS, PartitionLease(itertools.count().__next__), lambda _: None)
+    spec = processor_spec(processor, Promises.default())
+    writer = PartitionWriter(settings, spec, 0, PARTITIONS, PartitionLease(itertools.count().__next__), lambda _: None)
     try:
         writer.fence()
-        position = read_position(settings, 0, state_topic=kind.states)
+        position = read_position(settings, 0, state_topic=spec.state_topic)
         for step in range(20):
             following = PartitionPosition(1, HUB_TIME, transaction_number=step + 1)
             writer.write(TransactionBatch(position, following, [], []))
@@ -106,7 +105,7 @@ def write_until_seen(settings: KafkaSettings, stage: ProcessorName, topic: str, 
                 break
             threading.Event().wait(1)
     finally:
-        writer.retire()
+        writer.drop_producer()
 
 
 def test_a_log_flows_on(node: LocalBroker, settings: KafkaSettings) -> None:

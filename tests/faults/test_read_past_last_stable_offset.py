@@ -3,8 +3,6 @@
 What such a crash leaves looks like a transaction that nobody ends.
 """
 
-import time
-
 import pytest
 from confluent_kafka import Producer
 
@@ -19,7 +17,8 @@ from streams.kafka.settings import KafkaSettings
 from streams.processors.parcel_processor import ParcelProcessor
 from streams.processors.registry import processor_spec
 from streams.processors.warm_up import _SCAN, _record
-from streams.worker.partition_writer import PartitionLease, PartitionWriter
+from streams.worker.partition_lease import PartitionLease
+from streams.worker.partition_writer import PartitionWriter
 from streams.worker.position_reader import read_position
 from streams.worker.restore import restore
 
@@ -50,14 +49,14 @@ class Fenced(PartitionWriter):
     """A writer whose partition is fenced already; another id than the test's, which must stay as it is."""
 
     def fence(self) -> None:
-        self.beat = time.monotonic()
+        self.heartbeat.beat()
 
 
 def parcels_restored(settings: KafkaSettings) -> tuple[int, int | None]:
-    claim = PartitionLease(lambda: 0)
-    kind = processor_spec("parcels", Promises.default())
-    restored = restore(settings, kind, 0, 1, claim, Fenced(settings, kind, 0, 1, claim, lambda _: None))
-    parcels = restored.processor.make_restored_event(0, 0, 0.0, 0).parcels
+    lease = PartitionLease(lambda: 0)
+    spec = processor_spec("parcels", Promises.default())
+    restored = restore(settings, spec, 0, 1, lease, Fenced(settings, spec, 0, 1, lease, lambda _: None))
+    parcels = restored.processor.restored_event(0, 0.0, 0).rows
     return parcels, restored.position and restored.position.next_offset
 
 

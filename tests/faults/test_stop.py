@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.kafka.settings import KafkaSettings
 from streams.processors.registry import PARCELS_GROUP
-from streams.worker.watchdog import EXIT_CODE
+from streams.worker.liveness import EXIT_CODE
 from tests.faults.harness import (
     Crew,
     Installation,

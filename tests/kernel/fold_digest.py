@@ -44,20 +44,20 @@ def digest(values):
             processor = ParcelProcessor(partition=1, partitions=2)
             # In two parts, so that the second part replaces rows of the first and frees their chunks.
             for part in (log[: len(log) // 2], log[len(log) // 2 :]):
-                processor.restore([value for _, value in part if value])
+                processor.restore_states([value for _, value in part if value])
             processor.restore_hub_time(output.hub_time)
         first += size
-        log += [*output.retired, *output.states]
-        for key, value in (*output.retired, *output.states, *output.milestones, *output.alerts, *output.throughput):
+        log += [*output.tombstones, *output.states]
+        for key, value in (*output.tombstones, *output.states, *output.milestones, *output.alerts, *output.throughput):
             sha256.update(b"%d %d " % (len(key), len(value)) + key + value)
         figures = (
-            [(index, int(reason)) for index, reason in output.refused],
-            sorted(output.scans.items()),
+            [(index, int(reason)) for index, reason in output.rejects],
+            sorted(output.scan_counts.items()),
             output.duplicates,
             output.parcels_by_stage,
             output.hub_time,
-            sorted(output.told.items()),
-            output.clocks,
+            sorted(output.alert_counts.items()),
+            output.active_clocks,
         )
         sha256.update(repr(figures).encode())
     return sha256.hexdigest()

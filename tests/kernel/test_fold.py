@@ -42,8 +42,8 @@ class ProcessorRun:
 
     def run_batch(self, values):
         self.last = self.processor.run(values)
-        assert self.last.refused == []
-        self.log += [*self.last.retired, *self.last.states]
+        assert self.last.rejects == []
+        self.log += [*self.last.tombstones, *self.last.states]
         self.milestones += self.last.milestones
         self.alerts += self.last.alerts
         for _, value in self.last.throughput:
@@ -226,17 +226,17 @@ class TestRestore:
             run.run_batch(batch)
         compacted, whole, in_parts = ProcessorRun(), ProcessorRun(), ProcessorRun()
         # The topic holds one state a parcel after compaction, and every earlier state before it.
-        compacted.processor.restore(list(run.states.values()))
-        whole.processor.restore([value for _, value in run.log])
+        compacted.processor.restore_states(list(run.states.values()))
+        whole.processor.restore_states([value for _, value in run.log])
         for part in batches_of([value for _, value in run.log], cuts):
-            in_parts.processor.restore(part)
+            in_parts.processor.restore_states(part)
         gauges = run.processor.run([]).parcels_by_stage
         for batch in batches_of(after, cuts):
             output = run.run_batch(batch)
             for restored in (compacted, whole, in_parts):
                 same_output = restored.run_batch(batch)
                 assert (same_output.states, same_output.milestones) == (output.states, output.milestones)
-                assert (same_output.scans, same_output.duplicates) == (output.scans, output.duplicates)
+                assert (same_output.scan_counts, same_output.duplicates) == (output.scan_counts, output.duplicates)
                 assert same_output.parcels_by_stage == output.parcels_by_stage
             gauges = output.parcels_by_stage
         for restored in (compacted, whole, in_parts):
@@ -253,11 +253,11 @@ class TestRestore:
         for value in voids:
             run.run_batch([value])
         whole, compacted = ProcessorRun(), ProcessorRun()
-        whole.processor.restore([value for _, value in run.log] * 30)
-        compacted.processor.restore(list(run.states.values()))
+        whole.processor.restore_states([value for _, value in run.log] * 30)
+        compacted.processor.restore_states(list(run.states.values()))
         # 30 * (1 + … + 40) voids were read; the table has the slots of the last 40 only.
         assert whole.processor.table.arrays.counts[CHUNK_COUNT] == compacted.processor.table.arrays.counts[CHUNK_COUNT]
-        assert whole.run_batch([framed(void("one more", "P", "e"))]).refused == []
+        assert whole.run_batch([framed(void("one more", "P", "e"))]).rejects == []
 
     def test_the_hub_time_comes_from_the_position_record(self):
         processor = ParcelProcessor(partition=0, partitions=1)

@@ -99,7 +99,7 @@ class TestAgainstTheOracle:
         cut = round(share * size)
         whole, first_part = fold_records(log), fold_records(log[:cut])
         processor = ParcelProcessor(0, 1)
-        processor.restore([value for _, value in first_part.log if value])
+        processor.restore_states([value for _, value in first_part.log if value])
         rest = ProcessorRun(processor)
         rest.run_batch([framed(record) for record in log[cut:]])
         assert first_part.states | rest.states == whole.states

@@ -155,7 +155,7 @@ class TestAgainstTheReferenceRules:
     @given(seed=SEEDS)
     def test_the_running_clocks_are_counted(self, seed):
         run, oracle = compare(days(seed, 100))
-        for name, number in run.last.clocks.items():
+        for name, number in run.last.active_clocks.items():
             clocks = [
                 clock["status"]
                 for state in oracle.states().values()
@@ -203,7 +203,7 @@ class TestDeterminism:
         processor = ParcelProcessor(0, 1, PROMISES)
         for key, value in run.log:
             if value:
-                processor.restore([value])
+                processor.restore_states([value])
             else:
                 processor.restore_tombstones([key])
         processor.restore_hub_time(run.processor.table.hub_time)

@@ -1,6 +1,6 @@
-"""What `warm` runs is everything that a worker runs compiled: nothing is compiled, or loaded, amid its first batches.
+"""`warm_up` runs every compiled function of a worker: nothing is compiled or loaded during its first batches.
 
-In a process of its own, because other tests have compiled for other types of arguments.
+The test runs in a process of its own, because other tests have compiled for other types of arguments.
 """
 
 import os
@@ -20,26 +20,25 @@ import pickle
 import sys
 from pathlib import Path
 from numba.core.dispatcher import Dispatcher
-from streams.processors.container_processor import ContainerStage
-from streams.processors.parcel_processor import ParcelStage
-from streams.processors.warm_up import warm
-from tests.simulate import both_stages
+from streams.processors.container_processor import ContainerProcessor
+from streams.processors.parcel_processor import ParcelProcessor
+from streams.processors.warm_up import warm_up
+from tests.simulate import both_processors
 
-logs, settled = pickle.loads(Path(sys.argv[1]).read_bytes())
+logs, last_tick_ms = pickle.loads(Path(sys.argv[1]).read_bytes())
 
-def known():
-    compiled = [each for each in gc.get_objects() if isinstance(each, Dispatcher)]
-    return {(each.py_func.__module__, each.py_func.__name__, str(one)) for each in compiled for one in each.signatures}
+def compiled():
+    functions = [each for each in gc.get_objects() if isinstance(each, Dispatcher)]
+    return {(each.py_func.__module__, each.py_func.__name__, str(one)) for each in functions for one in each.signatures}
 
-warm()
-before = known()
+warm_up()
+before = compiled()
 assert before, "nothing is compiled"
-ran = both_stages.run(logs, settled, (1, 7, 100, 3000), 1)
+ran = both_processors.run(logs, last_tick_ms, (1, 7, 100, 3000), 1)
 assert ran.alerts and ran.milestones
-stage = ParcelStage(0, 1)
-stage.restore([value for value in ran.states.values() if value])
-stage.restore_retired([key for key, value in ran.states.items() if not value])
-for new in sorted(known() - before):
+processor = ParcelProcessor(0, 1)
+processor.restore({key: value or None for key, value in ran.states.items()})
+for new in sorted(compiled() - before):
     print(*new)
 """
 

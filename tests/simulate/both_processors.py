@@ -83,12 +83,12 @@ def run(
     result = ProcessorRun([], list(logs.containers), {}, [], [], [])
     # Inferred records enter the log of scans while other records are still being sent.
     scans, inferred, next_event, next_scan = list(logs.scans), list[Keyed](), 0, 0
-    while scans[next_scan:] or inferred or next_event < len(result.containers) or containers.pending:
+    while scans[next_scan:] or inferred or next_event < len(result.containers) or containers.has_pending_output:
         if rng.random() < 0.5:
             events = result.containers[next_event : next_event + rng.choice(batch_sizes)]
             output = containers.run([value for _, value in events])
-            result.refused.update(reason.name for _, reason in output.refused)
-            next_event += output.taken
+            result.refused.update(reason.name for _, reason in output.rejects)
+            next_event += output.processed_count
             for topic, _, block in output.blocks:
                 (result.containers if topic == CONTAINERS_TOPIC else inferred if topic == SCANS_TOPIC else []).extend(
                     block
@@ -105,7 +105,7 @@ def run(
 def _fold(processor: ParcelProcessor, batch: list[Keyed], result: ProcessorRun) -> None:
     result.scans += batch
     output = processor.run([value for _, value in batch])
-    result.states.update(output.retired)
+    result.states.update(output.tombstones)
     result.states.update(output.states)
     result.milestones += output.milestones
     result.alerts += output.alerts

@@ -36,7 +36,7 @@ def actual_and_expected(tmp_path, scenario, promises, batch):
     for first in range(0, len(values), batch):
         output = processor.run(values[first : first + batch])
         alerts += [read("Alert", value) for _, value in output.alerts]
-        states |= dict(output.retired)
+        states |= dict(output.tombstones)
         states |= dict(output.states)
     return alerts, {key.decode(): value for key, value in states.items()}, json.loads(path.read_text())
 

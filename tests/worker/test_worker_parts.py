@@ -1,30 +1,28 @@
-"""The parts of a worker that need no broker: claims, slots, the watchdog, crash points, messages out of order."""
+"""The parts of a worker that need no broker: leases, slots, the watchdog, failpoints, messages out of order."""
 
+import itertools
 import signal
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from streams.domain.promises import Promises
-from streams.errors import PartitionLost
+from streams.errors import PartitionLost, Retry
 from streams.formats.position import PartitionPosition
 from streams.kafka.background import DaemonThreadPool, run_in_background
 from streams.kafka.settings import KafkaSettings
-from streams.processors.processor import ProcessorOutput
 from streams.processors.registry import processor_spec
 from streams.telemetry.worker_events import TicksResumed, TicksStopped
-from streams.worker.hub_times import TickMonitor
-from streams.worker.idleness import IdleTimer
+from streams.worker.backlog import Backlog
+from streams.worker.liveness import EXIT_CODE, IdleTimer, PauseDetector, TickMonitor
+from streams.worker.partition_lease import PartitionLease
 from streams.worker.partition_task import PartitionTask, ProcessingTotals
-from streams.worker.partition_writer import PartitionLease
-from streams.worker.standstill import PauseDetector
 from streams.worker.static_member_id import StaticMemberId
-from streams.worker.watchdog import EXIT_CODE
+from streams.worker.transaction_recovery import recover_unknown_outcome
 
 
 class Message:
@@ -44,63 +42,88 @@ class Message:
 
 @pytest.fixture
 def task(monkeypatch):
-    monkeypatch.setattr("streams.worker.partition_task.Message", Message)
-    made = PartitionTask(
+    for module in ("backlog", "partition_task"):
+        monkeypatch.setattr(f"streams.worker.{module}.Message", Message)
+    task = PartitionTask(
         KafkaSettings(),
         processor_spec("parcels", Promises.default()),
         0,
         1,
-        turns=lambda: 0,
+        poll_count=lambda: 0,
         listener=lambda _: None,
-        tally=ProcessingTotals(),
+        totals=ProcessingTotals(),
         no_output=True,
     )
-    made.step()
-    return made
+    task.step()
+    return task
 
 
-def taken(task):
-    return [offset for run in task._backlog for offset in run.offsets.tolist()]
+class TestProcessedRecordsAreDropped:
+    @pytest.fixture
+    def backlog(self, monkeypatch):
+        monkeypatch.setattr("streams.worker.backlog.Message", Message)
+        return Backlog(next_offset=5)
 
+    @staticmethod
+    def append(backlog, *offsets):
+        backlog.append([Message(offset) for offset in offsets])
 
-class TestWhatIsFoldedAlreadyIsDropped:
-    def test_records_below_the_position(self, task):
-        task._next = 5
-        task.accept([Message(offset) for offset in (3, 4, 5, 7)])
-        assert taken(task) == [5, 7]
+    @staticmethod
+    def offsets(backlog):
+        batch = backlog.take(1_000)
+        assert [message.offset() for message in batch.messages] == batch.offsets.tolist()
+        return batch.offsets.tolist()
 
-    def test_an_older_run_delivered_after_a_newer_one(self, task):
-        task.accept([Message(offset) for offset in (0, 1, 2)])
-        task.accept([Message(offset) for offset in (1, 2, 3)])
-        assert taken(task) == [0, 1, 2, 3]
+    def test_records_below_the_position(self, backlog):
+        self.append(backlog, 3, 4, 5, 7)
+        assert self.offsets(backlog) == [5, 7]
 
-    def test_a_run_that_falls_back_in_the_middle(self, task):
-        task.accept([Message(offset) for offset in (0, 1, 4, 2, 3, 4, 5)])
-        assert taken(task) == [0, 1, 4, 5]
+    def test_an_older_run_delivered_after_a_newer_one(self, backlog):
+        self.append(backlog, 5, 6, 7)
+        self.append(backlog, 6, 7, 8)
+        assert self.offsets(backlog) == [5, 6, 7, 8]
 
-    def test_a_large_backlog_is_cut_into_batches_without_loss(self, task):
-        task.kind = replace(task.kind, max_batch_records=4)
-        for first in range(0, 12, 3):
-            task.accept([Message(first + i) for i in range(3)])
+    def test_a_run_that_falls_back_in_the_middle(self, backlog):
+        self.append(backlog, 5, 6, 9, 7, 8, 9, 10)
+        assert self.offsets(backlog) == [5, 6, 9, 10]
+
+    def test_a_large_backlog_is_cut_into_batches_without_loss(self, backlog):
+        for first in range(5, 17, 3):
+            self.append(backlog, first, first + 1, first + 2)
         batches = []
-        while task.backlog_records:
-            messages, offsets = task._take()
-            batches.append([message.offset() for message in messages])
-            assert batches[-1] == offsets.tolist()
-        assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+        while backlog:
+            batch = backlog.take(4)
+            batches.append([message.offset() for message in batch.messages])
+            assert batches[-1] == batch.offsets.tolist()
+        assert batches == [[5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16]]
+
+    def test_what_was_put_back_comes_first(self, backlog):
+        self.append(backlog, 5, 6, 7, 8)
+        _, rest = backlog.take(3).split(1)
+        backlog.put_back(rest)
+        assert len(backlog) == 3
+        assert self.offsets(backlog) == [6, 7, 8]
 
 
-class Taking:
-    """A stage that takes three records at a time, when it is let."""
+class SlowOutput:
+    def __init__(self, processed_count):
+        self.processed_count, self.blocks, self.rejects, self.phase_seconds = processed_count, [], [], {}
+
+    def committed_event(self, summary):
+        return summary
+
+
+class SlowProcessor:
+    """A processor that takes three records at a time, when it is let."""
 
     hub_time = None
-    pending = False
-    due = False
+    has_pending_output = False
+    has_due_output = False
 
     def __init__(self):
         self.let = threading.Event()
         self.folded = []
-        self.left = ()
+        self.pending_fan_outs = ()
         self.runs = 0
 
     def run(self, payloads, *, outputs):
@@ -108,20 +131,17 @@ class Taking:
         assert self.let.wait(10)
         self.runs += 1
         self.folded += payloads[:3]
-        return ProcessorOutput(min(3, len(payloads)), [], [], {})
+        return SlowOutput(min(3, len(payloads)))
 
     def position(self, next_offset):
-        return PartitionPosition(next_offset, None, left=self.left)
-
-    def make_committed_event(self, made, committed):
-        return (made.taken, committed.records)
+        return PartitionPosition(next_offset, None, pending_fan_outs=self.pending_fan_outs)
 
 
-class TestAFoldBesideTheLoop:
+class TestProcessingBesideTheLoop:
     @pytest.fixture
-    def stage(self, task):
-        task._stage = Taking()
-        return task._stage
+    def processor(self, task):
+        task._processor = SlowProcessor()
+        return task._processor
 
     @staticmethod
     def step_until(task, done):
@@ -131,90 +151,132 @@ class TestAFoldBesideTheLoop:
             task.step()
             time.sleep(0.001)
 
-    def test_messages_gather_while_it_lasts_and_what_it_had_no_room_for_comes_before_them(self, task, stage):
+    def test_messages_gather_while_it_lasts_and_what_it_had_no_room_for_comes_before_them(self, task, processor):
         task.accept([Message(offset) for offset in range(7)])
         task.step()
         task.accept([Message(offset) for offset in range(7, 10)])
         task.step()
-        assert (task.backlog_records, stage.folded, task.busy) == (3, [], True)
-        stage.let.set()
+        assert (task.backlog_records, processor.folded, task.busy) == (3, [], True)
+        processor.let.set()
         self.step_until(task, lambda: not task.busy)
-        assert stage.folded == list(range(10))
+        assert processor.folded == list(range(10))
         assert task.position == 10
 
-    def test_nothing_comes_of_it_when_somebody_else_folded_on_meanwhile(self, task, stage):
+    def test_nothing_comes_of_it_when_somebody_else_folded_on_meanwhile(self, task, processor):
         task.accept([Message(offset) for offset in range(3)])
         task.step()
-        task._start_over()
-        stage.let.set()
-        self.step_until(task, lambda: stage.folded)
+        task._restore_again()
+        processor.let.set()
+        self.step_until(task, lambda: processor.folded)
         assert task.position is None
 
-    def test_what_is_pending_waits_until_it_is_due(self, task, stage):
-        stage.let.set()
+    def test_what_is_pending_waits_until_it_is_due(self, task, processor):
+        processor.let.set()
         task.accept([Message(0)])
         self.step_until(task, lambda: not task.busy)
-        stage.pending = True
+        processor.has_pending_output = True
         for _ in range(20):
             task.step()
-        assert (stage.runs, task.busy) == (1, True)
-        stage.due = True
-        self.step_until(task, lambda: stage.runs == 2)
+        assert (processor.runs, task.busy) == (1, True)
+        processor.has_due_output = True
+        self.step_until(task, lambda: processor.runs == 2)
 
-    def test_what_made_nothing_is_not_written_and_what_came_to_its_end_is(self, task, stage, monkeypatch):
-        stage.let.set()
+    def test_what_made_nothing_is_not_written_and_what_came_to_its_end_is(self, task, processor, monkeypatch):
+        processor.let.set()
         task.accept([Message(0)])
         self.step_until(task, lambda: not task.busy)
         written = []
         monkeypatch.setattr(task, "_start_write", written.append)
-        stage.due = True
-        self.step_until(task, lambda: stage.runs > 3)
+        processor.has_due_output = True
+        self.step_until(task, lambda: processor.runs > 3)
         assert written == []
-        stage.left = ("something else",)
+        processor.pending_fan_outs = ("something else",)
         self.step_until(task, lambda: written)
-        assert written[0].transaction.end.left == stage.left
+        assert written[0].end.pending_fan_outs == processor.pending_fan_outs
 
-    def test_one_that_hangs_is_noticed(self, task, stage, monkeypatch):
+    def test_one_that_hangs_is_noticed(self, task, processor, monkeypatch):
         task.accept([Message(0)])
         task.step()
         assert task.seconds_since_heartbeat() == 0
-        monkeypatch.setattr("streams.worker.partition_task._FOLD_SECONDS", -60.0)
+        monkeypatch.setattr("streams.worker.partition_task._PROCESSING_SECONDS", -60.0)
         assert task.seconds_since_heartbeat() >= 60
-        stage.let.set()
+        processor.let.set()
         self.step_until(task, lambda: not task.busy)
         assert task.seconds_since_heartbeat() == 0
 
 
-class TestAClaim:
+class TestALease:
     def test_is_confirmed_only_after_the_consumer_was_polled_again(self):
-        turns = [0]
-        claim = PartitionLease(lambda: turns[0])
-        confirmed = run_in_background(claim.confirm)
-        turns[0] += 1
+        polls = [0]
+        lease = PartitionLease(lambda: polls[0])
+        confirmed = run_in_background(lease.confirm)
+        polls[0] += 1
         time.sleep(0.05)
         assert not confirmed.done()
-        turns[0] += 1
+        polls[0] += 1
         confirmed.result(timeout=5)
 
-    def test_that_was_given_up_says_so_to_whoever_waits(self):
-        claim = PartitionLease(lambda: 0)
-        confirmed = run_in_background(claim.confirm)
-        claim.give_up()
+    def test_that_was_revoked_raises_in_every_thread_that_waits(self):
+        lease = PartitionLease(lambda: 0)
+        confirmed = run_in_background(lease.confirm)
+        lease.revoke()
         with pytest.raises(PartitionLost):
             confirmed.result(timeout=5)
         with pytest.raises(PartitionLost):
-            claim.wait(0)
+            lease.wait(0)
+
+
+class TestRecoveryOfATransaction:
+    START, END, OTHER = PartitionPosition(5, None), PartitionPosition(9, None), PartitionPosition(7, None)
+
+    def recover(self, *positions, start=START):
+        """The outcome for these answers of the broker, one after the other, and how often the partition was fenced."""
+        answers, fences = iter(positions), []
+
+        def read_position():
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        lease = PartitionLease(itertools.count().__next__)
+        outcome, _ = recover_unknown_outcome(start, self.END, lease, lambda: fences.append(None), read_position)
+        return outcome, len(fences)
+
+    def test_a_batch_whose_position_is_found_was_committed(self):
+        assert self.recover(self.END) == ("committed", 1)
+
+    def test_a_batch_whose_start_is_found_is_sent_again(self):
+        assert self.recover(self.START) == ("resent", 1)
+        assert self.recover(None, start=None) == ("resent", 1)
+
+    def test_any_other_position_is_another_workers(self):
+        assert self.recover(self.OTHER) == ("superseded", 1)
+        assert self.recover(self.START, start=None) == ("superseded", 1)
+
+    def test_it_fences_again_when_the_broker_does_not_answer(self):
+        assert self.recover(Retry("no answer"), Retry("no answer"), self.END) == ("committed", 3)
+
+    def test_a_worker_without_a_lease_does_not_fence(self):
+        lease, fences = PartitionLease(lambda: 0), []
+        recovered = run_in_background(
+            recover_unknown_outcome, self.START, self.END, lease, lambda: fences.append(None), lambda: self.END
+        )
+        lease.revoke()
+        with pytest.raises(PartitionLost):
+            recovered.result(timeout=5)
+        assert fences == []
 
 
 class TestWorkersOfOneMachine:
-    def test_take_different_slots_and_a_dead_ones_slot_is_free_again(self, tmp_path, monkeypatch):
+    def test_take_different_slots_and_the_slot_of_a_dead_one_is_free_again(self, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         first, second = StaticMemberId("group"), StaticMemberId("group")
-        assert first.name != second.name
-        name = first.name
-        first._held.close()
-        assert StaticMemberId("group").name == name
-        assert StaticMemberId("another group").name == name
+        assert first.group_instance_id != second.group_instance_id
+        name = first.group_instance_id
+        first._lock.close()
+        assert StaticMemberId("group").group_instance_id == name
+        assert StaticMemberId("another group").group_instance_id == name
 
 
 def run_python(code, **environment):
@@ -227,8 +289,8 @@ class TestTheWatchdog:
     def test_ends_a_process_whose_loop_hangs(self):
         ended = run_python(
             "import sys, time; sys.path[:0] = ['.']\n"
-            "from streams.worker.watchdog import Watchdog\n"
-            "Watchdog(0.4)\n"
+            "from streams.worker.liveness import Watchdog\n"
+            "Watchdog(0.4).watch()\n"
             "time.sleep(30)"
         )
         assert ended.returncode == EXIT_CODE
@@ -238,9 +300,9 @@ class TestTheWatchdog:
     def test_leaves_a_process_alone_whose_loop_turns(self):
         ended = run_python(
             "import sys, time; sys.path[:0] = ['.']\n"
-            "from streams.worker.watchdog import Watchdog\n"
-            "dog = Watchdog(1.0)\n"
-            "for _ in range(30): time.sleep(0.1); dog.beat()\n"
+            "from streams.worker.liveness import Watchdog\n"
+            "dog = Watchdog(1.0); heartbeat = dog.watch()\n"
+            "for _ in range(30): time.sleep(0.1); heartbeat.beat()\n"
             "dog.stop(); time.sleep(1.5)"
         )
         assert ended.returncode == 0, ended.stderr
@@ -248,12 +310,12 @@ class TestTheWatchdog:
     def test_leaves_a_process_alone_that_stood_still(self):
         code = (
             "import sys, time; sys.path[:0] = ['.']\n"
-            "from streams.worker.watchdog import Watchdog\n"
-            "dog = Watchdog(1.0)\n"
+            "from streams.worker.liveness import Watchdog\n"
+            "dog = Watchdog(1.0); heartbeat = dog.watch()\n"
             "print('watched', flush=True)\n"
             "for turn in range(1, 31):\n"
             "    time.sleep(0.1)\n"
-            "    if turn % 6 == 0: dog.beat()\n"
+            "    if turn % 6 == 0: heartbeat.beat()\n"
         )
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
             assert process.stdout.readline()
@@ -265,8 +327,8 @@ class TestTheWatchdog:
     def test_ends_a_process_that_hangs_because_nobody_reads_what_it_says(self):
         code = (
             "import sys; sys.path[:0] = ['.']\n"
-            "from streams.worker.watchdog import Watchdog\n"
-            "Watchdog(0.4)\n"
+            "from streams.worker.liveness import Watchdog\n"
+            "Watchdog(0.4).watch()\n"
             "sys.stderr.write('x' * 1_000_000)\n"
         )
         with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
@@ -276,8 +338,8 @@ class TestTheWatchdog:
 class TestACrashPoint:
     CODE = (
         "import sys; sys.path[:0] = ['.']\n"
-        "from streams.worker.failpoints import crash_point\n"
-        "for turn in range(3): crash_point('after_fold'); crash_point('after_begin'); print(turn, flush=True)"
+        "from streams.worker.failpoints import hit_failpoint\n"
+        "for turn in range(3): hit_failpoint('after_fold'); hit_failpoint('after_begin'); print(turn, flush=True)"
     )
 
     def test_kills_the_process_the_nth_time_it_is_reached(self):
@@ -298,73 +360,72 @@ class TestAPosition:
 
 
 class TestIdleness:
-    """Looked at every 20 ms, as the worker's loop does."""
+    """Checked every 20 ms, as the process does at least."""
 
-    def lasting(self, idleness, begin, seconds, *, could_hear=True):
-        looks = [begin + n * 0.02 for n in range(1, round(seconds / 0.02) + 1)]
-        return [idleness.idle_seconds(now, can_receive=could_hear) for now in looks][-1]
+    def idle_seconds(self, timer, begin, seconds, *, last_record=0.0, can_receive=True):
+        checks = [begin + n * 0.02 for n in range(1, round(seconds / 0.02) + 1)]
+        return [timer.idle_seconds(now, last_record=last_record, can_receive=can_receive) for now in checks][-1]
 
-    def test_time_without_anything_counts_from_what_came_last(self):
+    def test_time_without_records_counts_from_the_last_one(self):
         now = time.monotonic()
-        idleness = IdleTimer()
-        assert self.lasting(idleness, now, 4) == pytest.approx(4, abs=0.1)
-        idleness.heard(now + 4)
-        assert self.lasting(idleness, now + 4, 1) == pytest.approx(1, abs=0.1)
+        timer = IdleTimer()
+        assert self.idle_seconds(timer, now, 4) == pytest.approx(4, abs=0.1)
+        assert self.idle_seconds(timer, now + 4, 1, last_record=now + 4) == pytest.approx(1, abs=0.1)
 
-    def test_who_could_not_have_heard_anything_is_not_idle(self):
+    def test_a_worker_that_could_not_receive_anything_is_not_idle(self):
         now = time.monotonic()
-        idleness = IdleTimer()
-        self.lasting(idleness, now, 4)
-        assert self.lasting(idleness, now + 4, 4, can_receive=False) == 0
-        assert self.lasting(idleness, now + 8, 1) == pytest.approx(1, abs=0.1)
+        timer = IdleTimer()
+        self.idle_seconds(timer, now, 4)
+        assert self.idle_seconds(timer, now + 4, 4, can_receive=False) == 0
+        assert self.idle_seconds(timer, now + 8, 1) == pytest.approx(1, abs=0.1)
 
 
-def test_that_it_stood_still_is_noticed_once_by_who_looks_often():
+def test_a_pause_is_noticed_once_by_frequent_checks():
     now = time.monotonic()
-    standstill = PauseDetector()
-    looks = [now + 0.2 * n for n in range(10)]
-    assert not any(standstill.detect_pause(look) for look in looks)
-    assert standstill.detect_pause(looks[-1] + 5)
-    assert not standstill.detect_pause(looks[-1] + 5.2)
+    detector = PauseDetector()
+    checks = [now + 0.2 * n for n in range(10)]
+    assert not any(detector.detect_pause(check) for check in checks)
+    assert detector.detect_pause(checks[-1] + 5)
+    assert not detector.detect_pause(checks[-1] + 5.2)
 
 
-class TestHubTimes:
-    """Looked at every second."""
+class TestTicks:
+    """Checked every second."""
 
-    def looked(self, hub_times, begin, times, *, could_hear=True):
-        """What they say of these hub times of partition 0, one a second."""
-        looks = (hub_times.look(begin + n, {0: time_}, can_receive=could_hear) for n, time_ in enumerate(times))
-        return [news for news in looks if news is not None]
+    def events(self, monitor, begin, hub_times, *, can_receive=True):
+        """The events for these hub times of partition 0, one a second."""
+        checks = (monitor.check(begin + n, {0: time_}, can_receive=can_receive) for n, time_ in enumerate(hub_times))
+        return [event for event in checks if event is not None]
 
-    def test_ticks_that_stay_away_are_told_once_and_that_they_are_back_once(self):
-        hub_times = TickMonitor()
-        assert self.looked(hub_times, 0, range(20)) == []
-        assert self.looked(hub_times, 20, [19] * 30) == [TicksStopped((0,), 15.0)]
-        assert self.looked(hub_times, 50, range(20, 40)) == [TicksResumed(30.0)]
+    def test_a_stop_is_reported_once_and_so_is_its_end(self):
+        monitor = TickMonitor()
+        assert self.events(monitor, 0, range(20)) == []
+        assert self.events(monitor, 20, [19] * 30) == [TicksStopped((0,), 15.0)]
+        assert self.events(monitor, 50, range(20, 40)) == [TicksResumed(30.0)]
 
-    def test_nobody_waits_for_a_first_tick(self):
-        assert self.looked(TickMonitor(), 0, [None] * 100) == []
+    def test_a_partition_without_a_first_tick_is_not_reported(self):
+        assert self.events(TickMonitor(), 0, [None] * 100) == []
 
-    def test_time_in_which_none_could_be_heard_does_not_count(self):
-        hub_times = TickMonitor()
-        assert self.looked(hub_times, 0, [7] * 10) == []
-        assert self.looked(hub_times, 30, [7], can_receive=False) == []
-        assert self.looked(hub_times, 31, [7] * 15) == []
-        assert self.looked(hub_times, 46, [7] * 5) == [TicksStopped((0,), 15.0)]
+    def test_time_in_which_no_tick_could_arrive_does_not_count(self):
+        monitor = TickMonitor()
+        assert self.events(monitor, 0, [7] * 10) == []
+        assert self.events(monitor, 30, [7], can_receive=False) == []
+        assert self.events(monitor, 31, [7] * 15) == []
+        assert self.events(monitor, 46, [7] * 5) == [TicksStopped((0,), 15.0)]
 
     @pytest.mark.parametrize("meanwhile", [7, None])
-    def test_they_are_not_back_because_the_broker_is_or_a_table(self, meanwhile):
-        hub_times = TickMonitor()
-        assert self.looked(hub_times, 0, [7] * 20) == [TicksStopped((0,), 15.0)]
-        assert self.looked(hub_times, 20, [meanwhile] * 20, can_receive=False) == []
-        assert self.looked(hub_times, 40, [meanwhile] * 5) == []
-        assert self.looked(hub_times, 45, [7] * 40) == []
-        assert self.looked(hub_times, 85, [8]) == [TicksResumed(84.0)]
+    def test_they_do_not_resume_because_the_broker_is_back_or_the_state_restored(self, meanwhile):
+        monitor = TickMonitor()
+        assert self.events(monitor, 0, [7] * 20) == [TicksStopped((0,), 15.0)]
+        assert self.events(monitor, 20, [meanwhile] * 20, can_receive=False) == []
+        assert self.events(monitor, 40, [meanwhile] * 5) == []
+        assert self.events(monitor, 45, [7] * 40) == []
+        assert self.events(monitor, 85, [8]) == [TicksResumed(84.0)]
 
-    def test_a_partition_that_went_away_is_no_matter_of_this_worker(self):
-        hub_times = TickMonitor()
-        assert self.looked(hub_times, 0, [7] * 20)
-        assert isinstance(hub_times.look(20, {}, can_receive=True), TicksResumed)
+    def test_a_partition_that_was_revoked_does_not_count(self):
+        monitor = TickMonitor()
+        assert self.events(monitor, 0, [7] * 20)
+        assert isinstance(monitor.check(20, {}, can_receive=True), TicksResumed)
 
 
 def test_what_fails_in_the_background_fails_for_whoever_asks():
@@ -376,9 +437,10 @@ def test_what_fails_in_the_background_fails_for_whoever_asks():
         failed.result(timeout=5)
 
 
-def test_a_fold_that_lasts_does_not_keep_an_ended_process():
-    code = "import sys, threading; from streams.worker.partition_task import _FOLDS; begun = threading.Event()"
-    code += "; _FOLDS.submit(lambda: begun.set() or threading.Event().wait()); begun.wait(); sys.exit(3)"
+def test_long_processing_does_not_keep_an_ended_process():
+    code = "import sys, threading; from streams.worker.partition_task import _PROCESSING_POOL as pool"
+    code += "; begun = threading.Event(); pool.submit(lambda: begun.set() or threading.Event().wait())"
+    code += "; begun.wait(); sys.exit(3)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 3
 
 
