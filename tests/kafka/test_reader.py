@@ -110,3 +110,27 @@ def test_a_deadline_ends_the_reading_whatever_comes():
     endless = Consumer(*([Message(0, offset)] for offset in range(1_000)))
     with pytest.raises(Retry, match=r"topic \[0\]: the end was not reached in time"):
         read(endless, {0: (0, NO_END)}, idle_timeout_seconds=math.inf, deadline=time.monotonic() - 1)
+
+
+class SlowConsumer(Consumer):
+    """A consumer whose polls take the given seconds and return the record of the given offset, or None."""
+
+    def __init__(self, *polls):
+        super().__init__()
+        self._polls = iter(polls)
+
+    def poll(self, seconds):
+        took, offset = next(self._polls, (seconds, None))
+        time.sleep(took)
+        return None if offset is None else Message(0, offset)
+
+
+def test_silence_ends_the_reading():
+    with pytest.raises(Retry, match=r"nothing came for 0\.5 s"):
+        read(SlowConsumer((0, 0)), {0: (0, 2)})
+
+
+def test_a_stop_of_the_process_is_no_silence():
+    """A poll takes longer than the limit where the process was stopped meanwhile (Ctrl-Z, a paused machine)."""
+    consumer = SlowConsumer((1.0, None), (0, 0), (1.0, None), (0, 1))
+    assert read(consumer, {0: (0, 2)}) == [(0, 0), (0, 1)]
