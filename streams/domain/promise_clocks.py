@@ -3,7 +3,7 @@
 Plain functions about one parcel, compiled where they run over millions of parcels. The records are applied in the order
 of (event_time, kind, record hash), without voided and superseded ones. The result depends only on them, the promises
 and the hub time. First `JourneyFacts` collects facts, record by record; then `evaluate_promise` makes findings of them.
-Both halves of each rule stand in this one module, although it is a long one. The rules:
+The module has more than 400 lines, because both halves of each rule stand together. The rules:
 
 - A clock starts with the first scan of the promise's `starts` and stops with the first scan of its `stops`. This holds
   even if the clocks of devices disagree and the stop seems to be earlier. A clock that restarts starts with the last
