@@ -38,7 +38,7 @@ EARLIER_KINDS = {
 
 
 def run_simulation(parcels: int, **options):
-    simulation = Simulation(Scenario(parcels, **{"expanded": True, **options}))
+    simulation = Simulation(Scenario(parcels, **{"scans_only": True, **options}))
     return simulation, list(simulation.batches())
 
 
@@ -263,7 +263,7 @@ class TestDataFaults:
         whole = self.simulate("missed", 0).total()
         assert self.simulate("missed", 0.1).total() / whole == pytest.approx(0.91, abs=0.02)
 
-    def test_mis_sorted_parcels_get_to_the_right_lane_in_the_end(self):
+    def test_missorted_parcels_get_to_the_right_lane_in_the_end(self):
         self.simulate("missorted", 0.1)
         wrong = 0
         for records in self.records.values():
