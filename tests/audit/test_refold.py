@@ -113,7 +113,7 @@ def test_what_follows_from_containers_is_folded_too(tmp_path):
     states = tmp_path / "states"
     said = run_cli("fold", str(path), "--states", str(states))
     assert made.returncode == 0, made.stderr
-    assert "events of containers" in said.stderr
+    assert "container events" in said.stderr
     found = [json.loads(line) for line in states.read_text().splitlines()]
     for state in found:
         for entry in state["scans"]:
