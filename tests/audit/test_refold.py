@@ -113,7 +113,7 @@ def test_inferred_scans_are_folded(tmp_path):
     states = tmp_path / "states"
     result = run_cli("fold", str(path), "--states", str(states))
     assert simulated.returncode == 0, simulated.stderr
-    assert "events of containers" in result.stderr
+    assert "container events" in result.stderr
     states_found = [json.loads(line) for line in states.read_text().splitlines()]
     for state in states_found:
         for entry in state["timeline"]:

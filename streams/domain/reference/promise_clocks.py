@@ -2,8 +2,8 @@
 
 `parcels promises explain`, the truth files of the simulator and the tests use this module and
 `streams/domain/reference/alerts.py`. The worker runs `streams/domain/promise_clocks.py`. The two share no code but the
-names of things, so that a mistake in one of them shows. The module has more than 400 lines, because clocks and anomalies share journeys
-and holds.
+names of things, so that a mistake in one of them shows. The module has more than 400 lines, because clocks and
+anomalies share journeys and holds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
