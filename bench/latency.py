@@ -222,7 +222,7 @@ def _clean_histories(sent: list[Sent]) -> dict[bytes, list[float]]:
     """
     writers = load_schemas().writer_schemas("Scan", "Advice")
     stage = ParcelProcessor(partition=0, partitions=1)
-    refused = {place for place, _ in stage.run([record.value for record in sent], outputs=False).refused}
+    refused = {place for place, _ in stage.run([record.value for record in sent], outputs=False).rejects}
     times: dict[bytes, list[float]] = defaultdict(list)
     known: set[tuple[bytes, str]] = set()
     odd: set[bytes] = set()

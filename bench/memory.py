@@ -190,8 +190,8 @@ def measure(parcels: int) -> dict[str, float]:
     folding = 0.0
     for batch in history.batches(parcels):
         said = stage.run(batch, outputs=False)
-        assert not said.refused, said.refused[:3]
-        folding += said.seconds["fold"]
+        assert not said.rejects, said.rejects[:3]
+        folding += said.phase_seconds["fold"]
     seconds = time.perf_counter() - started
     del batch
     records = int(stage.table.arrays.rows["records"][: len(stage.table)].sum())

@@ -69,8 +69,8 @@ def _fold_large(stage: ParcelProcessor, hub_time: int, history: History) -> dict
         "alerts": sum(said.alert_counts.values()),
         "states": len(said.states),
         "megabytes_encoded": round(sum(len(each.key_bytes) + len(each.value_bytes) for each in blocks) / 1e6, 1),
-        "seconds_to_decide": round(said.seconds["fold"], 2),
-        "seconds_to_encode": round(said.seconds["encode"], 2),
+        "seconds_to_decide": round(said.phase_seconds["fold"], 2),
+        "seconds_to_encode": round(said.phase_seconds["encode"], 2),
         "megabytes_before": round(before / 1e6),
         "megabytes_at_its_peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6),
     }
@@ -83,7 +83,7 @@ def _fold(stage: ParcelProcessor, history: History, begin: int, ticks: int) -> d
         started = time.perf_counter()
         said = stage.run(batch, outputs=False)
         seconds += time.perf_counter() - started
-        ticking += said.seconds["fold"]
+        ticking += said.phase_seconds["fold"]
         alerts += sum(said.alert_counts.values())
     return {
         "seconds": round(seconds, 2),

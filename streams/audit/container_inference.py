@@ -28,10 +28,10 @@ class ContainerInference:
 
     def _hand_on(self, value: bytes | None) -> Iterator[bytes | None]:
         waiting: list[bytes | None] = [value]
-        while waiting or self._stage.pending:
+        while waiting or self._stage.has_pending_output:
             made = self._stage.run(waiting)
-            del waiting[: made.taken]
-            self.refused.update(reason for _, reason in made.refused)
+            del waiting[: made.processed_count]
+            self.refused.update(reason for _, reason in made.rejects)
             for topic, _, block in made.blocks:
                 if topic == CONTAINERS_TOPIC:
                     waiting += [each for _, each in block]

@@ -48,7 +48,7 @@ def load_container(settings: KafkaSettings, container_id: str, partitions: int) 
             newest[name] = record.value()
     stage = ContainerProcessor(partition, partitions)
     stage.restore(newest)
-    stage.restored(None)
+    stage.finish_restore(None)
     return next(iter(stage.containers.values()), None)
 
 
@@ -104,7 +104,7 @@ def load_contents(settings: KafkaSettings, container_id: str, time_ms: int | Non
     state, container = RecordDecoder("ParcelState"), container_state_codec()
     parcels = {key: stays_of_parcel(state(value)) for key, value in _naming(settings, PARCEL_STATE_TOPIC, container_id)}
     containers = {
-        key: stays_of_container(container.decoded(value))
+        key: stays_of_container(container.decode(value))
         for key, value in _naming(settings, CONTAINER_STATE_TOPIC, container_id)
     }
     return ContainerContents(*(_inside(each, container_id, time_ms) for each in (containers, parcels)))

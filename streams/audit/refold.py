@@ -17,7 +17,7 @@ class Refold:
     The size of the batches changes nothing but the number of turns.
 
     >>> refold = Refold(batch=2)
-    >>> [made.refused for made in refold.fold([b"rubbish", None, b""])]
+    >>> [made.rejects for made in refold.fold([b"rubbish", None, b""])]
     [[(0, <Reason.BAD_FRAMING: 2>), (1, <Reason.NO_VALUE: 1>)], [(0, <Reason.BAD_FRAMING: 2>)]]
     """
 
@@ -57,7 +57,7 @@ class Refold:
         made = self.stage.run(values, states=False)
         self.records += len(values)
         self.duplicates += made.duplicates
-        self.refused.update(reason for _, reason in made.refused)
+        self.refused.update(reason for _, reason in made.rejects)
         return made
 
 

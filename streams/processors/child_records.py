@@ -1,9 +1,9 @@
-"""The records of children in container.state, in pieces: one event may name more than a transaction holds.
+"""The child records of container.state, in pieces: one event may name more children than a transaction holds.
 
-The children of such an event are written before the event is taken: until then their records name an event that the
-container does not have, which means nothing. A worker that starts in between finds the event still in the log and
-writes them again. A container that retires goes first and its children after it; those without a container that a
-worker finds when it starts, it takes away.
+The children of such an event are written ahead, before the event is applied. Until then their records name an event
+that the container does not have, and so mean nothing. A worker that starts in between finds the event still in the log
+and writes them again. A container that retires is removed first and its children after it. A worker that finds children
+without a container when it starts removes them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,32 +12,34 @@ from itertools import islice
 
 from streams.domain.container_events import ContainerEvent
 from streams.domain.containers import Container
+from streams.kernel.frames import HASH_BYTES
 from streams.processors.container_codecs import ChildRecord, ContainerLogRecord, child_key_suffix
 
 
 @dataclass(slots=True)
 class PendingChildRecords:
-    """The children of an event that is not taken yet."""
+    """The child records of an event that is not applied yet."""
 
+    # Value and decoded record of the event.
     payload: bytes | None
-    read: ContainerLogRecord
-    members: list[ChildRecord]
+    record: ContainerLogRecord
+    child_records: list[ChildRecord]
     written_count: int = 0
 
-    def next(self, most: int) -> list[ChildRecord]:
-        """The next of them to be written, `most` at most."""
-        first, self.written_count = self.written_count, min(self.written_count + most, len(self.members))
-        return self.members[first : self.written_count]
+    def next_batch(self, limit: int) -> list[ChildRecord]:
+        """The next of them to be written, `limit` at most."""
+        first, self.written_count = self.written_count, min(self.written_count + limit, len(self.child_records))
+        return self.child_records[first : self.written_count]
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """How many are still to be written."""
-        return len(self.members) - self.written_count
+        return len(self.child_records) - self.written_count
 
 
 @dataclass(slots=True)
 class PendingTombstones:
-    """Keys of container.state that get a tombstone, by container, in the order in which they get it."""
+    """Keys of container.state that are to get a tombstone, by container, in the order in which they get it."""
 
     _keys: dict[str, Iterator[bytes]] = field(default_factory=dict)
 
@@ -48,50 +50,54 @@ class PendingTombstones:
         return container_id in self._keys
 
     def add(self, container_id: str, keys: Iterable[bytes]) -> None:
-        """Keys of a container, of which nothing else is written until they are gone."""
+        """Add the keys of a container, of which nothing else is written before they are gone."""
         self._keys[container_id] = iter(keys)
 
-    def next(self, most: int) -> list[bytes]:
-        """The next keys, `most` at most."""
-        gone: list[bytes] = []
-        while self._keys and len(gone) < most:
+    def next_batch(self, limit: int) -> list[bytes]:
+        """The next keys, `limit` at most."""
+        batch: list[bytes] = []
+        while self._keys and len(batch) < limit:
             name = next(iter(self._keys))
-            some = list(islice(self._keys[name], most - len(gone)))
-            gone += some
-            if not some:
+            keys = list(islice(self._keys[name], limit - len(batch)))
+            batch += keys
+            if not keys:
                 del self._keys[name]
-        return gone
+        return batch
 
 
 def child_records_of(container: Container, events: Iterable[ContainerEvent]) -> list[ChildRecord]:
-    """The children that these events of a container name, as they are kept once it has the events."""
-    rows = []
-    listings = list(dict.fromkeys([*container.aggregation_events(), *events]))
-    for which in (True, False):
-        named = set[bytes]().union(*(event.children(containers=which) for event in events))
+    """The child records for all children that these events of a container name.
+
+    Each record lists every event of the container that names the child, these included.
+    """
+    records = []
+    aggregation_events = list(dict.fromkeys([*container.aggregation_events(), *events]))
+    for is_container in (True, False):
+        named = set[bytes]().union(*(event.children(containers=is_container) for event in events))
         record_hashes = dict.fromkeys(sorted(named), b"")
-        for event in listings:
-            for child in record_hashes.keys() & set(event.children(containers=which)):
+        for event in aggregation_events:
+            for child in record_hashes.keys() & set(event.children(containers=is_container)):
                 record_hashes[child] += event.record_hash
-        rows += [ChildRecord(child, which, each) for child, each in record_hashes.items()]
-    return rows
+        records += [ChildRecord(child, is_container, hashes) for child, hashes in record_hashes.items()]
+    return records
 
 
 def container_state_keys(container: Container) -> Iterator[bytes]:
-    """The keys of all that is kept of a container, its own first."""
+    """The keys of all records of a container in container.state, its own first."""
     own = container.container_id.encode()
     yield own
-    for which, among in zip((True, False), container.all_children(), strict=True):
-        for child in among:
-            yield own + b"\0" + child_key_suffix(child, is_container=which)
+    for is_container, children in zip((True, False), container.all_children(), strict=True):
+        for child in children:
+            yield own + b"\0" + child_key_suffix(child, is_container=is_container)
 
 
-def assign_children(container: Container, members: Iterable[ChildRecord]) -> None:
+def assign_children(container: Container, child_records: Iterable[ChildRecord]) -> None:
     """Give the events of a container the children that name them."""
-    named: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
-    for child, which, record_hashes in members:
-        for at in range(0, len(record_hashes), 16):
-            named.setdefault(record_hashes[at : at + 16], ([], []))[0 if which else 1].append(child)
-    for identity, (containers, parcels) in named.items():
-        if container.has_event(identity):
-            container.set_children(identity, containers, parcels)
+    children: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
+    for child, is_container, record_hashes in child_records:
+        for start in range(0, len(record_hashes), HASH_BYTES):
+            containers, parcels = children.setdefault(record_hashes[start : start + HASH_BYTES], ([], []))
+            (containers if is_container else parcels).append(child)
+    for record_hash, (containers, parcels) in children.items():
+        if container.has_event(record_hash):
+            container.set_children(record_hash, containers, parcels)

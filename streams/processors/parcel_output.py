@@ -49,9 +49,9 @@ class ParcelOutput:
     """What one batch of one partition leads to: encoded records, and counts."""
 
     partition: int
-    taken: int
+    processed_count: int
     # Index in the batch and reason of each record that could not be used.
-    refused: list[tuple[int, RejectReason]]
+    rejects: list[tuple[int, RejectReason]]
     # Tombstones of the parcels that retired.
     tombstones: RecordBlock = field(default_factory=_no_records)
     states: RecordBlock = field(default_factory=_no_records)
@@ -68,7 +68,7 @@ class ParcelOutput:
     hub_time: int | None = None
     # Promise -> clocks that run or stand still, at the last tick.
     active_clocks: Mapping[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    phase_seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def blocks(self) -> list[OutputBlock]:
@@ -92,7 +92,7 @@ class ParcelOutput:
             dead_letters=summary.dead_letters,
             states=len(self.states),
             milestones=len(self.milestones),
-            seconds=summary.seconds,
+            seconds=summary.phase_seconds,
             scan_to_state=summary.latency_samples,
             lag_records=summary.lag_records,
             lag_seconds=summary.lag_seconds,
@@ -166,11 +166,11 @@ class ParcelOutputEncoder:
             rows,
             count,
             frames[0],
-            codec.root,
+            codec.root_columns,
             frames[codec.kinds_frame],
-            codec.kinds,
+            codec.kind_columns,
             frames[codec.timeline_frame],
-            codec.entries,
+            codec.timeline_columns,
             hashes,
             self._facts,
             self._times,
@@ -182,11 +182,11 @@ class ParcelOutputEncoder:
             count,
             records,
             frames[0],
-            codec.watched,
+            codec.monitoring_columns,
             frames[codec.clocks_frame],
-            codec.clocks,
+            codec.clock_columns,
             frames[codec.active_alerts_frame],
-            codec.standing,
+            codec.active_alert_columns,
             hashes,
             self._journey_facts,
             self._findings,

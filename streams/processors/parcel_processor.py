@@ -54,13 +54,13 @@ class ParcelProcessor:
     """The state of the parcels of one partition, and what batches of its records change.
 
     >>> processor = ParcelProcessor(partition=0, partitions=1)
-    >>> processor.run([b"rubbish"]).refused
+    >>> processor.run([b"rubbish"]).rejects
     [(0, <RejectReason.BAD_FRAMING: 2>)]
     """
 
     # Everything that follows from a batch is in its output.
-    pending: Final = False
-    due: Final = False
+    has_pending_output: Final = False
+    has_due_output: Final = False
 
     def __init__(self, partition: int, partitions: int, promises: Promises | None = None) -> None:
         """`promises`: the promises to watch; None for the default ones."""
@@ -95,13 +95,13 @@ class ParcelProcessor:
         """
         started = time.perf_counter()
         columns = parcel_codecs.scan_decoder().decoder.decode(payloads)
-        refused = [(int(index), RejectReason(int(columns.status[index]))) for index in np.flatnonzero(columns.status)]
+        rejects = [(int(index), RejectReason(int(columns.status[index]))) for index in np.flatnonzero(columns.status)]
         decoded = time.perf_counter()
         # Refused records leave nothing behind, so they need no room, however large they are.
-        refused_bytes = sum(len(payloads[index] or b"") for index, _ in refused)
+        refused_bytes = sum(len(payloads[index] or b"") for index, _ in rejects)
         changes = self._fold(columns, _text_room(len(columns.buffer) - refused_bytes, columns.rows))
         folded = time.perf_counter()
-        output = ParcelOutput(self.partition, len(payloads), refused)
+        output = ParcelOutput(self.partition, len(payloads), rejects)
         if outputs:
             self._encoder.encode(output, changes, states=states)
         encoded = time.perf_counter()
@@ -111,7 +111,7 @@ class ParcelProcessor:
         output.hub_time = self.table.hub_time
         output.active_clocks = dict(zip(self._subjects, self.table.arrays.running_clocks.tolist(), strict=False))
         output.parcels_by_stage = self.parcels_by_stage()
-        output.seconds = {"decode": decoded - started, "fold": folded - decoded, "encode": encoded - folded}
+        output.phase_seconds = {"decode": decoded - started, "fold": folded - decoded, "encode": encoded - folded}
         return output
 
     def position(self, next_offset: int) -> PartitionPosition:
@@ -142,7 +142,7 @@ class ParcelProcessor:
         if states := [value for value in records.values() if value is not None]:
             self.restore_states(states)
 
-    def restored(self, position: PartitionPosition | None) -> None:
+    def finish_restore(self, position: PartitionPosition | None) -> None:
         """End the restore: take over the hub time of the position."""
         if position is not None:
             self.restore_hub_time(position.hub_time)

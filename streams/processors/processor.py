@@ -26,7 +26,7 @@ class CommitSummary:
     # Reject reason -> dead letters.
     dead_letters: Mapping[str, int]
     # Phase -> seconds.
-    seconds: Mapping[str, float]
+    phase_seconds: Mapping[str, float]
     # (seconds from append to commit, number of records that this sample stands for).
     latency_samples: Sequence[tuple[float, int]]
     lag_records: int
@@ -37,7 +37,7 @@ class ProcessorOutput(Protocol):
     """What one batch of one partition leads to: encoded records, and counts for its event."""
 
     @property
-    def taken(self) -> int:
+    def processed_count(self) -> int:
         """Records of the batch that were processed; those after them must be given again."""
 
     @property
@@ -45,11 +45,11 @@ class ProcessorOutput(Protocol):
         """Records to write, in the order in which they are sent."""
 
     @property
-    def refused(self) -> list[tuple[int, RejectReason]]:
+    def rejects(self) -> list[tuple[int, RejectReason]]:
         """Index in the batch and reason of each record that could not be used."""
 
     @property
-    def seconds(self) -> dict[str, float]:
+    def phase_seconds(self) -> dict[str, float]:
         """Phase -> seconds."""
 
     def committed_event(self, summary: CommitSummary) -> WorkerEvent:
@@ -64,11 +64,11 @@ class Processor(Protocol):
         """Largest tick processed, ms since 1970; None before the first."""
 
     @property
-    def pending(self) -> bool:
+    def has_pending_output(self) -> bool:
         """Whether there are records to write, even if no more records come in."""
 
     @property
-    def due(self) -> bool:
+    def has_due_output(self) -> bool:
         """Whether some of the pending records are to be written now."""
 
     def run(self, payloads: Sequence[bytes | None], *, outputs: bool = True) -> ProcessorOutput:
@@ -80,7 +80,7 @@ class Processor(Protocol):
     def restore(self, records: Mapping[bytes, bytes | None]) -> None:
         """Enter the newest records of some keys of the state topic, in the order of the topic."""
 
-    def restored(self, position: PartitionPosition | None) -> None:
+    def finish_restore(self, position: PartitionPosition | None) -> None:
         """End the restore, after the last records: take over the position."""
 
     def restored_event(self, records: int, seconds: float, offset: int) -> WorkerEvent:

@@ -1,7 +1,8 @@
-"""How fast a worker tells children what happened to their container, while it is not behind.
+"""A rate limit for fan-outs, which a worker keeps while it is not behind.
 
-What is told becomes the work of the parcel stage, and whoever is scanned meanwhile waits behind it. A ULD of 15,000
-told at once keeps both stages and the broker busy for a quarter of a second (docs/decisions/fan-out.md).
+The records of a fan-out become work of the parcel processor, and every scan that arrives meanwhile waits behind them.
+A ULD of 15,000 children written at once keeps both processors and the broker busy for a quarter of a second
+(docs/decisions/fan-out.md).
 """
 
 import threading
@@ -10,47 +11,51 @@ from collections.abc import Callable
 from typing import Final
 
 # Records a second, of all partitions of a worker together.
-_RATE: Final = 20_000
-# What a transaction costs is worth it for so many, and more are not saved up.
-_AT_ONCE: Final = 1_000
-# Whoever waits for longer than this is behind, and goes on as fast as it can.
+_RECORDS_PER_SECOND: Final = 20_000
+# The least number of records that is worth a transaction, and the most that is saved up.
+_BURST_RECORDS: Final = 1_000
+# A fan-out that is pending for longer than this goes on without a limit.
 MAX_THROTTLE_SECONDS: Final = 1.0
 
 
 class RateLimiter:
-    """An allowance of records, shared by threads."""
+    """A token bucket of records, shared by threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock`: seconds."""
         self.clock = clock
         self._lock = threading.Lock()
-        self._allowed = float(_AT_ONCE)
-        self._at = clock()
+        self._available = float(_BURST_RECORDS)
+        self._updated_at = clock()
 
     @property
     def can_acquire(self) -> bool:
-        """Is enough allowed for a transaction?"""
+        """Whether enough records are available for a transaction."""
         with self._lock:
-            return self._now() >= _AT_ONCE
+            return self._refill() >= _BURST_RECORDS
 
-    def take(self, most: int, least: int) -> int:
-        """How many records may be written now: `most`, as far as allowed; where too few are for a transaction, `least`.
+    def acquire(self, maximum: int, minimum: int) -> int:
+        """How many records may be written now.
 
-        What is taken beyond the allowance is missing from the next ones, up to as many as go at once.
+        Records beyond those that are available are missing from the next calls, up to the size of one burst.
+
+        Args:
+            maximum: records that there are to write.
+            minimum: records to grant when too few are available for a transaction.
         """
         with self._lock:
-            allowed = self._now()
-            granted = min(most, int(allowed)) if allowed >= _AT_ONCE else least
-            self._allowed = max(self._allowed - granted, -_AT_ONCE)
+            available = self._refill()
+            granted = min(maximum, int(available)) if available >= _BURST_RECORDS else minimum
+            self._available = max(self._available - granted, -_BURST_RECORDS)
             return granted
 
     def return_unused(self, records: int) -> None:
-        """So many of those taken were not written."""
+        """Give back records that were acquired and not written."""
         with self._lock:
-            self._allowed += records
+            self._available += records
 
-    def _now(self) -> float:
+    def _refill(self) -> float:
         now = self.clock()
-        self._allowed = min(self._allowed + (now - self._at) * _RATE, _AT_ONCE)
-        self._at = now
-        return self._allowed
+        self._available = min(self._available + (now - self._updated_at) * _RECORDS_PER_SECOND, _BURST_RECORDS)
+        self._updated_at = now
+        return self._available

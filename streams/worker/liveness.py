@@ -49,7 +49,7 @@ class Watchdog:
 
     >>> watchdog = Watchdog(seconds=20)
     >>> heartbeat = watchdog.watch()
-    >>> heartbeat.beat()
+    >>> last_beat = heartbeat.beat()
     >>> watchdog.unwatch(heartbeat)
     >>> watchdog.stop()
     """

@@ -141,7 +141,7 @@ class PartitionTask:
     def busy(self) -> bool:
         """Whether anything of this partition waits to be processed or committed."""
         is_under_way = self._processed is not None or bool(self.in_flight)
-        return not self.ready or is_under_way or bool(self._backlog) or self._processor.pending
+        return not self.ready or is_under_way or bool(self._backlog) or self._processor.has_pending_output
 
     @property
     def at_end(self) -> bool:
@@ -208,7 +208,7 @@ class PartitionTask:
             self._start_write(self._processed)
             self._processed = None
         if self._processing is None and self._processed is None:
-            is_due = self._processor.due
+            is_due = self._processor.has_due_output
             is_urgent = is_due or len(self._backlog) >= self.spec.max_batch_records
             if (self._backlog or is_due) and (self._writing is None or is_urgent):
                 self._start_processing()
@@ -279,8 +279,8 @@ class PartitionTask:
         payloads = list(map(Message.value, batch.messages))
         extracted = time.perf_counter()
         output = processor.run(payloads, outputs=not self._no_output)
-        output.seconds["extract"] = extracted - started
-        batch, rest = batch.split(output.taken)
+        output.phase_seconds["extract"] = extracted - started
+        batch, rest = batch.split(output.processed_count)
         hit_failpoint("after_fold")
         messages = batch.messages
         # Where no message came, and the processor went on with pending output, the input is where it was.
@@ -291,7 +291,7 @@ class PartitionTask:
             start=start,
             end=processor.position(int(batch.offsets[-1]) + 1 if messages else before),
             blocks=output.blocks,
-            dead_letters=[self._dead_letter(messages[index], reason) for index, reason in output.refused],
+            dead_letters=[self._dead_letter(messages[index], reason) for index, reason in output.rejects],
             output=output,
             record_count=len(messages),
             sample_timestamps_ms=[ms for kind, ms in samples if kind != TIMESTAMP_NOT_AVAILABLE],
@@ -352,7 +352,7 @@ class PartitionTask:
 
     def _report(self, processed: ProcessedBatch, write_seconds: dict[str, float]) -> None:
         now = time.time()
-        phase_seconds = {**processed.output.seconds, **write_seconds}
+        phase_seconds = {**processed.output.phase_seconds, **write_seconds}
         self._totals.add(processed.record_count, phase_seconds)
         # Control records of transactions have offsets, too: where the consumer has seen the end, the end is reached.
         reached = self.eof_offset if self.at_end and not self._backlog else processed.end.next_offset
@@ -361,8 +361,8 @@ class PartitionTask:
         summary = CommitSummary(
             partition=self.partition,
             records=processed.record_count,
-            dead_letters=Counter(reason.name for _, reason in processed.output.refused),
-            seconds=phase_seconds,
+            dead_letters=Counter(reason.name for _, reason in processed.output.rejects),
+            phase_seconds=phase_seconds,
             latency_samples=[
                 (max(0.0, now - ms / 1000), processed.sample_stride) for ms in processed.sample_timestamps_ms
             ],

@@ -78,7 +78,7 @@ def restore(
         record_count += len(hanging)
     finally:
         reader.close()
-    processor.restored(position)
+    processor.finish_restore(position)
     hit_failpoint("after_restore")
     return RestoreResult(processor, position, record_count, time.monotonic() - started)
 

@@ -17,7 +17,7 @@ from streams.formats.topics import CONTAINERS_TOPIC, SCANS_TOPIC
 from streams.kafka.clients import new_consumer, new_producer
 from streams.kafka.reader import read_to_end
 from streams.kafka.settings import KafkaSettings
-from tests.processors.alone import START
+from tests.processors.single_partition import START
 
 MANY = [f"P{n:05d}" for n in range(MAX_CHILDREN_PER_CONTAINER)]
 # Between 0.6 and 0.7 s on two cores that only the broker, the worker and the reader share.

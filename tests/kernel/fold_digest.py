@@ -51,7 +51,7 @@ def digest(values):
         for key, value in (*output.tombstones, *output.states, *output.milestones, *output.alerts, *output.throughput):
             sha256.update(b"%d %d " % (len(key), len(value)) + key + value)
         figures = (
-            [(index, int(reason)) for index, reason in output.refused],
+            [(index, int(reason)) for index, reason in output.rejects],
             sorted(output.scan_counts.items()),
             output.duplicates,
             output.parcels_by_stage,

@@ -21,7 +21,7 @@ GOOD = [scan("g1", "GOOD", "ARRIVED"), advice("g2", "GOOD"), scan("g3", "GOOD", 
 def reject_reason_of(record):
     """Reject reason of a new processor for the record (or raw value); OK if it is accepted."""
     value = record if isinstance(record, bytes) else framed(record)
-    refused = ParcelProcessor(partition=0, partitions=1).run([value]).refused
+    refused = ParcelProcessor(partition=0, partitions=1).run([value]).rejects
     assert len(refused) <= 1
     return refused[0][1] if refused else RejectReason.OK
 
@@ -101,7 +101,7 @@ class TestTimes:
     def test_a_tick_out_of_bounds_does_not_change_the_hub_time(self):
         processor = ParcelProcessor(partition=0, partitions=1)
         output = processor.run([framed(tick(MORNING)), framed(tick(limits.LATEST_MS)), framed(tick(YEAR_1))])
-        assert output.refused == [(1, RejectReason.OUT_OF_BOUNDS), (2, RejectReason.OUT_OF_BOUNDS)]
+        assert output.rejects == [(1, RejectReason.OUT_OF_BOUNDS), (2, RejectReason.OUT_OF_BOUNDS)]
         assert output.hub_time == MORNING
 
     @both
@@ -154,7 +154,7 @@ class TestTexts:
             void("v" * 1024, "P" * 128, "e" * 1024, site=longest, station=longest, lane=longest, reason=longest),
         ]
         output = ParcelProcessor(partition=0, partitions=1).run([framed(record) for record in records])
-        assert output.refused == []
+        assert output.rejects == []
         [(_, state)] = output.states
         assert read("ParcelState", state) == Oracle(records).states()["P" * 128]
 
@@ -176,7 +176,7 @@ class TestPartitions:
     def test_every_parcel_belongs_to_one_partition(self):
         records = [scan("e", f"LP{number}") for number in range(64)] + [advice("a", f"LP{n}") for n in range(64)]
         for partition in range(4):
-            refused = dict(ParcelProcessor(partition, 4).run([framed(record) for record in records]).refused)
+            refused = dict(ParcelProcessor(partition, 4).run([framed(record) for record in records]).rejects)
             for index, record in enumerate(records):
                 belongs_here = (murmur2(record["parcel_id"].encode()) & 0x7FFFFFFF) % 4 == partition
                 assert refused.get(index) == (None if belongs_here else RejectReason.WRONG_PARTITION)
@@ -192,28 +192,28 @@ class TestFullParcels:
         values = [framed(scan(f"e{number}", "FULL", "SORTED", MORNING + number)) for number in range(10_000)]
         processor = ParcelProcessor(partition=0, partitions=1)
         # In time order, so that each is inserted after the last one: the longest search.
-        assert processor.run(values).refused == []
+        assert processor.run(values).rejects == []
         for record in (scan("one more", "FULL"), advice("a", "FULL"), void("v", "FULL", "e1")):
             output = processor.run([framed(record), framed(scan("e", "OTHER"))])
-            assert output.refused == [(0, RejectReason.PARCEL_LIMIT_EXCEEDED)]
+            assert output.rejects == [(0, RejectReason.PARCEL_LIMIT_EXCEEDED)]
             assert b"FULL" not in dict(output.states)
         # A record that the full parcel already has is still a duplicate.
         output = processor.run([values[0], values[-1], values[5_000]])
-        assert (output.refused, output.duplicates, len(output.states)) == ([], 3, 0)
+        assert (output.rejects, output.duplicates, len(output.states)) == ([], 3, 0)
         assert read("ParcelState", processor.run([framed(scan("f", "OTHER"))]).states[0][1])["version"] == 2
 
     def test_the_1001st_void(self):
         values = [framed(void(f"v{number}", "FULL", f"e{number}")) for number in range(1_001)]
         processor = ParcelProcessor(partition=0, partitions=1)
         output = processor.run(values)
-        assert output.refused == [(1_000, RejectReason.PARCEL_LIMIT_EXCEEDED)]
+        assert output.rejects == [(1_000, RejectReason.PARCEL_LIMIT_EXCEEDED)]
         again = processor.run([values[0], values[999], values[1_000]])
-        assert (again.refused, again.duplicates) == ([(2, RejectReason.PARCEL_LIMIT_EXCEEDED)], 2)
+        assert (again.rejects, again.duplicates) == ([(2, RejectReason.PARCEL_LIMIT_EXCEEDED)], 2)
         restored = ParcelProcessor(partition=0, partitions=1)
         restored.restore_states([value for _, value in output.states])
         for each in (processor, restored):
             output = each.run([framed(void("more", "FULL", "e")), framed(scan("e3", "FULL", "LOADED"))])
-            assert output.refused == [(0, RejectReason.PARCEL_LIMIT_EXCEEDED)]
+            assert output.rejects == [(0, RejectReason.PARCEL_LIMIT_EXCEEDED)]
             state = read("ParcelState", output.states[0][1])
             assert (state["version"], state["kinds"]) == (1_001, [])
 
@@ -234,8 +234,8 @@ class TestFullParcels:
         restored.restore_states([state])
         one_more = [framed(scan("one more", "P" * 128))]
         assert (
-            restored.run(one_more).refused
-            == processor.run(one_more).refused
+            restored.run(one_more).rejects
+            == processor.run(one_more).rejects
             == [(0, RejectReason.PARCEL_LIMIT_EXCEEDED)]
         )
 
@@ -315,7 +315,7 @@ class TestOtherRecordsAreNotAffected:
             expected.duplicates,
             None,
         )
-        assert [position for position, _ in output.refused] == [
+        assert [position for position, _ in output.rejects] == [
             position for position, (good, _) in enumerate(dirty) if good is None
         ]
         assert len(disturbed.table) == len(undisturbed.table)
@@ -327,9 +327,9 @@ class TestOtherRecordsAreNotAffected:
         processor = ParcelProcessor(partition=0, partitions=1)
         processor.run([framed(record) for record in GOOD])
         before = processor.table.nbytes
-        assert len(processor.run([bytes(HUGE), None, framed(scan("e", "P" * 60_000))]).refused) == 3
+        assert len(processor.run([bytes(HUGE), None, framed(scan("e", "P" * 60_000))]).rejects) == 3
         assert processor.table.nbytes == before
 
     def test_an_empty_batch(self):
         output = ParcelProcessor(partition=0, partitions=1).run([])
-        assert (output.states, output.milestones, output.refused, output.duplicates) == ([], [], [], 0)
+        assert (output.states, output.milestones, output.rejects, output.duplicates) == ([], [], [], 0)

@@ -42,7 +42,7 @@ class ProcessorRun:
 
     def run_batch(self, values):
         self.last = self.processor.run(values)
-        assert self.last.refused == []
+        assert self.last.rejects == []
         self.log += [*self.last.tombstones, *self.last.states]
         self.milestones += self.last.milestones
         self.alerts += self.last.alerts
@@ -257,7 +257,7 @@ class TestRestore:
         compacted.processor.restore_states(list(run.states.values()))
         # 30 * (1 + … + 40) voids were read; the table has the slots of the last 40 only.
         assert whole.processor.table.arrays.counts[CHUNK_COUNT] == compacted.processor.table.arrays.counts[CHUNK_COUNT]
-        assert whole.run_batch([framed(void("one more", "P", "e"))]).refused == []
+        assert whole.run_batch([framed(void("one more", "P", "e"))]).rejects == []
 
     def test_the_hub_time_comes_from_the_position_record(self):
         processor = ParcelProcessor(partition=0, partitions=1)

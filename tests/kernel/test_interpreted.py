@@ -53,7 +53,7 @@ def test_the_log_is_dirty_enough(history):
     """The log leads to every kind of output that the modes are compared on."""
     values = load(history)
     output = ParcelProcessor(partition=1, partitions=2).run(values)
-    reasons = Counter(reason for _, reason in output.refused)
+    reasons = Counter(reason for _, reason in output.rejects)
     assert reasons.keys() >= {
         RejectReason.NO_VALUE,
         RejectReason.TRUNCATED,
@@ -62,7 +62,7 @@ def test_the_log_is_dirty_enough(history):
         RejectReason.OUT_OF_BOUNDS,
         RejectReason.WRONG_PARTITION,
     }
-    assert len(values) - len(output.refused) > 100
+    assert len(values) - len(output.rejects) > 100
     assert output.duplicates > 3 and len(output.milestones) > 20 and len(output.tombstones) > 5
     assert {alert_type for alert_type, _ in output.alert_counts} == {"AT_RISK", "BREACHED", "WITHDRAWN", "ANOMALY"}
 

@@ -83,7 +83,7 @@ class Model:
             self.handed[container] = self._handed(container)
 
     def scans(self, parcel):
-        """Records of a parcel, as the parcel stage should know them, with what is wrong about them voided."""
+        """Records of a parcel, as the parcel processor should know them, with what is wrong about them voided."""
         return [e for e in self.events if e.get("parcel_id") == parcel] + self._inferred(parcel, "parcel_id")
 
     def _inferred(self, child, key):
@@ -156,21 +156,21 @@ def _all(event):
 
 
 class Hub:
-    """Both stages, a few partitions of each, and the topics between them; restarts come at any time."""
+    """Both processors, a few partitions of each, and the topics between them; restarts come at any time."""
 
     def __init__(self, partitions, dice):
         self.partitions, self.dice = partitions, dice
         self.logs = {topic: [[] for _ in range(partitions)] for topic in (SCANS_TOPIC, CONTAINERS_TOPIC)}
         self.read = {topic: [0] * partitions for topic in (SCANS_TOPIC, CONTAINERS_TOPIC)}
-        # By a clock that is moved by chance; sometimes there is no pace.
+        # With a clock that is moved by chance; sometimes there is no rate limit.
         self.now = 0.0
-        self.pace = dice.choice((None, RateLimiter(lambda: self.now)))
-        self.containers = [ContainerProcessor(n, partitions, self.pace) for n in range(partitions)]
+        self.rate_limiter = dice.choice((None, RateLimiter(lambda: self.now)))
+        self.containers = [ContainerProcessor(n, partitions, self.rate_limiter) for n in range(partitions)]
         self.parcels = [ParcelProcessor(n, partitions) for n in range(partitions)]
-        self.kept = [{} for _ in range(partitions)]
+        self.state_records = [{} for _ in range(partitions)]
         self.positions = [None] * partitions
         self.states = {}
-        self.refused = []
+        self.rejects = []
         self.largest = 0
         self._reader = RecordParser()
 
@@ -184,7 +184,7 @@ class Hub:
         places = [(topic, n) for topic in (SCANS_TOPIC, CONTAINERS_TOPIC) for n in range(self.partitions)]
         while True:
             busy = [p for p in places if self.read[p[0]][p[1]] < len(self.logs[p[0]][p[1]])]
-            busy += [(CONTAINERS_TOPIC, n) for n in range(self.partitions) if self.containers[n].pending]
+            busy += [(CONTAINERS_TOPIC, n) for n in range(self.partitions) if self.containers[n].has_pending_output]
             if not busy:
                 return
             self.now += self.dice.choice((0, 0.01, 0.1))
@@ -194,26 +194,26 @@ class Hub:
             (self._parcels if topic == SCANS_TOPIC else self._containers)(number, batch)
 
     def _parcels(self, number, batch):
-        made = self.parcels[number].run(batch)
-        self.refused += made.refused
-        self.states.update(made.states)
+        output = self.parcels[number].run(batch)
+        self.rejects += output.rejects
+        self.states.update(output.states)
         self.read[SCANS_TOPIC][number] += len(batch)
 
     def _containers(self, number, batch):
         if self.dice.random() < 0.2:
             self._restart(number)
-        stage = self.containers[number]
-        made = stage.run(batch)
-        self.refused += made.refused
-        self.read[CONTAINERS_TOPIC][number] += made.taken
-        position = stage.position(self.read[CONTAINERS_TOPIC][number])
+        processor = self.containers[number]
+        output = processor.run(batch)
+        self.rejects += output.rejects
+        self.read[CONTAINERS_TOPIC][number] += output.processed_count
+        position = processor.position(self.read[CONTAINERS_TOPIC][number])
         self.positions[number] = PartitionPosition.decode(position.encode())
-        self.largest = max(self.largest, sum(len(block) for *_, block in made.blocks))
-        for topic, partition, block in made.blocks:
+        self.largest = max(self.largest, sum(len(block) for *_, block in output.blocks))
+        for topic, partition, block in output.blocks:
             for key, value in block:
                 if topic == CONTAINER_STATE_TOPIC:
                     assert partition == number
-                    self.kept[number][key] = value or None
+                    self.state_records[number][key] = value or None
                 else:
                     assert partition == partition_of(key, self.partitions)
                     self.logs[topic][partition].append(value)
@@ -222,14 +222,14 @@ class Hub:
         position = self.positions[number]
         if position is None:
             return
-        stage = ContainerProcessor(number, self.partitions, self.pace)
-        records = list(self.kept[number].items())
+        processor = ContainerProcessor(number, self.partitions, self.rate_limiter)
+        records = list(self.state_records[number].items())
         self.dice.shuffle(records)
         for first in range(0, len(records), 3):
-            stage.restore(dict(records[first : first + 3]))
-        stage.restored(position)
+            processor.restore(dict(records[first : first + 3]))
+        processor.finish_restore(position)
         assert position.next_offset == self.read[CONTAINERS_TOPIC][number]
-        self.containers[number] = stage
+        self.containers[number] = processor
 
     def state(self, parcel):
         value = self.states.get(parcel.encode())

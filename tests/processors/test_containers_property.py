@@ -1,4 +1,4 @@
-"""Whatever order things come in, a parcel went through what its containers went through while it was inside."""
+"""Whatever the order of arrival, a parcel gets the events of its containers from the time when it was inside."""
 
 import itertools
 import random
@@ -10,7 +10,7 @@ from streams.processors import container_processor, fan_out_queue, rate_limiter
 from tests.kernel.oracle import Oracle
 from tests.processors.container_days import PARCELS, START, Hub, Model, history
 
-# Of a transaction: a packing of more than three children does not go into one.
+# Records of a transaction: a packing of more than three children does not fit into one.
 LARGEST = 6
 DERIVED = ("stage", "stage_time", "site", "station", "container_id", "kinds", "customs", "held", "lane", "damaged")
 
@@ -29,7 +29,7 @@ def found(hub):
 
 
 def derived(states):
-    """What states say; a parcel of which nothing counts may also be unknown."""
+    """The derived fields of the states; a parcel without any counting record may also be unknown."""
     known = {parcel: state for parcel, state in states.items() if state and state["kinds"]}
     return {parcel: {name: state[name] for name in DERIVED} for parcel, state in known.items()}
 
@@ -45,7 +45,7 @@ def check(seed, size):
         if dice.random() < 0.1:
             hub.run()
     hub.run()
-    assert hub.refused == []
+    assert hub.rejects == []
     assert found(hub) == expected(Model(events))
     return hub
 
@@ -56,7 +56,7 @@ def test_parcels_are_where_their_containers_are(seed, size):
     check(seed, size)
 
 
-def test_who_was_thought_to_be_inside_when_it_was_scanned_makes_no_difference():
+def test_a_wrong_packing_before_the_scan_makes_no_difference():
     """The bag says that the parcel was put in, then that this was wrong; the parcel's own label says that it is in."""
     said = {"event_time": START, "site": "LGG", "station": "S", "record_time": START}
     bag = {**said, "type": "container", "container_id": "B1"}
@@ -75,17 +75,19 @@ def test_who_was_thought_to_be_inside_when_it_was_scanned_makes_no_difference():
         assert [each["kind"] for each in state["kinds"]] == ["PACKED"]
 
 
-def test_in_portions_as_well_as_at_once(monkeypatch):
-    """With transactions of a few records, so that every fan-out is interrupted, by other containers and by restarts."""
-    for name in ("LARGEST_TRANSACTION", "_PROMPT_TRANSACTION"):
-        monkeypatch.setattr(container_processor, name, LARGEST)
+def test_small_chunks_lead_to_the_same_states(monkeypatch):
+    """With transactions of a few records, so that other containers and restarts interrupt every fan-out."""
+    chunk = 2
     for module in (fan_out_queue, container_processor):
-        monkeypatch.setattr(module, "PORTION", 2)
-    monkeypatch.setattr(container_processor, "_NOT_PACED", 1)
-    monkeypatch.setattr(rate_limiter, "_AT_ONCE", 3)
-    monkeypatch.setattr(rate_limiter, "_RATE", 60)
-    monkeypatch.setattr(fan_out_queue, "_FOR_LONG_ONES", 2)
-    monkeypatch.setattr(fan_out_queue, "_TYPICAL", 2)
-    monkeypatch.setattr(fan_out_queue, "_STEP", 1)
+        monkeypatch.setattr(module, "FAN_OUT_CHUNK_SIZE", chunk)
+    for name in ("MAX_TRANSACTION_RECORDS", "_PROMPT_TRANSACTION_RECORDS"):
+        monkeypatch.setattr(container_processor, name, LARGEST)
+    monkeypatch.setattr(container_processor, "_MAX_EVENT_RECORDS", LARGEST - chunk)
+    monkeypatch.setattr(container_processor, "_UNLIMITED_RECORDS", 1)
+    monkeypatch.setattr(rate_limiter, "_BURST_RECORDS", 3)
+    monkeypatch.setattr(rate_limiter, "_RECORDS_PER_SECOND", 60)
+    monkeypatch.setattr(fan_out_queue, "_LONG_FAN_OUT_RECORDS", 2)
+    monkeypatch.setattr(fan_out_queue, "_TYPICAL_RECORDS", 2)
+    monkeypatch.setattr(fan_out_queue, "_EMPTY_FAN_OUT_COST", 1)
     for seed in range(40):
         assert check(seed, 50).largest <= LARGEST

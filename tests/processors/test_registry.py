@@ -23,10 +23,10 @@ from streams.worker.partition_task import PartitionTask, ProcessingTotals
 
 @dataclass
 class CountOutput:
-    taken: int
+    processed_count: int
     blocks: list
-    refused: list
-    seconds: dict = field(default_factory=dict)
+    rejects: list
+    phase_seconds: dict = field(default_factory=dict)
 
     def committed_event(self, summary):
         return summary
@@ -36,8 +36,8 @@ class CountProcessor:
     """Counts records by their value; an empty one cannot be counted."""
 
     hub_time = None
-    pending = False
-    due = False
+    has_pending_output = False
+    has_due_output = False
 
     def __init__(self, partition, _):
         self.partition = partition
@@ -46,9 +46,9 @@ class CountProcessor:
     def run(self, payloads, *, outputs=True):  # noqa: ARG002 - as the protocol has it
         for value in filter(None, payloads):
             self.counts[value] = self.counts.get(value, 0) + 1
-        block = RecordBlock.of([(value, b"%d" % self.counts[value]) for value in dict.fromkeys(filter(None, payloads))])
-        refused = [(index, RejectReason.NO_VALUE) for index, value in enumerate(payloads) if not value]
-        return CountOutput(len(payloads), [("count.state", self.partition, block)], refused)
+        block = RecordBlock.from_records([(value, b"%d" % self.counts[value]) for value in dict.fromkeys(filter(None, payloads))])
+        rejects = [(index, RejectReason.NO_VALUE) for index, value in enumerate(payloads) if not value]
+        return CountOutput(len(payloads), [("count.state", self.partition, block)], rejects)
 
     def position(self, next_offset):
         return PartitionPosition(next_offset, None)
@@ -56,7 +56,7 @@ class CountProcessor:
     def restore(self, records):
         self.counts |= {key: int(value) for key, value in records.items()}
 
-    def restored(self, position):
+    def finish_restore(self, position):
         pass
 
     def restored_event(self, records, seconds, offset):

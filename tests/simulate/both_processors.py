@@ -81,12 +81,12 @@ def run(logs: Logs, settled: int, portions: Sequence[int], seed: int, promises: 
     ran = Ran([], list(logs.containers), {}, [], [], [])
     # What was inferred comes into the log of scans while the rest is still being sent.
     waiting, inferred, place, done = list(logs.scans), list[Keyed](), 0, 0
-    while waiting[done:] or inferred or place < len(ran.containers) or containers.pending:
+    while waiting[done:] or inferred or place < len(ran.containers) or containers.has_pending_output:
         if chance.random() < 0.5:
             part = ran.containers[place : place + chance.choice(portions)]
             made = containers.run([value for _, value in part])
-            ran.refused.update(reason.name for _, reason in made.refused)
-            place += made.taken
+            ran.refused.update(reason.name for _, reason in made.rejects)
+            place += made.processed_count
             for topic, _, block in made.blocks:
                 (ran.containers if topic == CONTAINERS_TOPIC else inferred if topic == SCANS_TOPIC else []).extend(
                     block

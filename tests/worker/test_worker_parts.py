@@ -106,8 +106,8 @@ class TestProcessedRecordsAreDropped:
 
 
 class SlowOutput:
-    def __init__(self, taken):
-        self.taken, self.blocks, self.refused, self.seconds = taken, [], [], {}
+    def __init__(self, processed_count):
+        self.processed_count, self.blocks, self.rejects, self.phase_seconds = processed_count, [], [], {}
 
     def committed_event(self, summary):
         return summary
@@ -117,8 +117,8 @@ class SlowProcessor:
     """A processor that takes three records at a time, when it is let."""
 
     hub_time = None
-    pending = False
-    due = False
+    has_pending_output = False
+    has_due_output = False
 
     def __init__(self):
         self.let = threading.Event()
@@ -174,11 +174,11 @@ class TestProcessingBesideTheLoop:
         processor.let.set()
         task.accept([Message(0)])
         self.step_until(task, lambda: not task.busy)
-        processor.pending = True
+        processor.has_pending_output = True
         for _ in range(20):
             task.step()
         assert (processor.runs, task.busy) == (1, True)
-        processor.due = True
+        processor.has_due_output = True
         self.step_until(task, lambda: processor.runs == 2)
 
     def test_what_made_nothing_is_not_written_and_what_came_to_its_end_is(self, task, processor, monkeypatch):
@@ -187,7 +187,7 @@ class TestProcessingBesideTheLoop:
         self.step_until(task, lambda: not task.busy)
         written = []
         monkeypatch.setattr(task, "_start_write", written.append)
-        processor.due = True
+        processor.has_due_output = True
         self.step_until(task, lambda: processor.runs > 3)
         assert written == []
         processor.pending_fan_outs = ("something else",)
