@@ -56,7 +56,7 @@ class Ours:
         if records is not None:
             command += ["--until-idle", str(_IDLE_SECONDS)]
         if mode == "replay":
-            command += ["--dry"]
+            command += ["--no-output"]
         promises = Promises.empty() if mode == "live_plain" else self.promises
         if promises is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class KafkaStreams:
         command += ["--application", folder.name, "--state-dir", str(folder / "store")]
         command += ["--threads", str(THREADS), "--commit-ms", str(COMMIT_MILLIS), "--records", str(records or 0)]
         if mode == "replay":
-            command += ["--no-outputs"]
+            command += ["--no-output"]
         if mode != "live_plain":
             command += ["--promises"]
         return start(self.title, command, folder)

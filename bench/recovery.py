@@ -42,8 +42,8 @@ class Way:
     def options(self, number: int) -> list[str]:
         """Options of `parcels run` for start number `number`."""
         if self.protocol == "consumer":
-            return ["--protocol", "consumer"]
-        return ["--protocol", "classic", "--instance", "bench" if self.same_name else f"bench-{number}"]
+            return ["--group-protocol", "consumer"]
+        return ["--group-protocol", "classic", "--group-instance-id", "bench" if self.same_name else f"bench-{number}"]
 
 
 WAYS = {
@@ -136,7 +136,9 @@ def _worker(given: Cluster, way: Way, number: int) -> Watched:
 @contextmanager
 def _scans_flow(given: Cluster, rate: int) -> Iterator[None]:
     # More parcels than are needed: the simulator is stopped at the end.
-    command = _command("simulate", given, "--seed", str(SEED), "--parcels", "300000", "--rate", str(rate), "--expanded")
+    command = _command(
+        "simulate", given, "--seed", str(SEED), "--parcels", "300000", "--rate", str(rate), "--scans-only"
+    )
     simulator = start("parcels simulate", command, given.scratch / f"{given.settings.prefix}simulate")
     try:
         yield
@@ -188,7 +190,7 @@ def _restore(given: Cluster, parcels: int) -> dict[str, Any]:
     patience = 600 + parcels / 500
     simulator = start(
         "parcels simulate",
-        _command("simulate", given, "--seed", str(SEED), "--parcels", str(parcels), "--clean", "--expanded"),
+        _command("simulate", given, "--seed", str(SEED), "--parcels", str(parcels), "--no-faults", "--scans-only"),
         given.scratch / "restore-simulate",
     )
     simulator.wait(patience, f"simulating {parcels:,} parcels")
@@ -201,7 +203,7 @@ def _restore(given: Cluster, parcels: int) -> dict[str, Any]:
     for turn in range(3):
         watched = start(
             "parcels run",
-            _command("run", given, "--until-idle", "1", "--instance", f"restore-{turn}"),
+            _command("run", given, "--until-idle", "1", "--group-instance-id", f"restore-{turn}"),
             given.scratch / f"restore-{turn}",
         )
         watched.wait(patience, f"restoring {parcels:,} parcels")

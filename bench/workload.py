@@ -21,7 +21,7 @@ def produce(cluster: Cluster, records: int) -> int:
         StreamsError: the simulator failed.
     """
     topic_admin.apply_topics(cluster.settings, topic_admin.plan_topics(cluster.settings))
-    command = [sys.executable, "-m", "streams.cli", "simulate", "--expanded", "--seed", str(SEED)]
+    command = [sys.executable, "-m", "streams.cli", "simulate", "--scans-only", "--seed", str(SEED)]
     command += ["--parcels", str(round(records / RECORDS_PER_PARCEL))]
     command += ["--bootstrap", cluster.settings.bootstrap, "--prefix", cluster.settings.prefix]
     simulator = start("parcels simulate", command, cluster.scratch / "simulate")

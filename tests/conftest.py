@@ -1,8 +1,8 @@
-"""A real broker for the tests that need one, and what they share.
+"""Fixtures: a real broker, settings of an installation of its own, and the command line.
 
-PARCELS_TEST_BROKER says which: `external` (KAFKA_BOOTSTRAP_SERVERS), `docker` (the apache/kafka image), `local` (Java
-and Kafka's jars, from `make setup`). Unset: the first of these that can be had, in this order. Without any, the tests
-are skipped with the reason; where CI is set they fail.
+PARCELS_TEST_BROKER selects the broker: `external` (KAFKA_BOOTSTRAP_SERVERS), `docker` (the apache/kafka image) or
+`local` (Java and Kafka's jars, from `make setup`). Unset: the first of these that is available. Without any, the tests
+are skipped with the reason; if CI is set, they fail.
 """
 
 import os
@@ -23,9 +23,9 @@ from streams.kafka.settings import KafkaSettings
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def unable(why: str) -> NoReturn:
-    """This test cannot be run here: told to a user, not accepted in CI."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+def unable(reason: str) -> NoReturn:
+    """Skip a test that cannot run here; in CI, fail."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def external_broker(_: Path) -> Iterator[str]:
 
 @contextmanager
 def docker_broker(_: Path) -> Iterator[str]:
-    """A container of the apache/kafka image, where an engine answers and the image is there."""
+    """A container of the apache/kafka image, if a Docker engine answers and has the image."""
     import docker
     from docker.errors import DockerException
 
@@ -60,28 +60,28 @@ def docker_broker(_: Path) -> Iterator[str]:
 
 @contextmanager
 def local_broker(folder: Path) -> Iterator[str]:
-    """A broker of our own, with Java and Kafka's jars, in a folder that goes away."""
-    node = LocalBroker(folder / "broker", free_port())
+    """A broker as a process, with Java and Kafka's jars, in a temporary folder."""
+    local = LocalBroker(folder / "broker", free_port())
     try:
-        yield node.start()
+        yield local.start()
     finally:
-        node.stop()
+        local.stop()
 
 
-WAYS = {"external": external_broker, "docker": docker_broker, "local": local_broker}
+BROKERS = {"external": external_broker, "docker": docker_broker, "local": local_broker}
 
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap address of a real broker for the whole test session."""
     forced = os.environ.get("PARCELS_TEST_BROKER")
-    if forced and forced not in WAYS:
-        pytest.fail(f"PARCELS_TEST_BROKER={forced!r} must be one of {', '.join(WAYS)}")
+    if forced and forced not in BROKERS:
+        pytest.fail(f"PARCELS_TEST_BROKER={forced!r} must be one of {', '.join(BROKERS)}")
     reasons = []
     with ExitStack() as stack:
-        for name in [forced] if forced else list(WAYS):
+        for name in [forced] if forced else list(BROKERS):
             try:
-                bootstrap = stack.enter_context(WAYS[name](tmp_path_factory.mktemp("kafka")))
+                bootstrap = stack.enter_context(BROKERS[name](tmp_path_factory.mktemp("kafka")))
             except StreamsError as error:
                 reasons.append(f"{name}: {error}")
             else:
@@ -94,22 +94,27 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def settings(broker: str) -> KafkaSettings:
-    """Settings of an installation that shares the broker with no other test."""
+    """Settings with a prefix of its own, so that tests share no topics."""
     return KafkaSettings(bootstrap=broker, prefix=f"t{uuid.uuid4().hex[:10]}.")
 
 
 def run_cli(
     *args: str, check: bool = False, environment: dict[str, str] | None = None, **options
 ) -> subprocess.CompletedProcess[str]:
-    """Run the `parcels` command line as a process of its own; stdout and stderr are text."""
-    here = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    options = {"capture_output": True, "text": True, "timeout": 120, "env": here | (environment or {})} | options
+    """Run the `parcels` command line as a process; stdout and stderr are text."""
+    base_environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    options = {
+        "capture_output": True,
+        "text": True,
+        "timeout": 120,
+        "env": base_environment | (environment or {}),
+    } | options
     return subprocess.run([sys.executable, "-m", "streams.cli", *args], check=check, **options)
 
 
 @pytest.fixture
 def parcels(settings: KafkaSettings) -> Cli:
-    """`parcels(*args)` on the test's own topics: `run_cli` with the address and the prefix in its environment."""
+    """`parcels(*args)` on the test's own topics: `run_cli` with address and prefix in its environment."""
     environment = {"KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap, "PARCELS_PREFIX": settings.prefix}
 
     def parcels(*args: str, **options) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""A Kafka container for tests: the official `apache/kafka` image, which testcontainers itself does not support."""
+"""A Kafka container for tests, from the official `apache/kafka` image, which testcontainers does not support."""
 
 import os
 
@@ -10,16 +10,16 @@ IMAGE = os.environ.get("PARCELS_TEST_IMAGE", f"apache/kafka:{KAFKA_VERSION}")
 
 
 class KafkaContainer(DockerContainer):
-    """A single KRaft node, configured as the image documents: KAFKA_ and the property's name.
+    """A single KRaft node. The image takes each property as a variable with the prefix KAFKA_.
 
-    The broker must advertise the address by which tests reach it, so the port on this machine is chosen before the
-    container starts, not by Docker.
+    The broker must advertise the address that tests use. So the port on this machine is chosen before the container
+    starts, not by Docker.
     """
 
     def __init__(self, image: str = IMAGE) -> None:
         super().__init__(image)
         self.port = free_port()
-        # with_bind_ports knows no address; a broker without passwords should not be open to the whole network.
+        # with_bind_ports binds all addresses; a broker without passwords should not be open to the network.
         self.ports["9092/tcp"] = ("127.0.0.1", self.port)
         properties = {
             "process.roles": "broker,controller",

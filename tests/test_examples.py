@@ -1,4 +1,4 @@
-"""The examples in docstrings are run."""
+"""Runs the examples in docstrings."""
 
 import doctest
 from importlib import import_module
@@ -18,10 +18,10 @@ _WITH_EXAMPLES = sorted(
 
 @pytest.mark.parametrize("module", _WITH_EXAMPLES)
 def test_the_examples_of(module):
-    failed, tried = doctest.testmod(import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert tried > 0
+    failed, attempted = doctest.testmod(import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert attempted > 0
     assert failed == 0
 
 
-def test_there_are_examples():
+def test_examples_are_found():
     assert "streams.processors.test_driver" in _WITH_EXAMPLES

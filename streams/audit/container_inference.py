@@ -1,4 +1,4 @@
-"""What follows from events of containers, put where they stand among other records: that stage without a broker."""
+"""The container processor without a broker: inferred records take their place among the records of a file."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -10,30 +10,30 @@ from streams.processors.container_processor import ContainerProcessor
 
 
 class ContainerInference:
-    """Makes values of hub.scans of the records of both logs, in the order of the records."""
+    """Turns the records of both logs into values of hub.scans, in the order of the records."""
 
     def __init__(self) -> None:
-        self._stage = ContainerProcessor(0, 1)
-        self.events = 0
+        self._processor = ContainerProcessor(0, 1)
+        self.event_count = 0
         self.refused: Counter[RejectReason] = Counter()
 
-    def values(self, lines: Iterable[ProducerRecord]) -> Iterator[bytes | None]:
-        """The scans, advices and ticks among `lines`, and behind each event of a container what it says of parcels."""
-        for line in lines:
-            if not line.to_containers_topic:
-                yield line.value
-            if line.to_containers_topic or line.broadcast:
-                self.events += line.to_containers_topic
-                yield from self._hand_on(line.value)
+    def infer(self, records: Iterable[ProducerRecord]) -> Iterator[bytes | None]:
+        """Yield the scans, advices and ticks among `records`, and after each container event its inferred scans."""
+        for record in records:
+            if not record.to_containers_topic:
+                yield record.value
+            if record.to_containers_topic or record.broadcast:
+                self.event_count += record.to_containers_topic
+                yield from self._propagate(record.value)
 
-    def _hand_on(self, value: bytes | None) -> Iterator[bytes | None]:
-        waiting: list[bytes | None] = [value]
-        while waiting or self._stage.has_pending_output:
-            made = self._stage.run(waiting)
-            del waiting[: made.processed_count]
-            self.refused.update(reason for _, reason in made.rejects)
-            for topic, _, block in made.blocks:
+    def _propagate(self, value: bytes | None) -> Iterator[bytes | None]:
+        values: list[bytes | None] = [value]
+        while values or self._processor.has_pending_output:
+            output = self._processor.run(values)
+            del values[: output.processed_count]
+            self.refused.update(reason for _, reason in output.rejects)
+            for topic, _, block in output.blocks:
                 if topic == CONTAINERS_TOPIC:
-                    waiting += [each for _, each in block]
+                    values += [inferred for _, inferred in block]
                 elif topic == SCANS_TOPIC:
-                    yield from (each for _, each in block)
+                    yield from (inferred for _, inferred in block)

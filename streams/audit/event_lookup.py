@@ -1,7 +1,7 @@
-"""From the identities in states, milestones and alerts back to the events of the log.
+"""From the record hashes in states, milestones and alerts back to the events in the log.
 
-A state knows a record by 16 bytes, so that a million parcels fit into memory. The event, with its event_id and the
-device that sent it, stays in hub.scans as long as that topic keeps it. This reads the parcel's partition to find it.
+A state has a hash of 16 bytes for each record, so that a million parcels fit into memory. The event with its event_id
+and device stays in hub.scans for the retention time of that topic. To find it, the parcel's partition is read.
 """
 
 from collections.abc import Mapping
@@ -24,42 +24,42 @@ class SourceEvent:
     record_hash: bytes
     partition: int
     offset: int
-    # When the broker took it, ms since 1970.
+    # When the broker appended it, ms since 1970.
     append_time: int
     # Scan or Advice.
-    type: str
+    record_type: str
     # All its fields.
-    said: Mapping[str, Any]
+    fields: Mapping[str, Any]
 
 
 def read_parcel_events(settings: KafkaSettings, parcel_id: bytes, partition: int) -> dict[bytes, SourceEvent]:
-    """The events of a parcel by identity, each where it came first; reads the whole partition of hub.scans.
+    """The events of a parcel by record hash, each at its first offset; reads the whole partition of hub.scans.
 
     Raises:
         StreamsError: the broker does not answer.
     """
     decoders = {name: RecordDecoder(name) for name in _TYPES}
-    found: dict[bytes, SourceEvent] = {}
+    events: dict[bytes, SourceEvent] = {}
     for message in read_to_end(settings, settings.prefix + SCANS_TOPIC, partitions=[partition]):
-        # Most records are of other parcels: the bytes say so before anything is decoded.
+        # Most records are of other parcels; a look at the bytes saves decoding them.
         if parcel_id not in (value := message.value() or b""):
             continue
         for name, decode in decoders.items():
             try:
-                said = decode(value)
+                fields = decode(value)
             except DecodingError:
                 continue
-            if said["parcel_id"].encode() == parcel_id:
+            if fields["parcel_id"].encode() == parcel_id:
                 event = SourceEvent(
-                    _identity(said), partition, cast(int, message.offset()), message.timestamp()[1], name, said
+                    _event_hash(fields), partition, cast(int, message.offset()), message.timestamp()[1], name, fields
                 )
-                found.setdefault(event.record_hash, event)
+                events.setdefault(event.record_hash, event)
             break
-    return found
+    return events
 
 
 def read_parcel_alerts(settings: KafkaSettings, parcel_id: bytes, partition: int) -> list[Mapping[str, Any]]:
-    """Everything that was told of a parcel, in the order in which it was told; reads the partition of parcel.alerts.
+    """The alerts of a parcel in the order of the topic; reads the whole partition of parcel.alerts.
 
     Raises:
         StreamsError: the broker does not answer.
@@ -69,8 +69,8 @@ def read_parcel_alerts(settings: KafkaSettings, parcel_id: bytes, partition: int
     return [decode(record.value()) for record in records if record.key() == parcel_id]
 
 
-def _identity(said: Mapping[str, Any]) -> bytes:
-    name: bytes = said["event_id"].encode()
-    if said.get("kind") == "VOID":
-        name += b"\0" + said["event_time"].to_bytes(8, "big", signed=True)
+def _event_hash(fields: Mapping[str, Any]) -> bytes:
+    name: bytes = fields["event_id"].encode()
+    if fields.get("kind") == "VOID":
+        name += b"\0" + fields["event_time"].to_bytes(8, "big", signed=True)
     return record_hash(name)

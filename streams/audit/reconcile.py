@@ -1,8 +1,8 @@
-"""The proof that nothing is missing: the log folded again beside the live system, and what was told compared.
+"""Reconciliation: the log is folded again beside the live system, and the milestones and alerts are compared.
 
-A broker that crashes may keep one topic's part of a transaction and drop another's. State and position share a
-partition, so the worker goes on rightly; a milestone may be gone. Its id is a hash of what it says, so who folds the
-log again finds it, and can send it again, with the same bytes.
+A broker that crashes may keep one topic's part of a transaction and lose another's. State and position share a
+partition, so the worker continues correctly, but a milestone may be lost. Its id is a hash of its content. Folding the
+log again finds the missing record, which can then be sent with the same bytes.
 """
 
 from collections import Counter
@@ -23,18 +23,18 @@ from streams.kafka.topic_admin import check_topics
 from streams.worker.position_reader import read_position
 
 _SECONDS: Final = 20.0
-# Topics whose records begin with an id that is a hash of what they say, and their schemas.
+# Topics whose records begin with an id that is a hash of the content -> their schemas.
 _RECORDS: Final = {MILESTONES_TOPIC: "Milestone", ALERTS_TOPIC: "Alert"}
 
 
 @dataclass(slots=True)
 class TopicReconciliation:
-    """What one topic tells, against what it must."""
+    """Comparison of one topic with the records that the log leads to."""
 
     expected: int = 0
     # Records that the topic lacks, by partition.
     missing: dict[int, list[KeyValue]] = field(default_factory=dict)
-    # Ids that the topic has and the log does not lead to, and ids that it has more than once.
+    # Ids in the topic that the log does not lead to; and repetitions of ids.
     extra: int = 0
     duplicates: int = 0
 
@@ -47,40 +47,40 @@ class TopicReconciliation:
 def reconcile(
     settings: KafkaSettings, promises: Promises, progress: Callable[[int, int], None]
 ) -> dict[str, TopicReconciliation]:
-    """Fold hub.scans again and compare; may run beside workers, and changes nothing.
+    """Fold hub.scans again and compare. It may run beside workers, and writes nothing.
 
     Args:
-        settings: which cluster.
-        promises: those that the workers watch.
-        progress: told partition and records folded, now and then.
+        settings: the cluster.
+        promises: those that the workers evaluate.
+        progress: called with the partition and the number of its records folded, after each batch.
 
     Returns:
-        By topic, without its prefix.
+        Topic without its prefix -> its comparison.
 
     Raises:
-        Misconfigured: the topics do not fit, or the workers watch other promises.
-        StreamsError: the broker does not answer, or the log does not begin at its beginning any more.
+        Misconfigured: the topics do not fit, or the workers evaluate other promises.
+        StreamsError: the broker does not answer, or the first records of the log are not there any more.
     """
     partitions = check_topics(settings)
-    told = {topic: TopicReconciliation() for topic in _RECORDS}
+    reconciliations = {topic: TopicReconciliation() for topic in _RECORDS}
     for partition in range(partitions):
-        _reconcile(settings, partition, partitions, promises, told, progress)
-    return told
+        _reconcile(settings, partition, partitions, promises, reconciliations, progress)
+    return reconciliations
 
 
-def send_missing(settings: KafkaSettings, told: dict[str, TopicReconciliation]) -> int:
-    """Send what is missing, with the bytes that it would have had; returns how many records.
+def send_missing(settings: KafkaSettings, reconciliations: dict[str, TopicReconciliation]) -> int:
+    """Send the missing records, with their original bytes; returns their number.
 
     Raises:
-        StreamsError: not all of them arrived.
+        StreamsError: the broker did not acknowledge all of them.
     """
-    sender = new_producer(settings)
+    producer = new_producer(settings)
     failed: list[str] = []
     sent = 0
-    for topic, each in told.items():
-        for partition, records in each.missing.items():
+    for topic, reconciliation in reconciliations.items():
+        for partition, records in reconciliation.missing.items():
             for key, value in records:
-                sender.produce(
+                producer.produce(
                     settings.prefix + topic,
                     value,
                     key,
@@ -88,10 +88,12 @@ def send_missing(settings: KafkaSettings, told: dict[str, TopicReconciliation]) 
                     on_delivery=lambda error, _: failed.append(error.str()) if error is not None else None,
                 )
                 sent += 1
-                sender.poll(0)
-    waiting = sender.flush(60)
-    if failed or waiting:
-        raise StreamsError(f"{len(failed) + waiting} of {sent} records did not arrive: {(failed or ['no answer'])[0]}")
+                producer.poll(0)
+    unconfirmed = producer.flush(60)
+    if failed or unconfirmed:
+        raise StreamsError(
+            f"{len(failed) + unconfirmed} of {sent} records did not arrive: {(failed or ['no answer'])[0]}"
+        )
     return sent
 
 
@@ -100,31 +102,31 @@ def _reconcile(
     partition: int,
     partitions: int,
     promises: Promises,
-    told: dict[str, TopicReconciliation],
+    reconciliations: dict[str, TopicReconciliation],
     progress: Callable[[int, int], None],
 ) -> None:
-    # What was committed before the topics are read must be in them; what they hold was committed by the time after.
-    before = _committed(settings, partition, promises)
-    found = {topic: _ids(settings, topic, partition) for topic in told}
-    after = _committed(settings, partition, promises)
+    # Output committed before the topics are read must be in them. Output in them was committed before they were read.
+    offset_before = _committed_offset(settings, partition, promises)
+    present = {topic: _ids(settings, topic, partition) for topic in reconciliations}
+    offset_after = _committed_offset(settings, partition, promises)
     refold = Refold(partition=partition, partitions=partitions, promises=promises)
-    seen: dict[str, set[bytes]] = {topic: set() for topic in told}
-    for end, required in ((before, True), (after, False)):
-        for made in refold.fold(_values(settings, partition, refold.records, end)):
-            for topic, block in ((MILESTONES_TOPIC, made.milestones), (ALERTS_TOPIC, made.alerts)):
+    expected: dict[str, set[bytes]] = {topic: set() for topic in reconciliations}
+    for end, required in ((offset_before, True), (offset_after, False)):
+        for output in refold.fold(_values(settings, partition, refold.records, end)):
+            for topic, block in ((MILESTONES_TOPIC, output.milestones), (ALERTS_TOPIC, output.alerts)):
                 decode = _decoder(topic)
                 for key, value in block:
-                    (identity,) = decode(value).values()
-                    seen[topic].add(identity)
-                    if identity in found[topic]:
+                    (record_id,) = decode(value).values()
+                    expected[topic].add(record_id)
+                    if record_id in present[topic]:
                         continue
                     if required:
-                        told[topic].missing.setdefault(partition, []).append((key, value))
+                        reconciliations[topic].missing.setdefault(partition, []).append((key, value))
             progress(partition, refold.records)
-    for topic, each in told.items():
-        each.expected += len(seen[topic])
-        each.extra += len(found[topic].keys() - seen[topic])
-        each.duplicates += sum(number - 1 for number in found[topic].values())
+    for topic, reconciliation in reconciliations.items():
+        reconciliation.expected += len(expected[topic])
+        reconciliation.extra += len(present[topic].keys() - expected[topic])
+        reconciliation.duplicates += sum(number - 1 for number in present[topic].values())
 
 
 def _decoder(topic: str) -> RecordDecoder:
@@ -132,25 +134,25 @@ def _decoder(topic: str) -> RecordDecoder:
 
 
 def _ids(settings: KafkaSettings, topic: str, partition: int) -> Counter[bytes]:
-    """Ids that a partition of a topic holds, each with how often."""
+    """Ids in a partition of a topic -> how often each is there."""
     decode = _decoder(topic)
     ids: Counter[bytes] = Counter()
     for message in read_to_end(settings, settings.prefix + topic, partitions=[partition]):
         value = message.value()
         if value is not None:
-            (identity,) = decode(value).values()
-            ids[identity] += 1
+            (record_id,) = decode(value).values()
+            ids[record_id] += 1
     return ids
 
 
-def _committed(settings: KafkaSettings, partition: int, promises: Promises) -> int:
-    """Offset of hub.scans up to which the live system has folded."""
+def _committed_offset(settings: KafkaSettings, partition: int, promises: Promises) -> int:
+    """Offset of hub.scans up to which the live system has folded, by its position record."""
     position = read_position(settings, partition, _SECONDS, fenced=False)
     if position is None:
         return 0
     if position.promises_digest != promises.digest():
         raise Misconfigured(
-            f"the worker of partition {partition} watches other promises: give this command the same --promises FILE"
+            f"the worker of partition {partition} evaluates other promises: give this command the same --promises FILE"
         )
     return position.next_offset
 

@@ -1,9 +1,9 @@
-"""Containers, read independently: does what was inferred follow from what was said of them, each thing once?
+"""Verifies the records that were inferred from container events: each follows from an event, and none is missing.
 
-All events that somebody made are taken from hub.containers. `streams/domain/reference/propagation.py`, which knows the
-whole log at once, derives what follows from them. Each child that an event concerns must have exactly one record of it
-that is not retracted. More may have been written while less was known, and the same again, which its id says: that does
-no harm, as long as it follows from an event and from a packing.
+The captured events are read from hub.containers. `streams/domain/reference/propagation.py`, which has the whole log at
+once, derives the propagations. Each child that an event concerns must have exactly one record of it that is not
+retracted. More records may have been written before all events were known, and records may be repeated with the same
+id. Both do no harm, as long as each record follows from an event and from a packing.
 """
 
 import struct
@@ -23,62 +23,62 @@ _PREFIX: Final = "urn:parcels:inferred:"
 _MARK: Final = _PREFIX.encode()
 _TICK: Final = RecordDecoder("Tick")
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
-_SAID: Final = ("kind", "event_time", "site", "station", "lane", "utc_offset_minutes")
+_COPIED_FIELDS: Final = ("kind", "event_time", "site", "station", "lane", "utc_offset_minutes")
 
 
 class _InferredRecordId(NamedTuple):
-    """What an inferred record is known by: the same event_id is one of a parcel and one of a container."""
+    """Names an inferred record: a parcel and a container may have records with the same event_id."""
 
-    # "parcel" or "container": what the child is that it was written for.
+    # "parcel" or "container": the type of the child.
     role: str
     event_id: str
 
 
 class _InferredRecord(NamedTuple):
-    """A record that was written for a child."""
+    """A record that was inferred for a child."""
 
     child: str
     container: str
-    root: str
-    said: tuple[Any, ...]
+    root_event_id: str
+    content: tuple[Any, ...]
 
 
 class ContainerVerifier:
-    """What hub.containers and hub.scans say of containers, told in the order of each log."""
+    """Checks hub.containers and hub.scans, each in log order."""
 
     def __init__(self, report: VerificationReport) -> None:
         self._report = report
-        # Events that somebody made, by (container, identity).
-        self._own: dict[tuple[str, bytes], Mapping[str, Any]] = {}
-        # Inferred records: how often each is there, and which are taken back.
-        self._there: Counter[_InferredRecordId] = Counter()
-        self._back: set[_InferredRecordId] = set()
+        # Captured events by (container_id, event hash).
+        self._captured: dict[tuple[str, bytes], Mapping[str, Any]] = {}
+        # Inferred records: how often each is there, which are retracted, and their content.
+        self._counts: Counter[_InferredRecordId] = Counter()
+        self._retracted: set[_InferredRecordId] = set()
         self._inferred: dict[_InferredRecordId, _InferredRecord] = {}
-        # (container, root) -> ids of the events that it got of it.
-        self._got: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
-        # Partition of hub.scans -> offset of the last inferred record; offsets and hub times of its ticks.
-        self._last: dict[int, int] = {}
+        # (container_id, root event_id) -> ids of the events that the container received from the root event.
+        self._received: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+        # Partition of hub.scans -> offset of its last inferred record; and offsets and hub times of its ticks.
+        self._last_inferred: dict[int, int] = {}
         self._ticks: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._scan, self._event = RecordDecoder("Scan"), RecordDecoder("ContainerEvent")
 
     def add_events(self, records: Iterable[LogRecord]) -> None:
-        """Take in hub.containers; what nobody can read is somebody else's affair."""
+        """Add records of hub.containers; those that cannot be decoded are checked as dead letters."""
         for _, value, _, _ in records:
             try:
                 event = self._event(value)
             except DecodingError:
                 continue
-            if _is_refused(event, value):
+            if _is_rejected(event, value):
                 continue
             if event["inferred_from"] is None and not _is_inferred(event["voids"]):
-                self._own.setdefault((event["container_id"], _identity(event)), event)
+                self._captured.setdefault((event["container_id"], _event_hash(event)), event)
                 continue
-            self._take("container", event, event["container_id"], event["parent_id"])
+            self._add_inferred("container", event, event["container_id"], event["parent_id"])
             if event["kind"] != "VOID":
-                self._got[event["container_id"], event["inferred_from"]][event["event_id"]] = None
+                self._received[event["container_id"], event["inferred_from"]][event["event_id"]] = None
 
     def add_scans(self, records: Iterable[LogRecord]) -> None:
-        """Take in hub.scans."""
+        """Add records of hub.scans."""
         for key, value, partition, offset in records:
             if key is None:
                 self._ticks[partition].append((offset, _hub_time(value)))
@@ -88,127 +88,130 @@ class ContainerVerifier:
                 except DecodingError:
                     continue
                 if scan["inferred_from"] is not None or _is_inferred(scan["voids"]):
-                    self._take("parcel", scan, scan["parcel_id"], scan["container_id"])
-                    self._last[partition] = offset
+                    self._add_inferred("parcel", scan, scan["parcel_id"], scan["container_id"])
+                    self._last_inferred[partition] = offset
 
     def unsettled_partitions(self, hub_time: int) -> list[int]:
-        """Partitions of hub.scans in which no tick of this hub time or a later one follows what was inferred."""
+        """Partitions of hub.scans in which no tick with at least this hub time follows the inferred records."""
         return sorted(
             partition
-            for partition, last in self._last.items()
-            if not any(offset > last and at >= hub_time for offset, at in self._ticks[partition])
+            for partition, last_offset in self._last_inferred.items()
+            if not any(offset > last_offset and tick_time >= hub_time for offset, tick_time in self._ticks[partition])
         )
 
     def compare(self) -> None:
-        """Everything that must have been inferred is there once, and nothing without a cause."""
-        self._report.inferred = len(self._there)
-        self._report.repeated_inferred_records = self._there.total() - len(self._there)
-        named = self._told_of_must()
-        roots = {(container, event["event_id"]): event for (container, _), event in self._own.items()
+        """Check that each required record is there once, and that each record has a cause."""
+        self._report.inferred_records = len(self._counts)
+        self._report.repeated_inferred_records = self._counts.total() - len(self._counts)
+        declared = self._compare_required()
+        roots = {(container, event["event_id"]): event for (container, _), event in self._captured.items()
                  if event["kind"] != "VOID"}  # fmt: skip
         by_id = {event_id: event for (_, event_id), event in roots.items()}
-        for name, found in self._inferred.items():
-            if (wrong := self._wrong(name, found, by_id, roots, named)) is not None:
-                self._report.wrong_inferred.append(Difference(found.child, name.event_id, *wrong))
+        for record_id, found in self._inferred.items():
+            if (mismatch := self._mismatch(record_id, found, by_id, roots, declared)) is not None:
+                self._report.wrong_inferred.append(Difference(found.child, record_id.event_id, *mismatch))
 
-    def _told_of_must(self) -> dict[str, set[str]]:
-        """Compare with what must be there; container -> children that were ever named."""
-        named: defaultdict[str, set[str]] = defaultdict(set)
-        for handed in propagate(_plain(event, mark) for (_, mark), event in self._own.items()):
-            container = str(handed.path[-1])
-            if handed.cause.container == container:
-                named[container].update(handed.cause.parcels, handed.cause.containers)
-            if not handed.required:
+    def _compare_required(self) -> dict[str, set[str]]:
+        """Check that each required record is there once; returns container -> children that were ever declared."""
+        declared: defaultdict[str, set[str]] = defaultdict(set)
+        events = (_to_reference(event, event_hash) for (_, event_hash), event in self._captured.items())
+        for propagation in propagate(events):
+            container = str(propagation.path[-1])
+            if propagation.cause.container == container:
+                declared[container].update(propagation.cause.parcels, propagation.cause.containers)
+            if not propagation.required:
                 continue
-            root = str(handed.cause.event_id)
-            got = [_InferredRecordId("container", each) for each in self._got[container, root]]
-            causes = [root] if len(handed.path) == 1 else [each.event_id for each in self._live(got)]
-            children = [("parcel", each) for each in handed.parcels] + [
-                ("container", each) for each in handed.containers
+            root = str(propagation.cause.event_id)
+            received = [_InferredRecordId("container", each) for each in self._received[container, root]]
+            causes = [root] if len(propagation.path) == 1 else [each.event_id for each in self._live(received)]
+            children = [("parcel", each) for each in propagation.parcels] + [
+                ("container", each) for each in propagation.containers
             ]
             for role, child in children:
                 live = self._live(each for cause in causes for each in self._ids(role, cause, child))
                 if len(live) != 1:
-                    what = f"{handed.cause.kind} of {' in '.join(map(str, reversed(handed.path)))}, from {root}"
-                    self._report.missing_inferred.append(Difference(str(child), what, "one record", len(live)))
-        return named
+                    path = " in ".join(map(str, reversed(propagation.path)))
+                    field = f"{propagation.cause.kind} of {path}, from {root}"
+                    self._report.missing_inferred.append(Difference(str(child), field, "one record", len(live)))
+        return declared
 
     def _ids(self, role: str, cause: str, child: str) -> list[_InferredRecordId]:
-        """The ids under which it was told, again after each time that it was taken back."""
-        found: list[_InferredRecordId] = []
+        """Ids of the records of an event for a child: one, and another after each retraction."""
+        ids: list[_InferredRecordId] = []
         for generation in count():
-            name = _InferredRecordId(role, expected_inferred_id(cause, child, generation))
-            if name not in self._there:
-                return found
-            found.append(name)
+            record_id = _InferredRecordId(role, expected_inferred_id(cause, child, generation))
+            if record_id not in self._counts:
+                return ids
+            ids.append(record_id)
         raise AssertionError
 
     def _live(self, ids: Iterable[_InferredRecordId]) -> list[_InferredRecordId]:
-        return [name for name in ids if name not in self._back]
+        return [record_id for record_id in ids if record_id not in self._retracted]
 
-    def _wrong(
-        self, name: _InferredRecordId, found: _InferredRecord, by_id: Mapping[str, Mapping[str, Any]],
-        roots: Mapping[tuple[str, str], Mapping[str, Any]], named: Mapping[str, set[str]],
+    def _mismatch(
+        self, record_id: _InferredRecordId, found: _InferredRecord, by_id: Mapping[str, Mapping[str, Any]],
+        roots: Mapping[tuple[str, str], Mapping[str, Any]], declared: Mapping[str, set[str]],
     ) -> tuple[Any, Any] | None:  # fmt: skip
-        """What is wrong with an inferred record: what it must be, and what it is."""
-        root = by_id.get(found.root)
+        """What was expected of a wrong inferred record, and what was found; None if it is right."""
+        root = by_id.get(found.root_event_id)
         if root is None:
-            return "an event of a container", f"nobody said {found.root}"
-        direct = [found.root] if (found.container, found.root) in roots else []
-        causes = [*direct, *self._got[found.container, found.root]]
-        if not any(name in self._ids(name.role, cause, found.child) for cause in causes):
-            return "the id that follows from its cause", f"one that does not follow from {found.root}"
-        if found.said != tuple(root[name] for name in _SAID):
-            return "as in the event that it follows from", f"{found.said}"
-        if found.child not in named[found.container]:
+            return "an event of a container", f"no event {found.root_event_id}"
+        direct = [found.root_event_id] if (found.container, found.root_event_id) in roots else []
+        causes = [*direct, *self._received[found.container, found.root_event_id]]
+        if not any(record_id in self._ids(record_id.role, cause, found.child) for cause in causes):
+            return "the id that follows from its cause", f"one that does not follow from {found.root_event_id}"
+        if found.content != tuple(root[name] for name in _COPIED_FIELDS):
+            return "as in the event that it follows from", f"{found.content}"
+        if found.child not in declared[found.container]:
             return f"a child of {found.container}", "never put into it"
         return None
 
-    def _take(self, role: str, record: Mapping[str, Any], child: str, container: str | None) -> None:
+    def _add_inferred(self, role: str, record: Mapping[str, Any], child: str, container: str | None) -> None:
         if record["kind"] == "VOID":
-            self._back.add(_InferredRecordId(role, record["voids"]))
+            self._retracted.add(_InferredRecordId(role, record["voids"]))
             return
-        name = _InferredRecordId(role, record["event_id"])
-        self._there[name] += 1
-        said = tuple(record[field] for field in _SAID)
-        self._inferred[name] = _InferredRecord(child, container or "", record["inferred_from"], said)
+        record_id = _InferredRecordId(role, record["event_id"])
+        self._counts[record_id] += 1
+        content = tuple(record[field] for field in _COPIED_FIELDS)
+        self._inferred[record_id] = _InferredRecord(child, container or "", record["inferred_from"], content)
 
 
 def container_positions(records: Iterable[LogRecord]) -> tuple[dict[int, int], dict[int, int]]:
-    """By partition: up to where hub.containers is folded, and how many fan-outs are not written to their end."""
+    """By partition: the next offset of hub.containers, and the number of pending fan-outs, if there are any."""
     decode = RecordDecoder("InputPosition")
     newest = {partition: decode(value) for key, value, partition, _ in records if key == POSITION_KEY}
     positions = {partition: position["next_offset"] for partition, position in newest.items()}
-    left = {
+    pending = {
         partition: len(position["pending_fan_outs"])
         for partition, position in newest.items()
         if position["pending_fan_outs"]
     }
-    return positions, left
+    return positions, pending
 
 
 def expected_inferred_id(cause: str, child: str, generation: int = 0) -> str:
-    """The event_id that a record must have which follows from an event of the container around a child."""
+    """The event_id of the record that a child has from an event (`cause`) of the container around it."""
     tail = f"\0{generation}" if generation else ""
     return _PREFIX + record_hash(f"{cause}\0{child}{tail}".encode()).hex()
 
 
-def _plain(event: Mapping[str, Any], mark: bytes) -> ReferenceContainerEvent:
+def _to_reference(event: Mapping[str, Any], event_hash: bytes) -> ReferenceContainerEvent:
     return ReferenceContainerEvent(
         event["event_id"], event["container_id"], event["kind"], event["event_time"], event["site"],
-        event["parcels"], event["containers"], event["parent_id"], event["voids"], mark,
+        event["parcels"], event["containers"], event["parent_id"], event["voids"], event_hash,
     )  # fmt: skip
 
 
-def _is_refused(event: Mapping[str, Any], value: bytes | None) -> bool:
-    """Can it be read, and yet nobody takes it?"""
+def _is_rejected(event: Mapping[str, Any], value: bytes | None) -> bool:
+    """Whether an event is a dead letter though it can be decoded."""
     own, parent = event["container_id"], event["parent_id"]
-    nothing = event["kind"] == "PACKED" and parent is None and not event["parcels"] and not event["containers"]
-    around = own == parent or own in event["containers"] or own in event["path"]
-    return nothing or around or len(event["path"]) > MAX_NESTING_DEPTH or len(value or b"") > MAX_CONTAINER_RECORD_BYTES
+    childless = event["kind"] == "PACKED" and parent is None and not event["parcels"] and not event["containers"]
+    cyclic = own == parent or own in event["containers"] or own in event["path"]
+    too_large = len(event["path"]) > MAX_NESTING_DEPTH or len(value or b"") > MAX_CONTAINER_RECORD_BYTES
+    return childless or cyclic or too_large
 
 
-def _identity(event: Mapping[str, Any]) -> bytes:
+def _event_hash(event: Mapping[str, Any]) -> bytes:
     name = event["event_id"].encode()
     return record_hash(name + b"\0" + struct.pack(">q", event["event_time"]) if event["kind"] == "VOID" else name)
 

@@ -1,4 +1,4 @@
-"""hub.throughput, read independently: do the deltas add up to the scans that the truth has?"""
+"""Verifies hub.throughput: the deltas must add up to the scans of the truth."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ ThroughputCell = tuple[str, str, str, str, int]
 
 
 class ThroughputVerifier:
-    """The sum of the deltas of each place, kind, direction and minute."""
+    """Sums the deltas of each site, station, kind, direction and minute."""
 
     def __init__(self, report: VerificationReport) -> None:
         self._report = report
@@ -22,34 +22,36 @@ class ThroughputVerifier:
         self._decode = RecordDecoder("ThroughputDelta")
 
     def add(self, records: Iterable[LogRecord]) -> None:
-        """Take in records, in any order."""
+        """Add records, in any order."""
         for key, value, partition, offset in records:
             self._report.deltas += 1
-            place = f"{partition}:{offset}"
+            offset_text = f"{partition}:{offset}"
             try:
                 delta = self._decode(value)
             except DecodingError as error:
-                self._differ(place, "delta", "a ThroughputDelta", str(error))
+                self._differ(offset_text, "delta", "a ThroughputDelta", str(error))
                 continue
-            if key != (must := f"{delta['site']}/{delta['station']}".encode()):
-                self._differ(place, "key", must, key)
+            if key != (expected_key := f"{delta['site']}/{delta['station']}".encode()):
+                self._differ(offset_text, "key", expected_key, key)
             if delta["count"] == 0 or delta["minute"] % _MINUTE_MS:
-                self._differ(place, "delta", "a number of scans in a minute", f"{delta['count']} at {delta['minute']}")
+                self._differ(
+                    offset_text, "delta", "a number of scans in a minute", f"{delta['count']} at {delta['minute']}"
+                )
             cell = (delta["site"], delta["station"], delta["kind"], delta["direction"], delta["minute"] // _MINUTE_MS)
             self._sums[cell] += delta["count"]
 
     def compare(self, truth: Mapping[str, Any]) -> None:
-        """The sums must be those of the truth (its "throughput")."""
-        left = Counter({cell: scans for cell, scans in self._sums.items() if scans})
+        """The sums must equal those of the truth (its "throughput")."""
+        unexpected = Counter({cell: scans for cell, scans in self._sums.items() if scans})
         for cell, expected in _cells(truth):
-            found = left.pop(cell, 0)
+            found = unexpected.pop(cell, 0)
             if found != expected:
-                self._differ(*_named(cell), expected, found)
-        for cell, found in left.items():
-            self._differ(*_named(cell), 0, found)
+                self._differ(*_cell_text(cell), expected, found)
+        for cell, found in unexpected.items():
+            self._differ(*_cell_text(cell), 0, found)
 
-    def _differ(self, where: str, what: str, expected: Any, found: Any) -> None:
-        self._report.throughput_differences.append(Difference(where, what, expected, found))
+    def _differ(self, key: str, field: str, expected: Any, found: Any) -> None:
+        self._report.throughput_differences.append(Difference(key, field, expected, found))
 
 
 def _cells(truth: Mapping[str, Any]) -> Iterator[tuple[ThroughputCell, int]]:
@@ -61,7 +63,7 @@ def _cells(truth: Mapping[str, Any]) -> Iterator[tuple[ThroughputCell, int]]:
                         yield (site, station, kind, direction, int(minute)), scans
 
 
-def _named(cell: ThroughputCell) -> tuple[str, str]:
+def _cell_text(cell: ThroughputCell) -> tuple[str, str]:
     site, station, kind, direction, minute = cell
-    when = datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%MZ")
-    return f"{site}/{station}", f"{kind} {direction} {when}"
+    minute_text = datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%MZ")
+    return f"{site}/{station}", f"{kind} {direction} {minute_text}"

@@ -36,10 +36,10 @@ from streams.kafka.topic_admin import check_topics
 
 
 def verify(settings: KafkaSettings, truth: Mapping[str, Any]) -> VerificationReport:
-    """Compare what the workers wrote with the truth.
+    """Compare the records that workers wrote with the truth.
 
     Raises:
-        Misconfigured: the topics are not there.
+        Misconfigured: the topics do not exist.
         StreamsError: the broker does not answer.
     """
     partitions = check_topics(settings)
@@ -47,29 +47,29 @@ def verify(settings: KafkaSettings, truth: Mapping[str, Any]) -> VerificationRep
     states = StateVerifier(partitions)
     states.add(_records(read_to_end(settings, settings.prefix + PARCEL_STATE_TOPIC)))
     evidence = ParcelRecordIndex()
-    evidence.retire(states.retired)
-    report.differences = compare_states(truth["parcels"], states.decoded(), evidence)
+    evidence.mark_retired(states.retired)
+    report.differences = compare_states(truth["parcels"], states.decode_states(), evidence)
     report.differences += states.differences
     report.parcels = len(states.latest)
     milestones = MilestoneVerifier(report, evidence)
-    milestones.add(_told(settings, MILESTONES_TOPIC))
+    milestones.add(_records_with_value(settings, MILESTONES_TOPIC))
     milestones.compare(truth["parcels"])
     alerts = AlertVerifier(report)
-    alerts.add(_told(settings, ALERTS_TOPIC))
-    if truth.get("containers"):
+    alerts.add(_records_with_value(settings, ALERTS_TOPIC))
+    if truth.get("has_container_events"):
         alerts.compare_active(truth["parcels"])
         _verify_containers(settings, truth, states.positions, report)
     else:
         alerts.compare(truth["parcels"])
-        report.behind = _behind(settings, states.positions, partitions)
-    # A truth file of a time before it had this says nothing of it.
+        report.lag = _input_lag(settings, states.positions, partitions)
+    # Older truth files have no throughput.
     if "throughput" in truth:
         throughput = ThroughputVerifier(report)
-        throughput.add(_told(settings, THROUGHPUT_TOPIC))
+        throughput.add(_records_with_value(settings, THROUGHPUT_TOPIC))
         throughput.compare(truth["throughput"])
     expected = {
         settings.prefix + SCANS_TOPIC: truth["dead_letters"],
-        # A truth file of a time before it had these says nothing of them.
+        # Older truth files have no dead letters of hub.containers.
         settings.prefix + CONTAINERS_TOPIC: truth.get("container_dead_letters", {}),
     }
     compare_dead_letters(expected, read_dead_letters(settings), report)
@@ -79,31 +79,33 @@ def verify(settings: KafkaSettings, truth: Mapping[str, Any]) -> VerificationRep
 def _verify_containers(
     settings: KafkaSettings, truth: Mapping[str, Any], positions: Mapping[int, int], report: VerificationReport
 ) -> None:
-    handed_on_to, left = container_positions(_records(read_to_end(settings, settings.prefix + CONTAINER_STATE_TOPIC)))
-    report.container_lag = left
+    container_offsets, pending = container_positions(
+        _records(read_to_end(settings, settings.prefix + CONTAINER_STATE_TOPIC))
+    )
+    report.container_lag = pending
     containers = ContainerVerifier(report)
     events = _records(read_to_end(settings, settings.prefix + CONTAINERS_TOPIC))
-    containers.add_events(_counting(events, handed_on_to, report.container_lag))
+    containers.add_events(_count_unprocessed(events, container_offsets, report.container_lag))
     scans = _records(read_to_end(settings, settings.prefix + SCANS_TOPIC))
-    containers.add_scans(_counting(scans, positions, report.behind))
+    containers.add_scans(_count_unprocessed(scans, positions, report.lag))
     containers.compare()
-    report.unsettled_partitions = containers.unsettled_partitions(truth["settled"])
-    report.settled_at = datetime.fromtimestamp(truth["settled"] / 1000, UTC).isoformat()
+    report.unsettled_partitions = containers.unsettled_partitions(truth["final_hub_time"])
+    report.settled_at = datetime.fromtimestamp(truth["final_hub_time"] / 1000, UTC).isoformat()
 
 
-def _counting(
-    records: Iterable[LogRecord], positions: Mapping[int, int], beyond: dict[int, int]
+def _count_unprocessed(
+    records: Iterable[LogRecord], positions: Mapping[int, int], unprocessed: dict[int, int]
 ) -> Iterator[LogRecord]:
-    """Count those beyond their partition's position: the end of a log that is written in transactions says less."""
+    """Count records beyond their partition's position; offsets alone would count transaction markers as well."""
     for record in records:
         _, _, partition, offset = record
         if offset >= positions.get(partition, 0):
-            beyond[partition] = beyond.get(partition, 0) + 1
+            unprocessed[partition] = unprocessed.get(partition, 0) + 1
         yield record
 
 
-def _told(settings: KafkaSettings, topic: str) -> Iterator[LogRecord]:
-    """Records with a value: one without says nothing, and ends what a broker forgot to end."""
+def _records_with_value(settings: KafkaSettings, topic: str) -> Iterator[LogRecord]:
+    """Records with a value. One without is written only to end a hanging transaction."""
     return (record for record in _records(read_to_end(settings, settings.prefix + topic)) if record[1] is not None)
 
 
@@ -112,8 +114,8 @@ def _records(messages: Iterable[Message]) -> Iterator[LogRecord]:
         yield message.key(), message.value(), cast(int, message.partition()), cast(int, message.offset())
 
 
-def _behind(settings: KafkaSettings, positions: Mapping[int, int], partitions: int) -> dict[int, int]:
-    """Partition -> records of hub.scans beyond the position; only partitions that are behind."""
+def _input_lag(settings: KafkaSettings, positions: Mapping[int, int], partitions: int) -> dict[int, int]:
+    """Partition -> records of hub.scans beyond the position; only partitions that have some."""
     reader = new_consumer(settings, "reader")
     try:
         topic = settings.prefix + SCANS_TOPIC

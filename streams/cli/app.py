@@ -1,12 +1,13 @@
-"""The `parcels` command: a list of commands here, one module each, imported only when it is the one that runs.
+"""The `parcels` command: the list of commands, each in a module of its own that is imported only when it runs.
 
 A command named NAME lives in `streams/cli/NAME.py`, which defines either
 - `app`, a `typer.Typer`, for a group of commands (`parcels broker up`), or
 - a function NAME, for a single command (`parcels show ID`).
-Its docstring is its help; paragraphs with indented lines (the examples at its end) keep their line breaks. Modules
-import clients, compiled code and tables inside their functions, so that `--help` answers at once; for the same reason
-help is plain text: Rich takes longer to load than everything else here. Errors are raised as `streams.errors` has
-them; `main` reports them.
+Its docstring is its help. Paragraphs with indented lines (the examples at the end) keep their line breaks.
+
+`--help` must answer at once. Therefore modules import clients, compiled code and tables inside their functions, and
+help is plain text: loading Rich takes longer than everything else here. Commands raise the errors of
+`streams.errors`, and `main` reports them.
 """
 
 from importlib import import_module
@@ -17,40 +18,41 @@ from typer.core import TyperGroup
 
 from streams.cli.options import exit_on_errors
 
+# In the order in which a newcomer needs them: set-up, data in, processing, looking, checking, repairing.
 COMMANDS = {
-    "demo": "Watch a day of a small hub flow through broker, worker and board.",
-    "broker": "Start, stop and look at a local Kafka broker.",
-    "topics": "Compare the topics of the cluster with the catalogue, and create them.",
-    "schemas": "Check that every schema can read everything ever written.",
-    "simulate": "Play a hub: scans, advices and ticks, and the truth about them.",
-    "load": "Send scans from newline-delimited JSON or Avro files.",
+    "demo": "Run the whole system on this machine for two minutes: start here.",
+    "broker": "Start, stop and inspect a local Kafka broker, without Docker.",
+    "topics": "Create the Kafka topics, or compare the existing ones.",
+    "devices": "Register the devices and partners that may send to a gateway.",
+    "simulate": "Generate the records of a hub, and the result to expect.",
+    "load": "Send records from NDJSON or Avro files to Kafka.",
+    "gateway": "Accept scans and EPCIS events by HTTP, and forward them to Kafka.",
     "clock": "Append the time to the log, so that deadlines can pass.",
-    "gateway": "Take scans and EPCIS events by HTTP; on disk before the answer, then to Kafka.",
-    "spool": "Look at what a gateway has on disk, and send it again.",
-    "devices": "Enrol and revoke the devices and partners that may send.",
-    "run": "Run a worker: scans in, the state of every parcel out, exactly once.",
-    "show": "Show the timeline of one parcel.",
-    "promises": "Check a file of promises; explain the clocks of one parcel.",
-    "follow": "Watch milestones as they happen.",
-    "fold": "Fold files of records without a broker: states, milestones, a digest.",
-    "check": "Validate EPCIS documents without sending them.",
-    "id": "Say what an identifier is, and whether it can be right.",
-    "verify": "Compare the state of every parcel with a truth file.",
-    "reconcile": "Fold the log again, find what was not told, and send it.",
-    "dlq": "List, show, redrive and purge records that could not be used.",
+    "run": "Run a worker: it turns scans into parcel states, exactly once.",
+    "show": "Show the history of a parcel, or the contents of a container.",
+    "follow": "Print milestones as parcels reach them.",
+    "promises": "Check a file of promises; explain why a parcel is late.",
+    "id": "Identify the number of a parcel or a container, and check it.",
+    "epcis": "Validate EPCIS documents without sending them.",
+    "schemas": "Check and lock the Avro schemas, after an edit of one.",
+    "fold": "Process files of records without a broker; print a digest.",
+    "verify": "Compare the output topics with the truth of a simulation.",
+    "reconcile": "Find and resend output records that Kafka has lost.",
+    "dlq": "List, show, redrive and purge dead letters: rejected records.",
+    "spool": "Inspect what a gateway has on disk, and send it again.",
 }
 
 
 class LazyCommandGroup(TyperGroup):
-    """Lists every command by its summary; imports the one that is called."""
+    """Lists every command by its summary, and imports only the one that is called."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was called; its errors are told before Click makes something else of them."""
+        """Run the command; report its errors here, before Click handles them in its own way."""
         with exit_on_errors():
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that `args` begin with, as the base class does, from its own module."""
+        """Load the command that `args` begin with from its module, then resolve it as the base class does."""
         if args and args[0] in COMMANDS:
             self.commands[args[0]] = _load(args[0])
         return super().resolve_command(ctx, args)
@@ -62,8 +64,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="The state of every parcel of a hub, from its scans, exactly once, on Apache Kafka.",
-    epilog='Start with "parcels demo". Each command tells more, with examples: parcels COMMAND --help',
+    help="Track every parcel of a hub: from scans to states, milestones and alerts, exactly once, on Apache Kafka.",
+    epilog='Start with "parcels demo". For options and examples: parcels COMMAND --help',
 )
 for _name, _summary in COMMANDS.items():
     app.command(_name, short_help=_summary)(lambda: None)
@@ -77,16 +79,19 @@ def _load(name: str) -> Any:
         group.command()(getattr(module, name))
     command: Any = typer.main.get_command(group)
     command.name = name
-    for each in (command, *getattr(command, "commands", {}).values()):
-        each.rich_markup_mode = None
-        each.help = _with_line_breaks(each.help or "")
+    for loaded in (command, *getattr(command, "commands", {}).values()):
+        loaded.rich_markup_mode = None
+        loaded.help = _with_line_breaks(loaded.help or "")
     return command
 
 
 def _with_line_breaks(text: str) -> str:
     # Click wraps every paragraph, except one that begins with a backspace alone on its line.
     paragraphs = text.split("\n\n")
-    return "\n\n".join("\b\n" + each if "\n  " in each or each.startswith("  ") else each for each in paragraphs)
+    return "\n\n".join(
+        "\b\n" + paragraph if "\n  " in paragraph or paragraph.startswith("  ") else paragraph
+        for paragraph in paragraphs
+    )
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""The board of `parcels demo`: figures read from a worker's /metrics and from parcel.milestones, drawn with Rich.
+"""The board of `parcels demo`: figures from /metrics of a worker and from parcel.milestones, drawn with Rich.
 
-It knows the worker only from outside, as Prometheus and a downstream service do.
+It uses only the public interfaces of the worker, as Prometheus and a downstream service do.
 """
 
 import time
@@ -32,7 +32,7 @@ from streams.kafka.settings import KafkaSettings
 from streams.observe import metric_catalogue
 from streams.observe.metric_definition import Metric
 
-# Rates and latencies are those of so many seconds: long enough not to flicker, short enough to follow a wave.
+# Rates and latencies cover this time: long enough not to flicker, short enough to follow a wave of arrivals.
 _WINDOW_SECONDS: Final = 3.0
 _LAST_MILESTONES: Final = 7
 _BARS: Final = " ▁▂▃▄▅▆▇█"
@@ -42,9 +42,9 @@ _QUANTILES: Final = (0.5, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
-    """One look at a worker's /metrics."""
+    """The metrics of a worker at one time."""
 
-    at: float  # time.monotonic()
+    monotonic_time: float  # seconds
     scans: float
     scans_by_kind: Mapping[str, float]
     records: float
@@ -52,7 +52,7 @@ class MetricsSnapshot:
     dead_letters: Mapping[str, float]
     states: float
     milestones: float
-    by_stage: Mapping[str, float]
+    parcels_by_stage: Mapping[str, float]
     lag_records: float
     lag_seconds: float
     hub_time: float
@@ -61,10 +61,10 @@ class MetricsSnapshot:
 
 
 def scrape_worker(url: str) -> MetricsSnapshot:
-    """Ask a worker for its figures.
+    """Read the metrics of a worker.
 
     Raises:
-        OSError: nobody answers at `url`.
+        OSError: no worker answers at `url`.
     """
     with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:  # noqa: S310
         families = list(text_string_to_metric_families(answer.read().decode()))
@@ -84,7 +84,7 @@ def scrape_worker(url: str) -> MetricsSnapshot:
 
     kinds = by(metric_catalogue.SCANS, "kind")
     return MetricsSnapshot(
-        at=time.monotonic(),
+        monotonic_time=time.monotonic(),
         scans=sum(kinds.values()),
         scans_by_kind=kinds,
         records=total(metric_catalogue.RECORDS),
@@ -92,7 +92,7 @@ def scrape_worker(url: str) -> MetricsSnapshot:
         dead_letters={reason: n for reason, n in by(metric_catalogue.DEAD_LETTERS, "reason").items() if n},
         states=total(metric_catalogue.STATES),
         milestones=total(metric_catalogue.MILESTONES),
-        by_stage=by(metric_catalogue.IN_HUB_PARCELS, "stage"),
+        parcels_by_stage=by(metric_catalogue.IN_HUB_PARCELS, "stage"),
         lag_records=total(metric_catalogue.LAG_RECORDS),
         lag_seconds=max((value for _, value in samples.get(metric_catalogue.LAG_SECONDS.name, ())), default=0.0),
         hub_time=total(metric_catalogue.HUB_TIME),
@@ -103,7 +103,7 @@ def scrape_worker(url: str) -> MetricsSnapshot:
 
 
 def is_ready(url: str) -> bool:
-    """Does the worker fold its partitions?"""
+    """Whether the worker answers /readyz, so processes its partitions."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # noqa: S310
             return True
@@ -112,33 +112,33 @@ def is_ready(url: str) -> bool:
 
 
 def histogram_quantile(
-    share: float, before: Sequence[tuple[float, float]], now: Sequence[tuple[float, float]]
+    quantile: float, earlier: Sequence[tuple[float, float]], later: Sequence[tuple[float, float]]
 ) -> float | None:
-    """Value within which `share` of the observations between two readings of a histogram lie; None without any.
+    """A quantile (0 to 1) of the observations between two readings of a histogram; None without observations.
 
-    Within a bucket they are taken as spread evenly, as Prometheus does.
+    Within a bucket the observations are assumed to be spread evenly, as in Prometheus.
 
-    >>> quantile(0.5, [(1.0, 0), (2.0, 0), (float("inf"), 0)], [(1.0, 0), (2.0, 10), (float("inf"), 10)])
+    >>> histogram_quantile(0.5, [(1.0, 0), (2.0, 0), (float("inf"), 0)], [(1.0, 0), (2.0, 10), (float("inf"), 10)])
     1.5
     """
-    earlier = dict(before)
-    new = [(edge, count - earlier.get(edge, 0.0)) for edge, count in now]
+    earlier_counts = dict(earlier)
+    new = [(edge, count - earlier_counts.get(edge, 0.0)) for edge, count in later]
     if not new or new[-1][1] <= 0:
         return None
-    rank = share * new[-1][1]
+    rank = quantile * new[-1][1]
     for (low, below), (high, upto) in pairwise([(0.0, 0.0), *new]):
         if upto >= rank:
-            # Rounding must not carry it over the edge.
+            # Rounding must not carry the value over the upper edge.
             return low if high == float("inf") else min(high, low + (high - low) * (rank - below) / (upto - below))
     return new[-1][0]
 
 
 class MilestoneReader:
-    """Follows parcel.milestones as any service would: committed records only, decoded with fastavro."""
+    """Follows parcel.milestones as a downstream service does: committed records only, decoded with fastavro."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self.last: deque[dict[str, Any]] = deque(maxlen=_LAST_MILESTONES)
-        # How many milestones each parcel has: the one with the most has the most to tell.
+        self.latest: deque[dict[str, Any]] = deque(maxlen=_LAST_MILESTONES)
+        # The parcel with the most milestones has the most interesting history.
         self.counts_by_parcel: Counter[str] = Counter()
         schemas = load_schemas()
         self._writers = {
@@ -150,12 +150,12 @@ class MilestoneReader:
         count = partition_count(self._consumer, topic)
         self._consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(count)])
 
-    def read(self) -> None:
-        """Take what has come since the last time, without waiting."""
+    def poll(self) -> None:
+        """Read the milestones that have arrived since the last call, without waiting."""
         values: list[bytes] = []
         while messages := self._consumer.consume(10_000, 0):
             for message in messages:
-                # An error: it goes on by itself when the broker is back. No value: it says nothing.
+                # The client recovers from an error by itself. A record without a value holds no milestone.
                 if message.error() is not None or message.value() is None:
                     continue
                 self.counts_by_parcel[cast(bytes, message.key()).decode()] += 1
@@ -163,16 +163,16 @@ class MilestoneReader:
         for value in values[-_LAST_MILESTONES:]:
             writer = self._writers[int.from_bytes(value[1:5], "big")]
             decoded = schemaless_reader(BytesIO(value[5:]), writer, self._reader)
-            self.last.appendleft(cast("dict[str, Any]", decoded))
+            self.latest.appendleft(cast("dict[str, Any]", decoded))
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the consumer."""
         self._consumer.close()
 
 
 @contextmanager
 def milestone_reader(settings: KafkaSettings) -> Iterator[MilestoneReader]:
-    """A reader that is closed at the end."""
+    """A MilestoneReader that is closed at the end."""
     reader = MilestoneReader(settings)
     try:
         yield reader
@@ -182,53 +182,56 @@ def milestone_reader(settings: KafkaSettings) -> Iterator[MilestoneReader]:
 
 @dataclass(slots=True)
 class Board:
-    """What the worker at `url` does, over time."""
+    """The metrics of the worker at `url` over the last seconds."""
 
     url: str
     title: str
     snapshots: deque[MetricsSnapshot] = field(default_factory=deque)
-    rates: deque[float] = field(default_factory=lambda: deque(maxlen=_HISTORY))
-    started: float = field(default_factory=time.monotonic)
+    rate_history: deque[float] = field(default_factory=lambda: deque(maxlen=_HISTORY))
 
-    def look(self) -> MetricsSnapshot:
-        """Read the worker's figures once more.
+    def refresh(self) -> MetricsSnapshot:
+        """Read the metrics of the worker once more.
 
         Raises:
             StreamsError: the worker does not answer.
         """
         try:
-            reading = scrape_worker(self.url)
+            snapshot = scrape_worker(self.url)
         except OSError as error:
             raise StreamsError(f"the worker does not answer at {self.url}: {error}") from error
-        self.snapshots.append(reading)
-        while len(self.snapshots) > 2 and self.snapshots[1].at < reading.at - _WINDOW_SECONDS:
+        self.snapshots.append(snapshot)
+        while len(self.snapshots) > 2 and self.snapshots[1].monotonic_time < snapshot.monotonic_time - _WINDOW_SECONDS:
             self.snapshots.popleft()
-        self.rates.append(self.rate())
-        return reading
+        self.rate_history.append(self.rate())
+        return snapshot
 
     def rate(self) -> float:
-        """Scans a second, of the last seconds."""
+        """Scans a second, over the last seconds."""
         first, last = self.snapshots[0], self.snapshots[-1]
-        return (last.scans - first.scans) / (last.at - first.at) if last.at > first.at else 0.0
+        return (
+            (last.scans - first.scans) / (last.monotonic_time - first.monotonic_time)
+            if last.monotonic_time > first.monotonic_time
+            else 0.0
+        )
 
     def latency(self) -> tuple[float | None, float | None]:
-        """Scan to state in seconds, p50 and p99 of the last seconds."""
+        """Seconds from scan to state over the last seconds, p50 and p99."""
         first, last = self.snapshots[0], self.snapshots[-1]
-        p50, p99 = (histogram_quantile(share, first.scan_to_state, last.scan_to_state) for share in _QUANTILES)
+        p50, p99 = (histogram_quantile(quantile, first.scan_to_state, last.scan_to_state) for quantile in _QUANTILES)
         return p50, p99
 
-    def line(self) -> str:
-        """The figures as one line, for a log."""
+    def summary_line(self) -> str:
+        """The figures as one line of text."""
         now = self.snapshots[-1]
         p50, p99 = self.latency()
         return (
             f"{_clock(now.hub_time)}  {now.scans:,.0f} scans, {self.rate():,.0f}/s, "
-            f"{sum(now.by_stage.values()):,.0f} parcels in the hub, scan to state {_ms(p50)} (p99 {_ms(p99)}), "
+            f"{sum(now.parcels_by_stage.values()):,.0f} parcels in the hub, scan to state {_ms(p50)} (p99 {_ms(p99)}), "
             f"lag {now.lag_records:,.0f}, {sum(now.dead_letters.values()):,.0f} dead letters"
         )
 
-    def draw(self, milestones: Sequence[Mapping[str, Any]]) -> RenderableType:
-        """The board: 23 lines, 80 columns are enough."""
+    def render(self, milestones: Sequence[Mapping[str, Any]]) -> RenderableType:
+        """The board, for a terminal of at least 24 lines and 80 columns."""
         clock = _clock(self.snapshots[-1].hub_time)
         head = Text.assemble((f" {self.title} ", "bold reverse"), f"  hub time {clock}", style="bold", no_wrap=True)
         upper = Table.grid(expand=True)
@@ -243,7 +246,7 @@ class Board:
         table = _figures()
         table.add_row("scans", f"{now.scans:,.0f}")
         table.add_row("scans/s", f"{self.rate():,.0f}")
-        table.add_row("", Text(_sparkline(self.rates), style="cyan"))
+        table.add_row("", Text(_sparkline(self.rate_history), style="cyan"))
         table.add_row("scan to state p50", _ms(p50))
         table.add_row("p99", _ms(p99))
         table.add_row("lag, records", f"{now.lag_records:,.0f}")
@@ -255,23 +258,23 @@ class Board:
 
     def _stages(self) -> Table:
         now = self.snapshots[-1]
-        stages = [(stage, now.by_stage.get(stage, 0.0)) for stage in metric_catalogue.STAGE.values or ()]
+        stages = [(stage, now.parcels_by_stage.get(stage, 0.0)) for stage in metric_catalogue.STAGE.values or ()]
         most = max((count for _, count in stages), default=0.0) or 1.0
         table = _figures()
         table.add_column(ratio=1)
         for stage, count in stages:
             table.add_row(stage, f"{count:,.0f}", Bar(most, 0, count, color="green"))
-        table.add_row("in the hub", Text(f"{sum(now.by_stage.values()):,.0f}", style="bold"), "")
+        table.add_row("in the hub", Text(f"{sum(now.parcels_by_stage.values()):,.0f}", style="bold"), "")
         for kind in ("DISPATCHED", "DELIVERED"):
             table.add_row(f"{kind} scans", f"{now.scans_by_kind.get(kind, 0.0):,.0f}", "")
         return table
 
     def _dead_letters(self) -> Text:
-        found = sorted(self.snapshots[-1].dead_letters.items(), key=lambda each: -each[1])
-        words = ", ".join(f"{reason} {count:,.0f}" for reason, count in found) or "none"
-        total = sum(count for _, count in found)
+        counts = sorted(self.snapshots[-1].dead_letters.items(), key=lambda item: -item[1])
+        reasons = ", ".join(f"{reason} {count:,.0f}" for reason, count in counts) or "none"
+        total = sum(count for _, count in counts)
         return Text.assemble(
-            (f"  dead letters {total:,.0f}: ", "dim"), (words, "yellow"), no_wrap=True, overflow="ellipsis"
+            (f"  dead letters {total:,.0f}: ", "dim"), (reasons, "yellow"), no_wrap=True, overflow="ellipsis"
         )
 
 
@@ -285,7 +288,7 @@ def _milestones(milestones: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['event_time']:%a %H:%M:%S}",
             Text(row["parcel_id"], style="cyan"),
             Text(f"{row['type'].lower()} {row['stage']}", style=styles.get(row["type"], "")),
-            # Sites and stations are words of whoever scanned: as text, never as markup.
+            # Sites and stations come from outside: they are text and never markup.
             Text(f"{row['site']} {row['station']}".strip()),
             "" if row["direction"] == "UNKNOWN" else row["direction"].lower(),
         )

@@ -1,4 +1,4 @@
-"""`parcels broker`: a local Kafka node, without Docker."""
+"""`parcels broker`: a local Kafka broker, without Docker."""
 
 import json as jsonlib
 from pathlib import Path
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="""Start, stop and look at a local Kafka broker.
+    add_completion=False,
+    help="""Start, stop and inspect a local Kafka broker, without Docker.
 
-    A single node from Maven jars and Java 17 or later, for one's own machine. It keeps everything in one folder;
-    its log is broker.log there.
+    Use it to try things out on your own machine. It is a single node that needs Java 17 or later, and Kafka's jars,
+    which "make setup" fetches. It keeps all of its data in one folder; its log file is broker.log in there.
 
     Examples:
       parcels broker up --data ~/parcels --port 9092
@@ -26,20 +27,22 @@ app = typer.Typer(
     """,
 )
 
-BrokerFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help="The broker's folder.")]
+BrokerFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the broker.")]
 ExpectedPort = Annotated[
     int | None,
-    typer.Option("--port", min=1, max=65535, help="Where it is expected to answer; refused when it is elsewhere."),
+    typer.Option("--port", min=1, max=65535, help="Fail if the broker of the folder runs on another port."),
 ]
 
 
 @app.command()
 def up(
     data: BrokerFolder,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it answers, on 127.0.0.1.")] = 9092,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on, on 127.0.0.1.")] = 9092,
     json: Json = False,
 ) -> None:
-    """Start the broker unless it runs, wait until it answers, and print its address.
+    """Start the broker, wait until it answers, and print its address.
+
+    A broker of the folder that runs already is left as it is.
 
     Examples:
       parcels broker up --data ~/parcels
@@ -57,7 +60,7 @@ def up(
 
 @app.command()
 def down(data: BrokerFolder, port: ExpectedPort = None, json: Json = False) -> None:
-    """Stop the broker of this folder, and nothing else; its data stays.
+    """Stop the broker of the folder; its data stays.
 
     Examples:
       parcels broker down --data ~/parcels
@@ -70,14 +73,14 @@ def down(data: BrokerFolder, port: ExpectedPort = None, json: Json = False) -> N
     if json:
         _print_status(node)
     else:
-        print("stopped" if ran else f"no broker of {data} runs")
+        print("stopped" if ran else f"no broker runs in {data}")
 
 
 @app.command()
 def status(data: BrokerFolder, port: ExpectedPort = None, json: Json = False) -> None:
-    """Tell whether the broker of this folder runs, where, and whether it answers.
+    """Show whether the broker of the folder runs and answers.
 
-    Exit code 0 when it answers, 1 when it does not run, 3 when it runs and does not answer.
+    Exit code 0: it answers. 1: it does not run. 3: it runs and does not answer.
 
     Examples:
       parcels broker status --data ~/parcels
@@ -94,7 +97,7 @@ def status(data: BrokerFolder, port: ExpectedPort = None, json: Json = False) ->
 def _check(node: "LocalBroker", port: int | None) -> None:
     running = node.find_process()
     if port is not None and running is not None and running.port != port:
-        raise Misconfigured(f"the broker of {node.folder} runs on port {running.port}, not on {port}")
+        raise Misconfigured(f"the broker in {node.folder} runs on port {running.port}, not on {port}")
 
 
 def _print_status(node: "LocalBroker", *, as_json: bool = True) -> int:
@@ -103,26 +106,26 @@ def _print_status(node: "LocalBroker", *, as_json: bool = True) -> int:
     from streams.kafka.local_broker import wait_until_reachable
 
     running = node.find_process()
-    answers = False
+    reachable = False
     if running is not None:
         try:
             wait_until_reachable(running.bootstrap, seconds=3)
-            answers = True
+            reachable = True
         except StreamsError:
             pass
     if as_json:
-        told = {
+        result = {
             "running": running is not None,
-            "answers": answers,
+            "reachable": reachable,
             "bootstrap": running.bootstrap if running else None,
             "pid": running.pid if running else None,
             "data": str(node.folder),
         }
-        print(jsonlib.dumps(told))
+        print(jsonlib.dumps(result))
     elif running is None:
-        print(f"no broker of {node.folder} runs")
+        print(f"no broker runs in {node.folder}")
     else:
-        print(f"{running.bootstrap} {'answers' if answers else 'does not answer'}, process {running.pid}")
+        print(f"{running.bootstrap} {'answers' if reachable else 'does not answer'}, process {running.pid}")
     if running is None:
         return EXIT_DIFFERENCES
-    return EXIT_OK if answers else EXIT_UNREACHABLE
+    return EXIT_OK if reachable else EXIT_UNREACHABLE

@@ -1,4 +1,4 @@
-"""`parcels clock`: the clock of the log."""
+"""`parcels clock`: append ticks, the clock of the log."""
 
 import os
 import socket
@@ -12,24 +12,24 @@ from streams.errors import Misconfigured
 
 
 def clock(
-    every: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, max=60, help="How often to tick; 1 when not given.")
-    ] = 1.0,
+    every: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, max=60, help="Seconds between two ticks.")] = 1.0,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Written into each Tick; host and process id when not given.")
+        str | None,
+        typer.Option(metavar="NAME", help="Name of this clock, written into each tick; default: host and process id."),
     ] = None,
     at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Append one Tick of this time instead, ISO 8601, and end.")
+        str | None, typer.Option(metavar="TIME", help="Append one tick of this time (ISO 8601) and exit.")
     ] = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Append the time to every partition of hub.scans and hub.containers, until SIGTERM.
+    """Append the time to the log, so that deadlines can pass.
 
-    Promises are broken and parcels fall silent when a Tick says that it is late enough; without a clock nothing does.
-    Run two, on two machines: the later Tick counts, and one alone is enough.
+    A tick is a record with the time, in every partition of hub.scans and hub.containers. A worker finds a broken
+    promise or a missing parcel only when a tick shows that the deadline has passed, so a live system needs this clock.
+    Run two of them, on two machines: the latest tick counts, and one clock is enough. SIGTERM ends it.
 
-    --at is for a log of simulated or past days: what was due by then is told, and no later time is.
+    Use --at for simulated or past days: workers then evaluate all deadlines up to that time, and no later ones.
 
     Examples:
       parcels clock
@@ -43,18 +43,18 @@ def clock(
 
     configure_logging()
     log = structlog.get_logger()
-    named = name or f"{socket.gethostname()}-{os.getpid()}"
+    clock_name = name or f"{socket.gethostname()}-{os.getpid()}"
     if at is not None:
-        _tick_once(at, named, bootstrap, prefix)
+        _tick_once(at, clock_name, bootstrap, prefix)
         return
     exit_on_signals()
 
-    def tell(what: str, figures: dict[str, object]) -> None:
-        (log.warning if what == "kafka_unavailable" else log.info)(f"parcels.clock.{what}", **figures)
+    def log_event(event: str, figures: dict[str, object]) -> None:
+        (log.warning if event == "kafka_unavailable" else log.info)(f"parcels.clock.{event}", **figures)
 
-    made = TickProducer(load_settings(bootstrap, prefix), named, every, tell)
-    stop_on_signals(made.stop)
-    made.run()
+    producer = TickProducer(load_settings(bootstrap, prefix), clock_name, every, log_event)
+    stop_on_signals(producer.stop)
+    producer.run()
 
 
 def _tick_once(at: str, name: str, bootstrap: str | None, prefix: str | None) -> None:
@@ -65,5 +65,5 @@ def _tick_once(at: str, name: str, bootstrap: str | None, prefix: str | None) ->
         tick = RecordParser()({"type": "tick", "hub_time": at, "producer": name})
     except ValueError as error:
         raise Misconfigured(f"--at: {error}") from None
-    with BulkProducer(load_settings(bootstrap, prefix)) as feed:
-        feed.send(ProducerBatch([None], [tick.value], [0]))
+    with BulkProducer(load_settings(bootstrap, prefix)) as producer:
+        producer.send(ProducerBatch([None], [tick.value], [0]))

@@ -1,4 +1,4 @@
-"""`parcels devices`: who may send to a gateway."""
+"""`parcels devices`: the registry of devices and partners that may send to a gateway."""
 
 import json
 from pathlib import Path
@@ -16,37 +16,48 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Enrol devices and partners at a gateway, and revoke them; a running gateway notices at once.",
+    help="Register the devices and partners that may send to a gateway. A running gateway applies a change at once.",
 )
 
 RegistryFile = Annotated[
-    Path | None, typer.Option("--registry", metavar="FILE", help="The registry; devices.json in --data by default.")
+    Path | None,
+    typer.Option("--registry", metavar="FILE", help="Registry of devices; default: devices.json in the folder."),
 ]
 
 
 @app.command()
 def add(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Its name; the keyid of its signatures. It may send as NAME/… too.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of the device, and keyid of its signatures. It may also send as NAME/…"
+        ),
     ],
-    site: Annotated[list[str], typer.Option(metavar="CODE", help="A site it may speak for, or *; repeatable.")],
+    site: Annotated[
+        list[str], typer.Option(metavar="CODE", help="Site of which it may send records; * for all. Repeatable.")
+    ],
     station: Annotated[
-        list[str] | None, typer.Option(metavar="CODE", help="A station it may speak for; any when not given.")
+        list[str] | None,
+        typer.Option(metavar="CODE", help="Station of which it may send records; default: all. Repeatable."),
     ] = None,
     public_key: Annotated[
-        str | None, typer.Option(metavar="BASE64", help="Its Ed25519 public key; a new pair is made when not given.")
+        str | None,
+        typer.Option(metavar="BASE64", help="Ed25519 public key of the device; default: create a new key pair."),
     ] = None,
-    token: Annotated[bool, typer.Option("--token", help="Make a bearer token instead of a key pair.")] = False,
-    rate: Annotated[float, typer.Option(metavar="N", min=0.1, help="Records a second it may send.")] = 1000.0,
-    replace: Annotated[bool, typer.Option("--replace", help="Give a known name new rights and new secrets.")] = False,
+    token: Annotated[bool, typer.Option("--token", help="Create a bearer token instead of a key pair.")] = False,
+    rate: Annotated[float, typer.Option(metavar="N", min=0.1, help="Records that it may send, a second.")] = 1000.0,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Give an existing device new rights and a new secret.")
+    ] = False,
     data: GatewayFolder = Path("gateway"),
     registry: RegistryFile = None,
     as_json: Json = False,
 ) -> None:
-    """Enrol a device or a partner. Its secret is printed once, and kept nowhere.
+    """Register a device or a partner, and print its secret.
 
-    With --site '*' and no --station it speaks for everything: it sends advices, relays for other devices, and declares
-    wrong what others said.
+    The secret (private key or token) is printed once and stored nowhere: keep it. With --site '*' and no --station the
+    device may send records of all sites and stations: it may then also send advices, send on behalf of other devices,
+    and declare records of others wrong.
 
     Examples:
       parcels devices add LGG/SRT-07/1 --site LGG --station SRT-07
@@ -55,67 +66,68 @@ def add(
     from streams.capture.auth import devices
 
     if token and public_key is not None:
-        raise Misconfigured("--token and --public-key contradict each other: give one of them")
-    said: dict[str, str] = {"name": name}
+        raise Misconfigured("--token and --public-key cannot be combined: give one of them")
+    result: dict[str, str] = {"name": name}
     key = digest = ""
     if token:
-        said["token"], digest = devices.generate_token()
+        result["token"], digest = devices.generate_token()
     elif public_key is None:
-        said["private_key"], key = devices.generate_key_pair()
-        said["public_key"] = key
+        result["private_key"], key = devices.generate_key_pair()
+        result["public_key"] = key
     else:
-        said["public_key"] = key = devices.parse_public_key(public_key)
+        result["public_key"] = key = devices.parse_public_key(public_key)
     device = devices.Device(
         name, tuple(site), tuple(station or [devices.WILDCARD]), rate, key, digest, added=devices.utc_timestamp()
     )
-    _opened(data, registry).add(device, replace=replace)
+    _open_registry(data, registry).add(device, replace=replace)
     if as_json:
-        print(json.dumps(said))
+        print(json.dumps(result))
         return
-    for what, value in said.items():
-        print(f"{what}: {value}")
+    for key_name, value in result.items():
+        print(f"{key_name}: {value}")
 
 
 @app.command()
 def revoke(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the device.")],
     data: GatewayFolder = Path("gateway"),
     registry: RegistryFile = None,
 ) -> None:
-    """Take a device's rights away, from the next request on.
+    """Revoke the rights of a device, from its next request on.
 
     Examples:
       parcels devices revoke LGG/SRT-07/1
     """
-    _opened(data, registry).revoke(name)
-    print(f"{name} may not send any more")
+    _open_registry(data, registry).revoke(name)
+    print(f"{name} is revoked")
 
 
 @app.command("list")
 def list_(data: GatewayFolder = Path("gateway"), registry: RegistryFile = None, as_json: Json = False) -> None:
-    """List who may send, and for which sites and stations.
+    """List the devices, with their sites, stations and rates.
 
     Examples:
       parcels devices list --json
     """
-    found = _opened(data, registry).all_devices()
-    for each in found:
-        how = "revoked" if each.revoked else "token" if each.token_sha256 else "key"
+    for device in _open_registry(data, registry).all_devices():
+        credential = "revoked" if device.revoked else "token" if device.token_sha256 else "key"
         row = {
-            "name": each.name,
-            "credential": how,
-            "sites": list(each.sites),
-            "stations": list(each.stations),
-            "rate": each.rate,
-            "added": each.added,
+            "name": device.name,
+            "credential": credential,
+            "sites": list(device.sites),
+            "stations": list(device.stations),
+            "rate": device.rate,
+            "added": device.added,
         }
         if as_json:
             print(json.dumps(row))
         else:
-            print(f"{each.name}  {how}  {','.join(each.sites)}  {','.join(each.stations)}  {each.rate:g}/s")
+            print(
+                f"{device.name}  {credential}  {','.join(device.sites)}  {','.join(device.stations)}  {device.rate:g}/s"
+            )
 
 
-def _opened(data: Path, registry: Path | None) -> "DeviceRegistry":
+def _open_registry(data: Path, registry: Path | None) -> "DeviceRegistry":
     from streams.capture.auth.devices import DeviceRegistry
     from streams.capture.http.server import REGISTRY_FILE
 

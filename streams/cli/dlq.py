@@ -1,4 +1,4 @@
-"""`parcels dlq`: records that could not be used."""
+"""`parcels dlq`: dead letters, the records that a worker rejected."""
 
 import base64
 import json
@@ -19,22 +19,26 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="List, show, redrive and purge records that could not be used.",
-    epilog="Places are PARTITION:OFFSET in the dead-letter topic, as `list` prints them.",
+    help="""List, show, redrive and purge dead letters.
+
+    A dead letter is a record of the log that a worker rejected, with the reason in its headers. First look at them with
+    `list` and `show`. Then remove the cause and send them again with `redrive`, or delete them with `purge`.
+    """,
+    epilog="PARTITION:OFFSET is the position in the dead-letter topic, as `list` prints it.",
 )
 
-# Bytes of a value that `show` prints; --json has them all.
-_SHOWN_BYTES = 512
+# Bytes of a value that `show` prints; --json prints all.
+_MAX_DUMP_BYTES = 512
 
 ReasonOption = Annotated[
     list[str] | None,
-    typer.Option("--reason", metavar="REASON", help="Only this reason; may be given several times."),
+    typer.Option("--reason", metavar="REASON", help="Only dead letters with this reason. Repeatable."),
 ]
 DeadLetterOffsets = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PARTITION:OFFSET]...", help="Only the dead letters at these places."),
+    typer.Argument(metavar="[PARTITION:OFFSET]...", help="Dead letters to send; default: all with --reason."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 @app.command("list")
@@ -44,7 +48,9 @@ def list_(
     prefix: Prefix = None,
     as_json: Json = False,
 ) -> None:
-    """Count the dead letters by reason; with --reason, list each with the place it came from.
+    """Count the dead letters by reason.
+
+    With --reason, list each of them with its PARTITION:OFFSET, and with the topic and offset of the original record.
 
     Examples:
       parcels dlq list
@@ -63,32 +69,31 @@ def list_(
         print(json.dumps({"count": total, "by_reason": by_reason}, indent=2))
         return
     for name in sorted(rows):
-        known = (
+        explanation = (
             REJECT_REASON_TEXTS[RejectReason[name]]
             if name in RejectReason.__members__
-            else "the headers do not say why"
+            else "the headers name no reason"
         )
-        print(f"{len(rows[name]):>8}  {name}: {known}")
+        print(f"{len(rows[name]):>8}  {name}: {explanation}")
         if reasons:
             for row in rows[name]:
-                print(
-                    f"          {row['place']}  from {row['source']}  {row['bytes']} bytes  sent {format_time(row['sent'])}"
-                )
+                origin = f"from {row['source']}  {row['bytes']} bytes  rejected {format_time(row['timestamp'])}"
+                print(f"          {row['partition_offset']}  {origin}")
         else:
-            print(f"          first {rows[name][0]['place']}, last {rows[name][-1]['place']}")
+            print(f"          first {rows[name][0]['partition_offset']}, last {rows[name][-1]['partition_offset']}")
     print(f"{total:>8}  dead letters")
 
 
 @app.command()
 def show(
-    place: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="Which one.")],
+    partition_offset: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="The dead letter to show.")],
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     as_json: Json = False,
 ) -> None:
-    """Show one dead letter: where it came from, its headers, its bytes, and as much as can be decoded of them.
+    """Show one dead letter: origin, headers, bytes, decoded fields.
 
-    Exits 1 when there is none at that place (any more).
+    The value is decoded as far as possible. Exit code 1: there is no dead letter at PARTITION:OFFSET, or not any more.
 
     Examples:
       parcels dlq show 2:17
@@ -96,30 +101,33 @@ def show(
     """
     from streams.kafka.dead_letters import read_dead_letter
 
-    letter = read_dead_letter(load_settings(bootstrap, prefix), _place(place))
+    letter = read_dead_letter(load_settings(bootstrap, prefix), _parse_partition_offset(partition_offset))
     if letter is None:
-        print(f"parcels: there is no dead letter at {place} (any more)", file=sys.stderr)
+        print(f"parcels: there is no dead letter at {partition_offset}, or not any more", file=sys.stderr)
         raise typer.Exit(EXIT_DIFFERENCES)
     if as_json:
-        print(json.dumps(_whole(letter), indent=2, ensure_ascii=False))
+        print(json.dumps(_to_json(letter), indent=2, ensure_ascii=False))
     else:
         _print(letter)
 
 
 @app.command()
 def redrive(
-    places: DeadLetterOffsets = None,
+    partition_offsets: DeadLetterOffsets = None,
     reason: ReasonOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how many records would be sent.")] = False,
     yes: Yes = False,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     as_json: Json = False,
 ) -> None:
-    """Send dead letters again, once the cause is gone, to the topic they came from, as they came.
+    """Send dead letters again, to the topic that they came from.
 
-    A record from a wrong partition is sent with its parcel_id as the key, so that it comes to the right one. What is
-    sent stays in the dead-letter topic: purge it, or not; what arrives twice is recognised as a duplicate.
+    Use it once the cause is removed. Key, value and headers are those of the original record. A record from a wrong
+    partition gets its parcel_id as the key, so that it arrives in the right one. The dead letters stay in their topic:
+    `purge` deletes them. A record that is sent twice is recognised as a duplicate.
+
+    Exit code 1: a dead letter was not found, or was not sent because its origin or its parcel is unknown.
 
     Examples:
       parcels dlq redrive --reason WRONG_PARTITION --dry-run
@@ -127,34 +135,33 @@ def redrive(
     """
     from streams.kafka import dead_letters
 
-    chosen = load_settings(bootstrap, prefix)
-    if not places and not reason:
-        raise Misconfigured("say which: --reason REASON, or places as PARTITION:OFFSET")
-    wanted = {_place(each) for each in places or ()}
-    letters = dead_letters.read_dead_letters(chosen, reasons=_reasons(reason), partition_offsets=wanted)
+    settings = load_settings(bootstrap, prefix)
+    if not partition_offsets and not reason:
+        raise Misconfigured("no dead letters are chosen: give --reason REASON or PARTITION:OFFSET")
+    wanted = {_parse_partition_offset(text) for text in partition_offsets or ()}
+    letters = dead_letters.read_dead_letters(settings, reasons=_reasons(reason), partition_offsets=wanted)
     found: dict[PartitionOffset, str] = {
         letter.partition_offset: letter.source[0] if letter.source else "" for letter in letters
     }
     missing = wanted - found.keys()
     if missing:
-        print(f"not there, or of another reason: {_words(missing)}", file=sys.stderr)
+        print(f"not found, or with another reason: {', '.join(_texts(missing))}", file=sys.stderr)
     names = sorted(set(filter(None, found.values())))
-    topics = " and ".join(names) or "nowhere"
-    only_look = dry_run or not found
-    left: Iterable[PartitionOffset] = ()
-    if not only_look:
-        _ask(f"Send {len(found)} records to {topics} again?", yes)
-        left = dead_letters.redrive(chosen, found.keys())
-    sent = found.keys() - set(left)
+    topics = " and ".join(names) or "no topic"
+    nothing_sent = dry_run or not found
+    not_sent: Iterable[PartitionOffset] = ()
+    if not nothing_sent:
+        _confirm(f"Send {len(found)} records to {topics} again?", yes)
+        not_sent = dead_letters.redrive(settings, found.keys())
+    sent = found.keys() - set(not_sent)
     if as_json:
-        rows = {"would_send" if only_look else "sent": sent, "left": left, "not_found": missing}
-        by_name = {name: [f"{place[0]}:{place[1]}" for place in sorted(each)] for name, each in rows.items()}
-        print(json.dumps({"topics": names} | by_name, indent=2))
+        rows = {"would_send" if nothing_sent else "sent": sent, "not_sent": not_sent, "not_found": missing}
+        print(json.dumps({"topics": names} | {name: _texts(offsets) for name, offsets in rows.items()}, indent=2))
     else:
-        print(f"{'would send' if only_look else 'sent'} {len(sent)} records to {topics}")
-        if left:
-            print(f"left: {_words(left)}; nobody knows where they came from, or of which parcel they are")
-    if left or missing:
+        print(f"{'would send' if nothing_sent else 'sent'} {len(sent)} records to {topics}")
+        if not_sent:
+            print(f"not sent, because their origin or their parcel is unknown: {', '.join(_texts(not_sent))}")
+    if not_sent or missing:
         raise typer.Exit(EXIT_DIFFERENCES)
 
 
@@ -165,16 +172,17 @@ def purge(
         typer.Option(
             "--until",
             metavar="PARTITION:OFFSET",
-            help="Up to and including this one; all that are there when not given.",
+            help="Last dead letter to delete in its partition; default: all. Repeatable.",
         ),
     ] = None,
     yes: Yes = False,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Delete dead letters for good: all, or in each partition those up to a place.
+    """Delete dead letters: all, or those up to an offset.
 
-    Kafka deletes from the beginning of a partition only, so a single one or one reason cannot be chosen.
+    They cannot be restored. Kafka deletes only from the beginning of a partition, so you cannot choose a single dead
+    letter or a reason. With --until, only the partitions that it names are changed.
 
     Examples:
       parcels dlq purge
@@ -182,22 +190,22 @@ def purge(
     """
     from streams.kafka import dead_letters
 
-    chosen = load_settings(bootstrap, prefix)
-    ends = dict(map(_place, until or ()))
-    count, last = _count_until(chosen, ends)
+    settings = load_settings(bootstrap, prefix)
+    ends = dict(map(_parse_partition_offset, until or ()))
+    count, last = _count_until(settings, ends)
     if count:
-        _ask(f"Delete {count} dead letters for good?", yes)
-        dead_letters.purge(chosen, {partition: offset + 1 for partition, offset in last.items()})
+        _confirm(f"Delete {count} dead letters for good?", yes)
+        dead_letters.purge(settings, {partition: offset + 1 for partition, offset in last.items()})
     print(f"deleted {count} dead letters")
 
 
-def _count_until(chosen: "KafkaSettings", ends: dict[int, int]) -> tuple[int, dict[int, int]]:
-    """How many are there up to `ends` (all if empty), and the last of them in each partition."""
+def _count_until(settings: "KafkaSettings", ends: dict[int, int]) -> tuple[int, dict[int, int]]:
+    """The number of dead letters up to `ends` (all if empty), and the last offset of them by partition."""
     from streams.kafka.dead_letters import read_dead_letters
 
     count = 0
     last: dict[int, int] = {}
-    for letter in read_dead_letters(chosen):
+    for letter in read_dead_letters(settings):
         partition, offset = letter.partition_offset
         if not ends or offset <= ends.get(partition, -1):
             count += 1
@@ -208,19 +216,19 @@ def _count_until(chosen: "KafkaSettings", ends: dict[int, int]) -> tuple[int, di
 def _print(letter: "DeadLetter") -> None:
     row = _row(letter)
     print(f"{letter.reason}: {letter.message}")
-    print(f"from {row['source']}, sent here {format_time(letter.timestamp)}")
+    print(f"from {row['source']}, rejected {format_time(letter.timestamp)}")
     print(f"key: {_text(letter.key)}")
     for name, value in letter.headers:
         print(f"header {name}: {_text(value)}")
     _print_decoded(letter)
     value = letter.value or b""
-    print(f"value: {row['bytes']} bytes" + ("" if letter.value is not None else " (none at all)"))
-    for at in range(0, min(len(value), _SHOWN_BYTES), 16):
-        line = value[at : at + 16]
+    print(f"value: {row['bytes']} bytes" + ("" if letter.value is not None else " (no value)"))
+    for offset in range(0, min(len(value), _MAX_DUMP_BYTES), 16):
+        line = value[offset : offset + 16]
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in line)
-        print(f"  {at:08x}  {line.hex(' '):<47}  {text}")
-    if len(value) > _SHOWN_BYTES:
-        print(f"  and {len(value) - _SHOWN_BYTES} bytes more: --json has them all")
+        print(f"  {offset:08x}  {line.hex(' '):<47}  {text}")
+    if len(value) > _MAX_DUMP_BYTES:
+        print(f"  and {len(value) - _MAX_DUMP_BYTES} more bytes: --json prints all")
 
 
 def _print_decoded(letter: "DeadLetter") -> None:
@@ -228,15 +236,15 @@ def _print_decoded(letter: "DeadLetter") -> None:
 
     decoded = decode_partially(letter.value)
     if decoded is None:
-        print("decoded: nothing, it names no schema of this topic")
+        print("decoded: nothing, because the value names no schema of this topic")
         return
-    end = f", until {decoded.failed_field}" if decoded.failed_field else ""
-    print(f"decoded as {decoded.schema}{end}; {decoded.remaining_bytes} bytes follow")
+    end = f", up to the field {decoded.failed_field}" if decoded.failed_field else ""
+    print(f"decoded as {decoded.schema}{end}; {decoded.remaining_bytes} trailing bytes")
     for name, field in decoded.fields.items():
         print(f"  {name} = {field!r}" + (f" ({format_time(field)})" if name.endswith("_time") else ""))
 
 
-def _whole(letter: "DeadLetter") -> dict[str, Any]:
+def _to_json(letter: "DeadLetter") -> dict[str, Any]:
     from streams.kafka.dead_letters import decode_partially
 
     decoded = decode_partially(letter.value)
@@ -250,8 +258,8 @@ def _whole(letter: "DeadLetter") -> dict[str, Any]:
         and {
             "schema": decoded.schema,
             "fields": decoded.fields,
-            "stopped_at": decoded.failed_field,
-            "rest_bytes": decoded.remaining_bytes,
+            "failed_field": decoded.failed_field,
+            "trailing_bytes": decoded.remaining_bytes,
         },
     }
 
@@ -259,9 +267,9 @@ def _whole(letter: "DeadLetter") -> dict[str, Any]:
 def _row(letter: "DeadLetter") -> dict[str, Any]:
     source = "unknown" if letter.source is None else f"{letter.source[0]} {letter.source[1]}:{letter.source[2]}"
     return {
-        "place": f"{letter.partition_offset[0]}:{letter.partition_offset[1]}",
+        "partition_offset": f"{letter.partition_offset[0]}:{letter.partition_offset[1]}",
         "source": source,
-        "sent": letter.timestamp,
+        "timestamp": letter.timestamp,
         "bytes": len(letter.value or b""),
     }
 
@@ -272,26 +280,26 @@ def _reasons(names: list[str] | None) -> set[str]:
     known = [reason.name for reason in RejectReason if reason is not RejectReason.OK] + ["UNKNOWN"]
     for name in names or ():
         if name not in known:
-            raise Misconfigured(f"--reason {name}: there is {', '.join(known)}")
+            raise Misconfigured(f"--reason {name} is not a reason; the reasons are {', '.join(known)}")
     return set(names or ())
 
 
-def _place(text: str) -> "PartitionOffset":
+def _parse_partition_offset(text: str) -> "PartitionOffset":
     partition, _, offset = text.partition(":")
     if not (partition.isdecimal() and offset.isdecimal()):
-        raise Misconfigured(f"{text} is no place of a dead letter: PARTITION:OFFSET, for example 2:17")
+        raise Misconfigured(f'{text} is not PARTITION:OFFSET; write it like 2:17, as "parcels dlq list" prints it')
     return int(partition), int(offset)
 
 
-def _words(places: "Iterable[PartitionOffset]") -> str:
-    return ", ".join(f"{partition}:{offset}" for partition, offset in sorted(places))
+def _texts(partition_offsets: "Iterable[PartitionOffset]") -> list[str]:
+    return [f"{partition}:{offset}" for partition, offset in sorted(partition_offsets)]
 
 
-def _ask(question: str, yes: bool) -> None:
+def _confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Misconfigured("there is nobody to ask here: say --yes, or look first with --dry-run or list")
+        raise Misconfigured("confirmation needs a terminal: give --yes, or look first with --dry-run or list")
     if not typer.confirm(question):
         raise typer.Exit(EXIT_DIFFERENCES)
 

@@ -1,4 +1,4 @@
-"""`parcels fold`: the states, milestones and alerts that a log in files leads to, without a broker."""
+"""`parcels fold`: the states, milestones and alerts that follow from records in files, without a broker."""
 
 import json
 import sys
@@ -19,32 +19,42 @@ if TYPE_CHECKING:
     from streams.formats.record_files import RejectedLine
     from streams.formats.record_parser import ProducerRecord
 
-_SHOWN = 20
+# Messages about rejected lines that are printed at most.
+_MAX_MESSAGES = 20
 
 
-def _out(what: str) -> Any:
-    return typer.Option(metavar="FILE", help=f"Write {what} here, one JSON object a line; - for standard output.")
+def _output_option(content: str) -> Any:
+    return typer.Option(metavar="FILE", help=f"Write {content} to FILE, one JSON object a line; - is stdout.")
 
 
 def fold(
-    files: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files of records; - for standard input.")],
-    states: Annotated[str | None, _out("the last state of every parcel")] = None,
-    milestones: Annotated[str | None, _out("every milestone")] = None,
-    alerts: Annotated[str | None, _out("every alert")] = None,
+    files: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files of records, in this order; - reads stdin.")
+    ],
+    states: Annotated[str | None, _output_option("the last state of every parcel")] = None,
+    milestones: Annotated[str | None, _output_option("every milestone")] = None,
+    alerts: Annotated[str | None, _output_option("every alert")] = None,
     promises: PromisesOption = None,
     batch: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1_000_000, help="Records a batch; changes nothing but the time.")
+        int,
+        typer.Option(
+            metavar="N", min=1, max=1_000_000, help="Records in a batch; affects the speed and not the result."
+        ),
     ] = 20_000,
     digest: Annotated[
-        bool, typer.Option("--digest", help="Print one SHA-256 over all states and alerts, in whatever order they are.")
+        bool,
+        typer.Option("--digest", help="Print one SHA-256 over all states and alerts; their order does not matter."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Fold files of records, in their order, with the worker's own code and without a broker.
+    """Process files of records with the worker's code, without a broker.
 
-    The files are those of "parcels load" (docs/files.md). What cannot be read is told with its line and left out, what
-    the fold refuses is counted by its reason; exit code 1 when there was either. What follows from events of containers
-    comes right behind them.
+    Use it to see what a log leads to, to try out promises, or to compare two logs by their digest. The files are those
+    of "parcels load" (docs/files.md). The records that a container event implies for its parcels follow directly
+    behind it.
+
+    A line that cannot be read is reported with its number and left out. Records that a worker would write as dead
+    letters are counted by reason. Exit code 1: there were such lines or records.
 
     Examples:
       parcels fold day.ndjson --digest
@@ -58,71 +68,75 @@ def fold(
     from streams.config import load_promises
     from streams.formats.record_decoder import RecordDecoder
     from streams.formats.topics import ALERTS_TOPIC, PARCEL_STATE_TOPIC
+    from streams.processors.compilation import show_compilation
 
-    refold, bad, over = Refold(batch=batch, promises=load_promises(promises)), _BadLineReporter(), RecordSetDigest()
-    inferring = ContainerInference()
+    refold, rejected = Refold(batch=batch, promises=load_promises(promises)), _RejectedLineReporter()
+    inference, record_digest = ContainerInference(), RecordSetDigest()
     with ExitStack() as stack:
-        to_states, to_milestones, to_alerts = (_opened(name, stack) for name in (states, milestones, alerts))
-        milestone, alert = RecordDecoder("Milestone"), RecordDecoder("Alert")
-        for made in refold.fold(inferring.values(_lines(files, bad))):
-            if to_milestones is not None:
-                _write(to_milestones, (milestone(value) for _, value in made.milestones))
-            if to_alerts is not None:
-                _write(to_alerts, (alert(value) for _, value in made.alerts))
+        stack.enter_context(show_compilation())
+        states_file, milestones_file, alerts_file = (_open_output(name, stack) for name in (states, milestones, alerts))
+        decode_milestone, decode_alert = RecordDecoder("Milestone"), RecordDecoder("Alert")
+        for output in refold.fold(inference.infer(_records(files, rejected))):
+            if milestones_file is not None:
+                _write(milestones_file, (decode_milestone(value) for _, value in output.milestones))
+            if alerts_file is not None:
+                _write(alerts_file, (decode_alert(value) for _, value in output.alerts))
             if digest:
-                for key, value in made.alerts:
-                    over.add(ALERTS_TOPIC, key, value)
-        if to_states is not None:
-            _write(to_states, map(RecordDecoder("ParcelState"), (value for _, value in refold.states())))
-    reasons = refold.refused + inferring.refused
-    if digest:
-        for key, value in refold.states():
-            over.add(PARCEL_STATE_TOPIC, key, value)
+                for key, value in output.alerts:
+                    record_digest.add(ALERTS_TOPIC, key, value)
+        if states_file is not None:
+            _write(states_file, map(RecordDecoder("ParcelState"), (value for _, value in refold.states())))
+        dead_letters = refold.refused + inference.refused
+        if digest:
+            for key, value in refold.states():
+                record_digest.add(PARCEL_STATE_TOPIC, key, value)
     if as_json:
         result = {
             "records": refold.records,
-            "parcels": len(refold.stage.table),
+            "parcels": len(refold.processor.table),
             "duplicates": refold.duplicates,
-            "container_events": inferring.events,
-            "refused": {reason.name: number for reason, number in sorted(reasons.items())},
-            "bad_lines": bad.lines,
-            "digest": over.hexdigest() if digest else None,
+            "container_events": inference.event_count,
+            "dead_letters": {reason.name: number for reason, number in sorted(dead_letters.items())},
+            "rejected_lines": rejected.count,
+            "digest": record_digest.hexdigest() if digest else None,
         }
         print(json.dumps(result, indent=2))
     else:
-        _tell(refold, inferring, reasons)
+        _print_counts(refold, inference, dead_letters)
         if digest:
-            print(over.hexdigest())
-    if bad.lines or reasons:
+            print(record_digest.hexdigest())
+    if rejected.count or dead_letters:
         raise typer.Exit(EXIT_DIFFERENCES)
 
 
-def _tell(refold: "Refold", inferring: "ContainerInference", reasons: "Mapping[RejectReason, int]") -> None:
-    said = f"{refold.records:,} records of {len(refold.stage.table):,} parcels, {refold.duplicates:,} duplicates"
-    if inferring.events:
-        said += f", {inferring.events:,} events of containers"
-    refused = ", ".join(f"{number:,} {reason.name}" for reason, number in sorted(reasons.items()))
-    print(said + (f"; refused: {refused}" if refused else ""), file=sys.stderr)
+def _print_counts(
+    refold: "Refold", inference: "ContainerInference", dead_letters: "Mapping[RejectReason, int]"
+) -> None:
+    counts = f"{refold.records:,} records of {len(refold.processor.table):,} parcels, {refold.duplicates:,} duplicates"
+    if inference.event_count:
+        counts += f", {inference.event_count:,} container events"
+    reasons = ", ".join(f"{number:,} {reason.name}" for reason, number in sorted(dead_letters.items()))
+    print(counts + (f"; dead letters: {reasons}" if reasons else ""), file=sys.stderr)
 
 
-class _BadLineReporter:
-    """Lines that could not be read."""
+class _RejectedLineReporter:
+    """Counts the lines that cannot be read, and reports the first of them on stderr."""
 
     def __init__(self) -> None:
-        self.lines = 0
+        self.count = 0
 
-    def take(self, bad: "RejectedLine") -> None:
-        """Say what is wrong with one."""
-        if not bad.file_position:  # one more piece of a line that is too long
+    def report(self, line: "RejectedLine") -> None:
+        """Count a line and print its number and the reason."""
+        if not line.file_position:  # one more piece of a line that is too long
             return
-        self.lines += 1
-        if self.lines <= _SHOWN:
-            print(bad, file=sys.stderr)
-        elif self.lines == _SHOWN + 1:
-            print('more bad lines: "parcels load" puts them into a side file', file=sys.stderr)
+        self.count += 1
+        if self.count <= _MAX_MESSAGES:
+            print(line, file=sys.stderr)
+        elif self.count == _MAX_MESSAGES + 1:
+            print('there are more rejected lines; "parcels load" writes all of them to a file', file=sys.stderr)
 
 
-def _lines(files: list[str], bad: _BadLineReporter) -> "Iterator[ProducerRecord]":
+def _records(files: list[str], rejected: _RejectedLineReporter) -> "Iterator[ProducerRecord]":
     from streams.formats.record_files import RecordFile, RejectedLine
 
     for name in files:
@@ -133,12 +147,12 @@ def _lines(files: list[str], bad: _BadLineReporter) -> "Iterator[ProducerRecord]
                 raise Misconfigured(f"{name} cannot be read: {error.strerror}") from error
             for line in RecordFile(stream, name):
                 if isinstance(line, RejectedLine):
-                    bad.take(line)
+                    rejected.report(line)
                 else:
                     yield line
 
 
-def _opened(name: str | None, stack: ExitStack) -> TextIO | None:
+def _open_output(name: str | None, stack: ExitStack) -> TextIO | None:
     if name is None or name == "-":
         return sys.stdout if name else None
     try:
@@ -147,5 +161,5 @@ def _opened(name: str | None, stack: ExitStack) -> TextIO | None:
         raise Misconfigured(f"{name} cannot be written: {error.strerror}") from error
 
 
-def _write(to: TextIO, records: Iterable[Any]) -> None:
-    to.writelines(json.dumps(record, default=bytes.hex, ensure_ascii=False) + "\n" for record in records)
+def _write(file: TextIO, records: Iterable[Any]) -> None:
+    file.writelines(json.dumps(record, default=bytes.hex, ensure_ascii=False) + "\n" for record in records)

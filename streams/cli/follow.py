@@ -1,4 +1,4 @@
-"""`parcels follow`: milestones as they happen."""
+"""`parcels follow`: print milestones as they are written."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,19 +15,25 @@ _COLOURS = {"REACHED": "green", "CORRECTED": "yellow", "RETRACTED": "red"}
 
 def follow(
     parcel_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Only these parcels; all when not given.")
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Parcels to follow; default: all.")
     ] = None,
-    from_when: Annotated[
+    since: Annotated[
         str | None,
-        typer.Option("--since", metavar="WHEN", help="Begin that long ago (10m, 2h, 3d) or then (ISO 8601), not now."),
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Begin at this time (ISO 8601), or this long ago (10m, 2h, 3d); default: now.",
+        ),
     ] = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     as_json: Json = False,
 ) -> None:
-    """Watch parcels reach their stages, until Ctrl-C.
+    """Print milestones as parcels reach them, until Ctrl-C.
 
-    One line a milestone; with --json one object a line. --since goes by when the milestone was written.
+    Use it to watch a running system, or one parcel. A milestone is written when a parcel reaches a stage, or when that
+    is corrected. Each takes one line, with --json one object. --since is compared with the time at which the milestone
+    was written to Kafka, which is later than the scan.
 
     Examples:
       parcels follow
@@ -38,15 +44,15 @@ def follow(
     from streams.formats.record_decoder import RecordDecoder
     from streams.kafka import reader, topic_admin
 
-    chosen = load_settings(bootstrap, prefix)
-    start = None if from_when is None else parse_time(from_when)
-    count = topic_admin.check_topics(chosen)
+    settings = load_settings(bootstrap, prefix)
+    start = None if since is None else parse_time(since)
+    count = topic_admin.check_topics(settings)
     keys = {parcel_id.encode(errors="surrogateescape") for parcel_id in parcel_ids or ()}
     partitions: Iterable[int] = {topics.partition_of(key, count) for key in keys} or range(count)
     decode = RecordDecoder("Milestone")
     with suppress(KeyboardInterrupt):
         for record in reader.follow_topic(
-            chosen, chosen.prefix + topics.MILESTONES_TOPIC, list(partitions), since_ms=start
+            settings, settings.prefix + topics.MILESTONES_TOPIC, list(partitions), since_ms=start
         ):
             value = record.value()
             if value is not None and (not keys or record.key() in keys):
@@ -58,11 +64,11 @@ def _print(milestone: Mapping[str, Any], as_json: bool) -> None:
         print(json.dumps(milestone, default=lambda value: value.hex(), ensure_ascii=False), flush=True)
         return
     stage, event_time = milestone["stage"], format_time(milestone["event_time"])
-    what = {
+    change = {
         "REACHED": f"reached {stage}",
         "CORRECTED": f"reached {stage}, corrected from {format_time(milestone['previous_time'])}",
         "RETRACTED": f"did not reach {stage} after all",
     }.get(milestone["type"], f"{milestone['type']} {stage}")
-    place = " ".join(filter(None, (milestone["site"], milestone["station"])))
-    line = f"{event_time}  {milestone['parcel_id']}  {what}" + (f"  at {place}" if place else "")
+    location = " ".join(filter(None, (milestone["site"], milestone["station"])))
+    line = f"{event_time}  {milestone['parcel_id']}  {change}" + (f"  at {location}" if location else "")
     typer.secho(line, fg=_COLOURS.get(milestone["type"]))

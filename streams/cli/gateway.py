@@ -1,4 +1,4 @@
-"""`parcels gateway`: scanners, sorters and partners in."""
+"""`parcels gateway`: the HTTP server for scanners, sorters and partners."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,58 +9,76 @@ from streams.cli.options import Bootstrap, Prefix, load_settings
 
 GatewayFolder = Annotated[
     Path,
-    typer.Option("--data", metavar="DIR", envvar="PARCELS_GATEWAY_DATA", help="Folder of the spool and the registry."),
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        envvar="PARCELS_GATEWAY_DATA",
+        help="Folder of the gateway: its spool and its registry of devices.",
+    ),
 ]
 
 
 def gateway(
     data: GatewayFolder = Path("gateway"),
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 for everywhere.")
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for all interfaces.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0: any free one.")] = 8080,
+    port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0 takes any free port.")] = 8080,
     registry: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Registry of devices; devices.json in the folder by default.")
+        Path | None, typer.Option(metavar="FILE", help="Registry of devices; default: devices.json in the folder.")
     ] = None,
     insecure_local: Annotated[
-        bool, typer.Option("--insecure-local", help="Let everybody in, on 127.0.0.1 only: for trying things out.")
+        bool,
+        typer.Option(
+            "--insecure-local", help="Accept every request without credentials, on 127.0.0.1 only: for tests."
+        ),
     ] = False,
-    certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM: serve TLS.")] = None,
-    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificate chain (PEM); with it the gateway serves TLS.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the certificate (PEM).")] = None,
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CIDR",
-            help="A proxy that ends TLS: tokens are taken from it if it says X-Forwarded-Proto: https; repeatable.",
+            help="Address of a proxy that ends TLS. Tokens are accepted from it with the header X-Forwarded-Proto: "
+            "https. Repeatable.",
         ),
     ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(metavar="N", help="Serve /metrics, /healthz and /readyz on this port.")
+        int | None, typer.Option(metavar="N", help="Serve /metrics, /healthz and /readyz on a port of their own.")
     ] = None,
     metrics_host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to serve them on; 0.0.0.0 for all.")
+        str, typer.Option(metavar="ADDRESS", help="Address of the metrics port; 0.0.0.0 for all interfaces.")
     ] = "127.0.0.1",
-    waiting_mib: Annotated[
-        int, typer.Option(metavar="N", min=1, help="MiB that wait for Kafka at most; then requests get 503.")
+    spool_limit_mib: Annotated[
+        int,
+        typer.Option(metavar="MIB", min=1, help="Limit of the records that wait for Kafka; beyond it: status 503."),
     ] = 8192,
-    keep_days: Annotated[
-        float, typer.Option(metavar="N", min=0, help="Days to keep what is in Kafka, for parcels spool resend.")
+    spool_retention_days: Annotated[
+        float,
+        typer.Option(metavar="DAYS", min=0, help='How long to keep what is in Kafka, for "parcels spool resend".'),
     ] = 7.0,
-    body_mib: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="MiB that a request has at most.")] = 8,
-    head_seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="How long the head of a request may take.")
+    max_body_mib: Annotated[
+        int, typer.Option(metavar="MIB", min=1, max=64, help="Largest body of a request; beyond it: status 413.")
+    ] = 8,
+    header_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="How long a client may take to send the headers.")
     ] = 10.0,
     without_spool: Annotated[
-        bool, typer.Option("--without-spool", hidden=True, help="Store nothing: for measurements.")
+        bool, typer.Option("--without-spool", hidden=True, help="Store nothing: for benchmarks.")
     ] = False,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Take scans and EPCIS 2.0 events by HTTP; they are on disk before the answer, and then go to Kafka.
+    """Accept scans and EPCIS 2.0 events by HTTP, and forward them to Kafka.
 
-    Addresses: POST /scans, POST /capture, GET /capture/ID, POST /events, GET /events/ID, /openapi.json,
-    /healthz, /readyz. /metrics is on --metrics-port, or on 127.0.0.1 with the rest.
-    Kafka may be away: records wait in the spool. SIGTERM lets requests end and writes what waits.
+    Use it where scanners, sorters and partners send their data without a Kafka client. Every record is on disk, in the
+    spool, before the response is sent. While Kafka cannot be reached, records wait in the spool. SIGTERM finishes the
+    open requests and forwards the waiting records.
+
+    Routes: POST /scans, POST /capture, GET /capture/ID, POST /events, GET /events/ID, /openapi.json, /healthz, /readyz.
+    /metrics is on --metrics-port; without that option it is with the other routes, for clients on 127.0.0.1.
 
     Examples:
       parcels gateway --insecure-local
@@ -73,7 +91,7 @@ def gateway(
     from streams.observe.logs import configure_logging
     from streams.observe.status_server import start_status_server
 
-    where = load_settings(bootstrap, prefix)
+    settings = load_settings(bootstrap, prefix)
     configure_logging()
     metrics = GatewayMetrics()
     options = GatewayOptions(
@@ -84,17 +102,17 @@ def gateway(
         insecure_local,
         certificate,
         key,
-        SpoolLimits(waiting_mib << 20, keep_days),
-        RequestLimits(max_body_bytes=body_mib << 20, max_inflated_bytes=4 * (body_mib << 20)),
+        SpoolLimits(spool_limit_mib << 20, spool_retention_days),
+        RequestLimits(max_body_bytes=max_body_mib << 20, max_inflated_bytes=4 * (max_body_mib << 20)),
         tuple(trusted_proxy or ()),
-        head_seconds,
+        header_timeout,
         without_spool,
     )
-    serving = start_status_server(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
-    # On a port of their own they are nowhere else.
-    exposition = metrics.exposition if serving is None else None
+    status_server = start_status_server(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
+    # With a port of their own, the metrics are on no other port.
+    exposition = metrics.exposition if status_server is None else None
     try:
-        run_gateway(options, where, metrics, exposition, on_ready=lambda address: print(address, flush=True))
+        run_gateway(options, settings, metrics, exposition, on_ready=lambda address: print(address, flush=True))
     finally:
-        if serving is not None:
-            serving.close()
+        if status_server is not None:
+            status_server.close()

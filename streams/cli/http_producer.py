@@ -1,7 +1,7 @@
-"""A simulated hub's records through a gateway, as its scanners would send them.
+"""Sends the records of a simulated hub through a gateway, as its scanners would.
 
-Ticks go the same way, which a gateway allows where it lets everybody in: they must not overtake the scans before them.
-Values that nobody can read go to Kafka as ever; no gateway would take them.
+Ticks go the same way, because they must not overtake the scans before them; a gateway accepts ticks only with
+--insecure-local. Malformed values go to Kafka directly, because a gateway rejects them.
 """
 
 import time
@@ -20,63 +20,74 @@ _BATCH: Final = 500
 
 
 class HttpProducer:
-    """Sends the columns of a simulation; `direct` is the way into Kafka for what no scanner sends."""
+    """Sends the columns of a simulation by HTTP; `kafka_producer` sends the malformed values."""
 
     def __init__(
-        self, client: "CaptureClient", direct: "BulkProducer", encoder: "RecordColumnsEncoder", rate: float | None
+        self,
+        client: "CaptureClient",
+        kafka_producer: "BulkProducer",
+        encoder: "RecordColumnsEncoder",
+        rate: float | None,
     ) -> None:
-        self._client, self._direct, self._encoder, self._rate = client, direct, encoder, rate
-        self.sent = 0
-        self._waiting: list[str] = []
-        self._begun = time.monotonic()
+        self._client, self._kafka_producer, self._encoder, self._rate = client, kafka_producer, encoder, rate
+        self.records_sent = 0
+        self._pending_lines: list[str] = []
+        self._start_time = time.monotonic()
 
-    def send(self, columns: RecordColumns, due: Any = None) -> None:
-        """Send records in their order, each when it is due (seconds since the feed was made).
+    def send(self, columns: RecordColumns, due_times: Any = None) -> None:
+        """Send records in their order.
+
+        Args:
+            columns: the records.
+            due_times: when to send each of them, in seconds since this producer was created; None: at once.
 
         Raises:
-            StreamsError: the gateway refused one of them, or does not answer.
+            StreamsError: the gateway rejected a record, or does not answer.
         """
         from streams.kafka.bulk_producer import ProducerBatch
         from streams.simulate.ndjson import ndjson_lines
 
-        written = list(ndjson_lines(columns))
+        lines = list(ndjson_lines(columns))
         by_http = ~np.isin(columns.types, (RecordType.RAW, RecordType.RAW_CONTAINER))
         encoded = self._encoder.encode(columns) if not by_http.all() else None
         first = 0
-        while first < len(written):
-            last = min(first + _BATCH, len(written))
-            at = self.sent / self._rate if self._rate is not None else 0.0 if due is None else float(due[first])
-            if due is not None and self._rate is None:
-                # As many as are due together; a quiet hour must not hold back what is due now.
-                last = min(last, max(first + 1, int(np.searchsorted(due, max(at, self._seconds()), side="right"))))
-            if (early := at - self._seconds()) > 0:
+        while first < len(lines):
+            last = min(first + _BATCH, len(lines))
+            send_time = 0.0 if due_times is None else float(due_times[first])
+            if self._rate is not None:
+                send_time = self.records_sent / self._rate
+            elif due_times is not None:
+                # All that are due by then, and no more: a quiet hour must not hold back what is due now.
+                due_count = int(np.searchsorted(due_times, max(send_time, self._seconds()), side="right"))
+                last = min(last, max(first + 1, due_count))
+            if (early := send_time - self._seconds()) > 0:
                 time.sleep(early)
-            self._waiting += [written[row] for row in range(first, last) if by_http[row]]
-            if len(self._waiting) >= _BATCH or due is not None or self._rate is not None:
+            self._pending_lines += [lines[row] for row in range(first, last) if by_http[row]]
+            if len(self._pending_lines) >= _BATCH or due_times is not None or self._rate is not None:
                 self.flush()
-            rest = [row for row in range(first, last) if not by_http[row]]
-            if rest and encoded is not None:
-                theirs = frozenset(encoded.container_indexes)
-                of_containers = [place for place, row in enumerate(rest) if row in theirs]
-                keys, values = ([part[row] for row in rest] for part in (encoded.keys, encoded.values))
-                self._direct.send(ProducerBatch(keys, values, container_indexes=of_containers))
-            self.sent += last - first
+            malformed = [row for row in range(first, last) if not by_http[row]]
+            if malformed and encoded is not None:
+                container_rows = frozenset(encoded.container_indexes)
+                container_indexes = [index for index, row in enumerate(malformed) if row in container_rows]
+                keys, values = ([column[row] for row in malformed] for column in (encoded.keys, encoded.values))
+                self._kafka_producer.send(ProducerBatch(keys, values, container_indexes=container_indexes))
+            self.records_sent += last - first
             first = last
 
     def flush(self) -> None:
-        """Send what waits for company.
+        """Send the lines that wait until a request is full.
 
         Raises:
-            StreamsError: the gateway refused a record, or does not answer.
+            StreamsError: the gateway rejected a record, or does not answer.
         """
-        if not self._waiting:
+        if not self._pending_lines:
             return
-        body = "\n".join(self._waiting).encode()
-        self._waiting.clear()
-        said = self._client.post("/scans", body, "application/x-ndjson").content
-        if said["rejected"]:
-            wrong = next(each for each in said["results"] if each["status"] == "rejected")
-            raise StreamsError(f"the gateway refused {said['rejected']} records, the first: {wrong['error']}")
+        body = "\n".join(self._pending_lines).encode()
+        self._pending_lines.clear()
+        answer = self._client.post("/scans", body, "application/x-ndjson").content
+        if answer["refused"]:
+            first = next(result for result in answer["results"] if result["status"] == "refused")
+            raise StreamsError(f"the gateway rejected {answer['refused']} records, the first: {first['error']}")
 
     def _seconds(self) -> float:
-        return time.monotonic() - self._begun
+        return time.monotonic() - self._start_time

@@ -1,4 +1,4 @@
-"""`parcels id`: what an identifier is."""
+"""`parcels id`: identify and check the numbers of parcels and containers."""
 
 import json as jsonlib
 from dataclasses import asdict
@@ -10,13 +10,18 @@ from streams.cli.options import EXIT_DIFFERENCES, Json
 
 
 def id(  # noqa: A001 - the name of the command
-    values: Annotated[list[str], typer.Argument(metavar="VALUE...", help="Identifiers, one result a line.")],
+    values: Annotated[
+        list[str], typer.Argument(metavar="VALUE...", help="Numbers to identify; the result is one line for each.")
+    ],
     json: Json = False,
 ) -> None:
-    """Say what an identifier is, whether it can be right, and how it is written.
+    """Identify the number of a parcel or a container, and check it.
 
-    Knows UPU S10 and S9, air waybills and unit load devices of IATA, and the keys of GS1 as digits, EPC URNs and
-    Digital Links. Exit code 1 when one of them is not valid.
+    Use it when you do not know what a number is, or whether it was read correctly. It prints the number in the form in
+    which parcel_id and container_id hold it, the scheme, and the result of the check digit. It knows S10 and S9 of the
+    UPU, air waybills and unit load devices of IATA, and the keys of GS1 as digits, EPC URNs and Digital Links.
+
+    Exit code 1: a number is not valid.
 
     Examples:
       parcels id RB123456785GB
@@ -25,13 +30,13 @@ def id(  # noqa: A001 - the name of the command
     """
     from streams.domain.identifiers import identify
 
-    found = [identify(value) for value in values]
-    for each in found:
+    identifiers = [identify(value) for value in values]
+    for identifier in identifiers:
         if json:
-            print(jsonlib.dumps(asdict(each)))
-        elif each.valid:
-            print(f"{each.canonical}  {each.scheme}: {each.why}")
+            print(jsonlib.dumps(asdict(identifier)))
+        elif identifier.valid:
+            print(f"{identifier.canonical}  {identifier.scheme}: {identifier.why}")
         else:
-            print(f"{each.value}  {each.scheme}, not valid: {each.why}")
-    if not all(each.valid for each in found):
+            print(f"{identifier.value}  {identifier.scheme}, not valid: {identifier.why}")
+    if not all(identifier.valid for identifier in identifiers):
         raise typer.Exit(EXIT_DIFFERENCES)

@@ -1,4 +1,4 @@
-"""`parcels load`: records from files into hub.scans and hub.containers."""
+"""`parcels load`: send records from files to hub.scans and hub.containers."""
 
 import json as jsonlib
 import sys
@@ -16,74 +16,84 @@ if TYPE_CHECKING:
     from streams.formats.record_parser import ProducerRecord
     from streams.kafka.bulk_producer import BulkProducer
 
-# Records sent at a time, and messages about bad lines shown at most.
-_BATCH = 5_000
-_SHOWN = 100
+_RECORDS_PER_BATCH = 5_000
+# Messages about rejected lines that are printed at most.
+_MAX_MESSAGES = 100
 
 
 def load(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files to send, in this order; - is stdin.")],
-    bad: Annotated[
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files to send, in this order; - reads stdin.")],
+    reject_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where bad lines go; FILE.bad beside each file when not given."),
+        typer.Option(metavar="FILE", help="Where to write rejected lines; default: INPUT.rejected beside each input."),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(metavar="N", min=0.001, help="Records a second; as fast as it can when not given.")
+        float | None, typer.Option(metavar="N", min=0.001, help="Records a second; default: as fast as possible.")
     ] = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     json: Json = False,
 ) -> None:
-    """Send scans, container events, advices and ticks from files to hub.scans and hub.containers.
+    """Send records from NDJSON or Avro files to Kafka.
 
-    A file is newline-delimited JSON or an Avro container; docs/files.md tells what a record says. A line that cannot
-    be sent is reported with its number and copied to a side file (stdin.bad for stdin); the rest goes on. Exit code 1
-    when there were bad lines.
+    Use it to load your own scans, container events, advices and ticks. docs/files.md describes the two formats. A line
+    that is not a valid record is not sent: it is reported with its number and copied to the reject file
+    (stdin.rejected for stdin), and the other lines are sent. Correct the reject file and load it.
+
+    Exit code 1: there were rejected lines.
 
     Examples:
       parcels load history.ndjson
       parcels load monday.avro tuesday.avro --rate 5000
-      zcat history.ndjson.gz | parcels load - --bad history.bad
+      zcat history.ndjson.gz | parcels load - --reject-file history.rejected
     """
     from streams.kafka.bulk_producer import BulkProducer
 
-    # Before anything is sent: a wrong name must not leave half of the files sent.
+    # Checked before the first record is sent: a wrong file name must not leave half of the files sent.
     for name in files:
-        with _opened(name):
+        with _open_input(name):
             pass
     results = []
-    with BulkProducer(load_settings(bootstrap, prefix), rate) as feed:
+    with BulkProducer(load_settings(bootstrap, prefix), rate) as producer:
         for name in files:
-            with _opened(name) as (stream, size), _side_file(name, bad, name == files[0]) as side:
-                results.append({"file": name, **_send(feed, stream, size, name, side)})
-    _report(results, feed.elapsed_seconds, json)
-    if any(result["bad"] for result in results):
+            with _open_input(name) as (stream, size), _open_reject_file(name, reject_file, name == files[0]) as rejects:
+                results.append({"file": name, **_send(producer, stream, size, name, rejects)})
+    _report(results, producer.elapsed_seconds, json)
+    if any(result["rejected_lines"] for result in results):
         raise typer.Exit(EXIT_DIFFERENCES)
 
 
-def _send(feed: "BulkProducer", stream: BinaryIO, size: int | None, name: str, side: "_BadLinesFile") -> dict[str, Any]:
+def _send(
+    producer: "BulkProducer", stream: BinaryIO, size: int | None, name: str, rejects: "_RejectFile"
+) -> dict[str, Any]:
     from streams.formats.record_files import RecordFile, RejectedLine
 
     sent, waiting = 0, list["ProducerRecord"]()
     with _progress(name, stream, size) as progress:
         for line in RecordFile(stream, name):
             if isinstance(line, RejectedLine):
-                side.take(line)
+                rejects.write(line)
                 continue
             waiting.append(line)
-            if len(waiting) >= _BATCH:
-                sent += _hand_on(feed, waiting)
+            if len(waiting) >= _RECORDS_PER_BATCH:
+                sent += _send_batch(producer, waiting)
                 progress(sent)
-        sent += _hand_on(feed, waiting)
-    return {"sent": sent, "bad": side.lines, "bad_file": str(side.path) if side.lines else None}
+        sent += _send_batch(producer, waiting)
+    return {
+        "sent": sent,
+        "rejected_lines": rejects.count,
+        "reject_file": str(rejects.path) if rejects.count else None,
+    }
 
 
-def _hand_on(feed: "BulkProducer", waiting: "list[ProducerRecord]") -> int:
+def _send_batch(producer: "BulkProducer", waiting: "list[ProducerRecord]") -> int:
     from streams.kafka.bulk_producer import ProducerBatch
 
     everywhere = [index for index, line in enumerate(waiting) if line.broadcast]
     containers = [index for index, line in enumerate(waiting) if line.to_containers_topic]
-    feed.send(ProducerBatch([line.key for line in waiting], [line.value for line in waiting], everywhere, containers))
+    producer.send(
+        ProducerBatch([line.key for line in waiting], [line.value for line in waiting], everywhere, containers)
+    )
     size = len(waiting)
     waiting.clear()
     return size
@@ -94,57 +104,59 @@ def _report(results: list[dict[str, Any]], seconds: float, json: bool) -> None:
         print(jsonlib.dumps({"files": results, "seconds": seconds}))
         return
     for result in results:
-        said = f"{result['file']}: {result['sent']:,} records sent"
-        if result["bad"]:
-            said += f", {result['bad']:,} bad lines not sent: they are in {result['bad_file']}"
-        print(said)
+        text = f"{result['file']}: {result['sent']:,} records sent"
+        if result["rejected_lines"]:
+            text += f", {result['rejected_lines']:,} rejected lines not sent: they are in {result['reject_file']}"
+        print(text)
 
 
-class _BadLinesFile:
-    """Bad lines, as they came; the file is made when the first one comes."""
+class _RejectFile:
+    """Copies of the rejected lines; the file is created with the first of them."""
 
     def __init__(self, path: Path, mode: str) -> None:
-        self.path, self.lines = path, 0
+        self.path, self.count = path, 0
         self._mode = mode
         self._file: Any = None
 
-    def take(self, bad: Any) -> None:
-        """Keep a bad line and say what is wrong with it."""
+    def write(self, rejected: Any) -> None:
+        """Copy a rejected line, and print its number and the reason."""
         if self._file is None:
             try:
                 self._file = self.path.open(self._mode)
             except OSError as error:
-                raise Misconfigured(f"bad lines cannot be kept: {error}; give another place with --bad FILE") from error
-        self._file.write(bad.line if bad.line.endswith(b"\n") or not bad.file_position else bad.line + b"\n")
-        if not bad.file_position:  # one more piece of a line that is too long
+                message = f"the reject file cannot be written: {error}; name another one with --reject-file FILE"
+                raise Misconfigured(message) from error
+        line = rejected.line
+        self._file.write(line if line.endswith(b"\n") or not rejected.file_position else line + b"\n")
+        if not rejected.file_position:  # one more piece of a line that is too long
             return
-        self.lines += 1
-        if self.lines <= _SHOWN:
-            print(bad, file=sys.stderr)
-        elif self.lines == _SHOWN + 1:
-            print(f"more bad lines are in {self.path}; load it for their messages", file=sys.stderr)
+        self.count += 1
+        if self.count <= _MAX_MESSAGES:
+            print(rejected, file=sys.stderr)
+        elif self.count == _MAX_MESSAGES + 1:
+            print(f"{self.path} has more rejected lines; load that file to see their messages", file=sys.stderr)
 
     def close(self) -> None:
-        """End the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 
 
 @contextmanager
-def _side_file(name: str, bad: Path | None, first: bool) -> Iterator[_BadLinesFile]:
-    path = bad or Path("stdin.bad" if name == "-" else f"{name}.bad")
+def _open_reject_file(name: str, reject_file: Path | None, first: bool) -> Iterator[_RejectFile]:
+    path = reject_file or Path("stdin.rejected" if name == "-" else f"{name}.rejected")
     if name != "-" and path.resolve() == Path(name).resolve():
-        raise Misconfigured(f"--bad {path} is the file to be read; bad lines need another one")
-    # One side file for all files is begun anew by the first of them.
-    side = _BadLinesFile(path, "wb" if bad is None or first else "ab")
+        raise Misconfigured(f"--reject-file {path} is the input; rejected lines need another file")
+    # One reject file for all inputs is overwritten by the first input only.
+    rejects = _RejectFile(path, "wb" if reject_file is None or first else "ab")
     try:
-        yield side
+        yield rejects
     finally:
-        side.close()
+        rejects.close()
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[tuple[BinaryIO, int | None]]:
+def _open_input(name: str) -> Iterator[tuple[BinaryIO, int | None]]:
     if name == "-":
         yield sys.stdin.buffer, None
         return
@@ -158,7 +170,7 @@ def _opened(name: str) -> Iterator[tuple[BinaryIO, int | None]]:
 
 @contextmanager
 def _progress(name: str, stream: BinaryIO, size: int | None) -> Iterator[Any]:
-    """A bar on a terminal, nothing elsewhere."""
+    """A progress bar on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -1,7 +1,7 @@
-"""What every command shares: how to name the cluster, and how an error ends a command.
+"""What every command shares: the options that name the cluster, and how an error ends a command.
 
-Exit codes: 0 fine; 1 the command looked and found differences; 2 wrong usage or set-up; 3 Kafka not reachable, or a
-program here gave up on it; 70 the watchdog ended a hung worker; 130 interrupted at the keyboard.
+Exit codes: 0 success; 1 the command worked and found differences; 2 wrong usage or set-up; 3 Kafka cannot be reached,
+or a program here gave up on it; 70 the watchdog ended a hung worker; 130 interrupted at the keyboard.
 """
 
 import errno
@@ -30,7 +30,7 @@ Bootstrap = Annotated[
         "--bootstrap",
         metavar="HOST:PORT",
         envvar="KAFKA_BOOTSTRAP_SERVERS",
-        help="Kafka brokers, separated by commas; 127.0.0.1:9092 when not given.",
+        help="Kafka brokers to connect to, separated by commas; default 127.0.0.1:9092.",
         show_default=False,
     ),
 ]
@@ -40,30 +40,30 @@ Prefix = Annotated[
         "--prefix",
         metavar="TEXT",
         envvar="PARCELS_PREFIX",
-        help="Put before every topic, group and transactional id; empty when not given.",
+        help="Prefix of every topic, group and transactional id, to share a cluster; default none.",
         show_default=False,
     ),
 ]
 PromisesOption = Annotated[
     Path | None,
-    typer.Option("--promises", metavar="FILE", help="What is promised about parcels; the default is shipped."),
+    typer.Option("--promises", metavar="FILE", help="File of promises (YAML); default: the promises of the package."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def load_settings(bootstrap: str | None, prefix: str | None) -> "KafkaSettings":
-    """The settings of the environment, overridden by what the command line says.
+    """The settings of the environment, overridden by the command line.
 
     Raises:
-        Misconfigured: a value that cannot be right; says which one and why.
+        Misconfigured: a value is not valid; the message names it and the reason.
     """
     from pydantic import ValidationError
 
     from streams.kafka.settings import KafkaSettings
 
-    said = {"bootstrap": bootstrap, "prefix": prefix}
+    overrides = {"bootstrap": bootstrap, "prefix": prefix}
     try:
-        return KafkaSettings(**{name: value for name, value in said.items() if value is not None})
+        return KafkaSettings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])} {problem['input']!r}: {problem['msg']}"
@@ -74,15 +74,15 @@ def load_settings(bootstrap: str | None, prefix: str | None) -> "KafkaSettings":
 
 @contextmanager
 def exit_on_errors() -> Iterator[None]:
-    """Turn the errors that a person can do something about into one message on stderr and an exit code.
+    """Turn an error that the user can act on into one message on stderr and an exit code.
 
-    Anything else is a defect of this program and keeps its traceback.
+    Any other error is a defect of this program and keeps its traceback.
     """
     try:
         try:
             yield
         finally:
-            # Here, where what is wrong with it can be said, and not when the interpreter ends.
+            # Flush here, where a failure can be reported, and not at the end of the interpreter.
             _flush()
     except Misconfigured as error:
         _end(str(error), EXIT_MISCONFIGURED)
@@ -91,23 +91,23 @@ def exit_on_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of a pipe (head, less) went away; Python must not complain about it once more at exit.
+        # The reader of a pipe (head, less) has ended; Python must not report that a second time at exit.
         _drop_output()
         sys.exit(EXIT_OK)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         _drop_output()
-        _end(f"{error.filename or 'what is printed here'} cannot be written: {error.strerror}", EXIT_UNREACHABLE)
+        _end(f"{error.filename or 'standard output'} cannot be written: {error.strerror}", EXIT_UNREACHABLE)
     except Exception as error:
-        # Named by module, so that a command that never speaks to Kafka does not load its client to compare classes.
+        # Compared by module name, so that a command without Kafka does not load the client to compare classes.
         if type(error).__module__.startswith(("confluent_kafka", "cimpl")):
             _end(f"Kafka: {error.args[0].str() if hasattr(error.args[0], 'str') else error}", EXIT_UNREACHABLE)
         raise
 
 
 def _flush() -> None:
-    if sys.stdout is None:  # closed by whoever started this
+    if sys.stdout is None:  # closed by the parent process
         return
     try:
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""`parcels promises`: check a file of promises, and tell why the clocks of a parcel are where they are."""
+"""`parcels promises`: check a file of promises, and explain the promise clocks of a parcel."""
 
 import json
 import sys
@@ -17,21 +17,26 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="""What is promised about parcels: check a file of promises, explain the clocks of one parcel.
+    help="""Check a file of promises; explain why a parcel is late.
 
-Examples:
-  parcels promises check promises.yaml
-  parcels promises explain promises.yaml LP00000042
+    A promise says how soon a scan must follow another one, for example: sorted within three hours after unloading. The
+    clock of a promise runs for each parcel that it is about.
+
+    Examples:
+      parcels promises check promises.yaml
+      parcels promises explain promises.yaml LP00000042
 """,
 )
 PromisesArgument = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Promises, as YAML; docs/decisions/promises.md tells how.")
+    Path, typer.Argument(metavar="FILE", help="File of promises (YAML); docs/decisions/promises.md describes it.")
 ]
 
 
 @app.command()
 def check(file: PromisesArgument, as_json: Json = False) -> None:
-    """Check a file of promises and say in words what it promises; exit 2 with the reasons when it is wrong.
+    """Check a file of promises, and print it in words.
+
+    Use it before you give the file to the workers. Exit code 2: the file is not valid; the reasons are printed.
 
     Examples:
       parcels promises check promises.yaml
@@ -53,15 +58,18 @@ def check(file: PromisesArgument, as_json: Json = False) -> None:
 @app.command()
 def explain(
     file: PromisesArgument,
-    parcel_id: Annotated[str, typer.Argument(metavar="PARCEL", help="The parcel_id.")],
+    parcel_id: Annotated[str, typer.Argument(metavar="PARCEL", help="The parcel_id of the parcel.")],
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     as_json: Json = False,
 ) -> None:
-    """Tell, evidence by evidence, why each clock of a parcel is where it is, and what was told of it.
+    """Explain, scan by scan, the promise clocks of a parcel.
 
-    It reads the parcel's records from parcel.state and applies the promises of FILE to them, at the hub's time of the
-    parcel's partition. Exits 1 when no state of the parcel is known.
+    Use it to find out why a parcel is late or at risk, or why it has no clock. It reads the records of the parcel from
+    parcel.state and applies the promises of FILE to them, at the hub time of the parcel's partition. It also prints the
+    active alerts of the parcel.
+
+    Exit code 1: the parcel has no state.
 
     Examples:
       parcels promises explain promises.yaml LP00000042
@@ -75,53 +83,61 @@ def explain(
     from streams.kafka.reader import read_newest_of_key
     from streams.worker.position_reader import read_position
 
-    promises, chosen = load_promises(file), load_settings(bootstrap, prefix)
+    promises, settings = load_promises(file), load_settings(bootstrap, prefix)
     key = parcel_id.encode(errors="surrogateescape")
-    partition = topics.partition_of(key, topic_admin.check_topics(chosen))
-    found = read_newest_of_key(chosen, chosen.prefix + topics.PARCEL_STATE_TOPIC, key, partition)
-    value = found.value() if found is not None else None
+    partition = topics.partition_of(key, topic_admin.check_topics(settings))
+    record = read_newest_of_key(settings, settings.prefix + topics.PARCEL_STATE_TOPIC, key, partition)
+    value = record.value() if record is not None else None
     if value is None:
-        print(
-            f"parcels: no state of a parcel {parcel_id} in {chosen.prefix}{topics.PARCEL_STATE_TOPIC}", file=sys.stderr
-        )
+        print(f"parcels: {settings.prefix}{topics.PARCEL_STATE_TOPIC} has no parcel {parcel_id}", file=sys.stderr)
         raise typer.Exit(EXIT_DIFFERENCES)
     state = RecordDecoder("ParcelState")(value)
-    position = read_position(chosen, partition)
+    position = read_position(settings, partition)
     hub_time = position.hub_time if position is not None else None
-    explained = explain_promises(
+    explanation = explain_promises(
         promises, [reference_record(entry) for entry in state["timeline"]], hub_time, state["active_alerts"]
     )
-    others = position is not None and position.promises_digest not in (None, promises.digest())
+    promises_differ = position is not None and position.promises_digest not in (None, promises.digest())
     if as_json:
-        head = {"parcel_id": parcel_id, "version": state["version"], "workers_keep_other_promises": others}
-        print(json.dumps(head | explained, default=bytes.hex, indent=2, ensure_ascii=False))
+        head = {"parcel_id": parcel_id, "version": state["version"], "promises_differ": promises_differ}
+        print(json.dumps(head | explanation, default=bytes.hex, indent=2, ensure_ascii=False))
         return
-    print(f"{parcel_id}, version {state['version']}, at the hub's time {format_time(hub_time) or '(no tick yet)'}")
-    if others:
-        print("the workers keep other promises than this file: what was told may differ")
-    for line in explanation_lines(explained):
+    print(f"{parcel_id}, version {state['version']}, at hub time {format_time(hub_time) or '(no tick yet)'}")
+    if promises_differ:
+        print("the workers have other promises than this file, so their alerts may differ")
+    for line in explanation_lines(explanation):
         print(line)
 
 
 def _anomaly_lines(promises: "Promises") -> Iterator[str]:
     from streams.domain.promises import format_duration
 
-    odd, retires = promises.anomalies, promises.retirement
+    rules, retirement = promises.anomalies, promises.retirement
     for name, text in (
-        ("misrouted", "sorted or loaded to another lane than planned" if odd.misrouted else None),
-        ("no_reads", odd.no_reads and f"{odd.no_reads} or more"),
-        ("recirculations", odd.recirculations and f"{odd.recirculations} or more"),
-        ("unreleased", odd.unreleased is not None and f"dispatched without release: {', '.join(odd.unreleased)}"),
-        ("held_too_long", odd.held_too_long and f"for more than {format_duration(odd.held_too_long)}"),
-        ("future", odd.future and f"more than {format_duration(odd.future)} ahead of the hub's time"),
-        ("reused", odd.reused and f"more than {format_duration(odd.reused)} after the journey's end"),
-        ("found_outside", odd.found_outside and "seen on its own or elsewhere while it is in a container"),
+        ("misrouted", "sorted or loaded to another lane than planned" if rules.misrouted else None),
+        ("repeated_no_read", rules.repeated_no_read and f"{rules.repeated_no_read} or more"),
+        ("recirculating", rules.recirculating and f"{rules.recirculating} or more"),
+        (
+            "not_released",
+            rules.not_released is not None and f"dispatched without release: {', '.join(rules.not_released)}",
+        ),
+        ("held_too_long", rules.held_too_long and f"for more than {format_duration(rules.held_too_long)}"),
+        (
+            "from_the_future",
+            rules.from_the_future and f"more than {format_duration(rules.from_the_future)} ahead of the hub time",
+        ),
+        (
+            "number_reused",
+            rules.number_reused and f"more than {format_duration(rules.number_reused)} after the journey's end",
+        ),
+        ("found_outside", rules.found_outside and "scanned on its own or elsewhere while it is in a container"),
         (
             "missing",
-            odd.missing and f"in a container that was emptied {format_duration(odd.missing)} ago, and not seen since",
+            rules.missing
+            and f"in a container that was emptied {format_duration(rules.missing)} ago, and not scanned since",
         ),
-        ("found_extra", odd.found_extra and "taken out of a container that it was never put into"),
+        ("found_extra", rules.found_extra and "taken out of a container that it was never put into"),
     ):
-        yield f"odd, {name}: {text or 'off'}"
-    for name, after in (("finished", retires.finished), ("unfinished", retires.unfinished)):
+        yield f"anomaly {name}: {text or 'off'}"
+    for name, after in (("finished", retirement.finished), ("unfinished", retirement.unfinished)):
         yield f"{name} parcels retire " + (f"{format_duration(after)} after their last record" if after else "never")

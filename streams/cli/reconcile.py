@@ -1,4 +1,4 @@
-"""`parcels reconcile`: is everything told that the log leads to?"""
+"""`parcels reconcile`: compare the output topics with what follows from the log."""
 
 import json as jsonlib
 import sys
@@ -10,60 +10,68 @@ from streams.cli.options import EXIT_DIFFERENCES, Bootstrap, Json, Prefix, Promi
 
 
 def reconcile(
-    send: Annotated[bool, typer.Option("--send", help="Send what is missing.")] = False,
+    send: Annotated[
+        bool, typer.Option("--send", help="Write the missing records to their topics; default: only report them.")
+    ] = False,
     promises: PromisesOption = None,
     json: Json = False,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Fold the log of hub.scans again, beside whoever folds it now, and compare the ids of what was told.
+    """Find and resend output records that Kafka has lost.
 
-    A broker's own crash can take a part of a transaction away; this finds what is gone, and with --send puts it back, a
-    record of the same bytes. Who reads it goes by its version, for it comes later than it should. Exit code 1 when
-    something is missing (and was not sent), doubled, or told without a reason.
+    Use it after the crash of a broker, which can lose a part of a committed transaction. It processes hub.scans again
+    and compares the ids of the milestones and alerts that follow with those in the topics. Workers may run meanwhile.
+    With --send it writes each missing record with the same bytes. Such a record comes later than others of its parcel,
+    so consumers must order records by their version.
+
+    Exit code 1: records are missing (and were not sent), are duplicated, or are unexpected: they do not follow from the
+    log.
 
     Examples:
       parcels reconcile
       parcels reconcile --send
     """
-    from streams.audit import reconcile as replay
+    from streams.audit import reconcile as reconciliation
     from streams.config import load_promises
+    from streams.processors.compilation import show_compilation
 
-    chosen = load_settings(bootstrap, prefix)
-    shown = sys.stderr.isatty()
+    settings = load_settings(bootstrap, prefix)
+    show_progress = sys.stderr.isatty()
 
     def progress(partition: int, records: int) -> None:
-        if shown:
-            print(f"\rpartition {partition}: {records:,} records folded again", end="", file=sys.stderr, flush=True)
+        if show_progress:
+            print(f"\rpartition {partition}: {records:,} records processed again", end="", file=sys.stderr, flush=True)
 
-    told = replay.reconcile(chosen, load_promises(promises), progress)
-    if shown:
+    with show_compilation():
+        topics = reconciliation.reconcile(settings, load_promises(promises), progress)
+    if show_progress:
         print(file=sys.stderr)
-    sent = replay.send_missing(chosen, told) if send else 0
-    wrong = any(each.extra or each.duplicates or (each.missing and not send) for each in told.values())
+    sent = reconciliation.send_missing(settings, topics) if send else 0
+    differs = any(topic.extra or topic.duplicates or (topic.missing and not send) for topic in topics.values())
     if json:
         print(
             jsonlib.dumps(
                 {
-                    "ok": not wrong,
+                    "ok": not differs,
                     "sent": sent,
                     "topics": {
-                        topic: {
-                            "expected": each.expected,
-                            "missing": each.missing_records,
-                            "extra": each.extra,
-                            "doubled": each.duplicates,
+                        name: {
+                            "expected": topic.expected,
+                            "missing": topic.missing_records,
+                            "unexpected": topic.extra,
+                            "duplicated": topic.duplicates,
                         }
-                        for topic, each in told.items()
+                        for name, topic in topics.items()
                     },
                 }
             )
         )
     else:
-        for topic, each in told.items():
-            counts = f"{each.missing_records:,} missing, {each.extra:,} extra, {each.duplicates:,} doubled"
-            print(f"{topic}: {each.expected:,} records follow from the log; {counts}")
+        for name, topic in topics.items():
+            counts = f"{topic.missing_records:,} missing, {topic.extra:,} unexpected, {topic.duplicates:,} duplicated"
+            print(f"{name}: {topic.expected:,} records follow from the log; {counts}")
         if sent:
             print(f"{sent:,} records sent")
-    if wrong:
+    if differs:
         raise typer.Exit(EXIT_DIFFERENCES)

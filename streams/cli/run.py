@@ -13,45 +13,51 @@ if TYPE_CHECKING:
 
 
 def run(
-    stage: Annotated[
+    processor: Annotated[
         Literal["parcels", "containers"] | None,
-        typer.Argument(help="Which stage to run; both when it is not said."),
+        typer.Argument(help="The processor to run; default: both."),
     ] = None,
     until_idle: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Exit when nothing arrived for so long. Without it, run until SIGTERM."),
+        typer.Option(
+            metavar="SECONDS", help="Exit when no record has arrived for this time; default: run until SIGTERM."
+        ),
     ] = None,
-    instance: Annotated[
+    group_instance_id: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Name of this worker, the same after a restart; by default this host and the first free slot on it.",
+            help="Kafka's group.instance.id: a name of this worker that stays the same when it restarts; default: the "
+            "host name and the first free slot on this host.",
         ),
     ] = None,
-    protocol: Annotated[
+    group_protocol: Annotated[
         Literal["classic", "consumer"],
-        typer.Option(help="Protocol of the group; consumer is that of KIP-848."),
+        typer.Option(help="Kafka's group.protocol; consumer is the protocol of KIP-848."),
     ] = "classic",
     metrics_port: Annotated[
-        int | None, typer.Option(metavar="N", help="Serve /metrics, /healthz and /readyz on this port.")
+        int | None, typer.Option(metavar="N", help="Serve /metrics, /healthz and /readyz on this port; default: not.")
     ] = None,
     metrics_host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where to serve them; 0.0.0.0 in a container.")
+        str, typer.Option(metavar="ADDRESS", help="Address of the metrics port; 0.0.0.0 in a container.")
     ] = "127.0.0.1",
-    dry: Annotated[
-        bool, typer.Option("--dry", help="Fold the log from its beginning and write nothing: for measurements.")
+    no_output: Annotated[
+        bool,
+        typer.Option("--no-output", help="Read the log from its beginning and write nothing to Kafka: for benchmarks."),
     ] = False,
     promises: PromisesOption = None,
     json: Json = False,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Run a worker: scans in, the state of every parcel out, exactly once.
+    """Run a worker: it turns scans into parcel states, exactly once.
 
-    What happens to a container goes on to the parcels inside: that is the stage "containers", the rest is "parcels".
+    The processor "parcels" reads hub.scans and writes the states, milestones and alerts of parcels. The processor
+    "containers" reads hub.containers and passes the events of each container on to the parcels inside.
 
-    Start as many as there are partitions; each takes its share, and takes over when another one dies.
-    SIGTERM finishes the transactions on their way and leaves the group.
+    Start as many workers as you like, up to the number of partitions. They share the partitions, and take over those
+    of a worker that dies. SIGTERM commits the open transactions and leaves the group. The first start of a version
+    compiles the code of the worker, which takes minutes and is reported.
 
     Examples:
       parcels run
@@ -68,23 +74,25 @@ def run(
     from streams.observe.logs import configure_logging
     from streams.observe.status_server import start_status_server
     from streams.observe.worker_metrics import WorkerMetrics
+    from streams.processors.compilation import show_compilation
     from streams.processors.registry import processor_names, processor_spec
     from streams.processors.warm_up import warm_up
     from streams.worker.tuning import tune_process
     from streams.worker.worker import WorkerOptions
     from streams.worker.worker_process import WorkerProcess
 
-    where = load_settings(bootstrap, prefix)
+    settings = load_settings(bootstrap, prefix)
     configure_logging()
-    watched = load_promises(promises)
+    kept_promises = load_promises(promises)
     metrics = WorkerMetrics(
-        sites=[site.code for site in load_hub().sites], promises=[promise.name for promise in watched.promises]
+        sites=[site.code for site in load_hub().sites], promises=[promise.name for promise in kept_promises.promises]
     )
-    warm_up()
+    with show_compilation():
+        warm_up()
     tune_process()
-    options = WorkerOptions(instance, protocol, until_idle, dry)
-    specs = [processor_spec(name, watched) for name in ((stage,) if stage else processor_names())]
-    process = WorkerProcess(where, options, metrics, specs)
+    options = WorkerOptions(group_instance_id, group_protocol, until_idle, no_output)
+    specs = [processor_spec(name, kept_promises) for name in ((processor,) if processor else processor_names())]
+    process = WorkerProcess(settings, options, metrics, specs)
     stop_on_signals(process.stop)
     server = start_status_server(metrics, metrics_port, host=metrics_host) if metrics_port is not None else None
     try:
@@ -94,10 +102,10 @@ def run(
             server.close()
     if json:
         figures = {name: _figures(totals) for name, totals in process.totals.items()}
-        # Those of parcels where both are run.
+        # The figures of the parcel processor are at the top level, those of the others under their names.
         first = figures.pop("parcels", {})
         print(json_module.dumps({**first, "cpu_seconds": round(time.process_time(), 3), **figures}), flush=True)
-    # Threads of abandoned clients may still hang in librdkafka: leave without waiting for them.
+    # Threads of abandoned clients may still hang in librdkafka: exit without waiting for them.
     os._exit(EXIT_OK)
 
 

@@ -1,4 +1,4 @@
-"""`parcels schemas`: the lock of the Avro schemas."""
+"""`parcels schemas`: check the Avro schemas and lock their versions."""
 
 import json
 
@@ -9,15 +9,20 @@ from streams.cli.options import EXIT_DIFFERENCES, Json
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Check that every schema can read everything ever written, and lock edits as new versions.",
+    help="""Check and lock the Avro schemas, after an edit of one.
+
+    Every version of a schema must be able to read the records of every other version. schemas/ids.json, the lock file,
+    lists all versions and their ids.
+    """,
 )
 
 
 @app.command()
 def check(as_json: Json = False) -> None:
-    """Check every schema against all its versions, in both directions; exit 1 when something is wrong.
+    """Check every schema against all of its versions.
 
-    Also checks that ids are the ones that were locked, that every field has a doc, and that no record holds itself.
+    Each version must read the records of each other one. The ids must be the locked ones, every field must have a doc,
+    and no record type may contain itself. Exit code 1: a check failed.
 
     Examples:
       parcels schemas check
@@ -36,16 +41,17 @@ def check(as_json: Json = False) -> None:
             print(problem)
         if not problems:
             names = len({version.name for version in versions})
-            print(f"{names} schemas in {len(versions)} versions: each can read every other version of itself")
+            print(f"{names} schemas in {len(versions)} versions: all versions of a schema can read each other")
     if problems:
         raise typer.Exit(EXIT_DIFFERENCES)
 
 
 @app.command()
 def lock() -> None:
-    """Give every new or edited schema its next version and an id, or refuse and say why.
+    """Lock every new or edited schema as its next version.
 
-    Edit schemas/NAME.avsc, run this, and commit the file, schemas/ids.json and schemas/history/ together.
+    First edit schemas/NAME.avsc. Then run this, which gives the version an id, or fails with the reason why the edit is
+    not compatible. Commit the schema, schemas/ids.json and schemas/history/ together.
 
     Examples:
       parcels schemas lock
@@ -57,4 +63,4 @@ def lock() -> None:
     for version in added:
         print(f"{version.name} version {version.number} has id {version.id}: schemas/{version.history_file}")
     if not added:
-        print("every schema is locked already")
+        print("all schemas are locked already")

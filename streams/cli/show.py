@@ -1,4 +1,4 @@
-"""`parcels show`: the timeline of one parcel, or of one container."""
+"""`parcels show`: the history of one parcel, or of one container."""
 
 import json
 import sys
@@ -17,38 +17,43 @@ if TYPE_CHECKING:
     from streams.audit.event_lookup import SourceEvent
     from streams.kafka.settings import KafkaSettings
 
-# Of a table in a pipe or a file, where nobody knows the width of the screen.
+# Columns of a table that is written to a pipe or a file.
 _WIDTH = 180
 
 
 def show(
-    thing: Annotated[str, typer.Argument(metavar="ID", help="A parcel_id or a container_id.")],
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="A parcel_id or a container_id.")],
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     events: Annotated[
         bool,
         typer.Option(
             "--events",
-            help="Also the event behind each record: its event_id, its place in hub.scans, who sent it; and every "
-            "alert with its evidence. Reads a partition of hub.scans. Of a container: the event_id of each event.",
+            help="Also show the source event of each record (event_id, offset in hub.scans, sender), and all alerts "
+            "with their evidence; reads a whole partition of hub.scans. Of a container: the event_id of each event.",
         ),
     ] = False,
     at: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Of a container only: who was inside then (2026-03-01T04:00Z, or 2h for 2 h ago)."
+            metavar="TIME",
+            help="Of a container: show its contents as of this time (ISO 8601), or this long ago (10m, 2h, 3d).",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show where a parcel is, or who is in a container, and everything known of it in the order in which it happened.
+    """Show the history of a parcel, or the contents of a container.
 
-    A record has the time of the clock where it happened, all other times are UTC. Exits 1 when nothing is known of
-    it. A parcel is shown with the containers that it travelled in, a container with what is inside, by the records
-    of each child, and what it is inside itself; what is both, as a pallet with an SSCC may be, as a parcel with
-    what is inside ("as_container" with --json). States, milestones and alerts name their evidence by 16 bytes, the
-    identity of a record; --events says which event each of them is. An identifier may be written in any way that
-    `parcels id` understands.
+    Use it to find out where something is, and how it got there. A parcel is shown with its records in the order in
+    which they happened, and with the containers that it travelled in. A container is shown with its contents, by the
+    records of each child, and with the containers around it. Something that is both (a pallet with an SSCC) is shown as
+    a parcel with contents, which are "as_container" with --json.
+
+    Records have local time, with its offset from UTC; all other times are UTC. States, milestones and alerts name their
+    evidence by the 16-byte hash of a record, and --events shows the event of each hash. ID may be written in any form
+    that "parcels id" knows.
+
+    Exit code 1: nothing is known of ID.
 
     Examples:
       parcels show LP00000042
@@ -58,75 +63,76 @@ def show(
     """
     from streams.kafka import topic_admin
 
-    chosen = load_settings(bootstrap, prefix)
-    when = None if at is None else parse_time(at, "--at")
-    partitions = topic_admin.check_topics(chosen)
-    for name in _ways_to_write(thing):
-        state = _state_of(chosen, name, partitions)
-        # Reads all states: of a parcel only where somebody asks what was inside, or its own events say it.
-        unless_empty = state is not None and when is None
-        container = _container_of(chosen, name, partitions, when, unless_empty, events=events)
+    settings = load_settings(bootstrap, prefix)
+    as_of = None if at is None else parse_time(at, "--at")
+    partitions = topic_admin.check_topics(settings)
+    for name in _spellings(identifier):
+        state = _read_state(settings, name, partitions)
+        # This reads all states, so for a parcel only if --at asks for its contents or its own events name children.
+        unless_empty = state is not None and as_of is None
+        container = _read_container(settings, name, partitions, as_of, unless_empty, events=events)
         if state is not None or container is not None:
             break
     else:
-        print(f"parcels: nothing is known of a parcel or a container {thing}", file=sys.stderr)
+        print(f"parcels: no parcel and no container {identifier} is known", file=sys.stderr)
         raise typer.Exit(EXIT_DIFFERENCES)
-    said, lines = container or (None, [])
+    container_fields, lines = container or (None, [])
     if state is None:
-        print(json.dumps(said, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+        print(json.dumps(container_fields, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
         return
-    if when is not None and container is None:
-        raise Misconfigured(
-            f"--at says who was in a container; {name} is a parcel: see the times of what it went through"
-        )
-    _show_parcel(chosen, name, state, said, lines, partitions, events=events, as_json=as_json)
+    if as_of is not None and container is None:
+        raise Misconfigured(f"--at is for containers; {name} is a parcel: leave out --at to see its whole history")
+    _show_parcel(settings, name, state, container_fields, lines, partitions, events=events, as_json=as_json)
 
 
-def _ways_to_write(thing: str) -> list[str]:
+def _spellings(identifier: str) -> list[str]:
     from streams.domain.identifiers import identify
 
-    canonical = identify(thing).canonical
-    return [thing] if canonical in (None, thing) else [thing, canonical]
+    canonical = identify(identifier).canonical
+    return [identifier] if canonical in (None, identifier) else [identifier, canonical]
 
 
-def _state_of(chosen: "KafkaSettings", name: str, partitions: int) -> Mapping[str, Any] | None:
+def _read_state(settings: "KafkaSettings", name: str, partitions: int) -> Mapping[str, Any] | None:
     from streams.formats import topics
     from streams.formats.record_decoder import RecordDecoder
     from streams.kafka.reader import read_newest_of_key
 
     key = name.encode(errors="surrogateescape")
     record = read_newest_of_key(
-        chosen, chosen.prefix + topics.PARCEL_STATE_TOPIC, key, topics.partition_of(key, partitions)
+        settings, settings.prefix + topics.PARCEL_STATE_TOPIC, key, topics.partition_of(key, partitions)
     )
     value = None if record is None else record.value()
     return None if value is None else RecordDecoder("ParcelState")(value)
 
 
-def _container_of(
-    chosen: "KafkaSettings", name: str, partitions: int, at: int | None, unless_empty: bool, *, events: bool
+def _read_container(
+    settings: "KafkaSettings", name: str, partitions: int, as_of: int | None, unless_empty: bool, *, events: bool
 ) -> tuple[dict[str, Any], list[str]] | None:
-    """A container for JSON and for people; None where nothing is known of it, or `unless_empty` nothing was inside."""
+    """A container as JSON fields and as lines of text.
+
+    None if nothing is known of it, or if `unless_empty` is set and its events name no children.
+    """
     from streams.audit.container_lookup import load_container, load_contents, stays_of_container, with_outer_stays
     from streams.domain.containers import Container
 
-    container = load_container(chosen, name, partitions)
+    container = load_container(settings, name, partitions)
     if unless_empty and (
         container is None or not any(event.names_children or event.is_emptying for event in container.events)
     ):
         return None
-    contents = load_contents(chosen, name, at)
+    contents = load_contents(settings, name, as_of)
     if container is None:
         if not contents.containers and not contents.parcels:
             return None
-        # Only its children have told of it.
+        # It has no events of its own; only the records of its children name it.
         container = Container(name)
-    stays = with_outer_stays(chosen, stays_of_container(container), partitions, (name,))
-    said = container_json(container, stays, contents, at)
-    return said, list(container_lines(said, stays, events=events))
+    stays = with_outer_stays(settings, stays_of_container(container), partitions, (name,))
+    fields = container_json(container, stays, contents, as_of)
+    return fields, list(container_lines(fields, stays, events=events))
 
 
 def _show_parcel(
-    chosen: "KafkaSettings",
+    settings: "KafkaSettings",
     name: str,
     state: Mapping[str, Any],
     container: dict[str, Any] | None,
@@ -140,24 +146,26 @@ def _show_parcel(
     from streams.audit.event_lookup import read_parcel_alerts, read_parcel_events
     from streams.formats.topics import partition_of
 
-    stays = with_outer_stays(chosen, stays_of_parcel(state), partitions)
-    found: dict[bytes, SourceEvent] = {}
-    told: list[Mapping[str, Any]] = []
+    stays = with_outer_stays(settings, stays_of_parcel(state), partitions)
+    source_events: dict[bytes, SourceEvent] = {}
+    alert_history: list[Mapping[str, Any]] = []
     if events:
         key = name.encode(errors="surrogateescape")
         partition = partition_of(key, partitions)
-        found, told = read_parcel_events(chosen, key, partition), read_parcel_alerts(chosen, key, partition)
+        source_events = read_parcel_events(settings, key, partition)
+        alert_history = read_parcel_alerts(settings, key, partition)
     if as_json:
-        more: dict[str, Any] = {"travelled_in": [asdict(stay) for stay in stays]}
+        extra: dict[str, Any] = {"travelled_in": [asdict(stay) for stay in stays]}
         if container is not None:
-            more["as_container"] = container
+            extra["as_container"] = container
         if events:
-            more |= {"events": [asdict(event) for event in found.values()], "told": told}
-        print(json.dumps({**state, **more}, indent=2, default=_hex, ensure_ascii=False))
+            extra["events"] = [asdict(event) for event in source_events.values()]
+            extra["alert_history"] = alert_history
+        print(json.dumps({**state, **extra}, indent=2, default=_hex, ensure_ascii=False))
         return
     _print(state, list(chain_lines(stays)))
     if events:
-        for line in _traced(state, found, told):
+        for line in _source_lines(state, source_events, alert_history):
             print(line)
     for line in lines:
         print(line)
@@ -169,7 +177,7 @@ def _print(state: Mapping[str, Any], chain: list[str]) -> None:
     from rich.table import Column, Table
 
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH)
-    # Printed by Python: Rich makes exit code 1 of a reader that went away.
+    # Captured, and printed by Python: Rich itself exits with code 1 when the reader of a pipe has ended.
     with console.capture() as captured:
         console.print(state["parcel_id"], style="bold", end="  ", soft_wrap=True)
         console.print(", ".join(_summary(state)), soft_wrap=True)
@@ -177,47 +185,47 @@ def _print(state: Mapping[str, Any], chain: list[str]) -> None:
             console.print(f"{label:>10}  {text}", soft_wrap=True)
         for line in chain:
             console.print(line, soft_wrap=True)
-        # Folded, for half an identifier says nothing.
-        names = ("when, there", "what", "where", "lane", "container", "more")
+        # Long values are wrapped and not cut, because a part of an identifier is useless.
+        names = ("local time", "kind", "site, station", "lane", "container", "details")
         table = Table(*(Column(name, overflow="fold") for name in names), box=box.SIMPLE_HEAD)
         for entry in state["timeline"]:
-            at = entry["details"] or {}
+            details = entry["details"] or {}
             table.add_row(
                 format_time(entry["event_time"], entry["utc_offset_minutes"]),
                 entry["kind"],
-                " ".join(filter(None, (at.get("site"), at.get("station")))),
-                at.get("lane") or "",
+                " ".join(filter(None, (details.get("site"), details.get("station")))),
+                details.get("lane") or "",
                 entry["container_id"] or "",
-                ", ".join(_more(entry, state["timeline"])),
+                ", ".join(_details(entry, state["timeline"])),
                 style="dim strike" if entry["voided"] else None,
             )
         console.print(table)
     print(captured.get(), end="")
 
 
-def _traced(
-    state: Mapping[str, Any], found: Mapping[bytes, "SourceEvent"], told: list[Mapping[str, Any]]
+def _source_lines(
+    state: Mapping[str, Any], source_events: Mapping[bytes, "SourceEvent"], alert_history: list[Mapping[str, Any]]
 ) -> Iterator[str]:
-    yield "events, by the identity under which states, milestones and alerts know them:"
+    yield "source events, by the hash that states, milestones and alerts name:"
     for entry in state["timeline"]:
-        yield f"  {entry['record_hash'].hex()}  {entry['kind']}  {_event(entry['record_hash'], found)}"
-    if told:
-        yield "alerts, as they were told:"
-    for alert in told:
-        words = f"{alert['type']} {alert['condition']}  (alert {alert['alert_id'].hex()})"
-        yield f"  {format_time(alert['hub_time'])}  {words}"
-        for proof in alert["evidence"]:
-            yield f"    because of {_event(proof, found)}"
+        yield f"  {entry['record_hash'].hex()}  {entry['kind']}  {_source_event(entry['record_hash'], source_events)}"
+    if alert_history:
+        yield "alerts, in the order in which they were written:"
+    for alert in alert_history:
+        alert_id = alert["alert_id"].hex()
+        yield f"  {format_time(alert['hub_time'])}  {alert['type']} {alert['condition']}  (alert {alert_id})"
+        for evidence in alert["evidence"]:
+            yield f"    because of {_source_event(evidence, source_events)}"
 
 
-def _event(identity: bytes, found: Mapping[bytes, "SourceEvent"]) -> str:
-    event = found.get(identity)
+def _source_event(record_hash: bytes, source_events: Mapping[bytes, "SourceEvent"]) -> str:
+    event = source_events.get(record_hash)
     if event is None:
-        return f"{identity.hex()}, which hub.scans does not hold any more"
-    device = event.said.get("device_id")
-    by = f", sent by {device}" if device else ""
-    taken = format_time(event.append_time)
-    return f"event_id {event.said['event_id']!r} at {event.partition}:{event.offset}, taken {taken}{by}"
+        return f"{record_hash.hex()}, which hub.scans does not hold any more"
+    device = event.fields.get("device_id")
+    sender = f", sent by {device}" if device else ""
+    appended = format_time(event.append_time)
+    return f"event_id {event.fields['event_id']!r} at {event.partition}:{event.offset}, appended {appended}{sender}"
 
 
 def _summary(state: Mapping[str, Any]) -> list[str]:
@@ -232,19 +240,19 @@ def _summary(state: Mapping[str, Any]) -> list[str]:
 
 
 def _facts(state: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is known of the parcel now, label and text; nothing for what is not known."""
+    """Label and text of each known fact of the parcel."""
     plan = state["plan"]
     facts = [
         ("since", format_time(state["stage_time"], _offset_of_stage(state))),
-        ("place", " ".join(filter(None, (state["site"], state["station"])))),
+        ("location", " ".join(filter(None, (state["site"], state["station"])))),
         ("container", state["container_id"]),
         ("lane", state["lane"]),
         ("promised", format_time(state["promised_at"])),
     ]
     if plan:
         lane = f", planned lane {plan['planned_lane']}" if plan["planned_lane"] else ""
-        way = f"{plan['direction']} {plan['service']}, {plan['origin']} to {plan['destination']}{lane}"
-        facts.append(("plan", way))
+        route = f"{plan['direction']} {plan['service']}, {plan['origin']} to {plan['destination']}{lane}"
+        facts.append(("plan", route))
     for label, count in (("no-reads", state["no_reads"]), ("recirc.", state["recirculations"])):
         facts.append((label, str(count) if count else ""))
     return [(label, text) for label, text in facts if text]
@@ -259,19 +267,19 @@ def _offset_of_stage(state: Mapping[str, Any]) -> int:
     return offsets[-1] if offsets else 0
 
 
-def _more(entry: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> list[str]:
+def _details(entry: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> list[str]:
     words = []
     if entry["voided"]:
-        wrong = any(each["voids"] == entry["record_hash"] for each in entries)
-        words.append("voided" if wrong else "it was not in there")
+        declared_wrong = any(other["voids"] == entry["record_hash"] for other in entries)
+        words.append("voided" if declared_wrong else "the parcel was not in the container")
     if entry["inferred"]:
         words.append("inferred from its container")
     if entry["details"] and entry["details"]["reason"]:
         words.append(entry["details"]["reason"])
     if entry["voids"]:
-        target = next((each for each in entries if each["record_hash"] == entry["voids"]), None)
-        when = format_time(target["event_time"], target["utc_offset_minutes"]) if target else ""
-        words.append(f"voids {target['kind']} of {when}" if target else "voids a scan that is not known")
+        target = next((other for other in entries if other["record_hash"] == entry["voids"]), None)
+        time = format_time(target["event_time"], target["utc_offset_minutes"]) if target else ""
+        words.append(f"voids {target['kind']} of {time}" if target else "voids an unknown scan")
     if entry["plan"]:
         words.append(f"{entry['plan']['direction']} {entry['plan']['service']}")
     if entry["promised_at"] is not None:

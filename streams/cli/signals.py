@@ -1,4 +1,4 @@
-"""What SIGTERM and SIGINT do to a program that runs until one of them comes."""
+"""Handling of SIGTERM and SIGINT in programs that run until they receive one of them."""
 
 import os
 import signal
@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 from streams.cli.options import EXIT_OK
 
-_BOTH = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def exit_on_signals() -> None:
-    """End at once, with exit code 0: while a program starts there is nothing to finish."""
-    for number in _BOTH:
+    """Exit at once with code 0: a program that is still starting has nothing to finish."""
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: os._exit(EXIT_OK))
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:
-    """Call `stop`, from now on."""
-    for number in _BOTH:
+    """Call `stop` on either signal, from now on."""
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: stop())

@@ -1,4 +1,4 @@
-"""`parcels simulate`: a hub's days, into Kafka or a file, and the truth about them."""
+"""`parcels simulate`: generate the days of a hub, into Kafka or a file, and the truth about them."""
 
 import json as jsonlib
 import sys
@@ -22,87 +22,98 @@ _START = "2026-03-01T00:00Z"
 
 
 def simulate(
-    parcels: Annotated[int, typer.Option(metavar="N", help="How many parcels come.")] = 20_000,
-    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same records.")] = 1,
-    days: Annotated[int, typer.Option(metavar="N", help="Over how many days they come.")] = 1,
-    start: Annotated[str, typer.Option(metavar="TIME", help="When the first day begins, ISO 8601.")] = _START,
-    after_hours: Annotated[
-        float, typer.Option(metavar="HOURS", help="How long the log goes on after the last day.")
+    parcels: Annotated[int, typer.Option(metavar="N", help="Number of parcels.")] = 20_000,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the random numbers; the same seed gives the same records.")
+    ] = 1,
+    days: Annotated[int, typer.Option(metavar="N", help="Number of days over which the parcels arrive.")] = 1,
+    start: Annotated[str, typer.Option(metavar="TIME", help="Begin of the first day (ISO 8601).")] = _START,
+    tail_hours: Annotated[
+        float, typer.Option(metavar="HOURS", help="Simulated hours for which the log continues after the last day.")
     ] = 48,
-    tick_seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Simulated time between ticks.")] = 60,
-    hub: Annotated[Path | None, typer.Option(metavar="FILE", help="Another hub (YAML) instead of the default.")] = None,
+    tick_seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Simulated seconds between two ticks.")] = 60,
+    hub: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Description of the hub (YAML); default: that of the package.")
+    ] = None,
     promises: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Promises (YAML) for the truth, instead of the default.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Promises (YAML) for the truth; default: the promises of the package."),
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what the state and the alerts of every parcel must be.")
+        Path | None,
+        typer.Option(metavar="FILE", help='Write the expected states and alerts to FILE, for "parcels verify".'),
     ] = None,
     out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write newline-delimited JSON instead; - is stdout.")
+        str | None,
+        typer.Option(metavar="FILE", help="Write the records to FILE (NDJSON) and not to Kafka; - is stdout."),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(metavar="N", min=0.001, help="Records a second; as fast as it can when not given.")
+        float | None, typer.Option(metavar="N", min=0.001, help="Records a second; default: as fast as possible.")
     ] = None,
     speed: Annotated[
-        float | None, typer.Option(metavar="X", min=0.001, help="Instead of --rate: simulated seconds a second.")
+        float | None,
+        typer.Option(metavar="X", min=0.001, help="Simulated seconds that pass in one second; instead of --rate."),
     ] = None,
-    dirt: Annotated[
+    fault: Annotated[
         list[str] | None,
-        typer.Option("--dirt", metavar="WHAT=SHARE", help="Set one share of what goes wrong (below); repeatable."),
+        typer.Option("--fault", metavar="NAME=SHARE", help="Set the share of one data fault (see above). Repeatable."),
     ] = None,
-    clean: Annotated[bool, typer.Option("--clean", help="Nothing goes wrong, but for what --dirt says.")] = False,
-    expanded: Annotated[
+    no_faults: Annotated[
+        bool, typer.Option("--no-faults", help="Make no data faults, except those of --fault.")
+    ] = False,
+    scans_only: Annotated[
         bool,
         typer.Option(
-            "--expanded",
-            help="Instead of events of containers, the scans that follow from them: hub.scans alone holds the days.",
+            "--scans-only",
+            help="Write the scans of parcels that container events imply, and not the container events themselves.",
         ),
     ] = False,
     via: Annotated[
         Literal["kafka", "http"],
-        typer.Option(help="http: through a gateway, as scanners send their scans."),
+        typer.Option(help="http: send the records through a gateway, as scanners do."),
     ] = "kafka",
     gateway: Annotated[
-        str, typer.Option(metavar="URL", envvar="PARCELS_GATEWAY", help="The gateway of --via http.")
+        str, typer.Option(metavar="URL", envvar="PARCELS_GATEWAY_URL", help="Address of the gateway, for --via http.")
     ] = "http://127.0.0.1:8080",
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     json: Json = False,
 ) -> None:
-    """Play the days of a hub: scans, container events, advices and ticks, in the order of their arrival.
+    """Generate the records of a hub, and the result to expect.
 
-    Aircraft and trucks arrive in two waves a day; their parcels are unloaded, unpacked, sorted, cleared by customs,
-    packed, loaded and dispatched, and some are seen to be delivered. All times are simulated. What happens to bags,
-    ULDs and trucks goes to hub.containers, and only what is scanned of the parcels themselves to hub.scans.
+    Use it to try out the system, to test it under load, or to prove with "parcels verify" that it is right. Aircraft
+    and trucks arrive in two waves a day. Their parcels are unloaded, unpacked, sorted, cleared by customs, packed,
+    loaded and dispatched, and some have a scan of their delivery. All times are simulated. Events of bags, ULDs and
+    trucks go to hub.containers; scans of single parcels, advices and ticks go to hub.scans.
 
-    What goes wrong, as shares of the scans if nothing else is said (--dirt duplicates=0.05):
-      duplicates=0.01      sent again within a minute, to the byte
-      bursts=0.0002        read 3 to 30 times more by a portal
-      late=0.04            1 minute to 4 hours late
-      very_late=0.01       1 to 48 hours late
-      missed=0.01          not made at all
-      voids=0.003          declared wrong by a VOID, which comes before or after them
-      wrong_clock=0.001    wrong by an hour
-      clock_seconds=120    the clocks of handhelds are wrong by up to so many seconds
-      broken=0.0005        values that nobody can read or use: dead letters
-      no_reads=0.02        of the parcels: not read by the sorter
-      recirculated=0.03    of the parcels: once more around the sorter
-      mis_sorted=0.001     of the parcels: into a wrong chute first
-      held=0.02            of the parcels that pass customs
-      unexplained=0.15     of the holds: without a reason
-      refused=0.3          of the holds
-      damaged=0.0005       of the parcels
-      lost=0.0002          of the parcels
-      unadvised=0.015      of the parcels: no advice
-      extra=0.001          of the parcels: in a bag and not on its manifest
-      absent=0.001         of the parcels: on the manifest of a bag and not in it
-      moved=0.01           of the bags that come: moved to another ULD before it left
+    Data faults, as shares of the scans where no other unit is given (--fault duplicates=0.05):
+      duplicates=0.01         sent again within a minute, with the same bytes
+      bursts=0.0002           read 3 to 30 more times by a portal
+      late=0.04               1 minute to 4 hours late
+      very_late=0.01          1 to 48 hours late
+      missed=0.01             never made
+      voids=0.003             declared wrong by a VOID, which comes before or after the scan
+      wrong_time_zone=0.001   wrong by an hour
+      clock_skew_seconds=120  seconds: the largest error of the clock of a handheld
+      malformed=0.0005        cannot be read or used, so they become dead letters
+      no_reads=0.02           of the parcels: not read by the sorter
+      recirculated=0.03       of the parcels: once more around the sorter
+      missorted=0.001         of the parcels: into a wrong chute first
+      held=0.02               of the parcels that pass customs: held
+      unexplained=0.15        of the holds: without a reason
+      refused=0.3             of the holds: customs refuse the parcel
+      damaged=0.0005          of the parcels
+      lost=0.0002             of the parcels
+      unadvised=0.015         of the parcels: without an advice
+      extra=0.001             of the parcels: in a bag and not on its manifest
+      absent=0.001            of the parcels: on the manifest of a bag and not in it
+      moved=0.01              of the bags that arrive: moved to another ULD before departure
 
     Examples:
       parcels simulate --parcels 20000 --seed 7 --truth truth.json
       parcels simulate --parcels 5000 --speed 1440
       parcels simulate --parcels 5000 --via http --gateway http://127.0.0.1:8080
-      parcels simulate --parcels 100 --out day.ndjson --clean
+      parcels simulate --parcels 100 --out day.ndjson --no-faults
     """
     from streams.config import load_hub, load_promises
     from streams.domain.hub import Hub
@@ -110,32 +121,40 @@ def simulate(
     from streams.simulate.truth import TruthFile
 
     if rate is not None and speed is not None:
-        raise Misconfigured("--rate and --speed contradict each other: give one of them")
-    described = Hub.default() if hub is None else load_hub(hub)
+        raise Misconfigured("--rate and --speed cannot be combined: give one of them")
+    hub_description = Hub.default() if hub is None else load_hub(hub)
     scenario = Scenario(
-        parcels, seed, days, _instant(start), after_hours, tick_seconds, _dirt(dirt or [], clean), described, expanded
+        parcels,
+        seed,
+        days,
+        _parse_start(start),
+        tail_hours,
+        tick_seconds,
+        _data_faults(fault or [], no_faults),
+        hub_description,
+        scans_only,
     )
-    watched = load_promises(promises)
+    kept_promises = load_promises(promises)
     with ExitStack() as stack:
-        file = None if truth is None else stack.enter_context(TruthFile(truth, scenario, watched))
-        simulation = Simulation(scenario, file)
+        truth_file = None if truth is None else stack.enter_context(TruthFile(truth, scenario, kept_promises))
+        simulation = Simulation(scenario, truth_file)
         progress = stack.enter_context(_progress(scenario))
         if out is None:
-            through = gateway if via == "http" else None
-            result = _to_kafka(simulation, progress, bootstrap, prefix, rate, speed, through)
+            url = gateway if via == "http" else None
+            result = _to_kafka(simulation, progress, bootstrap, prefix, rate, speed, url)
         else:
             if rate is not None or speed is not None:
-                raise Misconfigured("a file is written as fast as it can: --rate and --speed are for Kafka")
+                raise Misconfigured("--rate and --speed are not for --out: a file is written as fast as possible")
             result = _to_file(simulation, progress, out)
-        if file is not None:
-            file.complete(simulation.counts)
+        if truth_file is not None:
+            truth_file.complete(simulation.counts)
     counts = simulation.counts
     result |= {
         "parcels": parcels,
         "seed": seed,
         "records": counts.records,
         "advices": counts.advices,
-        "containers": counts.containers,
+        "container_events": counts.containers,
         "duplicates": counts.duplicates,
         "ticks": counts.ticks,
         "dead_letters": dict(counts.dead_letters),
@@ -149,11 +168,11 @@ def _report(result: dict[str, Any], json: bool, stream: Any) -> None:
     if json:
         print(jsonlib.dumps(result), file=stream)
         return
-    broken = sum(result["dead_letters"].values()) + sum(result["container_dead_letters"].values())
+    malformed = sum(result["dead_letters"].values()) + sum(result["container_dead_letters"].values())
     print(
-        f"{result['records']:,} records of {result['parcels']:,} parcels, {result['containers']:,} events of "
-        f"containers, {result['duplicates']:,} duplicates, "
-        f"{broken:,} that nobody can use and {result['ticks']:,} ticks into {result['to']} "
+        f"{result['records']:,} records of {result['parcels']:,} parcels, {result['container_events']:,} container "
+        f"events, {result['duplicates']:,} duplicates, "
+        f"{malformed:,} malformed records and {result['ticks']:,} ticks into {result['to']} "
         f"in {result['seconds']:.1f} s ({result['per_second']:,.0f} a second)",
         file=stream,
     )
@@ -176,25 +195,22 @@ def _to_kafka(
         from streams.capture.client import CaptureClient
         from streams.cli.http_producer import HttpProducer
 
-        with BulkProducer(load_settings(bootstrap, prefix)) as direct:
-            through = HttpProducer(CaptureClient(gateway), direct, encoder, rate)
+        with BulkProducer(load_settings(bootstrap, prefix)) as kafka_producer:
+            http_producer = HttpProducer(CaptureClient(gateway), kafka_producer, encoder, rate)
             for columns in simulation.batches():
-                through.send(columns, None if speed is None else (columns.append_times - begin) / (1_000 * speed))
+                due_times = None if speed is None else (columns.append_times - begin) / (1_000 * speed)
+                http_producer.send(columns, due_times)
                 progress(columns)
-            through.flush()
-        seconds = direct.elapsed_seconds
-        return {"to": gateway, "sent": through.sent, "seconds": seconds, "per_second": through.sent / seconds}
-    with BulkProducer(load_settings(bootstrap, prefix), rate) as feed:
+            http_producer.flush()
+        sent, seconds = http_producer.records_sent, kafka_producer.elapsed_seconds
+        return {"to": gateway, "sent": sent, "seconds": seconds, "per_second": sent / seconds}
+    with BulkProducer(load_settings(bootstrap, prefix), rate) as producer:
         for columns in simulation.batches():
-            due = None if speed is None else (columns.append_times - begin) / (1_000 * speed)
-            feed.send(encoder.encode(columns), due)
+            due_times = None if speed is None else (columns.append_times - begin) / (1_000 * speed)
+            producer.send(encoder.encode(columns), due_times)
             progress(columns)
-    return {
-        "to": "Kafka",
-        "sent": feed.records_sent,
-        "seconds": feed.elapsed_seconds,
-        "per_second": feed.records_sent / feed.elapsed_seconds,
-    }
+    sent, seconds = producer.records_sent, producer.elapsed_seconds
+    return {"to": "Kafka", "sent": sent, "seconds": seconds, "per_second": sent / seconds}
 
 
 def _to_file(simulation: "Simulation", progress: Any, out: str) -> dict[str, Any]:
@@ -202,7 +218,7 @@ def _to_file(simulation: "Simulation", progress: Any, out: str) -> dict[str, Any
 
     from streams.simulate.ndjson import ndjson_lines
 
-    begun, written = time.monotonic(), 0
+    start_time, written = time.monotonic(), 0
     with ExitStack() as stack:
         try:
             stream = sys.stdout if out == "-" else stack.enter_context(Path(out).open("w", encoding="utf-8"))
@@ -213,39 +229,39 @@ def _to_file(simulation: "Simulation", progress: Any, out: str) -> dict[str, Any
             written += columns.rows
             progress(columns)
         stream.flush()
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - start_time
     return {"to": "stdout" if out == "-" else out, "sent": written, "seconds": seconds, "per_second": written / seconds}
 
 
-def _instant(text: str) -> int:
+def _parse_start(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise Misconfigured(f"--start {text!r} is no time; write it like {_START}") from None
+        raise Misconfigured(f"--start {text!r} is not a time; write it like {_START}") from None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * 1_000
 
 
-def _dirt(said: list[str], clean: bool) -> Any:
+def _data_faults(settings: list[str], no_faults: bool) -> Any:
     from dataclasses import replace
 
     from streams.simulate.data_faults import DataFaults
 
     known = [field.name for field in fields(DataFaults)]
-    wanted: dict[str, float] = {}
-    for each in said:
-        name, _, share = each.partition("=")
+    shares: dict[str, float] = {}
+    for setting in settings:
+        name, _, share = setting.partition("=")
         if name not in known:
-            raise Misconfigured(f"--dirt {each}: knows {', '.join(known)}")
+            raise Misconfigured(f"--fault {setting}: there is no such data fault; there are {', '.join(known)}")
         try:
-            wanted[name] = float(share)
+            shares[name] = float(share)
         except ValueError:
-            raise Misconfigured(f"--dirt {each}: write a number after the =, for example {name}=0.02") from None
-    return replace(DataFaults.none() if clean else DataFaults(), **wanted)
+            raise Misconfigured(f"--fault {setting}: write a number after the =, for example {name}=0.02") from None
+    return replace(DataFaults.none() if no_faults else DataFaults(), **shares)
 
 
 @contextmanager
 def _progress(scenario: "Scenario") -> Iterator[Any]:
-    """A bar on a terminal, nothing elsewhere."""
+    """A progress bar on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

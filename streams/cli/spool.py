@@ -1,4 +1,4 @@
-"""`parcels spool`: what a gateway has on disk."""
+"""`parcels spool`: inspect the spool of a gateway, and send records from it again."""
 
 import json
 from pathlib import Path
@@ -14,16 +14,21 @@ from streams.errors import Misconfigured
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Look at the spool of a gateway, and send from it again; the gateway may run meanwhile.",
+    help="""Inspect what a gateway has on disk, and send it again.
+
+    The spool holds every record that the gateway has accepted, for some days. The gateway may run meanwhile.
+    """,
 )
 
 
 @app.command()
 def status(data: GatewayFolder = Path("gateway"), as_json: Json = False) -> None:
-    """Read all of the spool, check it, and say what it holds. Exit code 1 when some of it is damaged.
+    """Check the whole spool, and show what it holds.
 
-    Bytes behind the last whole frame of a segment are what a power cut leaves of a write that nobody was told of;
-    they are no damage.
+    Bytes after the last complete frame of a segment come from a write that a power cut interrupted. No client was told
+    that this write succeeded, so such bytes are no damage.
+
+    Exit code 1: a part of the spool is damaged.
 
     Examples:
       parcels spool status
@@ -33,8 +38,8 @@ def status(data: GatewayFolder = Path("gateway"), as_json: Json = False) -> None
     from streams.capture.spool.segment_files import SegmentDamage, Target, list_segments, read_frames, segment_path
 
     folder = _folder(data)
-    progress, damage = load_forward_checkpoint(folder), SegmentDamage()
-    records = dict.fromkeys(("scans", "containers", "event_only"), 0)
+    checkpoint, damage = load_forward_checkpoint(folder), SegmentDamage()
+    records = dict.fromkeys(("scans", "containers", "archive"), 0)
     waiting = frames = size = 0
     oldest = newest = None
     numbers = list_segments(folder)
@@ -45,7 +50,7 @@ def status(data: GatewayFolder = Path("gateway"), as_json: Json = False) -> None
             oldest, newest = oldest or frame.accepted_ms, frame.accepted_ms
             for entry in frame.entries:
                 records[Target(entry.target).name.lower()] += 1
-                waiting += entry.target != Target.EVENT_ONLY and not progress.is_sent(entry.target, frame.end)
+                waiting += entry.target != Target.EVENT_ONLY and not checkpoint.is_sent(entry.target, frame.end)
     found = {
         "segments": len(numbers),
         "bytes": size,
@@ -63,30 +68,34 @@ def status(data: GatewayFolder = Path("gateway"), as_json: Json = False) -> None
     else:
         print(f"{frames:,} requests in {len(numbers)} segments, {size:,} bytes; {found['oldest']} to {found['newest']}")
         print(
-            f"{records['scans']:,} scans and {records['containers']:,} container events, {waiting:,} of them not known "
-            f"to be in Kafka; {records['event_only']:,} EPCIS events"
+            f"{records['scans']:,} scans and {records['containers']:,} container events, {waiting:,} of them not yet "
+            f"confirmed by Kafka; {records['archive']:,} EPCIS events"
         )
         if damage.torn_bytes:
-            print(f"{damage.torn_bytes:,} bytes of unfinished writes, which nobody was told of")
+            print(f"{damage.torn_bytes:,} bytes of interrupted writes, which no client was told of")
         if damage.lost_bytes:
-            print(f"DAMAGED: {damage.lost_bytes:,} bytes between good frames cannot be read")
+            print(f"DAMAGED: {damage.lost_bytes:,} bytes between valid frames cannot be read")
     if damage.lost_bytes:
         raise typer.Exit(EXIT_DIFFERENCES)
 
 
 @app.command()
 def resend(
-    since_: Annotated[
-        str, typer.Option("--since", metavar="T", help="2h, 3d, or 2026-03-01T04:00Z: what was accepted from then on.")
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="Send what was accepted since this time (ISO 8601), or this long ago (10m, 2h, 3d)."
+        ),
     ],
     data: GatewayFolder = Path("gateway"),
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     as_json: Json = False,
 ) -> None:
-    """Send what was accepted since then to Kafka again: after the brokers lost something.
+    """Send the records accepted since a time to Kafka again.
 
-    What is there already becomes a duplicate, which changes nothing.
+    Use it after the brokers have lost records. A record that is still in Kafka becomes a duplicate, which changes
+    nothing.
 
     Examples:
       parcels spool resend --since 2h
@@ -96,21 +105,23 @@ def resend(
     from streams.capture.spool.spool import read_all_frames
     from streams.kafka.bulk_producer import BulkProducer, ProducerBatch
 
-    folder, begin = _folder(data), parse_time(since_)
+    folder, begin = _folder(data), parse_time(since)
     sent = 0
-    with BulkProducer(load_settings(bootstrap, prefix)) as feed:
+    with BulkProducer(load_settings(bootstrap, prefix)) as producer:
         for frame in read_all_frames(folder):
             if frame.accepted_ms < begin:
                 continue
-            # A tick is there for each log, and goes to both.
+            # The spool holds a tick once for each log, and `send` writes it to both: keep one of the two.
             kept: list[SpoolEntry] = [
                 entry
                 for entry in frame.entries
                 if entry.target == Target.SCANS or (entry.target == Target.CONTAINERS and entry.key is not None)
             ]
-            ticks = [place for place, entry in enumerate(kept) if entry.key is None]
-            containers = [place for place, entry in enumerate(kept) if entry.target == Target.CONTAINERS]
-            feed.send(ProducerBatch([entry.key for entry in kept], [entry.value for entry in kept], ticks, containers))
+            ticks = [index for index, entry in enumerate(kept) if entry.key is None]
+            containers = [index for index, entry in enumerate(kept) if entry.target == Target.CONTAINERS]
+            producer.send(
+                ProducerBatch([entry.key for entry in kept], [entry.value for entry in kept], ticks, containers)
+            )
             sent += len(kept)
     if as_json:
         print(json.dumps({"sent": sent, "since": format_time(begin)}))
@@ -123,5 +134,5 @@ def _folder(data: Path) -> Path:
 
     folder = data / SPOOL_FOLDER
     if not folder.is_dir():
-        raise Misconfigured(f"{folder} is not there: name the gateway's folder with --data")
+        raise Misconfigured(f"there is no spool at {folder}: name the folder of the gateway with --data")
     return folder

@@ -1,4 +1,4 @@
-"""Times as people write and read them."""
+"""Times in the form in which people write and read them."""
 
 import re
 import time
@@ -11,25 +11,28 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def format_time(time_ms: int | None, utc_offset_minutes: int = 0) -> str:
-    """A time of the log on the clock of a place: `2026-03-01 05:00:00 +01:00`; empty for none.
+    """A time in ms since 1970 as local time with its offset: `2026-03-01 05:00:00 +01:00`; empty for None.
 
-    A time beyond the calendar, as dead letters may have, is shown as the number that it is.
+    A time beyond the calendar, which a dead letter may hold, is shown as a number.
     """
     if time_ms is None:
         return ""
-    place = timezone(timedelta(minutes=utc_offset_minutes))
+    zone = timezone(timedelta(minutes=utc_offset_minutes))
     try:
-        moment = (_EPOCH + timedelta(milliseconds=time_ms)).astimezone(place)
+        moment = (_EPOCH + timedelta(milliseconds=time_ms)).astimezone(zone)
     except OverflowError:
         return f"{time_ms} ms since 1970"
     return moment.strftime("%Y-%m-%d %H:%M:%S ") + moment.isoformat()[-6:]
 
 
 def parse_time(text: str, option: str = "--since") -> int:
-    """Ms since 1970 of `90s`, `10m`, `2h` or `3d` ago, or of an ISO 8601 time; UTC where that names no offset.
+    """Parse `90s`, `10m`, `2h` or `3d` (ago), or an ISO 8601 time, which is UTC where it has no offset.
+
+    Returns:
+        ms since 1970.
 
     Raises:
-        Misconfigured: it is neither.
+        Misconfigured: it is neither of them; the message names `option`.
     """
     ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if ago:
@@ -37,6 +40,6 @@ def parse_time(text: str, option: str = "--since") -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        message = f"{option} {text}: say how long ago (90s, 10m, 2h, 3d), or when (2026-03-01T04:00Z)"
+        message = f"{option} {text}: write how long ago (90s, 10m, 2h, 3d) or a time (2026-03-01T04:00Z)"
         raise Misconfigured(message) from error
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""`parcels topics`: the catalogue of topics and the cluster."""
+"""`parcels topics`: create the topics of the catalogue, and compare them with the cluster."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Compare the topics of the cluster with the catalogue, and create them.",
+    help="""Create the Kafka topics, or compare the existing ones.
+
+    Run "parcels topics apply" once for each cluster, before the first worker.
+    """,
     epilog="What each topic holds: docs/reference/topics.md",
 )
 
@@ -22,7 +25,7 @@ Partitions = Annotated[
     typer.Option(
         "--partitions",
         metavar="N",
-        help="Partitions of every topic: as many as the existing ones have, or 4, when not given.",
+        help="Partitions of every topic; default: as many as the existing topics have, else 4.",
         show_default=False,
     ),
 ]
@@ -35,7 +38,7 @@ def plan(
     prefix: Prefix = None,
     as_json: Json = False,
 ) -> None:
-    """Show what `apply` would change, and change nothing.
+    """Show what `apply` would change; change nothing.
 
     Examples:
       parcels topics plan
@@ -53,9 +56,10 @@ def apply(
     prefix: Prefix = None,
     as_json: Json = False,
 ) -> None:
-    """Create what is missing and set right what differs; doing it again changes nothing.
+    """Create missing topics and correct settings that differ.
 
-    The number of partitions of an existing topic is never changed: it would part a parcel's scans from its state.
+    A second run changes nothing. The number of partitions of an existing topic is never changed, because that would
+    send new scans of a parcel to another partition than its state.
 
     Examples:
       parcels topics apply
@@ -63,9 +67,9 @@ def apply(
     """
     from streams.kafka import topic_admin
 
-    chosen = load_settings(bootstrap, prefix)
-    changes = topic_admin.plan_topics(chosen, partitions)
-    topic_admin.apply_topics(chosen, changes)
+    settings = load_settings(bootstrap, prefix)
+    changes = topic_admin.plan_topics(settings, partitions)
+    topic_admin.apply_topics(settings, changes)
     _print(changes, as_json, done=True)
 
 

@@ -1,4 +1,4 @@
-"""`parcels verify`: the state of every parcel against a truth file."""
+"""`parcels verify`: compare the output topics with a truth file."""
 
 import json
 import time
@@ -12,23 +12,32 @@ from streams.cli.options import EXIT_DIFFERENCES, Bootstrap, Json, Prefix, load_
 if TYPE_CHECKING:
     from streams.audit.verify import VerificationReport
 
-_SHOWN = 20
+# Differences that are printed at most, of each kind.
+_MAX_SHOWN = 20
 
 
 def verify(
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help='The file that "parcels simulate --truth" wrote.')],
+    truth: Annotated[
+        Path, typer.Argument(metavar="TRUTH", help='Truth file, as "parcels simulate --truth" writes it.')
+    ],
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     as_json: Json = False,
 ) -> None:
-    """Compare states, milestones, alerts, throughput and dead letters with a truth file; exit 1 when anything differs.
+    """Compare the output topics with the truth of a simulation.
 
-    Where the truth is of a log with events of containers, what was inferred from them is checked too: each thing once,
-    and nothing without a cause. Of the alerts it then compares those that stand in the end; a tick has to come after
-    everything that was inferred, for nobody is told of it before.
+    Use it after "parcels simulate --truth FILE" and a run of the workers, to prove that they are right. It compares
+    states, milestones, alerts, throughput and dead letters. It reads the topics with a decoder of its own, not with the
+    code of the worker.
 
-    It reads the topics with a decoder of its own, not with the worker's. What it names "milestones missing" must have
-    been written and is not there: after a crash of the broker itself, Kafka may have kept only a part of a transaction.
+    If the log has container events, it also checks the records that were inferred from them: each exists once, and
+    each has a cause. Of the alerts it then compares only those that are active at the end. They are final only after a
+    tick that follows all inferred records; the command to send one is printed.
+
+    "milestones missing" are records that a worker must have written. The crash of a broker can lose a part of a
+    transaction: see "parcels reconcile".
+
+    Exit code 1: something differs.
 
     Examples:
       parcels verify truth.json
@@ -41,7 +50,7 @@ def verify(
     report = verify_topics(load_settings(bootstrap, prefix), load_truth(truth))
     seconds = round(time.monotonic() - started, 3)
     if as_json:
-        print(json.dumps(_for_programs(report, seconds), indent=2, default=_plain))
+        print(json.dumps(_to_json(report, seconds), indent=2, default=_text))
     else:
         _print(report, seconds)
     if not report.ok:
@@ -52,35 +61,42 @@ def _print(report: "VerificationReport", seconds: float) -> None:
     for section, differences in report.sections().items():
         if differences:
             print(f"{section}: {len(differences)} differences")
-            for difference in differences[:_SHOWN]:
+            for difference in differences[:_MAX_SHOWN]:
                 print(f"  {difference}")
-            if len(differences) > _SHOWN:
-                print(f"  and {len(differences) - _SHOWN} more: --json has them all")
-    if report.behind:
-        where = ", ".join(f"{count} in partition {partition}" for partition, count in sorted(report.behind.items()))
-        print(f'hub.scans has records that no worker has folded yet: {where}. "parcels run --until-idle 5" folds them')
+            if len(differences) > _MAX_SHOWN:
+                print(f"  and {len(differences) - _MAX_SHOWN} more: --json prints all")
+    if report.lag:
+        counts = ", ".join(f"{count} in partition {partition}" for partition, count in sorted(report.lag.items()))
+        print(f'no worker has processed all of hub.scans: {counts} left; run "parcels run --until-idle 5"')
     if report.container_lag:
-        where = ", ".join(f"{count} in partition {each}" for each, count in sorted(report.container_lag.items()))
-        print(f'hub.containers has records that nobody has handed on yet: {where}. "parcels run" does')
-    if report.unsettled_partitions:
-        where = ", ".join(map(str, report.unsettled_partitions))
-        print(
-            f"no tick follows what was inferred in partitions {where} of hub.scans; alerts and clocks are not final: "
-            f'"parcels clock --at {report.settled_at}" sends one'
+        counts = ", ".join(
+            f"{count} in partition {partition}" for partition, count in sorted(report.container_lag.items())
         )
-    words = ", ".join(f"{count} {reason}" for reason, count in sorted(report.dead_letters.items())) or "none"
+        print(f'no worker has processed all of hub.containers: {counts} left; run "parcels run --until-idle 5"')
+    if report.unsettled_partitions:
+        partitions = ", ".join(map(str, report.unsettled_partitions))
+        print(
+            f"no tick follows the last inferred record in partitions {partitions} of hub.scans, so alerts and clocks "
+            f'are not final; run "parcels clock --at {report.settled_at}" and then a worker'
+        )
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(report.dead_letters.items())) or "none"
     counts = f"{report.parcels} parcels, {report.milestones} milestones, {report.alerts} alerts, {report.deltas} deltas"
-    if report.inferred:
-        counts += f", {report.inferred} inferred records"
-    print(f"{counts}, dead letters: {words}; {seconds:.1f} s")
-    print("everything is as the truth says" if report.ok else "NOT as the truth says")
+    if report.inferred_records:
+        counts += f", {report.inferred_records} inferred records"
+    print(f"{counts}, dead letters: {reasons}; {seconds:.1f} s")
+    print("everything matches the truth" if report.ok else "does NOT match the truth")
 
 
-def _for_programs(report: "VerificationReport", seconds: float) -> dict[str, Any]:
+def _to_json(report: "VerificationReport", seconds: float) -> dict[str, Any]:
     def rows(differences: list[Any]) -> list[dict[str, Any]]:
         return [
-            {"where": each.where, "what": each.what, "expected": each.expected, "found": each.found}
-            for each in differences
+            {
+                "key": difference.key,
+                "field": difference.field,
+                "expected": difference.expected,
+                "found": difference.found,
+            }
+            for difference in differences
         ]
 
     return {
@@ -89,19 +105,19 @@ def _for_programs(report: "VerificationReport", seconds: float) -> dict[str, Any
         "differences": rows(report.differences),
         "milestones": {
             "count": report.milestones,
-            "doubled": rows(report.duplicate_milestones),
+            "duplicated": rows(report.duplicate_milestones),
             "wrong": rows(report.wrong_milestones),
             "missing": rows(report.missing_milestones),
         },
         "alerts": {
             "count": report.alerts,
-            "doubled": rows(report.duplicate_alerts),
+            "duplicated": rows(report.duplicate_alerts),
             "wrong": rows(report.wrong_alerts),
             "missing": rows(report.missing_alerts),
         },
         "throughput": {"count": report.deltas, "differences": rows(report.throughput_differences)},
         "inferred": {
-            "count": report.inferred,
+            "count": report.inferred_records,
             "repeated": report.repeated_inferred_records,
             "wrong": rows(report.wrong_inferred),
             "missing": rows(report.missing_inferred),
@@ -110,12 +126,12 @@ def _for_programs(report: "VerificationReport", seconds: float) -> dict[str, Any
             "by_reason": dict(sorted(report.dead_letters.items())),
             "differences": rows(report.dead_letter_differences),
         },
-        "behind": {str(partition): count for partition, count in sorted(report.behind.items())},
-        "containers_behind": {str(each): count for each, count in sorted(report.container_lag.items())},
-        "unsettled": report.unsettled_partitions,
+        "unprocessed": {str(partition): count for partition, count in sorted(report.lag.items())},
+        "unprocessed_containers": {str(partition): count for partition, count in sorted(report.container_lag.items())},
+        "partitions_without_final_tick": report.unsettled_partitions,
         "seconds": seconds,
     }
 
 
-def _plain(value: Any) -> str:
+def _text(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)

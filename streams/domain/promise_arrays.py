@@ -43,12 +43,12 @@ def build_promise_rules(promises: Promises) -> PromiseRules:
     anomalies = np.full(len(ANOMALIES), DISABLED, np.int64)
     for number, threshold in (
         (MISROUTED, 1 if thresholds.misrouted else None),
-        (REPEATED_NO_READ, thresholds.no_reads),
-        (RECIRCULATING, thresholds.recirculations),
-        (NOT_RELEASED, None if thresholds.unreleased is None else _bits(thresholds.unreleased, DIRECTIONS)),
+        (REPEATED_NO_READ, thresholds.repeated_no_read),
+        (RECIRCULATING, thresholds.recirculating),
+        (NOT_RELEASED, None if thresholds.not_released is None else _bits(thresholds.not_released, DIRECTIONS)),
         (HELD_TOO_LONG, thresholds.held_too_long),
-        (FROM_THE_FUTURE, thresholds.future),
-        (NUMBER_REUSED, thresholds.reused),
+        (FROM_THE_FUTURE, thresholds.from_the_future),
+        (NUMBER_REUSED, thresholds.number_reused),
         (FOUND_OUTSIDE, 1 if thresholds.found_outside else None),
         (MISSING, thresholds.missing),
         (FOUND_EXTRA, 1 if thresholds.found_extra else None),

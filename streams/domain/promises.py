@@ -160,12 +160,12 @@ class AnomalyThresholds(_PromiseModel):
     """The thresholds of the anomalies of a parcel; None or False: never reported."""
 
     misrouted: bool = True
-    no_reads: Annotated[int, Field(ge=1, le=1000)] | None = 3
-    recirculations: Annotated[int, Field(ge=1, le=1000)] | None = 3
-    unreleased: tuple[Direction, ...] | None = ("IMPORT", "EXPORT")
+    repeated_no_read: Annotated[int, Field(ge=1, le=1000)] | None = 3
+    recirculating: Annotated[int, Field(ge=1, le=1000)] | None = 3
+    not_released: tuple[Direction, ...] | None = ("IMPORT", "EXPORT")
     held_too_long: Duration | None = 72 * _UNITS["h"]
-    future: Duration | None = 10 * _UNITS["m"]
-    reused: Duration | None = 5 * _UNITS["d"]
+    from_the_future: Duration | None = 10 * _UNITS["m"]
+    number_reused: Duration | None = 5 * _UNITS["d"]
     found_outside: bool = True
     missing: Duration | None = 2 * _UNITS["h"]
     found_extra: bool = True

@@ -83,7 +83,7 @@ class ParcelTestDriver:
     """Parcels of one partition, on a work driver."""
 
     def __init__(self, promises: Promises | None = None) -> None:
-        """`promises`: the promises to watch (`streams.config.load_promises` reads a file); None for the default ones."""
+        """`promises`: those to watch (`streams.config.load_promises` reads a file); None for the default ones."""
         self._processor = ParcelProcessor(partition=0, partitions=1, promises=promises)
         self._parse = RecordParser()
         self._event_numbers = count(1)

@@ -1,1 +1,1 @@
-"""A simulated hub, its dirt, and the truth about every parcel of it."""
+"""A simulated hub, the faults of its data, and the truth about every parcel."""

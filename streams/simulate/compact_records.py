@@ -1,7 +1,7 @@
-"""How the simulator holds a record while it has not left: 84 bytes, every word a number.
+"""The compact form of a record before it enters the log: 84 bytes, with a number for every string.
 
-A structured array moves a whole record with one copy when it is sorted (with `take`; brackets with an array of indexes
-copy field by field, twenty times slower); texts are made last, a batch at a time.
+Sorting a structured array with `take` copies each record as a whole; indexing with an array copies field by field, and
+is twenty times slower. Texts are made last, a batch at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,32 +17,32 @@ DAY: Final = 24 * HOUR
 
 RECORD_DTYPE: Final = np.dtype(
     [
-        ("time", np.int64),  # when it really happened, ms since 1970
-        ("arrival", np.int64),  # when it was accepted (record_time)
-        ("serial", np.int64),  # from which the event_id is made
-        # Number of the parcel; -1 - number where its id is an UPU S10. CONTAINER: key of the list of what was put in or
-        # taken out (streams/simulate/child_lists.py), 0 where there is none.
+        ("time", np.int64),  # the true time of the event, ms since 1970
+        ("record_time", np.int64),  # when it was accepted, ms since 1970
+        ("serial", np.int64),  # the event_id is derived from it
+        # Number of the parcel, or -1 - number if its id is a UPU S10. CONTAINER: key of the list of children that were
+        # put in or taken out (streams/simulate/child_lists.py); 0 without children.
         ("parcel", np.int64),
-        # SCAN and CONTAINER: the serial of what a VOID declares wrong, or NONE; of an inferred scan (`via` is set) that
-        # of the container's event that it follows from.
-        # ADVICE: promised_at, or NONE. RAW, RAW_CONTAINER: which case of streams/simulate/malformed_records.py.
-        ("other", np.int64),
-        ("container", np.int64),  # see names.container; 0 is none
-        ("skew", np.int32),  # by how many ms the device's clock was wrong
-        ("again", np.int32),  # ms after `arrival` at which this copy enters the log: above 0 it is a duplicate
+        # SCAN and CONTAINER: the serial of the record that a VOID voids, or NOT_SET; for an inferred scan
+        # (`inference_level` is set) the serial of the container event that it follows from.
+        # ADVICE: promised_at, or NOT_SET. RAW, RAW_CONTAINER: a case of streams/simulate/malformed_records.py.
+        ("aux", np.int64),
+        ("container", np.int64),  # see names.container_code; 0 is none
+        ("skew", np.int32),  # error of the device's clock, ms
+        ("duplicate_delay", np.int32),  # ms from record_time until this copy enters the log; above 0: a duplicate
         ("seq", np.int32),
-        ("weight", np.int32),  # grams; 0 is not weighed
+        ("weight", np.int32),  # grams; 0 if not weighed
         ("station", np.int16),  # index of Names.stations
-        ("lane", np.int16),  # index of a word, or -1; ADVICE: planned_lane
-        ("reason", np.int16),  # index of a word, or -1
+        ("lane", np.int16),  # string id, or -1; ADVICE: planned_lane
+        ("reason", np.int16),  # string id, or -1
         ("device", np.int16),  # index of Names.devices, or -1
-        ("service", np.int16),  # index of a word; ADVICE only, as the next three
+        ("service", np.int16),  # string id; ADVICE only, like the next three
         ("origin", np.int16),
         ("destination", np.int16),
         ("owner", np.int16),
         ("direction", np.int8),
-        # SCAN: 0 of the parcel itself; 1 inferred from an event of its own container; 2 of what that container was in.
-        ("via", np.int8),
+        # SCAN: 0: of the parcel itself; 1: inferred from its own container; 2: inferred from a container around that.
+        ("inference_level", np.int8),
         ("kind", np.int8),
         ("type", np.int8),  # RecordType
     ]
@@ -52,24 +52,24 @@ _BYTES: Final = np.dtype((np.void, RECORD_DTYPE.itemsize))
 CompactRecords = NDArray[np.void]
 
 
-def select(rows: CompactRecords, which: NDArray[np.bool_]) -> CompactRecords:
-    """A copy of those rows."""
-    return rows.take(np.flatnonzero(which))
+def select(rows: CompactRecords, mask: NDArray[np.bool_]) -> CompactRecords:
+    """A copy of the rows where `mask` is true."""
+    return rows.take(np.flatnonzero(mask))
 
 
 def concat(parts: Sequence[CompactRecords]) -> CompactRecords:
-    """All rows of `parts`, one after the other; as plain bytes, which copies several times faster."""
+    """All rows of `parts`, one after the other. They are copied as plain bytes, which is several times faster."""
     return np.concatenate([part.view(_BYTES) for part in parts]).view(RECORD_DTYPE)
 
 
 class TimeOrderedBuffer:
-    """Records that wait for their time, kept by the hour, so that only one hour at a time is sorted."""
+    """Records that wait for their time, grouped by hour, so that only one hour is sorted at a time."""
 
     def __init__(self) -> None:
         self._hours: dict[int, list[CompactRecords]] = {}
 
     def put(self, rows: CompactRecords, times: NDArray[np.int64]) -> None:
-        """Keep `rows` until their `times` come."""
+        """Add `rows`, to be drained when their `times` have come."""
         if not len(rows):
             return
         order = np.argsort(times // HOUR, kind="stable")
@@ -78,7 +78,7 @@ class TimeOrderedBuffer:
         for part, hour in zip(np.split(rows, starts[1:]), hours[starts].tolist(), strict=True):
             self._hours.setdefault(hour, []).append(part)
 
-    def take(self, before: int) -> Iterator[CompactRecords]:
-        """Everything of the hours that end by `before` (ms), hour after hour; within an hour as it was put."""
+    def drain(self, before: int) -> Iterator[CompactRecords]:
+        """Remove and yield the records of all hours that end by `before` (ms): one part an hour, in insertion order."""
         for hour in sorted(hour for hour in self._hours if (hour + 1) * HOUR <= before):
             yield concat(self._hours.pop(hour))

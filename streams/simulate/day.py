@@ -1,7 +1,7 @@
-"""One simulated log of a hub: which vehicles come when, and everything in the order in which it enters the log.
+"""The simulated log of a hub: the arrivals of vehicles, and all records in the order in which they enter the log.
 
-The same scenario and the same seed give the same records to the byte. Nothing is kept longer than its time: memory
-grows with the parcels of about two days, not with the length of the log.
+The same scenario with the same seed gives the same records, byte for byte. Records are dropped once they are in the
+log: memory grows with the parcels of about two days, not with the length of the log.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from streams.domain.record_columns import RecordColumns, RecordType
 from streams.domain.reference.containment import EMPTIED
 from streams.domain.reject_reasons import RejectReason
 from streams.errors import Misconfigured
-from streams.simulate import data_faults as dirts
+from streams.simulate import data_faults
 from streams.simulate.compact_records import (
     DAY,
     HOUR,
@@ -34,19 +34,19 @@ from streams.simulate.manifest import ADVICE_LEAD, VOID_REASONS, ArrivalWave, Ma
 from streams.simulate.names import DEVICES_PER_STATION, Ints, Names
 from streams.simulate.parcel_journeys import CUSTOMS_LEAD, ParcelJourneys
 
-_BATCH: Final = 32_768  # records handed on at a time
-_MAX_WAVE_PARCELS: Final = 20_000  # parcels told at a time, unless one vehicle brings more
-# Stations where scans are made with handhelds, whose clocks nobody sets.
+_BATCH: Final = 32_768  # records in a batch
+_MAX_WAVE_PARCELS: Final = 20_000  # parcels simulated together, unless one vehicle brings more
+# Stations that scan with handhelds, whose clocks are not synchronised.
 _HANDHELD: Final = frozenset(
     {StationKind.UNLOAD, StationKind.UNPACK, StationKind.PACK, StationKind.LOAD, StationKind.DELIVERY}
 )
-# What sees all records of some parcels at once, in no particular order and without repeats.
+# Receives all records of some parcels at once, in no particular order and without duplicates.
 ParcelRecordSink = Callable[[RecordColumns], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What to simulate; the log begins at `start_ms` and ends `after_hours` after the last of the `days`."""
+    """Settings of a simulation. Its log begins at `start_ms` and ends `after_hours` after the last of the `days`."""
 
     parcels: int
     seed: int = 1
@@ -54,20 +54,20 @@ class Scenario:
     start_ms: int = 1_772_323_200_000  # 2026-03-01T00:00Z
     after_hours: float = 48.0
     tick_seconds: float = 60.0
-    dirt: DataFaults = field(default_factory=DataFaults)
+    faults: DataFaults = field(default_factory=DataFaults)
     hub: Hub = field(default_factory=Hub.default)
-    # Instead of the events of containers, the scans of parcels that follow from them.
-    expanded: bool = False
+    # Write the inferred scans of parcels instead of the container events that they follow from.
+    scans_only: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be simulated."""
+        """Reject values that cannot be simulated."""
         for name, low, high in (
             ("parcels", 1, 10**9),
             ("seed", 0, 2**63 - 1),
             ("days", 1, 3660),
             ("after_hours", 0, 24 * 3660),
             ("tick_seconds", 0.001, DAY / SECOND),
-            # Half of the times that a record may carry on either side, so that no lateness or clock leaves the bounds.
+            # Half of the range of valid event times, so that lateness and clock errors stay within that range.
             ("start_ms", -631_152_000_000, 4_102_444_800_000),
         ):
             value = getattr(self, name)
@@ -77,26 +77,26 @@ class Scenario:
 
     @property
     def tick_ms(self) -> int:
-        """Time between ticks; the first one is at `start_ms`, the last one before `end_ms`."""
+        """Time between ticks. The first tick is at `start_ms`, the last one before `end_ms`."""
         return max(1, int(self.tick_seconds * SECOND))
 
     @property
     def end_ms(self) -> int:
-        """Nothing enters the log after this."""
+        """No record enters the log at or after this time."""
         return self.start_ms + self.days * DAY + int(self.after_hours * HOUR)
 
     @property
     def last_tick_ms(self) -> int:
-        """The last tick: once it has come after everything that was inferred, everything is known and told."""
+        """Hub time of the last tick. When it follows all inferred records, all alerts are final."""
         return self.start_ms + (self.end_ms - 1 - self.start_ms) // self.tick_ms * self.tick_ms
 
 
 @dataclass(slots=True)
 class LogCounts:
-    """What entered the log so far."""
+    """Counts of the records that have entered the log."""
 
     records: int = 0  # distinct scans, voids and advices of parcels
-    advices: int = 0  # of these
+    advices: int = 0  # of the records
     containers: int = 0  # distinct events of containers
     duplicates: int = 0
     ticks: int = 0
@@ -109,18 +109,18 @@ class Simulation:
 
     def __init__(self, scenario: Scenario, sink: ParcelRecordSink | None = None) -> None:
         self.scenario, self.counts = scenario, LogCounts()
-        self._witness = sink
-        self._chance = np.random.Generator(np.random.PCG64(scenario.seed))
+        self._sink = sink
+        self._rng = np.random.Generator(np.random.PCG64(scenario.seed))
         self._names = Names(scenario.hub, scenario.seed, scenario.start_ms, scenario.end_ms + DAY)
-        # What happens to records on their way into the log; of its own, so that the days are the same in either form.
-        self._log_chance = np.random.Generator(np.random.PCG64([scenario.seed, 1]))
-        self._broken = 0
-        self._desk = SimulationContext(scenario.hub, self._names, scenario.dirt, self._chance, scenario.start_ms)
-        self._emptied = self._names.words(EMPTIED)
+        # Random numbers for faults on the way into the log: separate, so that both forms of a log have the same days.
+        self._log_rng = np.random.Generator(np.random.PCG64([scenario.seed, 1]))
+        self._malformed_count = 0
+        self._context = SimulationContext(scenario.hub, self._names, scenario.faults, self._rng, scenario.start_ms)
+        self._emptied_reason = self._names.string_id(EMPTIED)
         stations = self._names.stations
-        handheld = [station.kind in _HANDHELD for _, station in stations]
-        self._handheld = np.array(handheld + [False] * len(self._names.partners))
-        self._skews = dirts.device_skews(len(stations), scenario.dirt, self._chance)
+        is_handheld = [station.kind in _HANDHELD for _, station in stations]
+        self._is_handheld = np.array(is_handheld + [False] * len(self._names.partners))
+        self._device_skews = data_faults.device_skews(len(stations), scenario.faults, self._rng)
         self._scans_of_device = np.zeros(len(stations) * DEVICES_PER_STATION, np.int64)
         self._by_event_time, self._by_log_time = TimeOrderedBuffer(), TimeOrderedBuffer()
         self._next_tick = scenario.start_ms
@@ -128,179 +128,184 @@ class Simulation:
     def batches(self) -> Iterator[RecordColumns]:
         """Every record of the log, in log order."""
         for rows in self._hours():
-            ticked = self._with_ticks(rows)
-            for first in range(0, len(ticked), _BATCH):
-                part = ticked[first : first + _BATCH]
+            records = self._with_ticks(rows)
+            for first in range(0, len(records), _BATCH):
+                part = records[first : first + _BATCH]
                 self._count(part)
                 yield self._columns(part)
-        # The clock goes on to the end.
-        for first in range(0, len(rest := self._ticks(self.scenario.end_ms - 1)), _BATCH):
-            part = rest[first : first + _BATCH]
+        # Ticks go on to the end of the log.
+        for first in range(0, len(ticks := self._ticks(self.scenario.end_ms - 1)), _BATCH):
+            part = ticks[first : first + _BATCH]
             self._count(part)
             yield self._columns(part)
 
     def _columns(self, rows: CompactRecords) -> RecordColumns:
-        return self._names.columns(rows, self._desk.lists)
+        return self._names.to_columns(rows, self._context.child_lists)
 
     def _hours(self) -> Iterator[CompactRecords]:
-        """What enters the log, hour by hour, in order."""
+        """The records of the log in order, one hour at a time, without ticks."""
         scenario = self.scenario
         waiting: dict[int, tuple[Manifest, CompactRecords]] = {}
-        for time, number, convoy in self._schedule():
-            yield from self._until(max(time, scenario.start_ms))
-            if convoy is not None:
-                manifest = self._desk.manifest(convoy)
+        for time, number, wave in self._schedule():
+            yield from self._advance_to(max(time, scenario.start_ms))
+            if wave is not None:
+                manifest = self._context.make_manifest(wave)
                 waiting[number] = manifest, self._schedule_records(manifest.advices, time)
                 continue
             manifest, advices = waiting.pop(number)
-            told = self._schedule_records(
-                dirts.drop_missed(ParcelJourneys(self._desk, manifest).tell(), scenario.dirt, self._chance), time
+            scans = self._schedule_records(
+                data_faults.drop_missed(ParcelJourneys(self._context, manifest).generate(), scenario.faults, self._rng),
+                time,
             )
-            if self._witness is not None:
-                seen = concat([advices, told])
-                self._witness(self._columns(select(seen, seen["arrival"] < scenario.end_ms)))
-        yield from self._until(scenario.end_ms + 400 * DAY)
+            if self._sink is not None:
+                records = concat([advices, scans])
+                self._sink(self._columns(select(records, records["record_time"] < scenario.end_ms)))
+        yield from self._advance_to(scenario.end_ms + 400 * DAY)
 
     def _schedule(self) -> list[tuple[int, int, ArrivalWave | None]]:
-        """(time, number, convoy): the convoy when its advices begin, and None when its scans do."""
+        """(time, number, wave): the wave at the time when its advices begin; None in its place when its scans begin."""
         events: list[tuple[int, int, ArrivalWave | None]] = []
-        for number, convoy in enumerate(self._arrival_waves()):
-            events.append((convoy.starts - ADVICE_LEAD, number, convoy))
-            events.append((convoy.starts - CUSTOMS_LEAD, number, None))
+        for number, wave in enumerate(self._arrival_waves()):
+            events.append((wave.first_arrival - ADVICE_LEAD, number, wave))
+            events.append((wave.first_arrival - CUSTOMS_LEAD, number, None))
         return sorted(events, key=lambda event: (event[0], event[1]))
 
     def _arrival_waves(self) -> Iterator[ArrivalWave]:
-        scenario, chance, plan = self.scenario, self._chance, self.scenario.hub.plan
-        first = vehicles = 0
+        scenario, rng, plan = self.scenario, self._rng, self.scenario.hub.plan
+        first_parcel = vehicles = 0
         for day in range(scenario.days):
             parcels = scenario.parcels * (day + 1) // scenario.days - scenario.parcels * day // scenario.days
-            exports = int(chance.binomial(parcels, self._desk.export_share))
+            exports = int(rng.binomial(parcels, self._context.export_share))
             for by_air, size, by_hour in (
                 (True, parcels - exports, plan.aircraft_by_hour),
                 (False, exports, plan.trucks_by_hour),
             ):
                 hours = np.repeat(np.arange(24), by_hour)
-                comes = scenario.start_ms + day * DAY + hours * HOUR + chance.integers(0, HOUR, len(hours))
-                comes.sort()
-                room = np.exp(0.3 * chance.standard_normal(len(comes)))
-                load = chance.multinomial(size, room / room.sum())
-                vehicle = np.repeat(vehicles + np.arange(len(comes), dtype=np.int64), load)
-                arrives = np.repeat(comes, load).astype(np.int64)
-                vehicles += len(comes)
-                for part in _split_waves(arrives, vehicle):
-                    yield ArrivalWave(by_air, first + part.start, vehicle[part], arrives[part])
-                first += size
+                arrivals = scenario.start_ms + day * DAY + hours * HOUR + rng.integers(0, HOUR, len(hours))
+                arrivals.sort()
+                weights = np.exp(0.3 * rng.standard_normal(len(arrivals)))
+                loads = rng.multinomial(size, weights / weights.sum())
+                vehicle = np.repeat(vehicles + np.arange(len(arrivals), dtype=np.int64), loads)
+                arrival_times = np.repeat(arrivals, loads).astype(np.int64)
+                vehicles += len(arrivals)
+                for part in _split_waves(arrival_times, vehicle):
+                    yield ArrivalWave(by_air, first_parcel + part.start, vehicle[part], arrival_times[part])
+                first_parcel += size
 
     def _schedule_records(self, rows: CompactRecords, now: int) -> CompactRecords:
-        """Send `rows` on their way into the log, with the VOIDs that follow them.
+        """Send `rows` and their VOIDs on the way into the log.
 
         Returns:
-            All records of their parcels, those that are inferred among them.
+            All records of their parcels, including the inferred ones.
         """
-        desk, dirt, chance = self._desk, self.scenario.dirt, self._chance
-        more, overtaken = dirts.add_voids(rows, dirt, chance, desk.next_serial, desk.reasons(VOID_REASONS, len(rows)))
-        desk.next_serial += 2 * len(more)
-        entered = concat([rows, more])
-        dirts.set_clock_skew(entered, self._handheld, self._skews, dirt, chance)
-        dirts.set_record_time(entered, overtaken, dirt, chance)
-        of_container = entered["type"] == RecordType.CONTAINER
-        if not of_container.any():
-            self._send(entered, now)
-            return entered
-        own, events = select(entered, ~of_container), select(entered, of_container)
-        desk.lists.keep(events["parcel"], events["arrival"])
-        # What comes after the end of the log nobody knows.
-        known = select(events, events["arrival"] < self.scenario.end_ms)
-        if self._witness is not None or self.scenario.expanded:
-            follows = infer_scans(known, desk.lists, self._names.site_of_station, self._emptied)
+        context, faults, rng = self._context, self.scenario.faults, self._rng
+        additions, overtaken = data_faults.add_voids(
+            rows, faults, rng, context.next_serial, context.draw_reasons(VOID_REASONS, len(rows))
+        )
+        context.next_serial += 2 * len(additions)
+        records = concat([rows, additions])
+        data_faults.set_clock_skew(records, self._is_handheld, self._device_skews, faults, rng)
+        data_faults.set_record_time(records, overtaken, faults, rng)
+        is_container = records["type"] == RecordType.CONTAINER
+        if not is_container.any():
+            self._send(records, now)
+            return records
+        parcel_records, events = select(records, ~is_container), select(records, is_container)
+        context.child_lists.retain_until(events["parcel"], events["record_time"])
+        # Events that come after the end of the log lead to nothing.
+        logged = select(events, events["record_time"] < self.scenario.end_ms)
+        if self._sink is not None or self.scenario.scans_only:
+            inferred = infer_scans(logged, context.child_lists, self._names.site_of_station, self._emptied_reason)
         else:
-            follows = known[:0]
-        self._send(concat([own, follows if self.scenario.expanded else events]), now)
-        return concat([own, follows])
+            inferred = logged[:0]
+        self._send(concat([parcel_records, inferred if self.scenario.scans_only else events]), now)
+        return concat([parcel_records, inferred])
 
     def _send(self, rows: CompactRecords, now: int) -> None:
-        # What happened long before it was told here, as a manifest says, is in nobody's way.
+        # A manifest reports events that happened long before; they enter the buffer at the present hour.
         self._by_event_time.put(rows, np.maximum(rows["time"], max(now, self.scenario.start_ms)))
 
-    def _until(self, time: int) -> Iterator[CompactRecords]:
-        """Everything that enters the log in the hours that end by `time`."""
-        for rows in self._by_event_time.take(time):
-            done = rows.take(np.argsort(rows["time"], kind="stable"))
-            self._number_devices(done)
-            repeats = dirts.make_duplicates(done, self.scenario.dirt, self._log_chance)
-            broken = dirts.make_malformed(done, self.scenario.dirt, self._log_chance, self._broken)
-            self._broken += len(broken)
-            for part in (done, repeats, broken):
+    def _advance_to(self, time: int) -> Iterator[CompactRecords]:
+        """The records that enter the log in the hours that end by `time`."""
+        for rows in self._by_event_time.drain(time):
+            ordered = rows.take(np.argsort(rows["time"], kind="stable"))
+            self._number_devices(ordered)
+            duplicates = data_faults.make_duplicates(ordered, self.scenario.faults, self._log_rng)
+            malformed = data_faults.make_malformed(ordered, self.scenario.faults, self._log_rng, self._malformed_count)
+            self._malformed_count += len(malformed)
+            for part in (ordered, duplicates, malformed):
                 self._by_log_time.put(part, _log_times(part))
-        for rows in self._by_log_time.take(time):
+        for rows in self._by_log_time.drain(time):
             rows = select(rows, _log_times(rows) < self.scenario.end_ms)
             if len(rows):
-                yield rows.take(np.lexsort((rows["again"], _log_times(rows))))
-        self._desk.lists.forget(time)
+                yield rows.take(np.lexsort((rows["duplicate_delay"], _log_times(rows))))
+        self._context.child_lists.expire(time)
 
     def _number_devices(self, rows: CompactRecords) -> None:
-        """Give each scan the running number of its device; `rows` are in the order in which they happened."""
+        """Give each scan its device's sequence number; `rows` are in the order of their events."""
         order = np.argsort(rows["device"], kind="stable")
         order = order[np.searchsorted(rows["device"][order], 0) :]
         device = rows["device"][order]
-        new = np.flatnonzero(np.concatenate(([True], device[1:] != device[:-1]))) if len(device) else order
-        counts = np.diff(np.append(new, len(device)))
-        rank = np.arange(len(device)) - np.repeat(new, counts)
+        starts = np.flatnonzero(np.concatenate(([True], device[1:] != device[:-1]))) if len(device) else order
+        counts = np.diff(np.append(starts, len(device)))
+        rank = np.arange(len(device)) - np.repeat(starts, counts)
         rows["seq"][order] = self._scans_of_device[device] + rank + 1
-        self._scans_of_device[device[new]] += counts
+        self._scans_of_device[device[starts]] += counts
 
     def _with_ticks(self, rows: CompactRecords) -> CompactRecords:
-        """The same with the clock's ticks between them: a tick comes before what enters the log at its instant."""
+        """The same rows with ticks between them. A tick precedes the records that enter the log at its instant."""
         times = _log_times(rows)
         ticks = self._ticks(int(times[-1]))
         both = concat([ticks, rows])
-        return both.take(np.argsort(np.concatenate([ticks["arrival"], times]), kind="stable"))
+        return both.take(np.argsort(np.concatenate([ticks["record_time"], times]), kind="stable"))
 
-    def _ticks(self, until: int) -> CompactRecords:
-        """The next ones."""
+    def _ticks(self, end: int) -> CompactRecords:
+        """The next ticks, up to `end`."""
         step = self.scenario.tick_ms
-        due = np.arange(self._next_tick, until + 1, step, dtype=np.int64)
-        self._next_tick += len(due) * step
-        ticks = np.zeros(len(due), RECORD_DTYPE)
-        ticks["type"], ticks["time"], ticks["arrival"] = RecordType.TICK, due, due
+        times = np.arange(self._next_tick, end + 1, step, dtype=np.int64)
+        self._next_tick += len(times) * step
+        ticks = np.zeros(len(times), RECORD_DTYPE)
+        ticks["type"], ticks["time"], ticks["record_time"] = RecordType.TICK, times, times
         ticks["lane"] = ticks["reason"] = ticks["device"] = -1
         return ticks
 
     def _count(self, rows: CompactRecords) -> None:
         types = rows["type"]
-        broken = np.isin(types, (RecordType.RAW, RecordType.RAW_CONTAINER))
-        for type_, cases, letters in (
+        malformed = np.isin(types, (RecordType.RAW, RecordType.RAW_CONTAINER))
+        for type_, cases, dead_letters in (
             (RecordType.RAW, MALFORMED_SCAN_CASES, self.counts.dead_letters),
             (RecordType.RAW_CONTAINER, MALFORMED_CONTAINER_EVENT_CASES, self.counts.container_dead_letters),
         ):
-            for case, count in enumerate(np.bincount(rows["other"][types == type_]).tolist()):
+            for case, count in enumerate(np.bincount(rows["aux"][types == type_]).tolist()):
                 if count:
-                    letters[RejectReason(cases[case][0]).name] += count
+                    dead_letters[RejectReason(cases[case][0]).name] += count
         ticks = int((types == RecordType.TICK).sum())
-        repeats = int(((rows["again"] > 0) & ~broken).sum())
+        duplicates = int(((rows["duplicate_delay"] > 0) & ~malformed).sum())
         self.counts.ticks += ticks
-        self.counts.duplicates += repeats
-        containers = int(((types == RecordType.CONTAINER) & (rows["again"] == 0)).sum())
+        self.counts.duplicates += duplicates
+        containers = int(((types == RecordType.CONTAINER) & (rows["duplicate_delay"] == 0)).sum())
         self.counts.containers += containers
-        self.counts.advices += int(((types == RecordType.ADVICE) & (rows["again"] == 0)).sum())
-        self.counts.records += len(rows) - ticks - repeats - containers - int(broken.sum())
+        self.counts.advices += int(((types == RecordType.ADVICE) & (rows["duplicate_delay"] == 0)).sum())
+        self.counts.records += len(rows) - ticks - duplicates - containers - int(malformed.sum())
 
 
 def _log_times(rows: CompactRecords) -> Ints:
-    times: Ints = rows["arrival"] + rows["again"]
+    times: Ints = rows["record_time"] + rows["duplicate_delay"]
     return times
 
 
-def _split_waves(arrives: Ints, vehicle: Ints) -> Iterator[slice]:
-    """Convoys: whole vehicles of the same hour, as many as keep a convoy small."""
-    if not len(arrives):
+def _split_waves(arrival_times: Ints, vehicle: Ints) -> Iterator[slice]:
+    """Slices of the parcels: whole vehicles of the same hour, up to `_MAX_WAVE_PARCELS` parcels each."""
+    if not len(arrival_times):
         return
-    new = np.flatnonzero(np.concatenate(([True], vehicle[1:] != vehicle[:-1])))
-    ends = [*new[1:].tolist(), len(arrives)]
-    begin, previous = 0, 0
-    for start, end in zip(new.tolist(), ends, strict=True):
-        if start > begin and (arrives[start] // HOUR != arrives[begin] // HOUR or end - begin > _MAX_WAVE_PARCELS):
-            yield slice(begin, previous)
-            begin = start
-        previous = end
-    yield slice(begin, len(arrives))
+    starts = np.flatnonzero(np.concatenate(([True], vehicle[1:] != vehicle[:-1])))
+    ends = [*starts[1:].tolist(), len(arrival_times)]
+    wave_start, wave_end = 0, 0
+    for start, end in zip(starts.tolist(), ends, strict=True):
+        if start > wave_start and (
+            arrival_times[start] // HOUR != arrival_times[wave_start] // HOUR or end - wave_start > _MAX_WAVE_PARCELS
+        ):
+            yield slice(wave_start, wave_end)
+            wave_start = start
+        wave_end = end
+    yield slice(wave_start, len(arrival_times))

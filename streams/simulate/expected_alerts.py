@@ -1,7 +1,7 @@
-"""Which alerts must fire of a parcel, at which tick, and what must stand in its state at the end of the log.
+"""The alerts that a parcel must raise, each at its tick, and the clocks and alerts in its state at the end of the log.
 
-The reference rules (streams/domain/reference/promise_clocks.py) are evaluated at each Tick after which anything can be
-new, over what was in the log before it.
+The reference rules (streams/domain/reference/promise_clocks.py) are evaluated at each tick at which something can have
+changed, over the records that were in the log before it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,79 +15,82 @@ from streams.domain.reference.promise_clocks import ParcelRecord, evaluate
 
 @dataclass(frozen=True, slots=True)
 class TickSchedule:
-    """The ticks of a log: one every `step` ms from `first` on, the last one before `end`."""
+    """The ticks of a log: every `interval_ms` from `first_ms` on, the last one before `end_ms`."""
 
-    first: int
-    step: int
-    end: int
+    first_ms: int
+    interval_ms: int
+    end_ms: int
 
-    def after(self, instant: int) -> int | None:
-        """The first one later than `instant`."""
-        tick = max(self.first, self.first + ((instant - self.first) // self.step + 1) * self.step)
-        return tick if tick < self.end else None
+    def next_after(self, instant: int) -> int | None:
+        """The first tick after `instant`; None after the last one."""
+        tick = max(
+            self.first_ms, self.first_ms + ((instant - self.first_ms) // self.interval_ms + 1) * self.interval_ms
+        )
+        return tick if tick < self.end_ms else None
 
     @property
     def last(self) -> int:
-        """The last one."""
-        return self.first + (self.end - 1 - self.first) // self.step * self.step
+        """The last tick."""
+        return self.first_ms + (self.end_ms - 1 - self.first_ms) // self.interval_ms * self.interval_ms
 
 
 @dataclass(slots=True)
 class ExpectedAlerts:
-    """What happened to one parcel."""
+    """The expected alerts and final clocks of one parcel."""
 
-    # As parcel.alerts has them, in the order in which they are told.
+    # As in parcel.alerts, in the order in which they are written.
     alerts: list[dict[str, Any]] = field(default_factory=list)
-    # Its distinct records at the end; none when it retired.
-    known: list[ParcelRecord] = field(default_factory=list)
-    # What was known each time that it retired.
+    # Its distinct records at the end of the log; none if it is retired by then.
+    records: list[ParcelRecord] = field(default_factory=list)
+    # Its records at each of its retirements.
     retired_records: list[list[ParcelRecord]] = field(default_factory=list)
-    # Did it leave parcel.state, if only for a while?
+    # Whether it was removed from parcel.state, at least for some time.
     retired: bool = False
     clocks: list[dict[str, Any]] = field(default_factory=list)
     journeys: int = 1
-    # about -> type of what was told and stands.
-    standing: dict[str, str] = field(default_factory=dict)
+    # Condition -> type of the alert that is active at the end.
+    active_alerts: dict[str, str] = field(default_factory=dict)
 
 
 def derive_alerts(
     parcel_id: str,
     log_records: Sequence[tuple[int, ParcelRecord]],
-    ticks: TickSchedule,
+    schedule: TickSchedule,
     promises: Promises,
-    hashed: Callable[[bytes], bytes],
+    hash_128: Callable[[bytes], bytes],
 ) -> ExpectedAlerts:
-    """Follow a parcel through the log.
+    """Derive the alerts of a parcel from its records in the log.
 
     Args:
-        parcel_id: which parcel.
-        arrived: when each of its distinct records entered the log (ms since 1970), and the record, in that order. A
-            record that enters at the instant of a tick comes after it.
-        ticks, promises: what fires, and when.
-        hashed: 128-bit MurmurHash3, as the ids of alerts are made.
+        parcel_id: the parcel.
+        log_records: for each of its distinct records the time at which it entered the log (ms since 1970), and the
+            record, in log order. A record that enters at the instant of a tick follows the tick.
+        schedule: the ticks, at which alerts are raised.
+        promises: the promises and anomalies to evaluate.
+        hash_128: 128-bit MurmurHash3, which makes the alert ids.
     """
-    teller, made = ReferenceAlertEvaluator(parcel_id, promises, hashed), ExpectedAlerts()
-    place = 0
+    evaluator, expected = ReferenceAlertEvaluator(parcel_id, promises, hash_128), ExpectedAlerts()
+    index = 0
     due: int | None = None
     while True:
-        instants = [*(time for time, _ in log_records[place : place + 1]), *([] if due is None else [due])]
-        tick = min((tick for tick in map(ticks.after, instants) if tick is not None), default=None)
+        instants = [*(time for time, _ in log_records[index : index + 1]), *([] if due is None else [due])]
+        tick = min((tick for tick in map(schedule.next_after, instants) if tick is not None), default=None)
         if tick is None:
             break
-        while place < len(log_records) and log_records[place][0] < tick:
-            made.known.append(log_records[place][1])
-            place += 1
-        said, looked = teller.tick(made.known, tick)
-        made.alerts += said
-        due = looked.next_evaluation
-        if looked.retirement_time is not None and tick > looked.retirement_time:
-            made.retired_records.append(made.known)
-            made.known, made.retired, due = [], True, None
-    made.known += [record for _, record in log_records[place:]]
-    if made.known:
-        looked = evaluate(promises, made.known, ticks.last)
-        made.journeys = looked.journey_count
-        made.clocks = [
+        while index < len(log_records) and log_records[index][0] < tick:
+            expected.records.append(log_records[index][1])
+            index += 1
+        alerts, evaluation = evaluator.tick(expected.records, tick)
+        expected.alerts += alerts
+        due = evaluation.next_evaluation
+        if evaluation.retirement_time is not None and tick > evaluation.retirement_time:
+            expected.retired_records.append(expected.records)
+            expected.records, expected.retired, due = [], True, None
+    expected.records += [record for _, record in log_records[index:]]
+    if expected.records:
+        evaluation = evaluate(promises, expected.records, schedule.last)
+        expected.journeys = evaluation.journey_count
+        expected.clocks = [
             {
                 "promise": name,
                 "status": clock.status,
@@ -96,7 +99,7 @@ def derive_alerts(
                 "remaining_ms": clock.remaining if clock.status == "PAUSED" else None,
                 "stopped_at": clock.stop.time if clock.stop else None,
             }
-            for name, clock in looked.clocks.items()
+            for name, clock in evaluation.clocks.items()
         ]
-        made.standing = {about: told.type for about, told in teller.active_alerts.items()}
-    return made
+        expected.active_alerts = {condition: alert.type for condition, alert in evaluator.active_alerts.items()}
+    return expected

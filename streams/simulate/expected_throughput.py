@@ -1,4 +1,4 @@
-"""What hub.throughput must add up to: the scans that count, by place, kind, direction and minute."""
+"""The expected sums of hub.throughput: effective scans by site, station, kind, direction and minute."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,21 +11,21 @@ ThroughputKey = tuple[str, str, str, str]
 
 
 class ExpectedThroughput:
-    """Scans of one parcel after the other."""
+    """Counts scans, one parcel after the other."""
 
     def __init__(self) -> None:
         # (site, station, kind, direction) -> minute since 1970 -> scans.
         self._scans: dict[ThroughputKey, Counter[int]] = {}
 
-    def add(self, known: Iterable[ParcelRecord]) -> None:
-        """The distinct records of a parcel at the end of the log, or when it retired: with these its past is over."""
-        counted = effective_records(sort_records(known))
-        advices = [record for record in counted if record.plan is not None]
+    def add(self, records: Iterable[ParcelRecord]) -> None:
+        """Add the distinct records of a parcel: at the end of the log, or at a retirement, which starts it afresh."""
+        effective = effective_records(sort_records(records))
+        advices = [record for record in effective if record.plan is not None]
         direction = str(advices[-1].plan["direction"]) if advices and advices[-1].plan else "UNKNOWN"
-        for record in counted:
+        for record in effective:
             if record.plan is None:
-                place = (record.site, record.station, record.kind, direction)
-                self._scans.setdefault(place, Counter())[record.time // _MINUTE_MS] += 1
+                throughput_key = (record.site, record.station, record.kind, direction)
+                self._scans.setdefault(throughput_key, Counter())[record.time // _MINUTE_MS] += 1
 
     def to_dict(self) -> dict[str, Any]:
         """{site: {station: {kind: {direction: {minute: scans}}}}}, for the truth file."""

@@ -1,4 +1,4 @@
-"""The scans of parcels that follow from the events of their containers, as if all of these had come in order."""
+"""The scans of parcels that are inferred from the events of their containers, as if all events had come in order."""
 
 from typing import Final
 
@@ -16,62 +16,68 @@ FROM_OUTER_CONTAINER: Final = 2
 
 
 def infer_scans(
-    events: CompactRecords, lists: ChildLists, sites: NDArray[np.int64], emptied_reason: int
+    events: CompactRecords, child_lists: ChildLists, site_of_station: NDArray[np.int64], emptied_reason: int
 ) -> CompactRecords:
-    """Scans, and VOIDs of scans, of all parcels that `events` (distinct, of whole containers) say something about.
+    """Infer scans, and VOIDs of scans, for all parcels that `events` concern.
 
-    sites: the site of each station. emptied: the word that is the reason where a whole container was emptied.
+    events: all distinct events of some containers. site_of_station: string id of each station's site. emptied_reason:
+    string id of the reason for a container that is emptied as a whole.
     """
     causes, voids, containers, parcels, nested = [], [], [], [np.zeros(0, np.int64)], []
-    for handed in propagate(_events(events, lists, sites)):
-        if not handed.parcels:
+    for propagation in propagate(_events(events, child_lists, site_of_station)):
+        if not propagation.parcels:
             continue
-        causes.append(handed.cause.tie_breaker)
-        voids.append(NOT_SET if handed.void is None else handed.void.tie_breaker)
-        containers.append(handed.path[-1])
-        nested.append(len(handed.path) > 1)
-        parcels.append(np.array(handed.parcels, np.int64))
+        causes.append(propagation.cause.tie_breaker)
+        voids.append(NOT_SET if propagation.void is None else propagation.void.tie_breaker)
+        containers.append(propagation.path[-1])
+        nested.append(len(propagation.path) > 1)
+        parcels.append(np.array(propagation.parcels, np.int64))
     counts = [len(each) for each in parcels[1:]]
     rows = events.take(np.repeat(np.array(causes, np.int64), counts))
-    rows["other"] = rows["serial"]
+    rows["aux"] = rows["serial"]
     rows["type"], rows["serial"], rows["device"], rows["seq"] = RecordType.SCAN, 0, -1, 0
-    empties = (rows["kind"] == UNPACKED) & (rows["parcel"] == 0)
-    rows["reason"] = np.where(empties, emptied_reason, rows["reason"])
+    is_emptying = (rows["kind"] == UNPACKED) & (rows["parcel"] == 0)
+    rows["reason"] = np.where(is_emptying, emptied_reason, rows["reason"])
     rows["parcel"] = np.concatenate(parcels)
     rows["container"] = np.repeat(np.array(containers, np.int64), counts)
-    rows["via"] = np.repeat(np.where(nested, FROM_OUTER_CONTAINER, FROM_OWN_CONTAINER).astype(np.int8), counts)
+    rows["inference_level"] = np.repeat(
+        np.where(nested, FROM_OUTER_CONTAINER, FROM_OWN_CONTAINER).astype(np.int8), counts
+    )
     return concat([rows, _voids(rows, events, np.repeat(np.array(voids, np.int64), counts))])
 
 
-def _voids(rows: CompactRecords, events: CompactRecords, by: NDArray[np.int64]) -> CompactRecords:
-    """The VOID of each of `rows` that one of `events` declares wrong."""
-    which = np.flatnonzero(by != NOT_SET)
-    voids = rows.take(which)
-    wrong = events.take(by[which])
+def _voids(rows: CompactRecords, events: CompactRecords, void_rows: NDArray[np.int64]) -> CompactRecords:
+    """A VOID for each of `rows` whose container event is voided; `void_rows`: index of the VOID in `events`."""
+    is_retracted = np.flatnonzero(void_rows != NOT_SET)
+    voids = rows.take(is_retracted)
+    targets = events.take(void_rows[is_retracted])
     voids["kind"] = VOID
-    for name in ("time", "skew", "arrival", "station", "reason"):
-        voids[name] = wrong[name]
+    for name in ("time", "skew", "record_time", "station", "reason"):
+        voids[name] = targets[name]
     voids["lane"] = -1
     return voids
 
 
-def _events(rows: CompactRecords, lists: ChildLists, sites: NDArray[np.int64]) -> list[ReferenceContainerEvent]:
-    """The rows as events that are named by their place among them, which is their rank too."""
-    place = {
+def _events(
+    rows: CompactRecords, child_lists: ChildLists, site_of_station: NDArray[np.int64]
+) -> list[ReferenceContainerEvent]:
+    """The rows as reference events. The index of a row is its event id, and its tie breaker."""
+    row_of_serial = {
         serial: row
         for row, (serial, kind) in enumerate(zip(rows["serial"].tolist(), rows["kind"].tolist(), strict=True))
         if kind != VOID
     }
-    fields = ("container", "kind", "parcel", "other")
-    listed = [rows[name].tolist() for name in fields]
-    times, at = (rows["time"] + rows["skew"]).tolist(), sites[rows["station"]].tolist()
-    made = []
-    for row, (container, kind, key, other, time, site) in enumerate(zip(*listed, times, at, strict=True)):
-        members = lists[key].tolist()
-        made.append(
+    fields = ("container", "kind", "parcel", "aux")
+    columns = [rows[name].tolist() for name in fields]
+    times, event_sites = (rows["time"] + rows["skew"]).tolist(), site_of_station[rows["station"]].tolist()
+    result = []
+    for row, (container, kind, list_key, aux, time, site) in enumerate(zip(*columns, times, event_sites, strict=True)):
+        children = child_lists[list_key].tolist()
+        result.append(
             ReferenceContainerEvent(
-                row, container, KINDS[kind], time, str(site), members if key > 0 else (),
-                members if key < 0 else (), voids=place.get(other) if kind == VOID else None, tie_breaker=row,
+                row, container, KINDS[kind], time, str(site), children if list_key > 0 else (),
+                children if list_key < 0 else (), voids=row_of_serial.get(aux) if kind == VOID else None,
+                tie_breaker=row,
             )
         )  # fmt: skip
-    return made
+    return result

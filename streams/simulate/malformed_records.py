@@ -1,6 +1,6 @@
-"""Values that no reader can use, each with the reason that it must end with in the dead-letter topic.
+"""Values that cannot be used, each with the reject reason that it must have in the dead-letter topic.
 
-Written byte by byte, so that they do not depend on any encoder; the layouts are version 1 of the schemas Scan and
+They are written byte by byte, so that they depend on no encoder. The layouts are version 1 of the schemas Scan and
 ContainerEvent.
 """
 
@@ -42,7 +42,7 @@ def _texts(values: Iterable[str]) -> bytes:
 
 
 class _RecordTemplate:
-    """The fields of a good record, each as its Avro bytes, to be spoilt one way or another."""
+    """The fields of a valid record as Avro bytes, from which malformed values are made."""
 
     def __init__(self, schema_id: int, serial: int, fields: dict[str, bytes]) -> None:
         self.rng = random.Random(serial)
@@ -85,30 +85,30 @@ class _RecordTemplate:
         }
         return cls(_EVENT_ID, serial, fields)
 
-    def framed(self, until: str | None = None, schema_id: int | None = None, **spoilt: bytes) -> bytes:
-        """The value with some fields spoilt, cut before the field `until`."""
-        fields = {**self.fields, **spoilt}
+    def encode(self, cut_before: str | None = None, schema_id: int | None = None, **replaced: bytes) -> bytes:
+        """The value with some fields replaced, cut before the field `cut_before`."""
+        fields = {**self.fields, **replaced}
         names = list(fields)
-        kept = names if until is None else names[: names.index(until)]
+        names_kept = names if cut_before is None else names[: names.index(cut_before)]
         schema_id = self.schema_id if schema_id is None else schema_id
-        return b"\0" + schema_id.to_bytes(4, "big") + b"".join(fields[name] for name in kept)
+        return b"\0" + schema_id.to_bytes(4, "big") + b"".join(fields[name] for name in names_kept)
 
     def random_bytes(self) -> bytes:
-        """Random bytes that do not begin like a value of this log."""
+        """Random bytes that do not begin like an encoded record."""
         return bytes([self.rng.randrange(1, 256)]) + self.rng.randbytes(self.rng.randrange(5, 200))
 
-    def unknown(self) -> bytes:
-        """Written with a schema that nobody knows."""
-        return self.framed(schema_id=self.rng.randrange(1_000_000, 1 << 31))
+    def unknown_schema(self) -> bytes:
+        """A value with the id of an unknown schema."""
+        return self.encode(schema_id=self.rng.randrange(1_000_000, 1 << 31))
 
-    def packing(self, parcels: bytes = b"\0", containers: bytes = b"\0") -> bytes:
-        """Something put into the container."""
-        return self.framed(kind=_number(PACKED), parcels=parcels, containers=containers)
+    def packed(self, parcels: bytes = b"\0", containers: bytes = b"\0") -> bytes:
+        """A PACKED event of the container."""
+        return self.encode(kind=_number(PACKED), parcels=parcels, containers=containers)
 
     def oversized_packed(self) -> bytes:
-        """A manifest that is longer than a record may be."""
+        """A PACKED event with more parcels than a record may hold."""
         size = len("LP000000000000")
-        return self.packing(parcels=_texts(f"LP{n:0{size - 2}d}" for n in range(MAX_CONTAINER_RECORD_BYTES // size)))
+        return self.packed(parcels=_texts(f"LP{n:0{size - 2}d}" for n in range(MAX_CONTAINER_RECORD_BYTES // size)))
 
 
 def _time_and_location_fields(event_time: int) -> dict[str, bytes]:
@@ -125,52 +125,61 @@ def _time_and_location_fields(event_time: int) -> dict[str, bytes]:
 
 MALFORMED_SCAN_CASES: Final[tuple[tuple[RejectReason, Callable[[_RecordTemplate], bytes | None]], ...]] = (
     (RejectReason.BAD_FRAMING, _RecordTemplate.random_bytes),
-    (RejectReason.BAD_FRAMING, lambda draft: draft.framed()[:3]),
+    (RejectReason.BAD_FRAMING, lambda template: template.encode()[:3]),
     (RejectReason.NO_VALUE, lambda _: None),
-    (RejectReason.UNKNOWN_SCHEMA, _RecordTemplate.unknown),
-    (RejectReason.TRUNCATED, lambda draft: draft.framed(until="kind")),
-    (RejectReason.TRUNCATED, lambda draft: draft.framed(until="record_time")),
-    (RejectReason.TRUNCATED, lambda draft: draft.framed(until="weight_g")),
-    (RejectReason.VARINT_OVERFLOW, lambda draft: draft.framed(event_time=b"\xff" * 10 + b"\x01")),
-    (RejectReason.BAD_LENGTH, lambda draft: draft.framed(station=_number(-5))),
-    (RejectReason.BAD_INDEX, lambda draft: draft.framed(kind=_number(99))),
-    (RejectReason.BAD_INDEX, lambda draft: draft.framed(lane=_number(7))),
-    (RejectReason.INVALID_UTF8, lambda draft: draft.framed(site=_text(b"\xc3\x28"))),
-    (RejectReason.TRAILING_BYTES, lambda draft: draft.framed() + b"\0\0"),
-    (RejectReason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text(""))),
-    (RejectReason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text("LP\x0700001"))),
-    (RejectReason.BAD_PARCEL_ID, lambda draft: draft.framed(parcel_id=_text("9" * 400))),
-    (RejectReason.OUT_OF_BOUNDS, lambda draft: draft.framed(event_time=_number(_YEAR_1))),
-    (RejectReason.OUT_OF_BOUNDS, lambda draft: draft.framed(event_time=_number(_YEAR_9999))),
-    (RejectReason.OUT_OF_BOUNDS, lambda draft: draft.framed(utc_offset_minutes=_number(6_000))),
-    (RejectReason.BAD_VOID, lambda draft: draft.framed(kind=_number(VOID))),
-    (RejectReason.BAD_VOID, lambda draft: draft.framed(kind=_number(CUSTOMS_RELEASED), voids=_number(1) + _text("x"))),
+    (RejectReason.UNKNOWN_SCHEMA, _RecordTemplate.unknown_schema),
+    (RejectReason.TRUNCATED, lambda template: template.encode(cut_before="kind")),
+    (RejectReason.TRUNCATED, lambda template: template.encode(cut_before="record_time")),
+    (RejectReason.TRUNCATED, lambda template: template.encode(cut_before="weight_g")),
+    (RejectReason.VARINT_OVERFLOW, lambda template: template.encode(event_time=b"\xff" * 10 + b"\x01")),
+    (RejectReason.BAD_LENGTH, lambda template: template.encode(station=_number(-5))),
+    (RejectReason.BAD_INDEX, lambda template: template.encode(kind=_number(99))),
+    (RejectReason.BAD_INDEX, lambda template: template.encode(lane=_number(7))),
+    (RejectReason.INVALID_UTF8, lambda template: template.encode(site=_text(b"\xc3\x28"))),
+    (RejectReason.TRAILING_BYTES, lambda template: template.encode() + b"\0\0"),
+    (RejectReason.BAD_PARCEL_ID, lambda template: template.encode(parcel_id=_text(""))),
+    (RejectReason.BAD_PARCEL_ID, lambda template: template.encode(parcel_id=_text("LP\x0700001"))),
+    (RejectReason.BAD_PARCEL_ID, lambda template: template.encode(parcel_id=_text("9" * 400))),
+    (RejectReason.OUT_OF_BOUNDS, lambda template: template.encode(event_time=_number(_YEAR_1))),
+    (RejectReason.OUT_OF_BOUNDS, lambda template: template.encode(event_time=_number(_YEAR_9999))),
+    (RejectReason.OUT_OF_BOUNDS, lambda template: template.encode(utc_offset_minutes=_number(6_000))),
+    (RejectReason.BAD_VOID, lambda template: template.encode(kind=_number(VOID))),
+    (
+        RejectReason.BAD_VOID,
+        lambda template: template.encode(kind=_number(CUSTOMS_RELEASED), voids=_number(1) + _text("x")),
+    ),
 )
 
 
 MALFORMED_CONTAINER_EVENT_CASES: Final[tuple[tuple[RejectReason, Callable[[_RecordTemplate], bytes | None]], ...]] = (
     (RejectReason.BAD_FRAMING, _RecordTemplate.random_bytes),
-    (RejectReason.BAD_FRAMING, lambda draft: draft.framed()[:3]),
+    (RejectReason.BAD_FRAMING, lambda template: template.encode()[:3]),
     (RejectReason.NO_VALUE, lambda _: None),
-    (RejectReason.UNKNOWN_SCHEMA, _RecordTemplate.unknown),
-    (RejectReason.TRUNCATED, lambda draft: draft.framed(until="parcels")),
-    (RejectReason.BAD_LENGTH, lambda draft: draft.packing(parcels=_number(1_000_000) + _text("LP"))),
+    (RejectReason.UNKNOWN_SCHEMA, _RecordTemplate.unknown_schema),
+    (RejectReason.TRUNCATED, lambda template: template.encode(cut_before="parcels")),
+    (RejectReason.BAD_LENGTH, lambda template: template.packed(parcels=_number(1_000_000) + _text("LP"))),
     (RejectReason.TOO_LARGE, _RecordTemplate.oversized_packed),
-    (RejectReason.TRAILING_BYTES, lambda draft: draft.framed() + b"\0\0"),
-    # A packing of nothing.
-    (RejectReason.BAD_CONTAINER, _RecordTemplate.packing),
-    # Inside itself, directly and by the way on which it came.
-    (RejectReason.CYCLE, lambda draft: draft.packing(containers=b"\x02" + draft.fields["container_id"] + b"\0")),
-    (RejectReason.CYCLE, lambda draft: draft.framed(path=b"\x02" + draft.fields["container_id"] + b"\0")),
-    (RejectReason.TOO_DEEP, lambda draft: draft.framed(path=_texts(f"DEEP{n}" for n in range(MAX_NESTING_DEPTH + 1)))),
+    (RejectReason.TRAILING_BYTES, lambda template: template.encode() + b"\0\0"),
+    # A packing without children.
+    (RejectReason.BAD_CONTAINER, _RecordTemplate.packed),
+    # A container inside itself: as a child, and through its path.
+    (
+        RejectReason.CYCLE,
+        lambda template: template.packed(containers=b"\x02" + template.fields["container_id"] + b"\0"),
+    ),
+    (RejectReason.CYCLE, lambda template: template.encode(path=b"\x02" + template.fields["container_id"] + b"\0")),
+    (
+        RejectReason.TOO_DEEP,
+        lambda template: template.encode(path=_texts(f"DEEP{n}" for n in range(MAX_NESTING_DEPTH + 1))),
+    ),
 )
 
 
 def malformed_scan(case: int, serial: int, parcel_id: str, event_time: int) -> bytes | None:
-    """The value of case number `case`; the same for the same `serial`."""
+    """The value of case number `case` of MALFORMED_SCAN_CASES; the same for the same `serial`."""
     return MALFORMED_SCAN_CASES[case][1](_RecordTemplate.scan(serial, parcel_id, event_time))
 
 
 def malformed_container_event(case: int, serial: int, container_id: str, event_time: int) -> bytes | None:
-    """The same of an event of a container, case number `case` of CONTAINER_CASES."""
+    """The value of case number `case` of MALFORMED_CONTAINER_EVENT_CASES; the same for the same `serial`."""
     return MALFORMED_CONTAINER_EVENT_CASES[case][1](_RecordTemplate.container_event(serial, container_id, event_time))

@@ -10,53 +10,53 @@ from streams.domain.kinds import DIRECTIONS, KINDS
 from streams.domain.record_columns import Column, RecordColumns, RecordType
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SCAN: Final = (
+_SCAN_FIELDS: Final = (
     "event_id", "parcel_id", "kind", "event_time", "utc_offset_minutes", "record_time", "site", "station", "lane",
     "reason", "container_id", "voids", "inferred_from", "device_id", "device_seq", "weight_g",
 )  # fmt: skip
-_ADVICE: Final = (
+_ADVICE_FIELDS: Final = (
     "event_id", "parcel_id", "event_time", "record_time", "direction", "service", "origin", "destination",
     "planned_lane", "owner", "promised_at",
 )  # fmt: skip
-_CONTAINER: Final = (
+_CONTAINER_FIELDS: Final = (
     "event_id", "container_id", "kind", "event_time", "utc_offset_minutes", "record_time", "site", "station", "lane",
     "reason", "voids", "device_id", "device_seq",
 )  # fmt: skip
 _FIELDS: Final = {
-    RecordType.SCAN: _SCAN,
-    RecordType.ADVICE: _ADVICE,
+    RecordType.SCAN: _SCAN_FIELDS,
+    RecordType.ADVICE: _ADVICE_FIELDS,
     RecordType.TICK: ("hub_time", "producer"),
-    RecordType.CONTAINER: _CONTAINER,
+    RecordType.CONTAINER: _CONTAINER_FIELDS,
 }
 _TIMES: Final = frozenset({"event_time", "record_time", "promised_at", "hub_time"})
 _NUMBERS: Final = frozenset({"utc_offset_minutes", "device_seq", "weight_g"})
-_WORDS: Final = {"kind": KINDS, "direction": DIRECTIONS}
+_ENUMS: Final = {"kind": KINDS, "direction": DIRECTIONS}
 
 
 def ndjson_lines(columns: RecordColumns) -> Iterator[str]:
-    """Each record as one line, without the line's end; optional fields that are null or empty are left out."""
+    """Each record as one line, without a line feed. Optional fields that are null or empty are left out."""
     text = columns.text.tobytes()
-    listed = {field: (at.tolist(), size.tolist()) for field, (at, size) in columns.columns.items()}
-    key_at, key_size = (part.tolist() for part in columns.keys)
+    listed = {field: (offsets.tolist(), lengths.tolist()) for field, (offsets, lengths) in columns.columns.items()}
+    key_offsets, key_lengths = (part.tolist() for part in columns.keys)
     raw = iter(columns.raw)
     lists = {name: _texts(text, items) for name, (_, items) in columns.lists.items()}
     counts = {name: counts.tolist() for name, (counts, _) in columns.lists.items()}
     for row, type_ in enumerate(columns.types.tolist()):
         if type_ in (RecordType.RAW, RecordType.RAW_CONTAINER):
             value = next(raw)
-            key = text[key_at[row] : key_at[row] + key_size[row]].decode()
-            shown = None if value is None else b64encode(value).decode()
-            of = {"container": True} if type_ == RecordType.RAW_CONTAINER else {}
-            yield json.dumps({"type": "raw", **of, "key": key, "value_base64": shown})
+            key = text[key_offsets[row] : key_offsets[row] + key_lengths[row]].decode()
+            value_base64 = None if value is None else b64encode(value).decode()
+            marker = {"container": True} if type_ == RecordType.RAW_CONTAINER else {}
+            yield json.dumps({"type": "raw", **marker, "key": key, "value_base64": value_base64})
             continue
         record: dict[str, Any] = {"type": RecordType(type_).name.lower()}
         for field in _FIELDS[RecordType(type_)]:
-            at, size = listed[field]
-            number, length = at[row], size[row]
+            offsets, lengths = listed[field]
+            number, length = offsets[row], lengths[row]
             if length < 0:
                 continue
-            if field in _WORDS:
-                record[field] = _WORDS[field][number]
+            if field in _ENUMS:
+                record[field] = _ENUMS[field][number]
             elif field in _TIMES:
                 record[field] = format_iso8601(number)
             elif field in _NUMBERS:
@@ -70,8 +70,8 @@ def ndjson_lines(columns: RecordColumns) -> Iterator[str]:
 
 
 def _texts(text: bytes, column: Column) -> Iterator[str]:
-    for at, size in zip(*(part.tolist() for part in column), strict=True):
-        yield text[at : at + size].decode()
+    for offset, length in zip(*(part.tolist() for part in column), strict=True):
+        yield text[offset : offset + length].decode()
 
 
 def format_iso8601(time_ms: int) -> str:

@@ -1,11 +1,11 @@
-"""The truth file: what the state of each parcel must be, derived from the simulated records in plain Python.
+"""The truth file: the expected state of each parcel, derived from the simulated records in plain Python.
 
-It shares no code with the worker, so that the two can be held against each other. The rules in one place:
+It shares no code with the worker, so that the two can be compared. Its rules:
 
-- A record is known by the 128-bit MurmurHash3 of its event_id (a VOID: of the event_id, a NUL byte and its event_time).
-- A parcel's records are in the order of event_time, kind and identity, whatever the order of their arrival.
-- A record that a VOID of the same parcel names counts for nothing but `version` and `entries`, and neither does one
-  that was inferred from a container in which the parcel was not (`streams/domain/reference/containment.py`).
+- The hash of a record is the 128-bit MurmurHash3 of its event_id (of a VOID: the event_id, a NUL byte and event_time).
+- The order of a parcel's records is by event_time, kind and hash, whatever the order of their arrival.
+- A record that is voided, or inferred from a container that the parcel was not in, counts only for the version and the
+  digest of all records (`streams/domain/reference/containment.py`).
 
 Clocks and alerts are in `streams/simulate/expected_alerts.py`.
 """
@@ -34,7 +34,7 @@ from streams.simulate.expected_throughput import ExpectedThroughput
 
 FORMAT: Final = "parcel-streams truth 3"
 
-# Written out here, not taken from the bit sets that the worker uses.
+# Written out here: the bit sets of the worker are not used.
 _STAGES: Final = frozenset(
     {
         "ARRIVED", "UNLOADED", "UNPACKED", "INDUCTED", "SORTED", "PACKED", "LOADED", "DISPATCHED", "DELIVERED",
@@ -42,7 +42,7 @@ _STAGES: Final = frozenset(
     }
 )  # fmt: skip
 _CUSTOMS: Final = frozenset({"CUSTOMS_PRESENTED", "CUSTOMS_HELD", "CUSTOMS_RELEASED", "CUSTOMS_REFUSED"})
-_NO_PLACE: Final = _CUSTOMS | {"OTHER", "ADVISED", "LOST", "VOID"}
+_NO_LOCATION: Final = _CUSTOMS | {"OTHER", "ADVISED", "LOST", "VOID"}
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
@@ -64,15 +64,15 @@ class TruthRecord(NamedTuple):
     inferred: bool = False
     utc_offset_minutes: int = 0
 
-    def identity(self) -> bytes:
-        """By which it is known."""
+    def record_hash(self) -> bytes:
+        """The hash that names the record in states, milestones and alerts."""
         name = self.event_id.encode()
         return _hash(name + b"\0" + struct.pack(">q", self.event_time) if self.kind == "VOID" else name)
 
-    def record(self) -> ParcelRecord:
-        """The same for `streams/domain/reference/promise_clocks.py`."""
+    def to_reference(self) -> ParcelRecord:
+        """The record as `streams/domain/reference/promise_clocks.py` takes it."""
         return ParcelRecord(
-            self.identity(),
+            self.record_hash(),
             self.kind,
             self.event_time,
             self.site,
@@ -88,64 +88,69 @@ class TruthRecord(NamedTuple):
 
 
 def expected_state(records: Iterable[TruthRecord]) -> dict[str, Any]:
-    """What the state of the parcel with these records, all distinct, must be: fields as in ParcelState.
+    """The expected state of the parcel with these distinct records; fields as in ParcelState.
 
-    Three say it shorter: `kinds` is {kind: [first, last, count]}, `entries` is the SHA-256 of all records in their
-    order, each as the JSON of [identity in hex, is it voided, utc_offset_minutes, inferred, [site, station, lane,
-    reason] or null, container_id, voids in hex, plan, promised_at] with sorted names, and `live` that of those that
-    count.
+    Three fields are shortened. `kinds` is {kind: [first, last, count]}. `entries` is the SHA-256 of all records in
+    their order, each as the JSON of [hash in hex, whether it is voided, utc_offset_minutes, inferred, [site, station,
+    lane, reason] or null, container_id, voids in hex, plan, promised_at] with sorted names. `live` is that of the
+    records that count.
     """
-    named = sorted(
-        ((said.event_time, _RANK[said.kind], said.identity(), said) for said in records), key=itemgetter(0, 1, 2)
+    ordered = sorted(
+        ((record.event_time, _RANK[record.kind], record.record_hash(), record) for record in records),
+        key=itemgetter(0, 1, 2),
     )
-    gone, inside = _containers([(identity, said) for *_, identity, said in named])
-    digest, live_digest = sha256(), sha256()
-    for _, _, identity, said in named:
-        voided = said.kind != "VOID" and identity in gone
-        entry = _entry(identity, said, voided=voided)
+    ineffective, containers_after = _containers([(record_hash, record) for *_, record_hash, record in ordered])
+    digest, effective_digest = sha256(), sha256()
+    for _, _, record_hash, record in ordered:
+        voided = record.kind != "VOID" and record_hash in ineffective
+        entry = _entry(record_hash, record, voided=voided)
         digest.update(entry)
-        if not voided and said.kind != "VOID":
-            live_digest.update(entry)
-    live = [(identity, said) for *_, identity, said in named if said.kind != "VOID" and identity not in gone]
+        if not voided and record.kind != "VOID":
+            effective_digest.update(entry)
+    effective = [
+        (record_hash, record)
+        for *_, record_hash, record in ordered
+        if record.kind != "VOID" and record_hash not in ineffective
+    ]
     kinds: dict[str, list[int]] = {}
     state: dict[str, Any] = {
         **dict.fromkeys(
             ("stage", "stage_time", "customs", "hold_reason", "site", "station", "container_id", "lane", "plan")
         ),
         "promised_at": None,
-        "version": len(named),
+        "version": len(ordered),
         "held": False,
         "damaged": False,
         "no_reads": 0,
         "recirculations": 0,
         "kinds": kinds,
-        "entries": digest.hexdigest(),
-        "live": live_digest.hexdigest(),
+        "timeline_sha256": digest.hexdigest(),
+        "effective_sha256": effective_digest.hexdigest(),
     }
-    before: str | None = None
-    for identity, said in live:
-        kind, time = said.kind, said.event_time
-        seen = kinds.setdefault(kind, [time, time, 0])
-        seen[1], seen[2] = time, seen[2] + 1
-        # An advice that comes after the parcel does not move it back.
+    previous: str | None = None
+    for record_hash, record in effective:
+        kind, time = record.kind, record.event_time
+        times = kinds.setdefault(kind, [time, time, 0])
+        times[1], times[2] = time, times[2] + 1
+        # An advice that comes after the parcel does not reset its stage.
         if kind in _STAGES or (kind == "ADVISED" and state["stage"] in (None, "ADVISED")):
             state["stage"], state["stage_time"] = kind, time
-        if said.plan is not None:
-            state["plan"], state["promised_at"] = dict(said.plan), said.promised_at
+        if record.plan is not None:
+            state["plan"], state["promised_at"] = dict(record.plan), record.promised_at
             continue
         if kind in _CUSTOMS:
             state["customs"], state["held"] = kind, kind == "CUSTOMS_HELD"
-            state["hold_reason"] = said.reason if kind == "CUSTOMS_HELD" else None
-        if kind not in _NO_PLACE:
-            state["site"], state["station"] = said.site, said.station
-        after = inside[identity]
-        if kind in UNCONTAINED or (said.container_id is None and before is not None and after is None):
+            state["hold_reason"] = record.reason if kind == "CUSTOMS_HELD" else None
+        if kind not in _NO_LOCATION:
+            state["site"], state["station"] = record.site, record.station
+        container_after = containers_after[record_hash]
+        if kind in UNCONTAINED or (record.container_id is None and previous is not None and container_after is None):
             state["container_id"] = None
-        elif said.container_id is not None:
-            state["container_id"] = said.container_id
-        before = after
-        if kind in ("SORTED", "LOADED") and said.lane is not None:
-            state["lane"] = said.lane
+        elif record.container_id is not None:
+            state["container_id"] = record.container_id
+        previous = container_after
+        if kind in ("SORTED", "LOADED") and record.lane is not None:
+            state["lane"] = record.lane
         state["damaged"] |= kind == "DAMAGED"
         state["no_reads"] += kind == "NO_READ"
         state["recirculations"] += kind == "RECIRCULATED"
@@ -153,64 +158,73 @@ def expected_state(records: Iterable[TruthRecord]) -> dict[str, Any]:
     return state
 
 
-def _entry(identity: bytes, said: TruthRecord, *, voided: bool) -> bytes:
-    where = None if said.plan is not None else [said.site, said.station, said.lane, said.reason]
-    voids = None if said.voids is None else _hash(said.voids.encode()).hex()
+def _entry(record_hash: bytes, record: TruthRecord, *, voided: bool) -> bytes:
+    location = None if record.plan is not None else [record.site, record.station, record.lane, record.reason]
+    voids = None if record.voids is None else _hash(record.voids.encode()).hex()
     entry = (
-        identity.hex(), voided, said.utc_offset_minutes, said.inferred, where, said.container_id, voids, said.plan,
-        said.promised_at,
+        record_hash.hex(), voided, record.utc_offset_minutes, record.inferred, location, record.container_id, voids,
+        record.plan, record.promised_at,
     )  # fmt: skip
     return json.dumps(entry, sort_keys=True).encode()
 
 
-def _containers(named: Sequence[tuple[bytes, TruthRecord]]) -> tuple[set[bytes], dict[bytes, str | None]]:
-    """Identities of the records that do not count; and of each scan that is no VOID, what the parcel is in after it."""
-    voided = {_hash(said.voids.encode()) for _, said in named if said.kind == "VOID" and said.voids is not None}
-    scans = [(identity, said) for identity, said in named if said.kind != "VOID" and said.plan is None]
-    judged = derive_containment(
+def _containers(ordered: Sequence[tuple[bytes, TruthRecord]]) -> tuple[set[bytes], dict[bytes, str | None]]:
+    """Hashes of the records that do not count; and for each scan but VOIDs, the container of the parcel after it."""
+    voided = {
+        _hash(record.voids.encode()) for _, record in ordered if record.kind == "VOID" and record.voids is not None
+    }
+    scans = [(record_hash, record) for record_hash, record in ordered if record.kind != "VOID" and record.plan is None]
+    verdict = derive_containment(
         [
-            ChildScan(said.kind, said.site, said.container_id, said.inferred, identity in voided, said.reason)
-            for identity, said in scans
+            ChildScan(
+                record.kind, record.site, record.container_id, record.inferred, record_hash in voided, record.reason
+            )
+            for record_hash, record in scans
         ]
     )
-    aside = {identity for (identity, _), is_aside in zip(scans, judged.superseded, strict=True) if is_aside}
-    return voided | aside, {identity: held for (identity, _), held in zip(scans, judged.containers_after, strict=True)}
+    superseded = {
+        record_hash for (record_hash, _), is_superseded in zip(scans, verdict.superseded, strict=True) if is_superseded
+    }
+    return voided | superseded, {
+        record_hash: container for (record_hash, _), container in zip(scans, verdict.containers_after, strict=True)
+    }
 
 
 class TruthFile:
-    """Written while the simulation runs, parcel by parcel; there under its name once it is complete.
+    """Writes the truth while the simulation runs, parcel by parcel; the file gets its name once it is complete.
 
-    A context manager and a witness of `Simulation`:
-    {"format", "seed", "promises": digest, "parcels": {parcel_id: state_of(...) and four more},
+    It is a context manager, and a `ParcelRecordSink` of `Simulation`. The format:
+    {"format", "seed", "promises_digest", "parcels": {parcel_id: parcel},
     "records", "duplicates", "dead_letters": {reason: count} of hub.scans, "container_dead_letters": of hub.containers,
     "throughput": {site: {station: {kind: {direction: {minute since 1970: scans}}}}}}
 
-    With "containers" (true) it is of a log with container events: how these and the scans that follow from them will be
-    mixed with the others is not known. It then tells what holds once a tick of the hub time "settled" has come after
-    all of them; of the parcels it has no "version", "entries" and "told", but "perhaps": about what an alert of a clock
-    that is stopped, or of a scan ahead of its time, may stand or not.
+    A parcel has the fields of `expected_state` and four more. "journeys" and "clocks" are as in ParcelState.
+    "active_alerts" is {condition: type}. "alerts" is [[type, condition, hub_time, alert_id in hex]] of all alerts that
+    must be in parcel.alerts. A parcel that retired also has "retired", and no state if no record came after that.
 
-    The four: "journeys" and "clocks" as in ParcelState, "standing": {about: type} of what was told and stands, and
-    "told": [[type, about, hub_time, alert_id in hex]] of all that must ever be told. A parcel that retired has
-    "retired", and no state if nothing came of it since.
+    With "has_container_events" (true) the log has container events. The order in which they and the inferred scans mix
+    with the other records is not known. The truth then holds once a tick of the hub time "final_hub_time" has followed
+    all of them. Its parcels have no "version", "timeline_sha256" and "alerts". They have "optional_alerts": the
+    conditions of which an alert may be active or not, which are those of stopped clocks and of scans ahead of the hub
+    time.
     """
 
     def __init__(self, path: Path, scenario: Scenario, promises: Promises | None = None) -> None:
-        """`promises`: those that the worker keeps; None for the default ones."""
+        """`promises`: those that the worker evaluates; None for the default ones."""
         self._path, self._part, self._seed = path, path.with_name(path.name + ".part"), scenario.seed
         self._promises = promises or Promises.default()
-        # Of two logs nobody knows in which order they will be read: their truth is what stands when all has been.
-        self._settled = None if scenario.expanded else scenario.last_tick_ms
-        end = scenario.end_ms if self._settled is None else self._settled + 1
-        self._ticks = TickSchedule(scenario.start_ms, scenario.tick_ms, end)
-        self._counted = ExpectedThroughput()
+        # The order in which two logs are read is not known: their truth is the result once all records have been read.
+        self._final_hub_time = None if scenario.scans_only else scenario.last_tick_ms
+        end = scenario.end_ms if self._final_hub_time is None else self._final_hub_time + 1
+        self._schedule = TickSchedule(scenario.start_ms, scenario.tick_ms, end)
+        self._throughput = ExpectedThroughput()
         self._complete = False
 
     def __enter__(self) -> Self:
-        """Begin the file.
+        """Open the file and write its head.
 
         Raises:
-            Misconfigured: it cannot be written there.
+            Misconfigured: the file cannot be written.
         """
         try:
             self._file = self._part.open("w", encoding="utf-8")
@@ -218,8 +232,8 @@ class TruthFile:
             raise Misconfigured(f"the truth file cannot be written: {error}") from error
         self._file.write(f'{{"format": {json.dumps(FORMAT)},\n"seed": {self._seed},\n')
         self._file.write(f'"promises": "{self._promises.digest()}",\n')
-        if self._settled is not None:
-            self._file.write(f'"containers": true,\n"settled": {self._settled},\n')
+        if self._final_hub_time is not None:
+            self._file.write(f'"containers": true,\n"final_hub_time": {self._final_hub_time},\n')
         self._file.write('"parcels": {')
         self._separator = "\n"
         return self
@@ -234,88 +248,94 @@ class TruthFile:
             self._part.unlink()
 
     def __call__(self, columns: RecordColumns) -> None:
-        """Take in all records of some parcels."""
+        """Write the truth of some parcels, from all their records."""
         parcels: dict[str, list[tuple[int, TruthRecord]]] = {}
-        for time, (parcel_id, said) in zip(_log_times(columns), truth_records(columns), strict=True):
-            parcels.setdefault(parcel_id, []).append((time, said))
-        for parcel_id, arrived in parcels.items():
+        for time, (parcel_id, record) in zip(_log_times(columns), truth_records(columns), strict=True):
+            parcels.setdefault(parcel_id, []).append((time, record))
+        for parcel_id, log_records in parcels.items():
             self._file.write(
-                f"{self._separator}{json.dumps(parcel_id)}: {json.dumps(self._parcel(parcel_id, arrived))}"
+                f"{self._separator}{json.dumps(parcel_id)}: {json.dumps(self._parcel(parcel_id, log_records))}"
             )
             self._separator = ",\n"
 
-    def _parcel(self, parcel_id: str, arrived: list[tuple[int, TruthRecord]]) -> dict[str, Any]:
-        arrived.sort(key=itemgetter(0))
-        said_by = {said.identity(): said for _, said in arrived}
-        watched = derive_alerts(
-            parcel_id, [(time, said.record()) for time, said in arrived], self._ticks, self._promises, _hash
+    def _parcel(self, parcel_id: str, log_records: list[tuple[int, TruthRecord]]) -> dict[str, Any]:
+        log_records.sort(key=itemgetter(0))
+        records_by_hash = {record.record_hash(): record for _, record in log_records}
+        expected = derive_alerts(
+            parcel_id,
+            [(time, record.to_reference()) for time, record in log_records],
+            self._schedule,
+            self._promises,
+            _hash,
         )
-        for known in (*watched.retired_records, watched.known):
-            self._counted.add(known)
-        told = [
-            [alert["type"], alert["condition"], alert["hub_time"], alert["alert_id"].hex()] for alert in watched.alerts
+        for records in (*expected.retired_records, expected.records):
+            self._throughput.add(records)
+        alerts = [
+            [alert["type"], alert["condition"], alert["hub_time"], alert["alert_id"].hex()] for alert in expected.alerts
         ]
-        parcel: dict[str, Any] = {"told": told}
-        if watched.retired:
+        parcel: dict[str, Any] = {"alerts": alerts}
+        if expected.retired:
             parcel["retired"] = True
-        if watched.known:
-            state = expected_state(said_by[record.record_hash] for record in watched.known)
-            stood = {"journeys": watched.journeys, "clocks": watched.clocks, "standing": watched.standing}
-            parcel = {**state, **stood, **parcel}
-        if self._settled is not None:
+        if expected.records:
+            state = expected_state(records_by_hash[record.record_hash] for record in expected.records)
+            final = {"journeys": expected.journeys, "clocks": expected.clocks, "active_alerts": expected.active_alerts}
+            parcel = {**state, **final, **parcel}
+        if self._final_hub_time is not None:
             return _order_independent(parcel)
-        parcel.pop("live", None)
+        parcel.pop("effective_sha256", None)
         return parcel
 
     def complete(self, counts: LogCounts) -> None:
-        """Add what the whole log holds; afterwards the file stays."""
-        rest = {
+        """Add the totals of the whole log, so that leaving the context keeps the file."""
+        totals = {
             "records": counts.records,
             "duplicates": counts.duplicates,
             "dead_letters": dict(sorted(counts.dead_letters.items())),
             "container_dead_letters": dict(sorted(counts.container_dead_letters.items())),
-            "throughput": self._counted.to_dict(),
+            "throughput": self._throughput.to_dict(),
         }
-        self._file.write("\n},\n" + json.dumps(rest).removeprefix("{") + "\n")
+        self._file.write("\n},\n" + json.dumps(totals).removeprefix("{") + "\n")
         self._complete = True
 
 
 def _order_independent(parcel: dict[str, Any]) -> dict[str, Any]:
-    """What of it does not depend on the order in which two logs are read."""
-    kept = {name: value for name, value in parcel.items() if name not in ("told", "version", "entries")}
+    """The part of a parcel's truth that does not depend on the order in which two logs are read."""
+    kept = {name: value for name, value in parcel.items() if name not in ("alerts", "version", "timeline_sha256")}
     stopped = {clock["promise"] for clock in parcel.get("clocks", ()) if clock["stopped_at"] is not None}
-    standing = parcel.get("standing", {})
-    # Nobody is told that a promise was at risk when it is known to be kept; a scan is not ahead of the hub for long.
-    perhaps = stopped | {"FROM_THE_FUTURE"}
-    kept["standing"] = {
-        about: type_ for about, type_ in standing.items() if about not in perhaps or type_ == "BREACHED"
+    active_alerts = parcel.get("active_alerts", {})
+    # A promise that is known to be kept raises no AT_RISK; a scan is ahead of the hub time for a short while only.
+    optional_alerts = stopped | {"FROM_THE_FUTURE"}
+    kept["active_alerts"] = {
+        subject: type_
+        for subject, type_ in active_alerts.items()
+        if subject not in optional_alerts or type_ == "BREACHED"
     }
-    kept["perhaps"] = sorted(perhaps - kept["standing"].keys())
+    kept["optional_alerts"] = sorted(optional_alerts - kept["active_alerts"].keys())
     return kept
 
 
 def _log_times(columns: RecordColumns) -> list[int]:
-    """When each scan and advice entered the log."""
-    kept = (columns.types == RecordType.SCAN) | (columns.types == RecordType.ADVICE)
-    times: list[int] = columns.append_times[kept].tolist()
+    """The time at which each scan and advice entered the log."""
+    is_parcel_record = (columns.types == RecordType.SCAN) | (columns.types == RecordType.ADVICE)
+    times: list[int] = columns.append_times[is_parcel_record].tolist()
     return times
 
 
 def truth_records(columns: RecordColumns) -> Iterable[tuple[str, TruthRecord]]:
     """Every scan and advice of `columns`, with its parcel_id."""
-    # The simulator writes ASCII only, so that positions in its bytes are positions in this.
+    # The simulator writes ASCII only, so that byte offsets are offsets in this string.
     text = columns.text.tobytes().decode("ascii")
 
     def texts(field: str) -> list[str | None]:
-        at, size = columns.columns[field]
+        offsets, lengths = columns.columns[field]
         return [
-            None if length < 0 else text[begin : begin + length]
-            for begin, length in zip(at.tolist(), size.tolist(), strict=True)
+            None if length < 0 else text[start : start + length]
+            for start, length in zip(offsets.tolist(), lengths.tolist(), strict=True)
         ]
 
     def numbers(field: str) -> list[int]:
-        listed: list[int] = columns.columns[field][0].tolist()
-        return listed
+        values: list[int] = columns.columns[field][0].tolist()
+        return values
 
     scan_fields = ("site", "station", "lane", "reason", "container_id", "voids")
     plan_fields = ("service", "origin", "destination", "planned_lane", "owner")
@@ -330,15 +350,17 @@ def truth_records(columns: RecordColumns) -> Iterable[tuple[str, TruthRecord]]:
         if parcel_id is None or event_id is None:
             continue
         if type_ == RecordType.SCAN:
-            told = TruthRecord(event_id, KINDS[kind], time, *scan)
-            yield parcel_id, told._replace(inferred=length >= 0, utc_offset_minutes=offset)
+            scan_record = TruthRecord(event_id, KINDS[kind], time, *scan)
+            yield parcel_id, scan_record._replace(inferred=length >= 0, utc_offset_minutes=offset)
         elif type_ == RecordType.ADVICE:
-            named = {"direction": DIRECTIONS[direction], **dict(zip(plan_fields, plan, strict=True))}
+            plan_fields_by_name = {"direction": DIRECTIONS[direction], **dict(zip(plan_fields, plan, strict=True))}
             yield (
                 parcel_id,
-                TruthRecord(event_id, "ADVISED", time, plan=named, promised_at=None if promise < 0 else promise),
+                TruthRecord(
+                    event_id, "ADVISED", time, plan=plan_fields_by_name, promised_at=None if promise < 0 else promise
+                ),
             )
 
 
-def _hash(said: bytes) -> bytes:
-    return struct.pack(">QQ", *mmh3.hash64(said, 0, x64arch=True, signed=False))
+def _hash(record: bytes) -> bytes:
+    return struct.pack(">QQ", *mmh3.hash64(record, 0, x64arch=True, signed=False))

@@ -1,4 +1,4 @@
-"""Failpoints: points in the path of a batch at which a test may kill the process, by `PARCELS_CRASH_AT=name:N`.
+"""Failpoints: points in the path of a batch at which a test may kill the process: `PARCELS_FAILPOINT=name:N`.
 
 The process ends with SIGKILL when it reaches the failpoint `name` for the Nth time. Without the variable a failpoint
 does nothing.
@@ -23,7 +23,7 @@ FailpointName = Literal[
 FAILPOINT_NAMES: Final[tuple[str, ...]] = get_args(FailpointName)
 
 _lock = threading.Lock()
-_name, _, _count = os.environ.get("PARCELS_CRASH_AT", "").partition(":")
+_name, _, _count = os.environ.get("PARCELS_FAILPOINT", "").partition(":")
 _remaining = int(_count or 1)
 
 

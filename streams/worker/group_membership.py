@@ -102,7 +102,7 @@ class GroupMembership:
         if previous is not None and now - previous < _FIGHT_SECONDS:
             raise WorkerDead(
                 f"this worker lost its place in the group twice within {_FIGHT_SECONDS:g} s ({error.str()}): another "
-                f'one runs under the same name, "{self._name or ""}"; give each worker an --instance of its own'
+                f'one runs under the same name, "{self._name or ""}"; give each worker a --group-instance-id of its own'
             )
         return Rejoin(reason, is_new=True, wait_seconds=0.0)
 
@@ -112,7 +112,7 @@ class GroupMembership:
         if now - self._held_since > _LONGEST_SESSION_SECONDS:
             raise WorkerDead(
                 f'the group has kept the name "{self._name or ""}" for another worker for {_LONGEST_SESSION_SECONDS:g} '
-                "s, longer than any session: that worker runs; give each worker an --instance of its own"
+                "s, longer than any session: it runs; give each worker a --group-instance-id of its own"
             )
         return Rejoin("unreleased_instance_id", is_new=is_new, wait_seconds=_RETRY_SECONDS)
 

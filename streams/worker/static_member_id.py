@@ -29,7 +29,7 @@ class StaticMemberId:
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            message = f"{folder} cannot be created ({error}): set TMPDIR, or name the worker with --instance"
+            message = f"{folder} cannot be made ({error}): set TMPDIR, or name the worker with --group-instance-id"
             raise Misconfigured(message) from error
         for slot in range(_SLOTS):
             lock = _lock(folder / f"{group}.{slot}.lock")
@@ -37,7 +37,7 @@ class StaticMemberId:
                 self._lock = lock
                 self.group_instance_id = f"{socket.gethostname()}-{slot}"
                 return
-        message = f"{_SLOTS} workers of {group} run on this machine: name this one with --instance"
+        message = f"{_SLOTS} workers of {group} run on this machine: name this one with --group-instance-id"
         raise Misconfigured(message)
 
 

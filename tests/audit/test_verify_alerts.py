@@ -1,4 +1,4 @@
-"""The verifier of alerts finds what is doubled, wrong or missing, and nothing in a log that is right."""
+"""The verifier of alerts finds duplicate, wrong and missing alerts, and nothing in a correct log."""
 
 from copy import deepcopy
 
@@ -14,7 +14,7 @@ HOUR = 3_600_000
 
 
 def alert(type_, hub_time, withdraws=None, **others):
-    said = {
+    fields = {
         "parcel_id": "P1",
         "version": 1,
         "type": type_,
@@ -30,23 +30,27 @@ def alert(type_, hub_time, withdraws=None, **others):
         "station": "",
         "direction": "IMPORT",
     } | others
-    return said | {"alert_id": record_hash(alert_hash_input(said))}
+    return fields | {"alert_id": record_hash(alert_hash_input(fields))}
 
 
 class Log:
-    """An alert that is withdrawn, and another one."""
+    """An alert that is withdrawn, and another alert."""
 
     def __init__(self):
-        broken = alert("BREACHED", NINE + 2 * HOUR)
-        withdrawn = alert("WITHDRAWN", NINE + 3 * HOUR, broken["alert_id"])
-        self.alerts = [broken, withdrawn, alert("AT_RISK", NINE + 4 * HOUR)]
-        told = [[each["type"], each["condition"], each["hub_time"], each["alert_id"].hex()] for each in self.alerts]
-        self.truth = {"P1": {"told": told}}
+        breached = alert("BREACHED", NINE + 2 * HOUR)
+        withdrawn = alert("WITHDRAWN", NINE + 3 * HOUR, breached["alert_id"])
+        self.alerts = [breached, withdrawn, alert("AT_RISK", NINE + 4 * HOUR)]
+        expected = [
+            [alert["type"], alert["condition"], alert["hub_time"], alert["alert_id"].hex()] for alert in self.alerts
+        ]
+        self.truth = {"P1": {"alerts": expected}}
 
     def verify(self):
         report = VerificationReport()
         alerts = AlertVerifier(report)
-        alerts.add((each["parcel_id"].encode(), framed("Alert", each), 0, n) for n, each in enumerate(self.alerts))
+        alerts.add(
+            (alert["parcel_id"].encode(), framed("Alert", alert), 0, offset) for offset, alert in enumerate(self.alerts)
+        )
         alerts.compare(self.truth)
         return report
 
@@ -56,44 +60,44 @@ def log():
     return Log()
 
 
-def test_a_log_that_is_right(log):
+def test_a_correct_log(log):
     report = log.verify()
     assert report.ok
     assert report.alerts == 3
 
 
-def test_an_alert_that_is_there_twice(log):
+def test_a_duplicate_alert(log):
     log.alerts.append(deepcopy(log.alerts[2]))
-    assert [each.found for each in log.verify().duplicate_alerts] == ["again"]
+    assert [difference.found for difference in log.verify().duplicate_alerts] == ["again"]
 
 
-def test_an_alert_that_is_not_there(log):
+def test_a_missing_alert(log):
     del log.alerts[2]
-    assert [each.what for each in log.verify().missing_alerts] == ["AT_RISK door"]
+    assert [difference.field for difference in log.verify().missing_alerts] == ["AT_RISK door"]
 
 
-def test_an_alert_that_the_truth_does_not_have(log):
-    del log.truth["P1"]["told"][2]
-    assert [each.expected for each in log.verify().wrong_alerts] == ["not in the truth"]
+def test_an_alert_that_is_not_in_the_truth(log):
+    del log.truth["P1"]["alerts"][2]
+    assert [difference.expected for difference in log.verify().wrong_alerts] == ["not in the truth"]
 
 
-def test_an_alert_that_does_not_say_what_its_id_says(log):
+def test_an_id_that_does_not_fit_the_content(log):
     log.alerts[2]["deadline"] += 1
-    assert ["the id" in each.expected for each in log.verify().wrong_alerts] == [True]
+    assert ["the id" in difference.expected for difference in log.verify().wrong_alerts] == [True]
 
 
-def test_a_withdrawal_of_what_does_not_stand(log):
+def test_a_withdrawal_of_an_inactive_alert(log):
     log.alerts[0], log.alerts[1] = log.alerts[1], log.alerts[0]
-    assert any(each.expected == "the id of the alert that stood" for each in log.verify().wrong_alerts)
+    assert any(difference.expected == "the id of the active alert" for difference in log.verify().wrong_alerts)
 
 
-def test_a_hub_time_that_goes_back(log):
+def test_a_hub_time_that_decreases(log):
     log.alerts[0], log.alerts[2] = log.alerts[2], log.alerts[0]
-    assert any("hub time" in str(each.expected) for each in log.verify().wrong_alerts)
+    assert any("hub time" in str(difference.expected) for difference in log.verify().wrong_alerts)
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\0\0\0\0\x07", b"rubbish"])
-def test_what_is_no_alert(value):
+def test_a_value_that_is_no_alert(value):
     report = VerificationReport()
     AlertVerifier(report).add([(b"P1", value, 0, 0)])
     assert len(report.wrong_alerts) == 1

@@ -1,4 +1,4 @@
-"""`parcels verify` must find every fault in what was inferred: each test plants one in logs that are right."""
+"""`parcels verify` must find every fault in inferred records: each test plants one in correct logs."""
 
 import pytest
 
@@ -6,33 +6,52 @@ from streams.audit.verify import VerificationReport
 from streams.audit.verify_containers import ContainerVerifier, container_positions, expected_inferred_id
 from tests.formats.avro import framed
 
-AT = {"utc_offset_minutes": 60, "site": "LGG", "station": "DOCK-1", "lane": None, "reason": None, "device_id": ""}
+LOCATION_FIELDS = {
+    "utc_offset_minutes": 60,
+    "site": "LGG",
+    "station": "DOCK-1",
+    "lane": None,
+    "reason": None,
+    "device_id": "",
+}
 NINE = 1_772_355_600_000
 
 
-def said(event_id, container, kind, time, **others):
-    lists = {"parcels": [], "containers": [], "path": [], "parent_id": None, "voids": None, "inferred_from": None}
-    named = {"event_id": event_id, "container_id": container, "kind": kind, "event_time": time, "record_time": time}
-    return {**AT, **lists, **named, "device_seq": 0, **others}
+def container_event(event_id, container, kind, time, **others):
+    defaults = {"parcels": [], "containers": [], "path": [], "parent_id": None, "voids": None, "inferred_from": None}
+    own_fields = {
+        "event_id": event_id,
+        "container_id": container,
+        "kind": kind,
+        "event_time": time,
+        "record_time": time,
+    }
+    return {**LOCATION_FIELDS, **defaults, **own_fields, "device_seq": 0, **others}
 
 
-def scan(event_id, parcel, kind, time, container, root, **others):
-    named = {"event_id": event_id, "parcel_id": parcel, "kind": kind, "event_time": time, "record_time": time}
-    rest = {"container_id": container, "inferred_from": root, "voids": None, "weight_g": None, "device_seq": 0}
-    return {**AT, **named, **rest, **others}
+def scan(event_id, parcel, kind, time, container, root_event_id, **others):
+    own_fields = {"event_id": event_id, "parcel_id": parcel, "kind": kind, "event_time": time, "record_time": time}
+    other_fields = {
+        "container_id": container,
+        "inferred_from": root_event_id,
+        "voids": None,
+        "weight_g": None,
+        "device_seq": 0,
+    }
+    return {**LOCATION_FIELDS, **own_fields, **other_fields, **others}
 
 
 class Logs:
-    """A parcel in a bag in a ULD that arrives, as both logs tell it, and room for faults."""
+    """A parcel in a bag in a ULD that arrives, in both logs; tests change some records."""
 
     def __init__(self):
         packed, arrived = (expected_inferred_id(cause, "BAG") for cause in ("u", "a"))
         self.containers = [
-            said("p", "BAG", "PACKED", NINE, parcels=["X"]),
-            said("u", "ULD", "PACKED", NINE + 1, containers=["BAG"]),
-            said("a", "ULD", "ARRIVED", NINE + 2),
-            said(packed, "BAG", "PACKED", NINE + 1, parent_id="ULD", inferred_from="u", path=["ULD"]),
-            said(arrived, "BAG", "ARRIVED", NINE + 2, parent_id="ULD", inferred_from="a", path=["ULD"]),
+            container_event("p", "BAG", "PACKED", NINE, parcels=["X"]),
+            container_event("u", "ULD", "PACKED", NINE + 1, containers=["BAG"]),
+            container_event("a", "ULD", "ARRIVED", NINE + 2),
+            container_event(packed, "BAG", "PACKED", NINE + 1, parent_id="ULD", inferred_from="u", path=["ULD"]),
+            container_event(arrived, "BAG", "ARRIVED", NINE + 2, parent_id="ULD", inferred_from="a", path=["ULD"]),
         ]
         self.scans = [
             scan(expected_inferred_id("p", "X"), "X", "PACKED", NINE, "BAG", "p"),
@@ -44,11 +63,14 @@ class Logs:
         report = VerificationReport()
         containers = ContainerVerifier(report)
         containers.add_events(
-            (each["container_id"].encode(), framed("ContainerEvent", each), 0, n)
-            for n, each in enumerate(self.containers)
+            (record["container_id"].encode(), framed("ContainerEvent", record), 0, offset)
+            for offset, record in enumerate(self.containers)
         )
-        ticks = [(None, framed("Tick", {"hub_time": time, "producer": ""}), 0, n) for n, time in self.ticks]
-        scans = [(each["parcel_id"].encode(), framed("Scan", each), 0, n) for n, each in enumerate(self.scans)]
+        ticks = [(None, framed("Tick", {"hub_time": time, "producer": ""}), 0, offset) for offset, time in self.ticks]
+        scans = [
+            (record["parcel_id"].encode(), framed("Scan", record), 0, offset)
+            for offset, record in enumerate(self.scans)
+        ]
         containers.add_scans([*scans, *ticks])
         containers.compare()
         report.unsettled_partitions = containers.unsettled_partitions(NINE + 9)
@@ -60,18 +82,18 @@ def logs():
     return Logs()
 
 
-def found_in(report):
+def sections_with_differences(report):
     return {name: len(differences) for name, differences in report.sections().items() if differences}
 
 
-def test_logs_that_are_right_have_no_differences(logs):
+def test_correct_logs_have_no_differences(logs):
     report = logs.verify()
     assert report.ok, report.sections()
-    assert (report.inferred, report.repeated_inferred_records, report.unsettled_partitions) == (4, 0, [])
+    assert (report.inferred_records, report.repeated_inferred_records, report.unsettled_partitions) == (4, 0, [])
 
 
 @pytest.mark.parametrize("missing", ["neither", "scan", "event"])
-def test_what_is_a_parcel_and_a_container_must_have_heard_as_both(logs, missing):
+def test_an_id_of_a_parcel_and_a_container_needs_the_records_of_both(logs, missing):
     logs.containers[1]["parcels"] = ["BAG"]
     logs.scans += [
         scan(logs.containers[3]["event_id"], "BAG", "PACKED", NINE + 1, "ULD", "u"),
@@ -83,40 +105,40 @@ def test_what_is_a_parcel_and_a_container_must_have_heard_as_both(logs, missing)
     elif missing == "event":
         del logs.containers[3]
     report = logs.verify()
-    assert [each.where for each in report.missing_inferred] == ([] if missing == "neither" else ["BAG"])
+    assert [each.key for each in report.missing_inferred] == ([] if missing == "neither" else ["BAG"])
     assert (report.wrong_inferred, report.repeated_inferred_records) == ([], 0)
 
 
 @pytest.mark.parametrize("missing", range(2))
-def test_a_scan_that_is_missing(logs, missing):
+def test_a_missing_scan(logs, missing):
     del logs.scans[missing]
     (difference,) = logs.verify().missing_inferred
-    assert (difference.where, difference.expected, difference.found) == ("X", "one record", 0)
+    assert (difference.key, difference.expected, difference.found) == ("X", "one record", 0)
 
 
-def test_an_event_of_a_bag_that_is_missing_is_missed_by_its_parcels_too(logs):
+def test_a_missing_event_of_a_bag_is_missing_for_its_parcels_as_well(logs):
     del logs.containers[4]
-    assert {each.where for each in logs.verify().missing_inferred} == {"BAG", "X"}
+    assert {each.key for each in logs.verify().missing_inferred} == {"BAG", "X"}
 
 
-def test_a_scan_that_was_taken_back_and_should_not_be(logs):
-    wrong = logs.scans[1]["event_id"]
-    logs.scans.append(scan(wrong, "X", "VOID", NINE + 3, None, None, voids=wrong))
+def test_a_scan_that_is_retracted_but_should_not_be(logs):
+    event_id = logs.scans[1]["event_id"]
+    logs.scans.append(scan(event_id, "X", "VOID", NINE + 3, None, None, voids=event_id))
     logs.ticks = [(3, NINE + 9)]
-    assert found_in(logs.verify()) == {"inferred missing": 1}
+    assert sections_with_differences(logs.verify()) == {"inferred missing": 1}
 
 
-def test_one_that_was_taken_back_and_told_again_is_right(logs):
-    wrong = logs.scans[1]["event_id"]
-    again = expected_inferred_id(expected_inferred_id("a", "BAG"), "X", 1)
-    logs.scans.append(scan(wrong, "X", "VOID", NINE + 3, None, None, voids=wrong))
-    logs.scans.append(scan(again, "X", "ARRIVED", NINE + 2, "BAG", "a"))
+def test_a_scan_that_is_inferred_again_after_a_retraction_is_correct(logs):
+    event_id = logs.scans[1]["event_id"]
+    new_event_id = expected_inferred_id(expected_inferred_id("a", "BAG"), "X", 1)
+    logs.scans.append(scan(event_id, "X", "VOID", NINE + 3, None, None, voids=event_id))
+    logs.scans.append(scan(new_event_id, "X", "ARRIVED", NINE + 2, "BAG", "a"))
     assert logs.verify().ok
     logs.scans.remove(logs.scans[2])
-    assert found_in(logs.verify()) == {"inferred missing": 1}, "it is there twice"
+    assert sections_with_differences(logs.verify()) == {"inferred missing": 1}, "it is there twice"
 
 
-def test_a_repeat_is_counted_and_does_no_harm(logs):
+def test_a_repetition_is_counted_and_is_no_difference(logs):
     logs.scans.append(logs.scans[0])
     report = logs.verify()
     assert report.ok
@@ -124,7 +146,7 @@ def test_a_repeat_is_counted_and_does_no_harm(logs):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "change",
     [
         {"event_id": expected_inferred_id("a", "X")},
         {"kind": "LOADED"},
@@ -135,25 +157,25 @@ def test_a_repeat_is_counted_and_does_no_harm(logs):
         {"container_id": "ULD"},
     ],
 )
-def test_one_without_a_cause(logs, wrong):
-    logs.scans.append(logs.scans[1] | {"event_id": expected_inferred_id("a", "Y")} | wrong)
-    assert found_in(logs.verify()) == {"inferred wrong": 1}
+def test_a_scan_without_a_cause(logs, change):
+    logs.scans.append(logs.scans[1] | {"event_id": expected_inferred_id("a", "Y")} | change)
+    assert sections_with_differences(logs.verify()) == {"inferred wrong": 1}
 
 
-def test_one_for_a_parcel_that_was_never_inside(logs):
+def test_a_scan_of_a_parcel_that_was_never_inside(logs):
     logs.scans.append(scan(expected_inferred_id("p", "Y"), "Y", "PACKED", NINE, "BAG", "p"))
     (difference,) = logs.verify().wrong_inferred
     assert difference.expected == "a child of BAG"
 
 
-def test_a_tick_before_what_was_inferred_settles_nothing(logs):
+def test_alerts_are_not_final_without_a_later_tick(logs):
     logs.ticks = [(1, NINE + 9)]
     assert logs.verify().unsettled_partitions == [0]
     logs.ticks = [(2, NINE + 8)]
     assert logs.verify().unsettled_partitions == [0]
 
 
-def test_positions_say_what_is_left_to_write():
+def test_positions_have_the_number_of_pending_fan_outs():
     fan_out = {"container_id": "ULD", "kind": "PROPAGATE", "cause": b"i" * 16}
     older = {
         "next_offset": 7,

@@ -1,4 +1,4 @@
-"""The verifier of the throughput finds what is too many, too few or elsewhere, and nothing in a topic that is right."""
+"""The verifier of the throughput finds surplus, missing and misplaced deltas, and nothing in a correct topic."""
 
 import json
 from collections.abc import Callable
@@ -15,35 +15,37 @@ NINE = 1_772_355_600_000
 MINUTE = 60_000
 
 
-def delta(kind: str = "SORTED", count: int = 1, at: int = NINE, direction: str = "IMPORT", station: str = "S1") -> dict:
-    return {"site": "LGG", "station": station, "kind": kind, "direction": direction, "minute": at, "count": count}
+def delta(
+    kind: str = "SORTED", count: int = 1, minute: int = NINE, direction: str = "IMPORT", station: str = "S1"
+) -> dict:
+    return {"site": "LGG", "station": station, "kind": kind, "direction": direction, "minute": minute, "count": count}
 
 
-def scan(number: int, kind: str = "SORTED", at: int = NINE, voids: bytes | None = None) -> ParcelRecord:
-    return ParcelRecord(bytes([number] * 16), kind, at, "LGG", "S1", voids=voids)
+def scan(number: int, kind: str = "SORTED", time: int = NINE, voids: bytes | None = None) -> ParcelRecord:
+    return ParcelRecord(bytes([number] * 16), kind, time, "LGG", "S1", voids=voids)
 
 
-def advice(number: int, direction: str, at: int = NINE) -> ParcelRecord:
-    return ParcelRecord(bytes([number] * 16), "ADVISED", at, plan={"direction": direction})
+def advice(number: int, direction: str, time: int = NINE) -> ParcelRecord:
+    return ParcelRecord(bytes([number] * 16), "ADVISED", time, plan={"direction": direction})
 
 
-# An import of which three scans count, two of them of one minute; a fourth was declared wrong.
+# An import with three effective scans, two of them in one minute; a fourth is voided.
 PARCEL = [
     advice(1, "IMPORT"),
     scan(2),
-    scan(3, at=NINE + 59_999),
+    scan(3, time=NINE + 59_999),
     scan(4, "LOADED", NINE + MINUTE),
     scan(5, "DISPATCHED"),
     ParcelRecord(b"v" * 16, "VOID", NINE, voids=bytes([5] * 16)),
 ]
-RIGHT = [delta(), delta("DISPATCHED"), delta(), delta("LOADED", at=NINE + MINUTE), delta("DISPATCHED", -1)]
+RIGHT = [delta(), delta("DISPATCHED"), delta(), delta("LOADED", minute=NINE + MINUTE), delta("DISPATCHED", -1)]
 
 
 def truth(*parcels: list[ParcelRecord]) -> dict:
-    counted = ExpectedThroughput()
+    throughput = ExpectedThroughput()
     for parcel in parcels:
-        counted.add(parcel)
-    return json.loads(json.dumps(counted.to_dict()))
+        throughput.add(parcel)
+    return json.loads(json.dumps(throughput.to_dict()))
 
 
 def verify(deltas: list[dict], expected: dict | None = None) -> VerificationReport:
@@ -57,7 +59,7 @@ def verify(deltas: list[dict], expected: dict | None = None) -> VerificationRepo
     return report
 
 
-def test_a_topic_that_is_right() -> None:
+def test_a_correct_topic() -> None:
     report = verify(RIGHT)
     assert report.ok
     assert report.deltas == 5
@@ -85,13 +87,13 @@ def test_a_topic_that_is_right() -> None:
             ],
         ),
         (
-            lambda right: [delta(at=NINE + 1), *right[1:]],
+            lambda right: [delta(minute=NINE + 1), *right[1:]],
             [f"0:0: delta: expected a number of scans in a minute, found 1 at {NINE + 1}"],
         ),
     ],
     ids=["one too many", "one too few", "a void that is missing", "none", "direction", "station", "no minute"],
 )
-def test_a_topic_that_is_not(mutate: Callable[[list[dict]], list[dict]], found: list[str]) -> None:
+def test_a_wrong_topic(mutate: Callable[[list[dict]], list[dict]], found: list[str]) -> None:
     assert [str(each) for each in verify(mutate(RIGHT)).throughput_differences] == found
 
 
@@ -105,13 +107,13 @@ def test_without_an_advice_the_direction_is_unknown() -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\0\0\0\0\x07", b"rubbish"])
-def test_what_is_no_delta(value: bytes | None) -> None:
+def test_a_value_that_is_no_delta(value: bytes | None) -> None:
     report = VerificationReport()
     ThroughputVerifier(report).add([(b"LGG/S1", value, 0, 0)])
     assert len(report.throughput_differences) == 1
 
 
-def test_a_delta_under_another_key() -> None:
+def test_a_delta_with_a_wrong_key() -> None:
     report = VerificationReport()
     ThroughputVerifier(report).add([(b"LGG/S2", framed("ThroughputDelta", delta()), 0, 0)])
-    assert [each.what for each in report.throughput_differences] == ["key"]
+    assert [each.field for each in report.throughput_differences] == ["key"]

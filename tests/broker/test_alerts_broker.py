@@ -24,9 +24,9 @@ def promises(tmp_path):
 
 
 def test_alerts_and_retired_parcels_are_those_of_the_truth(parcels, settings, promises, tmp_path):
-    truth, days = str(tmp_path / "truth.json"), ("--parcels", "300", "--seed", "5", "--after-hours", "120")
+    truth, days = str(tmp_path / "truth.json"), ("--parcels", "300", "--seed", "5", "--tail-hours", "120")
     parcels("topics", "apply", "--partitions", "2", check=True)
-    parcels("simulate", "--expanded", *days, "--promises", promises, "--truth", truth, check=True)
+    parcels("simulate", "--scans-only", *days, "--promises", promises, "--truth", truth, check=True)
     for _ in range(2):
         # The second run finds nothing to do.
         parcels("run", "--until-idle", "2", "--promises", promises, check=True)
@@ -46,7 +46,7 @@ def test_alerts_and_retired_parcels_are_those_of_the_truth(parcels, settings, pr
 
     late = next(
         name for name, parcel in json.loads((tmp_path / "truth.json").read_text())["parcels"].items()
-        if parcel.get("standing", {}).get("door") == "BREACHED"
+        if parcel.get("active_alerts", {}).get("door") == "BREACHED"
     )  # fmt: skip
     explained = parcels("promises", "explain", promises, late)
     assert explained.returncode == 0, explained.stderr
@@ -54,20 +54,20 @@ def test_alerts_and_retired_parcels_are_those_of_the_truth(parcels, settings, pr
     assert "told BREACHED" in explained.stdout
     as_json = json.loads(parcels("promises", "explain", promises, late, "--json", check=True).stdout)
     door = as_json["promises"][1]
-    assert (door["promise"], door["status"], door["told"]["type"]) == ("door", "BREACHED", "BREACHED")
+    assert (door["promise"], door["status"], door["alerts"]["type"]) == ("door", "BREACHED", "BREACHED")
     assert door["steps"][0]["kind"] == "ARRIVED"
     assert parcels("promises", "explain", promises, "nobody").returncode == 1
 
 
 def test_other_promises_repeat_nothing_of_those_that_stay(parcels, settings, promises, tmp_path):
     parcels("topics", "apply", "--partitions", "1", check=True)
-    parcels("simulate", "--expanded", "--parcels", "100", "--seed", "6", check=True)
+    parcels("simulate", "--scans-only", "--parcels", "100", "--seed", "6", check=True)
     parcels("run", "--until-idle", "2", "--promises", promises, check=True)
     before = len(list(read_to_end(settings, settings.prefix + ALERTS_TOPIC)))
     other = tmp_path / "other.yaml"
-    other.write_text(SHORT_PROMISES.replace("name: sort", "name: sorting") + "anomalies: {no_reads: 1}\n")
+    other.write_text(SHORT_PROMISES.replace("name: sort", "name: sorting") + "anomalies: {repeated_no_read: 1}\n")
     # With one more Tick every clock is evaluated again.
-    parcels("simulate", "--parcels", "1", "--start", "2026-04-01T00:00Z", "--after-hours", "0", check=True)
+    parcels("simulate", "--parcels", "1", "--start", "2026-04-01T00:00Z", "--tail-hours", "0", check=True)
     parcels("run", "--until-idle", "2", "--promises", str(other), check=True)
     decode = RecordDecoder("Alert")
     told = [decode(record.value()) for record in read_to_end(settings, settings.prefix + ALERTS_TOPIC)][before:]

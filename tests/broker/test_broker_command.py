@@ -1,4 +1,4 @@
-"""`parcels broker` promises: it waits, it can be called twice, it keeps its data, it stops only its own process."""
+"""`parcels broker` waits, can be called twice, keeps its data, and stops only its own process."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def node(tmp_path):
 
 @needs_jars
 def has_ended(process):
-    """The process is gone, or it is a zombie that its parent has not reaped yet."""
+    """Whether a process has ended; a zombie, which its parent has not waited for, has ended."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -48,7 +48,7 @@ def test_a_broker_is_up_twice_keeps_its_data_and_goes_down(node):
     assert run_cli(*up).stdout == first.stdout
     assert status(node.folder) == {
         "running": True,
-        "answers": True,
+        "reachable": True,
         "bootstrap": f"127.0.0.1:{node.port}",
         "pid": process,
         "data": str(node.folder),
@@ -100,7 +100,7 @@ def test_down_leaves_another_process_with_the_old_process_id_alone(node):
     stranger = subprocess.Popen(["sleep", "60"])
     try:
         (node.folder / "broker.lock").write_text(json.dumps({"pid": stranger.pid, "port": node.port}))
-        assert run_cli("broker", "down", "--data", str(node.folder)).stdout == f"no broker of {node.folder} runs\n"
+        assert run_cli("broker", "down", "--data", str(node.folder)).stdout == f"no broker runs in {node.folder}\n"
         assert stranger.poll() is None
         assert run_cli("broker", "status", "--data", str(node.folder)).returncode == 1
     finally:
@@ -163,7 +163,7 @@ def test_the_broker_of_these_tests_answers(broker):
 
 
 def with_java(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    """Put a fake `java` of `version` on the path, and files with the names of its jars."""
+    """Put a fake `java` of `version` on the path, and a folder of jars that looks complete."""
     (folder / "jars").mkdir()
     (folder / "jars" / "kafka_2.13-4.3.1.jar").touch()
     java = folder / "bin" / "java"

@@ -111,7 +111,7 @@ class TestTheCommands:
         loaded = json.loads(parcels("load", str(out), "--json", check=True).stdout)
         assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
         assert direct["sent"] == whole.total() + ticks
-        assert loaded["files"][0]["bad"] == 0
+        assert loaded["files"][0]["rejected_lines"] == 0
         assert Counter((message.key(), message.value()) for message in log()) == whole + whole
 
     def test_load_keeps_bad_lines_and_exits_with_1(self, parcels, tmp_path, log):
@@ -121,11 +121,11 @@ class TestTheCommands:
         ended = parcels("load", str(path))
         assert ended.returncode == 1
         assert f"{path}:2: this is not JSON" in ended.stderr
-        assert (tmp_path / "in.ndjson.bad").read_text() == "nonsense\n"
+        assert (tmp_path / "in.ndjson.rejected").read_text() == "nonsense\n"
         assert len(log()) == 6
 
     def test_load_reads_stdin(self, parcels, tmp_path, log):
-        ended = parcels("load", "-", "--bad", str(tmp_path / "bad"), input='{"type": "tick", "hub_time": 0}\n')
+        ended = parcels("load", "-", "--reject-file", str(tmp_path / "bad"), input='{"type": "tick", "hub_time": 0}\n')
         assert ended.returncode == 0, ended.stderr
         assert len(log()) == 3
 
@@ -133,10 +133,10 @@ class TestTheCommands:
         ("arguments", "message"),
         [
             (("load", "nowhere.ndjson"), "nowhere.ndjson cannot be read"),
-            (("simulate", "--rate", "1", "--speed", "1"), "contradict"),
-            (("simulate", "--dirt", "mud=1"), "knows duplicates"),
-            (("simulate", "--dirt", "late=much"), "write a number"),
-            (("simulate", "--start", "soon"), "--start 'soon' is no time"),
+            (("simulate", "--rate", "1", "--speed", "1"), "cannot be combined"),
+            (("simulate", "--fault", "mud=1"), "there are duplicates"),
+            (("simulate", "--fault", "late=much"), "write a number"),
+            (("simulate", "--start", "soon"), "--start 'soon' is not a time"),
             (("simulate", "--hub", "nowhere.yaml"), "cannot be read"),
             (("simulate", "--truth", "nowhere/truth.json"), "cannot be written"),
         ],

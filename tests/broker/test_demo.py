@@ -1,4 +1,4 @@
-"""`parcels demo` shows the whole system, ends by itself, suggests what works, and leaves nothing running."""
+"""`parcels demo` shows the whole system, ends by itself, prints next steps that work, and leaves nothing running."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of everything that runs with this folder in its command line or environment."""
+    """Command lines of all processes that name this folder in them."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -52,10 +52,10 @@ def start(folder: Path, *args: str) -> "subprocess.Popen[str]":
     )
 
 
-def test_a_short_day_ends_as_the_truth_says_and_what_it_suggests_works(folder: Path) -> None:
+def test_a_short_day_matches_the_truth_and_the_next_steps_work(folder: Path) -> None:
     done = run_cli("demo", "--data", str(folder), "--parcels", "300", "--seconds", "6", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "everything is as the truth says" in done.stdout
+    assert "everything matches the truth" in done.stdout
     assert re.search(r"[1-9][\d,]* scans, ", done.stdout), done.stdout
     assert processes_of(folder) == []
 
@@ -75,7 +75,7 @@ def test_a_short_day_ends_as_the_truth_says_and_what_it_suggests_works(folder: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_takes_everything_down(folder: Path, number: signal.Signals) -> None:
+def test_an_interrupted_demo_stops_all_its_processes(folder: Path, number: signal.Signals) -> None:
     demo = start(folder, "--parcels", "300", "--seconds", "120")
     assert demo.stdout is not None
     for line in demo.stdout:
@@ -87,7 +87,7 @@ def test_interrupted_it_takes_everything_down(folder: Path, number: signal.Signa
     assert processes_of(folder) == []
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     done = run_cli("demo", "--data", str(tmp_path))
     assert done.returncode == 2

@@ -81,17 +81,17 @@ def test_show_finds_the_events_behind_a_parcel_and_its_alerts(topics, parcels, t
     assert ", sent by gun-4" in shown.stdout
     assert "BREACHED unload" in shown.stdout
     found = json.loads(parcels("show", "P7", "--events", "--json").stdout)
-    assert {each["said"]["event_id"] for each in found["events"]} == {"one", "two", "no"}
-    known = {each["record_hash"]: each["said"]["event_id"] for each in found["events"]}
+    assert {each["fields"]["event_id"] for each in found["events"]} == {"one", "two", "no"}
+    known = {each["record_hash"]: each["fields"]["event_id"] for each in found["events"]}
     assert {known[each["record_hash"]] for each in found["timeline"]} == {"one", "two", "no"}
-    (broken,) = [each for each in found["told"] if (each["type"], each["condition"]) == ("BREACHED", "unload")]
+    (broken,) = [each for each in found["alert_history"] if (each["type"], each["condition"]) == ("BREACHED", "unload")]
     assert [known[proof] for proof in broken["evidence"]] == ["one"]
 
 
 def test_an_unknown_parcel(written, parcels):
     shown = parcels("show", "P9")
     assert (shown.returncode, shown.stdout) == (1, "")
-    assert "nothing is known of a parcel or a container P9" in shown.stderr
+    assert "no parcel and no container P9 is known" in shown.stderr
 
 
 def test_the_newest_record_of_a_key_is_found_in_its_partition_only(written, topics):
@@ -144,7 +144,7 @@ def test_verify_accepts_a_right_log_and_names_a_difference(written, topics, parc
     wrong = parcels("verify", str(path), "--json")
     assert wrong.returncode == 1
     assert json.loads(wrong.stdout)["differences"] == [
-        {"where": "P1", "what": "stage", "expected": "SORTED", "found": "UNLOADED"}
+        {"key": "P1", "field": "stage", "expected": "SORTED", "found": "UNLOADED"}
     ]
     assert "P1: stage: expected SORTED, found UNLOADED" in parcels("verify", str(path)).stdout
 

@@ -76,7 +76,8 @@ def reconciled(parcels, *options):
 def test_missing_records_are_found_and_sent(told, settings, parcels):
     code, report = reconciled(parcels)
     assert (code, report["ok"], report["sent"]) == (1, False, 0)
-    counts = {topic: (each["missing"], each["extra"], each["doubled"]) for topic, each in report["topics"].items()}
+    keys = ("missing", "unexpected", "duplicated")
+    counts = {topic: tuple(each[key] for key in keys) for topic, each in report["topics"].items()}
     assert counts == {MILESTONES_TOPIC: (1, 0, 0), ALERTS_TOPIC: (2, 0, 0)}
     assert report["topics"][MILESTONES_TOPIC]["expected"] == 2 * len(PARCELS)
     code, report = reconciled(parcels, "--send")
@@ -102,8 +103,8 @@ def test_duplicates_and_records_without_a_reason_are_found(told, settings, parce
     code, report = reconciled(parcels)
     assert code == 1
     alerts = report["topics"][ALERTS_TOPIC]
-    assert (alerts["missing"], alerts["extra"], alerts["doubled"]) == (0, 1, 1)
-    assert "1 extra, 1 doubled" in parcels("reconcile").stdout
+    assert (alerts["missing"], alerts["unexpected"], alerts["duplicated"]) == (0, 1, 1)
+    assert "1 unexpected, 1 duplicated" in parcels("reconcile").stdout
 
 
 def test_other_promises_are_refused(told, parcels, tmp_path):

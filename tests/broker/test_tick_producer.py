@@ -87,7 +87,7 @@ def test_a_worker_that_was_stopped_does_not_report_a_stopped_clock(settings, tmp
     made = Installation(settings, tmp_path, Chronicle(1))
     made.create_topics(2)
     # With this protocol it gets Ticks before it learns that its partitions were revoked.
-    with Crew(made, "--protocol", "consumer") as crew:
+    with Crew(made, "--group-protocol", "consumer") as crew:
         worker = crew.start("worker")
         clock = made.start("clock", "--every", "0.2", name="clock")
         crew.wait_for("worker", "parcels.worker.restored")

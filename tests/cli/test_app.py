@@ -1,4 +1,4 @@
-"""The command line as a whole: it answers at once, every command explains itself, errors are one message and a code."""
+"""The command line: help is fast and complete, and an error is one message and an exit code."""
 
 import subprocess
 import sys
@@ -10,13 +10,13 @@ from streams.cli import app, options
 from streams.errors import BadRecord, Misconfigured, Retry, StreamsError
 from tests.conftest import run_cli
 
-GROUPS = {"broker", "topics", "schemas", "dlq", "devices", "spool"}
+GROUPS = {"broker", "topics", "schemas", "dlq", "devices", "spool", "epcis", "promises"}
 
 
 def subcommands(name: str) -> list[list[str]]:
     if name not in GROUPS:
         return [[name]]
-    return [[name, each] for each in app._load(name).commands]
+    return [[name, command] for command in app._load(name).commands]
 
 
 COMMANDS = [words for name in app.COMMANDS for words in subcommands(name)]
@@ -44,7 +44,7 @@ def test_help_loads_no_client_no_compiler_and_no_terminal_library():
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_explains_itself_with_examples(words):
+def test_the_help_of_every_command_has_examples(words):
     command = app._load(words[0])
     if len(words) > 1:
         command = command.commands[words[1]]
@@ -57,13 +57,13 @@ def test_examples_keep_their_lines():
     assert "\n    parcels broker down --data ~/parcels\n" in run_cli("broker", "--help").stdout
 
 
-def test_a_command_that_does_not_exist_is_wrong_usage_with_a_proposal():
-    refused = run_cli("verfy")
-    assert refused.returncode == 2
-    assert "Did you mean 'verify'?" in refused.stderr
+def test_an_unknown_command_is_rejected_with_a_suggestion():
+    rejected = run_cli("verfy")
+    assert rejected.returncode == 2
+    assert "Did you mean 'verify'?" in rejected.stderr
 
 
-def test_a_prefix_that_cannot_name_topics_is_refused():
+def test_a_prefix_that_is_not_allowed_in_topic_names_is_rejected():
     with pytest.raises(Misconfigured, match=r"prefix 'a b'|PARCELS_PREFIX 'a b'"):
         options.load_settings(None, "a b")
 
@@ -84,9 +84,9 @@ def test_an_error_is_one_message_and_a_code(error, code, capsys):
     with pytest.raises(SystemExit) as ended, options.exit_on_errors():
         raise error
     assert ended.value.code == code
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert len(told.err.splitlines()) == (0 if code == 130 else 1)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == (0 if code == 130 else 1)
 
 
 def test_a_defect_keeps_its_traceback():
@@ -94,7 +94,7 @@ def test_a_defect_keeps_its_traceback():
         _ = 1 / 0
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_a_pipe_that_is_closed_is_no_error():
     piped = subprocess.run(
         ["/bin/sh", "-c", f"{sys.executable} -m streams.cli topics --help | true"],
         capture_output=True,
@@ -104,7 +104,7 @@ def test_a_reader_that_goes_away_is_no_error():
     assert piped.stderr == ""
 
 
-def test_a_reader_that_goes_away_early_is_no_difference():
+def test_a_pipe_that_is_closed_early_is_no_error():
     many = " ".join(["RB123456785GB"] * 5_000)
     piped = subprocess.run(
         ["/bin/bash", "-o", "pipefail", "-c", f"{sys.executable} -m streams.cli id {many} | head -n 1"],
@@ -124,4 +124,4 @@ def test_a_full_disk_is_one_message_and_a_code():
         check=False,
     )
     assert printed.returncode == 3
-    assert printed.stderr == "parcels: what is printed here cannot be written: No space left on device\n"
+    assert printed.stderr == "parcels: standard output cannot be written: No space left on device\n"

@@ -1,4 +1,4 @@
-"""The board of the demo shows what a worker's /metrics say."""
+"""The board of the demo shows the metrics of a worker."""
 
 import dataclasses
 import io
@@ -17,9 +17,9 @@ from streams.domain.reject_reasons import RejectReason
 from streams.errors import StreamsError
 from streams.observe.status_server import start_status_server
 from streams.observe.worker_metrics import WorkerMetrics
-from streams.telemetry import worker_events as told
+from streams.telemetry import worker_events as events
 
-BATCH = told.ParcelBatchCommitted(
+BATCH = events.ParcelBatchCommitted(
     partition=0,
     records=1000,
     scans={("LGG", "SORTED", "IMPORT"): 900, ("LGG", "DISPATCHED", "IMPORT"): 42},
@@ -48,8 +48,8 @@ MILESTONE = {
 @pytest.fixture
 def metrics() -> WorkerMetrics:
     metrics = WorkerMetrics(sites=["LGG"], log=structlog.wrap_logger(structlog.ReturnLogger()))
-    metrics(told.WorkerStarted("b", "g", "i"))
-    metrics(told.PartitionsAssigned((0,)))
+    metrics(events.WorkerStarted("b", "g", "i"))
+    metrics(events.PartitionsAssigned((0,)))
     return metrics
 
 
@@ -59,39 +59,39 @@ def board(metrics: WorkerMetrics) -> Iterator[Board]:
         yield Board(f"http://127.0.0.1:{serving.port}", "Parcel hub")
 
 
-def drawn(board: Board, width: int = 120) -> str:
+def rendered(board: Board, width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(board.draw([MILESTONE]))
+    console.print(board.render([MILESTONE]))
     return console.file.getvalue()
 
 
-def test_a_reading_has_the_figures_of_the_worker(metrics: WorkerMetrics, board: Board) -> None:
+def test_a_snapshot_has_the_figures_of_the_worker(metrics: WorkerMetrics, board: Board) -> None:
     metrics(BATCH)
-    reading = scrape_worker(board.url)
-    assert (reading.scans, reading.records, reading.duplicates) == (942, 1000, 17)
-    assert reading.dead_letters == {"TRUNCATED": 3}
-    assert reading.by_stage["SORTED"] == 321
-    assert (reading.lag_records, reading.lag_seconds) == (55, 0.4)
-    assert reading.scan_to_state[-1] == (math.inf, 1000)
+    snapshot = scrape_worker(board.url)
+    assert (snapshot.scans, snapshot.records, snapshot.duplicates) == (942, 1000, 17)
+    assert snapshot.dead_letters == {"TRUNCATED": 3}
+    assert snapshot.parcels_by_stage["SORTED"] == 321
+    assert (snapshot.lag_records, snapshot.lag_seconds) == (55, 0.4)
+    assert snapshot.scan_to_state[-1] == (math.inf, 1000)
 
 
 def test_rate_and_latency_are_those_of_the_last_seconds(metrics: WorkerMetrics, board: Board) -> None:
     metrics(dataclasses.replace(BATCH, scan_to_state=[(800.0, 1_000_000)]))
-    board.look()
+    board.refresh()
     metrics(BATCH)
-    board.look()
+    board.refresh()
     first, last = board.snapshots
-    assert board.rate() == pytest.approx(942 / (last.at - first.at))
+    assert board.rate() == pytest.approx(942 / (last.monotonic_time - first.monotonic_time))
     p50, p99 = board.latency()
     assert p50 is not None
     assert p99 is not None
     assert 0.1 <= p50 <= p99 <= 0.15
 
 
-def test_the_board_shows_them(metrics: WorkerMetrics, board: Board) -> None:
+def test_the_board_shows_the_figures(metrics: WorkerMetrics, board: Board) -> None:
     metrics(BATCH)
-    board.look()
-    text = drawn(board)
+    board.refresh()
+    text = rendered(board)
     for shown in ("Sun 01 Mar 07:00", "942", "321", "TRUNCATED", "LP[red]1", "reached SORTED", "LGG SRT-07", "import"):
         assert shown in text, text
 
@@ -99,34 +99,34 @@ def test_the_board_shows_them(metrics: WorkerMetrics, board: Board) -> None:
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_board_fits_a_terminal_of_24_lines(metrics: WorkerMetrics, board: Board, width: int) -> None:
     metrics(dataclasses.replace(BATCH, dead_letters={reason.name: 10_000 for reason in RejectReason}))
-    board.look()
-    lines = drawn(board, width=width).splitlines()
+    board.refresh()
+    lines = rendered(board, width=width).splitlines()
     assert max(map(len, lines)) <= width
     assert len(lines) < 24
 
 
-def test_the_line_for_a_log_shows_them(metrics: WorkerMetrics, board: Board) -> None:
+def test_the_summary_line_shows_the_figures(metrics: WorkerMetrics, board: Board) -> None:
     metrics(BATCH)
-    board.look()
-    assert "942 scans" in board.line()
-    assert "3 dead letters" in board.line()
+    board.refresh()
+    assert "942 scans" in board.summary_line()
+    assert "3 dead letters" in board.summary_line()
 
 
-def test_the_board_can_be_drawn_before_anything_happened(board: Board) -> None:
-    board.look()
-    assert "before the first tick" in drawn(board)
+def test_the_board_can_be_rendered_before_the_first_record(board: Board) -> None:
+    board.refresh()
+    assert "before the first tick" in rendered(board)
 
 
-def test_ready_is_what_the_worker_says(metrics: WorkerMetrics, board: Board) -> None:
+def test_ready_follows_the_readyz_of_the_worker(metrics: WorkerMetrics, board: Board) -> None:
     assert not is_ready(board.url)
-    metrics(told.PartitionRestored(0, 0, 0, 0.1, 0))
+    metrics(events.PartitionRestored(0, 0, 0, 0.1, 0))
     assert is_ready(board.url)
     assert not is_ready("http://127.0.0.1:9")
 
 
-def test_a_worker_that_is_gone_is_said_so() -> None:
+def test_a_worker_that_does_not_answer_is_an_error() -> None:
     with pytest.raises(StreamsError, match="does not answer"):
-        Board("http://127.0.0.1:9", "").look()
+        Board("http://127.0.0.1:9", "").refresh()
 
 
 EDGES = (0.1, 0.5, 1.0, math.inf)

@@ -1,4 +1,4 @@
-"""What `parcels promises` says: of a file, and of the clocks of a parcel."""
+"""The output of `parcels promises` for a file, and for the promise clocks of a parcel."""
 
 import pytest
 
@@ -35,87 +35,89 @@ HELD = record("held", "CUSTOMS_HELD", 10, reason="DOCUMENTS_MISSING")
 RELEASED = record("released", "CUSTOMS_RELEASED", 30)
 
 
-def told(*records, hours=100, standing=(), promises=DOOR):
-    return "\n".join(explanation_lines(explain_promises(promises, records, NINE + hours * HOUR, standing)))
+def explained(*records, hours=100, active_alerts=(), promises=DOOR):
+    return "\n".join(explanation_lines(explain_promises(promises, records, NINE + hours * HOUR, active_alerts)))
 
 
 class TestExplain:
-    def test_tells_start_pause_and_where_the_clock_stands(self):
-        text = told(ADVICE, ARRIVED, HELD)
+    def test_shows_start_pause_and_status_of_the_clock(self):
+        text = explained(ADVICE, ARRIVED, HELD)
         assert "2026-03-01 09:00:00 +00:00 ARRIVED at LGG S-1" in text
         hold = f"19:00:00 +00:00 CUSTOMS_HELD at LGG S-1 DOCUMENTS_MISSING ({HELD.record_hash.hex()})"
-        assert f"{hold}: held with a reason, the clock stands still" in text
+        assert f"{hold}: held with a reason, the clock pauses" in text
         assert "PAUSED, 2d14h left" in text
 
-    def test_tells_of_the_release_and_of_what_was_told(self):
+    def test_shows_the_release_and_the_active_alert(self):
         alert = {"condition": "door", "type": "BREACHED", "since": NINE, "alert_id": b"\xab" * 16}
-        text = told(ADVICE, ARRIVED, HELD, RELEASED, standing=[alert])
+        text = explained(ADVICE, ARRIVED, HELD, RELEASED, active_alerts=[alert])
         release = f"CUSTOMS_RELEASED at LGG S-1 ({RELEASED.record_hash.hex()})"
-        assert f"{release}: released, the clock goes on" in text
-        assert "BREACHED, the last instant is 2026-03-05 05:00:00 +00:00" in text
-        assert "told BREACHED about the clock of 2026-03-01 09:00:00 +00:00 (alert abababab" in text
+        assert f"{release}: released, the clock resumes" in text
+        assert "BREACHED, the deadline is 2026-03-05 05:00:00 +00:00" in text
+        assert "active alert: BREACHED, of the clock that started 2026-03-01 09:00:00 +00:00 (alert abababab" in text
 
-    def test_tells_why_a_hold_does_not_stop_the_clock(self):
+    def test_shows_why_a_hold_does_not_pause_the_clock(self):
         bare = record("bare", "CUSTOMS_HELD", 5)
         wrong = record("wrong", "CUSTOMS_HELD", 40, reason="X")
         void = record("void", "VOID", 41, voids=wrong.record_hash)
         again, late = record("again", "CUSTOMS_HELD", 20, reason="Y"), record("late", "CUSTOMS_HELD", 95, reason="Z")
-        text = told(ADVICE, ARRIVED, bare, HELD, again, RELEASED, wrong, void, late)
+        text = explained(ADVICE, ARRIVED, bare, HELD, again, RELEASED, wrong, void, late)
         for hold, why in (
             (bare, "it has no reason"),
-            (again, "it stands still already"),
+            (again, "the clock is paused already"),
             (wrong, f"a VOID declares it wrong ({void.record_hash.hex()})"),
-            (late, "the limit was over before it"),
+            (late, "the limit had passed before it"),
         ):
-            assert f"({hold.record_hash.hex()}): does not stop the clock: {why}" in text
-        assert text.count("the clock stands still") == text.count("the clock goes on") == 1
+            assert f"({hold.record_hash.hex()}): does not pause the clock: {why}" in text
+        assert text.count("the clock pauses") == text.count("the clock resumes") == 1
         times = [line.split(" +")[0] for line in text.splitlines() if line.startswith("  20")]
         assert times == sorted(times)
 
-    def test_tells_no_hold_that_was_over_before_the_clock_started_or_came_after_it_stopped(self):
+    def test_leaves_out_holds_that_ended_before_the_clock_started_or_began_after_it_stopped(self):
         before, over = record("before", "CUSTOMS_HELD", -8, reason="X"), record("over", "CUSTOMS_RELEASED", -7)
-        text = told(ADVICE, before, over, ARRIVED, record("done", "DELIVERED", 9), HELD)
+        text = explained(ADVICE, before, over, ARRIVED, record("done", "DELIVERED", 9), HELD)
         assert [line for line in text.splitlines() if "CUSTOMS_HELD" in line and "clock" in line] == []
 
-    def test_tells_that_a_promise_knows_no_holds(self):
+    def test_shows_that_holds_do_not_pause_a_promise(self):
         plain = Promises.parse({"promises": [DOOR.promises[0].model_dump(mode="json") | {"pauses": []}]})
-        text = told(ADVICE, ARRIVED, HELD, promises=plain)
-        assert "does not stop the clock: no hold stops the clock of this promise" in text
+        text = explained(ADVICE, ARRIVED, HELD, promises=plain)
+        assert "does not pause the clock: holds do not pause the clock of this promise" in text
 
-    def test_tells_since_when_a_clock_is_at_risk(self):
-        assert "RUNNING and at risk since 2026-03-03 18:36:00 +00:00, until 2026-03-04 09:00" in told(
+    def test_shows_since_when_a_clock_is_at_risk(self):
+        assert "RUNNING and at risk since 2026-03-03 18:36:00 +00:00, until 2026-03-04 09:00" in explained(
             ADVICE, ARRIVED, hours=60
         )
-        text = told(ADVICE, ARRIVED, record("held", "CUSTOMS_HELD", 70, reason="X"))
+        text = explained(ADVICE, ARRIVED, record("held", "CUSTOMS_HELD", 70, reason="X"))
         assert "PAUSED and at risk since 2026-03-03 18:36:00 +00:00, 2h left" in text
-        assert "MET and was at risk since" in told(ADVICE, ARRIVED, record("done", "DELIVERED", 70))
+        assert "MET and was at risk since" in explained(ADVICE, ARRIVED, record("done", "DELIVERED", 70))
 
-    def test_tells_why_there_is_no_clock(self):
-        assert "no clock: no scan of ARRIVED counts" in told(ADVICE)
-        assert "nobody knows whether it is one of these" in told(ARRIVED)
+    def test_shows_why_there_is_no_clock(self):
+        assert "no clock: there is no valid scan ARRIVED" in explained(ADVICE)
+        assert "unknown whether the promise is about it" in explained(ARRIVED)
         export = ADVICE._replace(plan=dict(ADVICE.plan, direction="EXPORT"))
-        assert "for other parcels than EXPORT, service STANDARD, lane N" in told(export, ARRIVED)
+        assert "about other parcels than EXPORT, service STANDARD, lane N" in explained(export, ARRIVED)
 
-    def test_tells_of_anomalies(self):
-        text = told(ADVICE, ARRIVED, record("sorted", "SORTED", 2, lane="S"))
+    def test_shows_anomalies(self):
+        text = explained(ADVICE, ARRIVED, record("sorted", "SORTED", 2, lane="S"))
         assert "MISROUTED since 2026-03-01 11:00:00 +00:00" in text
 
 
 class TestCheck:
-    def test_says_in_words_what_a_file_promises(self, tmp_path):
+    def test_prints_the_promises_of_a_file_in_words(self, tmp_path):
         path = tmp_path / "mine.yaml"
         path.write_text("promises: [{name: sort, starts: [UNLOADED], stops: [SORTED], limit: 90m}]")
         done = run_cli("promises", "check", str(path))
         assert done.returncode == 0, done.stderr
         assert "sort: within 1h30m from the first UNLOADED to SORTED, at risk after 80%" in done.stdout
-        assert "odd, missing: in a container that was emptied 2h ago, and not seen since" in done.stdout
-        odd = [line.split(":")[0].removeprefix("odd, ") for line in done.stdout.splitlines() if line.startswith("odd")]
-        assert odd == list(AnomalyThresholds.model_fields)
+        assert "anomaly missing: in a container that was emptied 2h ago, and not scanned since" in done.stdout
+        lines = [line for line in done.stdout.splitlines() if line.startswith("anomaly")]
+        assert [line.split(":")[0].removeprefix("anomaly ") for line in lines] == list(AnomalyThresholds.model_fields)
 
-    @pytest.mark.parametrize(("text", "says"), [("promises: [{name: x}]", "promises[0].starts (x)"), ("[", "not YAML")])
-    def test_says_what_is_wrong(self, tmp_path, text, says):
+    @pytest.mark.parametrize(
+        ("text", "message"), [("promises: [{name: x}]", "promises[0].starts (x)"), ("[", "not YAML")]
+    )
+    def test_names_the_key_that_is_wrong(self, tmp_path, text, message):
         path = tmp_path / "mine.yaml"
         path.write_text(text)
         done = run_cli("promises", "check", str(path))
         assert done.returncode == 2
-        assert says in done.stderr
+        assert message in done.stderr

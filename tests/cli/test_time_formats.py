@@ -1,4 +1,4 @@
-"""Times as people write and read them."""
+"""Times in the form in which people write and read them."""
 
 import time
 
@@ -19,23 +19,23 @@ from streams.errors import Misconfigured
         (None, 0, ""),
     ],
 )
-def test_a_time_is_shown_on_the_clock_of_its_place(time_ms, utc_offset_minutes, text):
+def test_a_time_is_shown_as_local_time_with_its_offset(time_ms, utc_offset_minutes, text):
     assert format_time(time_ms, utc_offset_minutes) == text
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("3d", 259_200)])
-def test_how_long_ago(text, seconds):
+def test_a_duration_is_that_long_ago(text, seconds):
     assert parse_time(text) == pytest.approx((time.time() - seconds) * 1000, abs=5000)
 
 
 @pytest.mark.parametrize(
     "text", ["2026-03-01T04:00Z", "2026-03-01T04:00", "2026-03-01T05:00+01:00", "2026-03-01 04:00"]
 )
-def test_when(text):
+def test_an_iso_time_is_that_time(text):
     assert parse_time(text) == 1_772_337_600_000
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "10", "-5m", "2026-13-01"])
-def test_what_is_neither_is_refused(text):
+def test_any_other_text_is_rejected(text):
     with pytest.raises(Misconfigured, match="--since"):
         parse_time(text)

@@ -85,8 +85,11 @@ class TestAWrongFile:
             ({"promises": {"sort": GOOD}}, "promises: must be a list"),
             ({"promises": ["sort"]}, r"promises\[0\]: must have keys with values.*here: 'sort'"),
             ({"promisses": []}, r"promisses: there is no such key; did you mean promises\?"),
-            ({"anomalies": {"no_reads": "often"}}, "anomalies.no_reads: must be a whole number.*'often'"),
-            ({"anomalies": {"no_reads": 0}}, "anomalies.no_reads: must be at least 1"),
+            (
+                {"anomalies": {"repeated_no_read": "often"}},
+                "anomalies.repeated_no_read: must be a whole number.*'often'",
+            ),
+            ({"anomalies": {"repeated_no_read": 0}}, "anomalies.repeated_no_read: must be at least 1"),
             ({"anomalies": {"misrouted": "perhaps"}}, "anomalies.misrouted: must be true or false"),
         ):
             with pytest.raises(Misconfigured, match=message) as caught:

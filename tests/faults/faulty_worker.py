@@ -1,7 +1,7 @@
 """`parcels run` as no supervisor would have it; the environment says how.
 
 PARCELS_TEST_GROUP=NAME: in a consumer group of its own, so that it believes to own every partition beside the group
-that does. PARCELS_TEST_HALT_AT=POINT:N: stops itself (SIGSTOP) at the Nth pass of a named point of a batch's path.
+that does. PARCELS_TEST_STOP_AT=POINT:N: stops itself (SIGSTOP) at the Nth pass of a named point of a batch's path.
 PARCELS_TEST_HANG=1: hangs in its first turn, and is given 2 seconds until somebody notices.
 PARCELS_TEST_LONG_FOLD=1: a batch takes a minute to fold, as one with a Tick at which a million parcels are due may.
 PARCELS_TEST_UNHEARD=1: its first request to join a group is never answered, and it is given 2 seconds to miss that.
@@ -69,7 +69,7 @@ if __name__ == "__main__":
         patch(
             "streams.processors.registry.PARCELS_GROUP", os.environ.get("PARCELS_TEST_GROUP", registry.PARCELS_GROUP)
         ),
-        patch("streams.worker.partition_writer.hit_failpoint", HaltAt(os.environ.get("PARCELS_TEST_HALT_AT", ""))),
+        patch("streams.worker.partition_writer.hit_failpoint", HaltAt(os.environ.get("PARCELS_TEST_STOP_AT", ""))),
         patch("streams.worker.partition_task.hit_failpoint", long_fold if long else partition_task.hit_failpoint),
         patch("streams.worker.worker_process._HUNG_SECONDS", 2.0 if hangs else worker_process._HUNG_SECONDS),
         patch("streams.kafka.clients.Consumer", Unheard if unheard else Consumer),

@@ -205,10 +205,10 @@ class Crew:
             spoilt: environment of tests/faults/faulty_worker.py, which then runs it.
         """
         self._chronicle.tell("start", f"{name} {crash_at}{spoilt or ''}")
-        environment = {**({"PARCELS_CRASH_AT": crash_at} if crash_at else {}), **(spoilt or {})}
+        environment = {**({"PARCELS_FAILPOINT": crash_at} if crash_at else {}), **(spoilt or {})}
         module = "tests.faults.faulty_worker" if spoilt else "streams.cli"
         # Under the other protocol a restarted member of the same name is refused until its session ends.
-        named = () if "consumer" in self.options else ("--instance", name)
+        named = () if "consumer" in self.options else ("--group-instance-id", name)
         member = self.installation.start("run", *named, *self.options, name=name, module=module, **environment)
         self.members[name] = member
         return member
@@ -429,10 +429,10 @@ def assert_exact(report: dict[str, Any], *, broker_crashed: bool = False) -> Non
     broker_crashed: Kafka itself may have kept a part of a transaction; only milestones that are missing may follow.
     """
     assert report["differences"] == [], report["differences"][:5]
-    assert report["milestones"]["doubled"] == [], report["milestones"]["doubled"][:5]
+    assert report["milestones"]["duplicated"] == [], report["milestones"]["duplicated"][:5]
     assert report["milestones"]["wrong"] == [], report["milestones"]["wrong"][:5]
     assert report["dead_letters"]["differences"] == [], report["dead_letters"]["differences"][:5]
-    assert report["behind"] == {}, report["behind"]
+    assert report["unprocessed"] == {}, report["unprocessed"]
     if broker_crashed:
         print(f"milestones that the broker's own crash took: {len(report['milestones']['missing'])}")
         print(f"cells of the throughput that it changed: {len(report['throughput']['differences'])}")

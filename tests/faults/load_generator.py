@@ -29,7 +29,7 @@ class Day:
         """With the simulator's ordinary dirt, and a tick an hour."""
         day = cls(truth)
         encoder = RecordColumnsEncoder()
-        scenario = Scenario(parcels, seed, days=days, tick_seconds=3_600, expanded=True)
+        scenario = Scenario(parcels, seed, days=days, tick_seconds=3_600, scans_only=True)
         with TruthFile(truth, scenario) as file:
             simulation = Simulation(scenario, file)
             for columns in simulation.batches():

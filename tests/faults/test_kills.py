@@ -124,7 +124,7 @@ def _long_run(installation: Installation, broker: Broker, protocol: str, partiti
     installation.create_topics(partitions)
     compact_often(settings)
     day = Day.simulated(9_200, installation.folder / "truth.json", SEED)
-    with Pump(settings, day, rate=600) as pump, Crew(installation, "--protocol", protocol) as crew:
+    with Pump(settings, day, rate=600) as pump, Crew(installation, "--group-protocol", protocol) as crew:
         crash_everywhere(crew, "a", pump)
         crew.start("a")
         kill_at_random(crew, 5, pump)

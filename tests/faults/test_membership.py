@@ -107,7 +107,7 @@ def test_under_the_new_protocol_a_restarted_worker_waits_for_its_name(
     day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
     with (
         Pump(settings, day, rate=500) as pump,
-        Crew(installation, "--protocol", "consumer", "--instance", "named") as crew,
+        Crew(installation, "--group-protocol", "consumer", "--group-instance-id", "named") as crew,
     ):
         crew.start("first")
         crew.wait_for("first", "parcels.worker.restored")
@@ -135,7 +135,7 @@ def test_a_worker_is_not_idle_while_its_broker_stands_still(
         pump.finish()
     with Crew(made, "--until-idle", "3") as crew:
         # With all of it still to be committed.
-        worker = crew.start("worker", spoilt={"PARCELS_TEST_HALT_AT": "before_commit:1"})
+        worker = crew.start("worker", spoilt={"PARCELS_TEST_STOP_AT": "before_commit:1"})
         wait_until(lambda: worker.halted, "the worker does not come to its first commit")
         broker.freeze()
         made.chronicle.tell("frozen")
@@ -159,7 +159,7 @@ def test_a_worker_is_not_idle_because_a_stall_took_its_partitions(
     day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
     with (
         Pump(settings, day, rate=500) as pump,
-        Crew(installation, "--protocol", protocol, "--until-idle", "1") as crew,
+        Crew(installation, "--group-protocol", protocol, "--until-idle", "1") as crew,
     ):
         pump.open()
         worker = crew.start("worker")

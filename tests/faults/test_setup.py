@@ -123,7 +123,7 @@ def test_a_port_for_metrics_that_is_taken(installation: Installation) -> None:
 
 
 def test_a_protocol_that_does_not_exist(installation: Installation) -> None:
-    done = installation.parcels("run", "--protocol", "modern")
+    done = installation.parcels("run", "--group-protocol", "modern")
     assert done.returncode == REFUSED
     assert "Traceback" not in done.stderr
     assert "modern" in done.stderr and "classic" in done.stderr and "consumer" in done.stderr

@@ -46,7 +46,7 @@ def test_sigterm_finishes_the_batch_and_leaves_the_group(
 ) -> None:
     settings = installation.settings
     day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
-    with Pump(settings, day, rate=2_000) as pump, Crew(installation, "--protocol", protocol, "--json") as crew:
+    with Pump(settings, day, rate=2_000) as pump, Crew(installation, "--group-protocol", protocol, "--json") as crew:
         worker = crew.start("worker")
         crew.wait_for("worker", "parcels.worker.restored")
         pump.open()
@@ -81,7 +81,7 @@ def test_sigterm_amid_a_long_fold_does_not_wait_for_it(
     """What it makes is thrown away, and is made by the next worker."""
     settings = installation.settings
     day = Day.simulated(200, tmp_path / "truth.json", SEED)
-    with Pump(settings, day, rate=100_000) as pump, Crew(installation, "--protocol", protocol) as crew:
+    with Pump(settings, day, rate=100_000) as pump, Crew(installation, "--group-protocol", protocol) as crew:
         pump.open()
         pump.finish()
         worker = crew.start("worker", spoilt={"PARCELS_TEST_LONG_FOLD": "1"})
@@ -108,7 +108,7 @@ def test_idle_workers_end_also_when_there_are_more_than_partitions(
     with Pump(installation.settings, day, rate=100_000) as pump:
         pump.open()
         pump.finish()
-    with Crew(installation, "--protocol", protocol, "--until-idle", "3") as crew:
+    with Crew(installation, "--group-protocol", protocol, "--until-idle", "3") as crew:
         workers = [crew.start(name) for name in ("one", "two", "three")]
         assert [worker.wait() for worker in workers] == [0, 0, 0]
         assert [worker.said("parcels.worker.stopped")[0]["reason"] for worker in workers] == ["idle"] * 3
@@ -122,8 +122,8 @@ def test_a_worker_without_partitions_ends_when_it_is_idle_while_those_that_have_
     day = Day.simulated(200, tmp_path / "truth.json", SEED)
     with (
         Pump(installation.settings, day, rate=100_000) as pump,
-        Crew(installation, "--protocol", protocol) as crew,
-        Crew(installation, "--protocol", protocol, "--until-idle", "2") as more,
+        Crew(installation, "--group-protocol", protocol) as crew,
+        Crew(installation, "--group-protocol", protocol, "--until-idle", "2") as more,
     ):
         for name in ("one", "two"):
             crew.start(name)

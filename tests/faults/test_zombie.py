@@ -30,7 +30,7 @@ def test_a_worker_that_stood_still_amid_a_transaction_while_another_took_over(
         heir = crew.start("heir")
         crew.wait_for("heir", "parcels.worker.restored")
         for point in ("while_producing", "before_commit"):
-            zombie = crew.start("zombie", spoilt={"PARCELS_TEST_HALT_AT": f"{point}:3"})
+            zombie = crew.start("zombie", spoilt={"PARCELS_TEST_STOP_AT": f"{point}:3"})
             crew.wait_for("zombie", "parcels.worker.restored")
             pump.open()
             wait_until(lambda z=zombie: z.halted, f"the zombie does not come to {point}")

@@ -11,7 +11,7 @@ from streams.processors.parcel_processor import ParcelProcessor
 from tests.kernel.oracle import Oracle, record_hash_of
 from tests.kernel.records import CUTS, MORNING, advice, batches_of, framed, scan, tick, void
 from tests.kernel.test_fold import ProcessorRun, fold_records
-from tests.kernel.test_promise_clock_cases import AlertCase, at, hour
+from tests.kernel.test_promise_clock_cases import AlertCase, hour, time_at
 
 SEEDS = st.integers(0, 2**32)
 MINUTE = 60_000
@@ -262,10 +262,10 @@ class TestAnomalies:
     @staticmethod
     def in_bag(kind, hours, event_id=None, **more):
         more = {"container_id": "BAG", "inferred_from": "c", **more}
-        return scan(event_id or f"{kind}{hours}", "P", kind, at(hours), **more)
+        return scan(event_id or f"{kind}{hours}", "P", kind, time_at(hours), **more)
 
     def test_a_scan_of_its_own_while_its_bag_is_closed(self):
-        packed, found = self.in_bag("PACKED", 0), scan("own", "P", "SORTED", at(2))
+        packed, found = self.in_bag("PACKED", 0), scan("own", "P", "SORTED", time_at(2))
         case = AlertCase(packed, found, hour(3), promises=self.ALL)
         assert case.summary == [("ANOMALY", "FOUND_OUTSIDE", 3)]
         assert case.alerts[0]["evidence"] == [record_hash_of(packed), record_hash_of(found)]
@@ -284,21 +284,21 @@ class TestAnomalies:
 
     def test_a_scan_at_another_site_than_its_bag(self):
         log = (self.in_bag("PACKED", 0), self.in_bag("ARRIVED", 1, site="LGG"))
-        assert self.alerts_of(*log, scan("own", "P", "DAMAGED", at(2), site="LUX"), hour(3)) == [
+        assert self.alerts_of(*log, scan("own", "P", "DAMAGED", time_at(2), site="LUX"), hour(3)) == [
             ("ANOMALY", "FOUND_OUTSIDE", 3)
         ]
-        assert self.alerts_of(*log, scan("own", "P", "DAMAGED", at(2), site="LGG"), hour(3)) == []
+        assert self.alerts_of(*log, scan("own", "P", "DAMAGED", time_at(2), site="LGG"), hour(3)) == []
 
     def test_a_scan_after_its_bag_was_dispatched_is_no_anomaly(self):
         log = (self.in_bag("PACKED", 0), self.in_bag("CUSTOMS_RELEASED", 0), self.in_bag("DISPATCHED", 1))
-        assert self.alerts_of(*log, scan("own", "P", "SORTED", at(9), site="LUX"), hour(10)) == []
+        assert self.alerts_of(*log, scan("own", "P", "SORTED", time_at(9), site="LUX"), hour(10)) == []
 
     def test_not_seen_when_its_bag_was_emptied(self):
         log = (self.in_bag("PACKED", 0), self.in_bag("UNPACKED", 1, reason="EMPTIED"))
         assert self.alerts_of(*log, hour(3)) == []
         assert self.alerts_of(*log, hour(4)) == [("ANOMALY", "MISSING", 4)]
-        assert self.alerts_of(*log, scan("own", "P", "SORTED", at(2)), hour(4)) == []
-        case = AlertCase(*log, hour(4), own := scan("own", "P", "SORTED", at(5)), hour(6), promises=self.ALL)
+        assert self.alerts_of(*log, scan("own", "P", "SORTED", time_at(2)), hour(4)) == []
+        case = AlertCase(*log, hour(4), own := scan("own", "P", "SORTED", time_at(5)), hour(6), promises=self.ALL)
         assert case.summary[-1] == ("WITHDRAWN", "MISSING", 6)
         assert case.alerts[-1]["evidence"] == [record_hash_of(own)]
 
@@ -308,4 +308,4 @@ class TestAnomalies:
         assert self.alerts_of(extra, hour(2), self.in_bag("PACKED", 0), hour(3))[-1] == ("WITHDRAWN", "FOUND_EXTRA", 3)
 
     def test_an_own_scan_may_name_any_bag_of_a_parcel_that_was_never_packed(self):
-        assert self.alerts_of(scan("own", "P", "UNPACKED", at(1), container_id="BAG"), hour(2)) == []
+        assert self.alerts_of(scan("own", "P", "UNPACKED", time_at(1), container_id="BAG"), hour(2)) == []

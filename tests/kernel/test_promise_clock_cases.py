@@ -28,28 +28,28 @@ DOOR = Promises.parse(
 )
 
 
-def at(hours):
+def time_at(hours):
     return MORNING + round(hours * HOUR)
 
 
 def arrived(hours=0):
-    return scan("arrived", "P", "ARRIVED", at(hours))
+    return scan("arrived", "P", "ARRIVED", time_at(hours))
 
 
 def held(hours, reason="DOCUMENTS_MISSING", name="held"):
-    return scan(name, "P", "CUSTOMS_HELD", at(hours), reason=reason)
+    return scan(name, "P", "CUSTOMS_HELD", time_at(hours), reason=reason)
 
 
 def released(hours, name="released"):
-    return scan(name, "P", "CUSTOMS_RELEASED", at(hours))
+    return scan(name, "P", "CUSTOMS_RELEASED", time_at(hours))
 
 
 def delivered(hours):
-    return scan("delivered", "P", "DELIVERED", at(hours))
+    return scan("delivered", "P", "DELIVERED", time_at(hours))
 
 
 def hour(hours):
-    return tick(at(hours))
+    return tick(time_at(hours))
 
 
 class AlertCase:
@@ -112,7 +112,9 @@ class TestAHoldWithAReason:
         assert AlertCase(*held_last, released(80), hour(80), hour(81)).summary[1:] == [("BREACHED", "door", 81)]
 
     def test_that_begins_an_instant_later_is_too_late(self):
-        case = AlertCase(arrived(), scan("held", "P", "CUSTOMS_HELD", at(72) + 1, reason="DOCUMENTS_MISSING"), hour(73))
+        case = AlertCase(
+            arrived(), scan("held", "P", "CUSTOMS_HELD", time_at(72) + 1, reason="DOCUMENTS_MISSING"), hour(73)
+        )
         assert case.clock() == ("BREACHED", 72)
         assert case.summary == [("BREACHED", "door", 73)]
 
@@ -161,15 +163,15 @@ class TestARelease:
 
 class TestAHoldThatIsVoided:
     def test_never_stopped_the_clock(self):
-        case = AlertCase(arrived(), held(10), hour(60), void("v", "P", "held", at(61)), hour(73))
+        case = AlertCase(arrived(), held(10), hour(60), void("v", "P", "held", time_at(61)), hour(73))
         assert case.clock() == ("BREACHED", 72)
         assert case.summary == [("BREACHED", "door", 73)]
 
     def test_whose_void_arrives_first_never_stopped_it_either(self):
-        assert AlertCase(arrived(), void("v", "P", "held", at(11)), held(10), hour(12)).clock() == ("RUNNING", 72)
+        assert AlertCase(arrived(), void("v", "P", "held", time_at(11)), held(10), hour(12)).clock() == ("RUNNING", 72)
 
     def test_a_voided_release_leaves_the_clock_paused_and_withdraws_the_alert(self):
-        case = AlertCase(arrived(), held(10), released(12), hour(80), void("v", "P", "released", at(81)), hour(82))
+        case = AlertCase(arrived(), held(10), released(12), hour(80), void("v", "P", "released", time_at(81)), hour(82))
         assert case.clock() == ("PAUSED", 62)
         assert case.summary == [("BREACHED", "door", 80), ("WITHDRAWN", "door", 82)]
 
@@ -187,19 +189,21 @@ class TestLateEvidence:
         assert case.clock() == ("BREACHED", 72)
 
     def test_that_it_never_arrived_withdraws_the_alert(self):
-        case = AlertCase(arrived(), hour(73), void("v", "P", "arrived", at(74)), hour(74))
+        case = AlertCase(arrived(), hour(73), void("v", "P", "arrived", time_at(74)), hour(74))
         assert case.summary[-1] == ("WITHDRAWN", "door", 74)
         assert case.clocks == {}
 
     def test_of_an_earlier_arrival_breaks_the_promise_earlier(self):
-        case = AlertCase(arrived(), hour(50), scan("first", "P", "ARRIVED", at(-24)), hour(51))
+        case = AlertCase(arrived(), hour(50), scan("first", "P", "ARRIVED", time_at(-24)), hour(51))
         assert case.summary == [("BREACHED", "door", 51)]
 
     def test_before_a_tick_prevents_the_alert(self):
         assert AlertCase(hour(80), arrived(), delivered(70), hour(81)).summary == []
 
     def test_a_promise_that_is_broken_withdrawn_and_broken_again_has_three_alerts(self):
-        case = AlertCase(arrived(), hour(73), delivered(70), hour(74), void("v", "P", "delivered", at(75)), hour(76))
+        case = AlertCase(
+            arrived(), hour(73), delivered(70), hour(74), void("v", "P", "delivered", time_at(75)), hour(76)
+        )
         assert [alert_type for alert_type, *_ in case.summary] == ["BREACHED", "WITHDRAWN", "BREACHED"]
         assert len({alert["alert_id"] for alert in case.alerts}) == 3
 
@@ -230,28 +234,28 @@ class TestAnomalies:
         return AlertCase(*log, promises=self.ALL).summary
 
     def test_sorted_to_another_lane_than_planned(self):
-        plan = advice("plan", "P", at(-9), planned_lane="N")
-        wrong, right = (scan(lane, "P", "SORTED", at(2), lane=lane) for lane in ("S", "N"))
+        plan = advice("plan", "P", time_at(-9), planned_lane="N")
+        wrong, right = (scan(lane, "P", "SORTED", time_at(2), lane=lane) for lane in ("S", "N"))
         assert self.alerts_of(plan, right, hour(3)) == []
         assert self.alerts_of(plan, wrong, hour(3)) == [("ANOMALY", "MISROUTED", 3)]
         assert self.alerts_of(plan, wrong, hour(3), right, hour(4)) == [("ANOMALY", "MISROUTED", 3)]
-        new = advice("new plan", "P", at(1), planned_lane="S")
+        new = advice("new plan", "P", time_at(1), planned_lane="S")
         assert self.alerts_of(plan, wrong, hour(3), new, hour(4))[-1] == ("WITHDRAWN", "MISROUTED", 4)
 
     def test_not_read_three_times(self):
-        tries = [scan(f"e{number}", "P", "NO_READ", at(number)) for number in range(3)]
+        tries = [scan(f"e{number}", "P", "NO_READ", time_at(number)) for number in range(3)]
         assert self.alerts_of(*tries[:2], hour(3)) == []
         assert self.alerts_of(*tries, hour(3)) == [("ANOMALY", "REPEATED_NO_READ", 3)]
 
     def test_dispatched_without_a_release(self):
-        log = (advice("plan", "P", at(-9)), scan("gone", "P", "DISPATCHED", at(9)), hour(10))
+        log = (advice("plan", "P", time_at(-9)), scan("gone", "P", "DISPATCHED", time_at(9)), hour(10))
         assert self.alerts_of(*log) == [("ANOMALY", "NOT_RELEASED", 10)]
         assert self.alerts_of(*log, released(8), hour(11))[-1] == ("WITHDRAWN", "NOT_RELEASED", 11)
         assert self.alerts_of(*log, released(9.5), hour(11)) == [("ANOMALY", "NOT_RELEASED", 10)]
 
     def test_in_transit_a_release_is_needed_only_after_a_customs_step(self):
-        plan = advice("plan", "P", at(-9), direction="TRANSIT")
-        gone = scan("gone", "P", "DISPATCHED", at(9))
+        plan = advice("plan", "P", time_at(-9), direction="TRANSIT")
+        gone = scan("gone", "P", "DISPATCHED", time_at(9))
         assert self.alerts_of(plan, gone, hour(10)) == []
         assert self.alerts_of(plan, gone, held(5), hour(10)) == [("ANOMALY", "NOT_RELEASED", 10)]
 
@@ -262,9 +266,9 @@ class TestAnomalies:
             assert self.alerts_of(*log) == [("ANOMALY", "HELD_TOO_LONG", 73), ("WITHDRAWN", "HELD_TOO_LONG", 74)]
 
     def test_a_scan_from_the_future_stays_an_anomaly_after_its_time(self):
-        early = scan("early", "P", "UNLOADED", at(2))
+        early = scan("early", "P", "UNLOADED", time_at(2))
         assert self.alerts_of(hour(0), early, hour(1), hour(2), hour(3)) == [("ANOMALY", "FROM_THE_FUTURE", 1)]
-        taken_back = (hour(0), early, hour(1), void("v", "P", "early", at(1)), hour(2))
+        taken_back = (hour(0), early, hour(1), void("v", "P", "early", time_at(1)), hour(2))
         assert self.alerts_of(*taken_back)[-1] == ("WITHDRAWN", "FROM_THE_FUTURE", 2)
 
     def test_a_reused_number_begins_a_new_journey(self):
@@ -272,7 +276,7 @@ class TestAnomalies:
             arrived(),
             delivered(20),
             hour(21),
-            scan("again", "P", "ARRIVED", at(24 * 9)),
+            scan("again", "P", "ARRIVED", time_at(24 * 9)),
             hour(24 * 9 + 1),
             promises=Promises.parse({"promises": DOOR.model_dump(mode="json")["promises"]}),
         )
@@ -281,7 +285,7 @@ class TestAnomalies:
         assert case.run.read_states()["P"]["journeys"] == 2
 
     def test_a_parcel_that_returns_soon_is_on_the_same_journey(self):
-        case = AlertCase(arrived(), delivered(20), scan("again", "P", "ARRIVED", at(48)), hour(50))
+        case = AlertCase(arrived(), delivered(20), scan("again", "P", "ARRIVED", time_at(48)), hour(50))
         assert case.summary == []
         assert case.clock() == ("MET", 72)
 
@@ -316,7 +320,7 @@ class TestCalendarsHaveNoEffect:
     def test_the_utc_offset_has_no_effect(self):
         alerts_by_offset = []
         for offset in (-840, 0, 60, 840):
-            log = [scan("a", "P", "ARRIVED", MORNING, utc_offset_minutes=offset), tick(at(73))]
+            log = [scan("a", "P", "ARRIVED", MORNING, utc_offset_minutes=offset), tick(time_at(73))]
             alerts_by_offset.append(compare(log, promises=DOOR)[0].read_alerts())
         assert all(alerts == alerts_by_offset[0] for alerts in alerts_by_offset)
 
@@ -330,7 +334,7 @@ class TestADeviceWhoseClockIsAnHourWrong:
     def test_a_scan_an_hour_ahead_is_too_late_until_it_is_corrected(self):
         log = (arrived(), delivered(72.5), hour(73))
         assert AlertCase(*log).summary == [("BREACHED", "door", 73)]
-        right = scan("right", "P", "DELIVERED", at(71.5))
-        corrected = AlertCase(*log, void("v", "P", "delivered", at(74)), right, hour(75))
+        right = scan("right", "P", "DELIVERED", time_at(71.5))
+        corrected = AlertCase(*log, void("v", "P", "delivered", time_at(74)), right, hour(75))
         assert corrected.summary == [("BREACHED", "door", 73), ("WITHDRAWN", "door", 75)]
         assert corrected.clock() == ("MET", 72)

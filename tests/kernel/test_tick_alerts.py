@@ -49,12 +49,12 @@ PROMISES = Promises.parse(
             },
         ],
         "anomalies": {
-            "no_reads": 2,
-            "recirculations": 2,
-            "unreleased": ["IMPORT"],
+            "repeated_no_read": 2,
+            "recirculating": 2,
+            "not_released": ["IMPORT"],
             "held_too_long": "6h",
-            "future": "30m",
-            "reused": "1d",
+            "from_the_future": "30m",
+            "number_reused": "1d",
         },
         "retirement": {"finished": "2d", "unfinished": "4d"},
     }

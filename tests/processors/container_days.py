@@ -176,7 +176,7 @@ class Hub:
 
     def send(self, event):
         line = self._reader(event)
-        topic = CONTAINERS_TOPIC if line.container else SCANS_TOPIC
+        topic = CONTAINERS_TOPIC if line.to_containers_topic else SCANS_TOPIC
         self.logs[topic][partition_of(line.key, self.partitions)].append(line.value)
 
     def run(self):

@@ -1,4 +1,4 @@
-"""Both stages of one partition over a simulated log, in process: what they write for each other goes to and fro."""
+"""Both processors of one partition over a simulated log, in process; each reads the records that the other writes."""
 
 import random
 from collections import Counter
@@ -21,7 +21,7 @@ Keyed = tuple[bytes | None, bytes | None]
 
 @dataclass
 class Logs:
-    """The logs as the simulator writes them."""
+    """Both logs as the simulator writes them."""
 
     scans: list[Keyed] = field(default_factory=list)
     containers: list[Keyed] = field(default_factory=list)
@@ -31,80 +31,82 @@ def simulated(scenario: Scenario, truth: Path | None = None, promises: Promises 
     """The logs of a scenario, and its truth in a file."""
     logs, encoder = Logs(), RecordColumnsEncoder()
 
-    def take(simulation: Simulation) -> None:
+    def collect(simulation: Simulation) -> None:
         for columns in simulation.batches():
             encoded = encoder.encode(columns)
             ticks, containers = set(encoded.broadcast_indexes), set(encoded.container_indexes)
-            for place, pair in enumerate(zip(encoded.keys, encoded.values, strict=True)):
-                if place not in containers:
-                    logs.scans.append(pair)
-                if place in containers or place in ticks:
-                    logs.containers.append(pair)
+            for index, record in enumerate(zip(encoded.keys, encoded.values, strict=True)):
+                if index not in containers:
+                    logs.scans.append(record)
+                if index in containers or index in ticks:
+                    logs.containers.append(record)
 
     if truth is None:
-        take(Simulation(scenario))
+        collect(Simulation(scenario))
     else:
         with TruthFile(truth, scenario, promises) as file:
             simulation = Simulation(scenario, file)
-            take(simulation)
+            collect(simulation)
             file.complete(simulation.counts)
     return logs
 
 
 @dataclass
-class Ran:
-    """What both stages made of them."""
+class ProcessorRun:
+    """The output of both processors."""
 
-    # The whole logs, what the container stage wrote among the rest.
+    # The whole logs, with the records that the container processor wrote.
     scans: list[Keyed]
     containers: list[Keyed]
     states: dict[bytes, bytes]
     milestones: list[tuple[bytes, bytes]]
     alerts: list[tuple[bytes, bytes]]
     deltas: list[tuple[bytes, bytes]]
-    # Of hub.containers, by reason.
+    # Rejected records of hub.containers by reason.
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def run(logs: Logs, settled: int, portions: Sequence[int], seed: int, promises: Promises | None = None) -> Ran:
-    """Run both stages in turn, now the one and now the other, as many records of their logs as `portions` has.
+def run(
+    logs: Logs, final_hub_time: int, batch_sizes: Sequence[int], seed: int, promises: Promises | None = None
+) -> ProcessorRun:
+    """Run both processors in a random order, each with a batch of random size.
 
     Args:
-        logs: what was sent.
-        settled: hub time of a tick that comes after everything.
-        portions: numbers of records, drawn by chance.
-        seed: of that chance.
-        promises: as the truth has them.
+        logs: the records that were sent.
+        final_hub_time: hub time of a tick after all records.
+        batch_sizes: numbers of records to draw from.
+        seed: of the random numbers.
+        promises: those of the truth.
     """
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     parcels, containers = ParcelProcessor(0, 1, promises), ContainerProcessor(0, 1)
-    ran = Ran([], list(logs.containers), {}, [], [], [])
-    # What was inferred comes into the log of scans while the rest is still being sent.
-    waiting, inferred, place, done = list(logs.scans), list[Keyed](), 0, 0
-    while waiting[done:] or inferred or place < len(ran.containers) or containers.has_pending_output:
-        if chance.random() < 0.5:
-            part = ran.containers[place : place + chance.choice(portions)]
-            made = containers.run([value for _, value in part])
-            ran.refused.update(reason.name for _, reason in made.rejects)
-            place += made.processed_count
-            for topic, _, block in made.blocks:
-                (ran.containers if topic == CONTAINERS_TOPIC else inferred if topic == SCANS_TOPIC else []).extend(
+    result = ProcessorRun([], list(logs.containers), {}, [], [], [])
+    # Inferred records enter the log of scans while other records are still being sent.
+    scans, inferred, next_event, next_scan = list(logs.scans), list[Keyed](), 0, 0
+    while scans[next_scan:] or inferred or next_event < len(result.containers) or containers.has_pending_output:
+        if rng.random() < 0.5:
+            events = result.containers[next_event : next_event + rng.choice(batch_sizes)]
+            output = containers.run([value for _, value in events])
+            result.refused.update(reason.name for _, reason in output.rejects)
+            next_event += output.processed_count
+            for topic, _, block in output.blocks:
+                (result.containers if topic == CONTAINERS_TOPIC else inferred if topic == SCANS_TOPIC else []).extend(
                     block
                 )
             continue
-        first, end = done, done + chance.choice(portions)
-        batch, done = [*inferred, *waiting[first:end]], min(end, len(waiting))
+        first, end = next_scan, next_scan + rng.choice(batch_sizes)
+        batch, next_scan = [*inferred, *scans[first:end]], min(end, len(scans))
         inferred.clear()
-        _fold(parcels, batch, ran)
-    _fold(parcels, [(None, framed(tick(settled)))], ran)
-    return ran
+        _fold(parcels, batch, result)
+    _fold(parcels, [(None, framed(tick(final_hub_time)))], result)
+    return result
 
 
-def _fold(stage: ParcelProcessor, batch: list[Keyed], ran: Ran) -> None:
-    ran.scans += batch
-    made = stage.run([value for _, value in batch])
-    ran.states.update(made.tombstones)
-    ran.states.update(made.states)
-    ran.milestones += made.milestones
-    ran.alerts += made.alerts
-    ran.deltas += made.throughput
+def _fold(processor: ParcelProcessor, batch: list[Keyed], result: ProcessorRun) -> None:
+    result.scans += batch
+    output = processor.run([value for _, value in batch])
+    result.states.update(output.tombstones)
+    result.states.update(output.states)
+    result.milestones += output.milestones
+    result.alerts += output.alerts
+    result.deltas += output.throughput

@@ -343,7 +343,7 @@ class TestACrashPoint:
     )
 
     def test_kills_the_process_the_nth_time_it_is_reached(self):
-        ended = run_python(self.CODE, PARCELS_CRASH_AT="after_fold:3")
+        ended = run_python(self.CODE, PARCELS_FAILPOINT="after_fold:3")
         assert ended.returncode == -signal.SIGKILL
         assert ended.stdout.split() == ["0", "1"]
 

@@ -124,7 +124,7 @@ def evaluate(promises: Promises, records: Iterable[ParcelRecord], now: int | Non
     """All clocks and anomalies of the parcel with these distinct records; `now`: hub time, None before a Tick."""
     known = sort_records(records)
     effective = effective_records(known)
-    journeys = _journeys(effective, promises.anomalies.reused)
+    journeys = _journeys(effective, promises.anomalies.number_reused)
     journey = journeys[-1]
     advice = next((record for record in reversed(journey) if record.plan is not None), None)
     clocks = {}
@@ -316,15 +316,15 @@ def _scan_anomalies(
                 anomalies["MISROUTED"] = Anomaly(record.time, None, (record, advice))
                 break
     for name, kind, threshold in (
-        ("REPEATED_NO_READ", "NO_READ", thresholds.no_reads),
-        ("RECIRCULATING", "RECIRCULATED", thresholds.recirculations),
+        ("REPEATED_NO_READ", "NO_READ", thresholds.repeated_no_read),
+        ("RECIRCULATING", "RECIRCULATED", thresholds.recirculating),
     ):
         of_kind = [record for record in scans if record.kind == kind]
         if threshold is not None and len(of_kind) >= threshold:
             anomalies[name] = Anomaly(of_kind[0].time, threshold, (of_kind[0], of_kind[threshold - 1]))
-    if thresholds.unreleased is not None:
+    if thresholds.not_released is not None:
         direction = advice.plan["direction"] if advice is not None and advice.plan is not None else "UNKNOWN"
-        needs_release = direction in thresholds.unreleased
+        needs_release = direction in thresholds.not_released
         step = None
         for record in scans:
             if record.kind.startswith("CUSTOMS_"):
@@ -343,12 +343,12 @@ def _scan_anomalies(
             else:
                 due = end
             break
-    if thresholds.future is not None and now is not None:
-        future = [record for record in scans if record.time > now + thresholds.future]
+    if thresholds.from_the_future is not None and now is not None:
+        future = [record for record in scans if record.time > now + thresholds.from_the_future]
         if future:
-            anomalies["FROM_THE_FUTURE"] = Anomaly(future[0].time, thresholds.future, (future[0],))
+            anomalies["FROM_THE_FUTURE"] = Anomaly(future[0].time, thresholds.from_the_future, (future[0],))
     if len(journeys) > 1:
-        anomalies["NUMBER_REUSED"] = Anomaly(journey[0].time, thresholds.reused, (journey[0],))
+        anomalies["NUMBER_REUSED"] = Anomaly(journey[0].time, thresholds.number_reused, (journey[0],))
     return anomalies, due
 
 

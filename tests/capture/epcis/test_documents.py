@@ -631,7 +631,7 @@ def test_the_command_reports_every_file(tmp_path: Path) -> None:
     with large.open("wb") as stream:
         stream.truncate((256 << 20) + 1)
     files = [str(each) for each in (good, bad, tmp_path / "none", tmp_path, torn, whole, empty, large, good)]
-    done = run_cli("check", *files, "--json")
+    done = run_cli("epcis", "validate", *files, "--json")
     assert done.returncode == 1
     results = list(map(json.loads, done.stdout.splitlines()))
     assert [each["file"] for each in results] == files
@@ -657,9 +657,9 @@ def test_the_command_reports_every_file(tmp_path: Path) -> None:
         [["file"]],
     ]
     assert results[5]["events"][0]["errors"][0]["path"] == "creationDate" and results[5]["events"][0]["hash"]
-    assert run_cli("check", str(good)).returncode == 0
-    summary = run_cli("check", str(tmp_path / "none"), str(good))
-    assert summary.returncode == 1 and "No such file" in summary.stdout and "fine, 1 event" in summary.stdout
+    assert run_cli("epcis", "validate", str(good)).returncode == 0
+    summary = run_cli("epcis", "validate", str(tmp_path / "none"), str(good))
+    assert summary.returncode == 1 and "No such file" in summary.stdout and "valid, 1 event" in summary.stdout
 
 
 def test_a_repeated_key_among_many_is_found_quickly() -> None:

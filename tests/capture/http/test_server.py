@@ -113,7 +113,7 @@ def test_signed_and_token_clients_over_tls(tmp_path: Path) -> None:
 
 
 def test_a_client_with_a_slow_or_large_head_is_disconnected(tmp_path: Path) -> None:
-    with gateway(tmp_path, "--insecure-local", "--head-seconds", "1") as address:
+    with gateway(tmp_path, "--insecure-local", "--header-timeout", "1") as address:
         port = int(address.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=30) as large:
             large.sendall(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 100_000)
@@ -126,7 +126,7 @@ def test_a_client_with_a_slow_or_large_head_is_disconnected(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 def test_too_large_bodies_are_answered(tmp_path: Path, connection: str) -> None:
-    with gateway(tmp_path, "--insecure-local", "--body-mib", "1") as address:
+    with gateway(tmp_path, "--insecure-local", "--max-body-mib", "1") as address:
         headers = {"content-type": "application/ld+json", "connection": connection}
         for size in ((1 << 20) + 1, 7_000_000):
             asked = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
@@ -166,7 +166,7 @@ def test_records_accepted_without_kafka_are_in_the_spool(tmp_path: Path) -> None
         assert CaptureClient(address).send_scans([scan("a499"), scan("b")])["duplicates"] == 1
     done = run_cli("spool", "status", "--data", str(tmp_path), "--json")
     status = json.loads(done.stdout)
-    assert done.returncode == 0 and status["records"]["scans"] == status["waiting_records"] == 501
+    assert done.returncode == 0 and status["records"]["scans"] == status["pending_records"] == 501
     segment = next((tmp_path / "spool").glob("*.spool"))
     content = bytearray(segment.read_bytes())
     content[100] ^= 1

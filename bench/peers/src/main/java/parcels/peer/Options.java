@@ -18,7 +18,7 @@ record Options(
         int cacheMegabytes, long records, boolean memory, boolean outputs, boolean promises) {
     static final String USAGE = """
             usage: --bootstrap HOST:PORT --prefix PREFIX --state-dir DIR [--application NAME] [--records N]
-                   [--threads 2] [--store rocks|memory] [--commit-ms 100] [--cache-mb 256] [--no-outputs]
+                   [--threads 2] [--store rocks|memory] [--commit-ms 100] [--cache-mb 256] [--no-output]
                    [--promises]""";
 
     static Options parse(String[] arguments) {
@@ -26,7 +26,7 @@ record Options(
         boolean outputs = true;
         boolean promises = false;
         for (int i = 0; i < arguments.length; i++) {
-            if (arguments[i].equals("--no-outputs")) {
+            if (arguments[i].equals("--no-output")) {
                 outputs = false;
             } else if (arguments[i].equals("--promises")) {
                 promises = true;
