@@ -80,7 +80,7 @@ class DriverOutput:
 
 
 class ParcelTestDriver:
-    """Parcels of one partition, on a work driver."""
+    """The parcel processor of a single partition."""
 
     def __init__(self, promises: Promises | None = None) -> None:
         """`promises`: those to watch (`streams.config.load_promises` reads a file); None for the default ones."""

@@ -1,4 +1,4 @@
-"""Who reads to an end gives up when nothing comes; not because it stood still itself."""
+"""A read up to an end offset gives up when no record arrives, but not because the process stood still."""
 
 import time
 
@@ -11,7 +11,7 @@ SILENCE_SECONDS = 0.5
 
 
 class Record:
-    """One of partition 0."""
+    """A record of partition 0."""
 
     def __init__(self, offset):
         self._offset = offset
@@ -27,7 +27,7 @@ class Record:
 
 
 class Reader:
-    """A consumer of which each poll takes so long, and then has nothing, or the record of this offset."""
+    """A consumer; each poll takes so long and returns the record of this offset, or None."""
 
     def __init__(self, *polls):
         self._polls = iter(polls)
