@@ -1,6 +1,6 @@
-"""The parcel stage's way from payloads to columns and back: one decoder or encoder a topic, and where its columns are.
+"""Codecs of the parcel processor: a decoder or encoder for each topic, and the indexes of its columns.
 
-Shared by all partitions: none of them keeps anything between batches.
+All partitions share them: a codec keeps nothing between batches.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,36 +19,43 @@ from streams.kernel.restore import ActiveAlertReaderColumns, StateReaderColumns,
 from streams.kernel.state_columns import KindColumns, StateColumns, TimelineEntryColumns
 
 # A state may be larger than any record that a scanner sends (streams/formats/topics.py: max.message.bytes).
-_STATE_BYTES: Final = 16 << 20
+_MAX_STATE_BYTES: Final = 16 << 20
 
-_Numbers = TypeVar("_Numbers")
+_Columns = TypeVar("_Columns")
 
 
-def _numbers(
-    kind: Callable[..., _Numbers], layout: Layout, path: str = "", renamed: Mapping[str, str] | None = None
-) -> _Numbers:
-    """Column numbers for the fields of the NamedTuple `kind`, by the paths of the schema."""
-    fields: tuple[str, ...] = cast(Any, kind)._fields
-    return kind(*(layout.column_index(path + (renamed or {}).get(field, field)) for field in fields))
+def _column_indexes(
+    columns: Callable[..., _Columns], layout: Layout, path: str = "", renamed: Mapping[str, str] | None = None
+) -> _Columns:
+    """An instance of the NamedTuple `columns` with the index of each field's column.
+
+    Args:
+        columns: the NamedTuple.
+        layout: of the schema.
+        path: prefix of the fields in the schema.
+        renamed: field -> its name in the schema, where they differ.
+    """
+    fields: tuple[str, ...] = cast(Any, columns)._fields
+    return columns(*(layout.column_index(path + (renamed or {}).get(field, field)) for field in fields))
 
 
 class ScanDecoder:
-    """Decoder of hub.scans: shared by all partitions, as it keeps nothing between batches."""
+    """Decoder of hub.scans."""
 
     def __init__(self) -> None:
         schemas = load_schemas()
         names = ("Scan", "Advice", "Tick")
-        # A handful of fields say nothing of the state: they are checked and skipped.
+        # The other fields do not matter to the state: they are checked and skipped.
         self.layout = Layout.of(*(schemas.current(name) for name in names), only=ScanColumns._fields)
         writers = {
             number: (schema, names.index(name)) for number, (name, schema) in schemas.writer_schemas(*names).items()
         }
         self.decoder = ColumnDecoder(self.layout, [schemas.current(name) for name in names], writers)
-        self.columns = _numbers(ScanColumns, self.layout)
+        self.columns = _column_indexes(ScanColumns, self.layout)
 
 
 class ParcelStateCodec:
-    """Encoder of parcel.state, and decoder for the way back."""
+    """Encoder and decoder of parcel.state."""
 
     def __init__(self) -> None:
         schemas = load_schemas()
@@ -60,29 +67,29 @@ class ParcelStateCodec:
             sources={"timeline[].record_hash": HASH_SOURCE, "active_alerts[].alert_id": HASH_SOURCE},
         )
         layout = self.encoder.layout
-        self.root = _numbers(StateColumns, layout)
-        self.kinds = _numbers(KindColumns, layout, "kinds[].", {"scans": "count"})
-        self.entries = _numbers(TimelineEntryColumns, layout, "timeline[].")
+        self.root_columns = _column_indexes(StateColumns, layout)
+        self.kind_columns = _column_indexes(KindColumns, layout, "kinds[].", {"scans": "count"})
+        self.timeline_columns = _column_indexes(TimelineEntryColumns, layout, "timeline[].")
         self.kinds_frame = layout.frame_index("kinds[]")
         self.timeline_frame = layout.frame_index("timeline[]")
-        self.watched = _numbers(MonitoringColumns, layout)
-        self.clocks = _numbers(ClockColumns, layout, "clocks[].")
+        self.monitoring_columns = _column_indexes(MonitoringColumns, layout)
+        self.clock_columns = _column_indexes(ClockColumns, layout, "clocks[].")
         self.clocks_frame = layout.frame_index("clocks[]")
-        self.standing = _numbers(ActiveAlertColumns, layout, "active_alerts[].")
+        self.active_alert_columns = _column_indexes(ActiveAlertColumns, layout, "active_alerts[].")
         self.active_alerts_frame = layout.frame_index("active_alerts[]")
         self.widths = [len(frame.columns) for frame in layout.frames]
         reader = Layout.of(schema, only=StateReaderColumns._fields)
         writers = {number: (text, 0) for number, (_, text) in schemas.writer_schemas("ParcelState").items()}
-        self.decoder = ColumnDecoder(reader, [schema], writers, max_value_bytes=_STATE_BYTES)
-        self.root_reader_columns = _numbers(StateReaderColumns, reader)
+        self.decoder = ColumnDecoder(reader, [schema], writers, max_value_bytes=_MAX_STATE_BYTES)
+        self.root_reader_columns = _column_indexes(StateReaderColumns, reader)
         nested = {
             name: name.replace("_", ".", 1)
             for name in TimelineEntryReaderColumns._fields
             if name.startswith(("details_", "plan_"))
         }
-        self.timeline_reader_columns = _numbers(TimelineEntryReaderColumns, reader, "timeline[].", nested)
+        self.timeline_reader_columns = _column_indexes(TimelineEntryReaderColumns, reader, "timeline[].", nested)
         self.timeline_reader_frame = reader.frame_index("timeline[]")
-        self.active_alert_reader_columns = _numbers(ActiveAlertReaderColumns, reader, "active_alerts[].")
+        self.active_alert_reader_columns = _column_indexes(ActiveAlertReaderColumns, reader, "active_alerts[].")
         self.active_alerts_reader_frame = reader.frame_index("active_alerts[]")
 
 
@@ -96,7 +103,7 @@ class MilestoneEncoder:
             schemas.id("Milestone"),
             sources={"milestone_id": HASH_SOURCE, "evidence": HASH_SOURCE},
         )
-        self.columns = _numbers(MilestoneColumns, self.encoder.layout)
+        self.columns = _column_indexes(MilestoneColumns, self.encoder.layout)
         self.width = len(self.encoder.layout.frames[0].columns)
 
 
@@ -109,7 +116,7 @@ class AlertEncoder:
         self.encoder = ColumnEncoder(
             schemas.current("Alert"), schemas.id("Alert"), sources=dict.fromkeys(paths, HASH_SOURCE)
         )
-        self.columns = _numbers(AlertColumns, self.encoder.layout)
+        self.columns = _column_indexes(AlertColumns, self.encoder.layout)
         self.widths = [len(frame.columns) for frame in self.encoder.layout.frames]
 
 
@@ -119,12 +126,12 @@ class ThroughputDeltaEncoder:
     def __init__(self) -> None:
         schemas = load_schemas()
         self.encoder = ColumnEncoder(schemas.current("ThroughputDelta"), schemas.id("ThroughputDelta"))
-        self.columns = _numbers(ThroughputDeltaColumns, self.encoder.layout, renamed={"scans": "count"})
+        self.columns = _column_indexes(ThroughputDeltaColumns, self.encoder.layout, renamed={"scans": "count"})
         self.width = len(self.encoder.layout.frames[0].columns)
 
 
 class ThroughputDeltaColumns(NamedTuple):
-    """Numbers of the columns of ThroughputDelta."""
+    """Indexes of the columns of ThroughputDelta."""
 
     site: int
     station: int

@@ -1,6 +1,6 @@
-"""The whole parcel stage without a broker, one record at a time: to try promises and rules out, and to test them.
+"""A test driver for the parcel processor: no broker, one record at a time, to try out and test promises and rules.
 
-It runs the worker's own compiled fold. Start of a test of one's own:
+It runs the worker's own compiled fold. A test begins like this:
 
 >>> from streams.processors.test_driver import ParcelTestDriver
 >>> driver = ParcelTestDriver()
@@ -73,75 +73,76 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class DriverOutput:
-    """What one record led to."""
+    """The milestones and alerts that one record led to."""
 
     milestones: list[Milestone]
     alerts: list[Alert]
 
 
 class ParcelTestDriver:
-    """Parcels of one partition, on a work driver."""
+    """The parcel processor of a single partition."""
 
     def __init__(self, promises: Promises | None = None) -> None:
-        """`promises`: what is watched (`streams.config.load_promises` reads a file); None for the default ones."""
-        self._stage = ParcelProcessor(partition=0, partitions=1, promises=promises)
-        self._reader = RecordParser()
-        self._numbers = count(1)
+        """`promises`: those to watch (`streams.config.load_promises` reads a file); None for the default ones."""
+        self._processor = ParcelProcessor(partition=0, partitions=1, promises=promises)
+        self._parse = RecordParser()
+        self._event_numbers = count(1)
         self._states: dict[bytes, bytes] = {}
-        self._milestone, self._alert, self._state = (
+        self._decode_milestone, self._decode_alert, self._decode_state = (
             RecordDecoder(name) for name in ("Milestone", "Alert", "ParcelState")
         )
 
-    def scan(self, parcel_id: str, kind: str, *, at: str | int, **more: Any) -> DriverOutput:
-        """A scan.
+    def scan(self, parcel_id: str, kind: str, *, at: str | int, **fields: Any) -> DriverOutput:
+        """Process a scan.
 
         Args:
             parcel_id: of the parcel.
-            kind: a word of streams/domain/kinds.py.
+            kind: one of streams/domain/kinds.py.
             at: its event time, in ISO 8601 with its offset or in ms since 1970.
-            more: other fields of a scan (docs/files.md); event_id, site and station are made up where they are missing.
+            fields: other fields of a scan (docs/files.md); event_id, site and station have defaults.
 
         Raises:
-            ValueError: a field says something that cannot be; says what would be right.
-            BadRecord: the fold refuses it.
+            ValueError: a field is invalid; the message says what would be right.
+            BadRecord: the processor rejects it.
         """
-        scan = {"event_id": f"scan-{next(self._numbers)}", "site": "LGG", "station": "BENCH", **more}
-        return self._take({"type": "scan", "parcel_id": parcel_id, "kind": kind, "event_time": at, **scan})
+        scan = {"event_id": f"scan-{next(self._event_numbers)}", "site": "LGG", "station": "BENCH", **fields}
+        return self._process({"type": "scan", "parcel_id": parcel_id, "kind": kind, "event_time": at, **scan})
 
-    def advice(self, parcel_id: str, *, at: str | int, **more: Any) -> DriverOutput:
-        """An advice, of an import from CN to BE where `more` says nothing else; raises as `scan` does."""
-        plan = {"direction": "IMPORT", "service": "STANDARD", "origin": "CN", "destination": "BE", **more}
-        advice = {"event_id": f"advice-{next(self._numbers)}", "parcel_id": parcel_id, "event_time": at, **plan}
-        return self._take({"type": "advice", **advice})
+    def advice(self, parcel_id: str, *, at: str | int, **fields: Any) -> DriverOutput:
+        """Process an advice, by default of an import from CN to BE; raises as `scan` does."""
+        plan = {"direction": "IMPORT", "service": "STANDARD", "origin": "CN", "destination": "BE", **fields}
+        advice = {"event_id": f"advice-{next(self._event_numbers)}", "parcel_id": parcel_id, "event_time": at, **plan}
+        return self._process({"type": "advice", **advice})
 
     def tick(self, at: str | int) -> DriverOutput:
-        """The hub's time: what is due by then is told; raises as `scan` does."""
-        return self._take({"type": "tick", "hub_time": at})
+        """Process a tick, which sends the alerts that are due by then; raises as `scan` does."""
+        return self._process({"type": "tick", "hub_time": at})
 
     def state(self, parcel_id: str) -> Mapping[str, Any] | None:
-        """The parcel's state by the fields of schemas/ParcelState.avsc, times in ms; None if it is not known."""
+        """The parcel's state by the fields of schemas/ParcelState.avsc, times in ms; None for an unknown parcel."""
         value = self._states.get(parcel_id.encode())
-        return self._state(value) if value else None
+        return self._decode_state(value) if value else None
 
-    def _take(self, record: Mapping[str, Any]) -> DriverOutput:
-        made = self._stage.run([self._reader(record).value])
-        for _, reason in made.rejects:
-            raise BadRecord(reason.name, f"the fold refuses it: {reason.name}")
-        self._states.update(made.tombstones)
-        self._states.update(made.states)
+    def _process(self, record: Mapping[str, Any]) -> DriverOutput:
+        output = self._processor.run([self._parse(record).value])
+        for _, reason in output.rejects:
+            raise BadRecord(reason.name, f"the processor rejects it: {reason.name}")
+        self._states.update(output.tombstones)
+        self._states.update(output.states)
         return DriverOutput(
-            [Milestone(**_pleasant(self._milestone(value))) for _, value in made.milestones],
-            [Alert(**_pleasant(self._alert(value))) for _, value in made.alerts],
+            [Milestone(**_to_python(self._decode_milestone(value))) for _, value in output.milestones],
+            [Alert(**_to_python(self._decode_alert(value))) for _, value in output.alerts],
         )
 
 
-def _pleasant(record: Mapping[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = dict(record)
-    for name in _TIMES & made.keys():
-        if made[name] is not None:
-            made[name] = _EPOCH + timedelta(milliseconds=made[name])
-    if made.get("limit") is not None:
-        made["limit"] = timedelta(milliseconds=made["limit"])
-    if isinstance(made["evidence"], list):
-        made["evidence"] = tuple(made["evidence"])
-    return made
+def _to_python(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record with datetimes, timedeltas and tuples for its numbers and lists."""
+    fields: dict[str, Any] = dict(record)
+    for name in _TIMES & fields.keys():
+        if fields[name] is not None:
+            fields[name] = _EPOCH + timedelta(milliseconds=fields[name])
+    if fields.get("limit") is not None:
+        fields["limit"] = timedelta(milliseconds=fields["limit"])
+    if isinstance(fields["evidence"], list):
+        fields["evidence"] = tuple(fields["evidence"])
+    return fields

@@ -1,4 +1,4 @@
-"""Installations to do something to; the seed of each is its module's."""
+"""Installations for the fault tests; the seed of each is that of its module."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.faults.harness import Broker, Chronicle, Installation
 
 @pytest.fixture
 def installation(settings: KafkaSettings, tmp_path: Path, request: pytest.FixtureRequest) -> Installation:
-    """Topics of two partitions on the broker of all tests."""
+    """Topics of two partitions on the broker that all tests share."""
     made = Installation(settings, tmp_path, Chronicle(request.module.SEED))
     made.create_topics(2)
     return made

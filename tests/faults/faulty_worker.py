@@ -1,4 +1,4 @@
-"""`parcels run` as no supervisor would have it; the environment says how.
+"""`parcels run` with a fault, which the environment names.
 
 PARCELS_TEST_GROUP=NAME: in a consumer group of its own, so that it believes to own every partition beside the group
 that does. PARCELS_TEST_STOP_AT=POINT:N: stops itself (SIGSTOP) at the Nth pass of a named point of a batch's path.
@@ -22,7 +22,7 @@ from streams.worker import group_membership, partition_task, worker, worker_proc
 
 
 class HaltAt:
-    """Stands in for `hit_failpoint`; the process goes on from here when it gets SIGCONT."""
+    """Stands in for `hit_failpoint`; the process goes on when it gets SIGCONT."""
 
     def __init__(self, where: str) -> None:
         self._point, _, times = where.partition(":")
@@ -47,7 +47,7 @@ def long_fold(_: object) -> None:
 
 
 class Unheard(Consumer):
-    """A client that, where it is the first to join its group, waits for ever."""
+    """A client that waits for ever if it is the first of its group to join."""
 
     _groups: ClassVar[set[str]] = set()
 

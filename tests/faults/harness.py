@@ -1,4 +1,4 @@
-"""Workers under a supervisor that starts again whoever dies, and faults that are told with their time.
+"""Workers under a supervisor that restarts those that die, and a log of the faults with their times.
 
 Everything that happens to a run is in its `Chronicle`: printed when a test fails, beside the seed, so that a failure
 can be understood. Nothing here looks inside a worker: what it did is read from the topics, what it said from its log.
@@ -31,16 +31,16 @@ from tests.faults.load_generator import Pump
 
 REPOSITORY = Path(__file__).parents[2]
 SESSION_SECONDS = 6.0
-# Points that a worker comes to only while records flow, and comes to again and again then.
+# Failpoints that a worker hits again and again, but only while records arrive.
 BATCH_POINTS = ("after_fold", "after_begin", "while_producing", "before_commit", "after_commit")
-# Exit code of a worker that gave up (WorkerDead), for its supervisor to start a new one.
+# Exit code of a worker after WorkerDead; its supervisor starts a new one.
 DEAD = 3
-# Two cores that are busy with something else take this long for what takes a second when they are not.
+# Two busy cores may take this long for the work of a second.
 PATIENCE_SECONDS = 120.0
 
 
 def wait_until(happened: Callable[[], Any], otherwise: str, seconds: float = PATIENCE_SECONDS) -> Any:
-    """The first true answer of `happened`, asked again and again."""
+    """Call `happened` until its answer is true, and return that answer."""
     deadline = time.monotonic() + seconds
     while not (answer := happened()):
         assert time.monotonic() < deadline, f"{otherwise} within {seconds:g} s"
@@ -49,7 +49,7 @@ def wait_until(happened: Callable[[], Any], otherwise: str, seconds: float = PAT
 
 
 class Chronicle:
-    """What was done to whom, and when; one line each, printed at once (pytest shows it when the test fails)."""
+    """A log of the faults: one line each, printed at once (pytest shows it when the test fails)."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -58,14 +58,14 @@ class Chronicle:
         self.tell("seed", str(seed))
 
     def tell(self, what: str, detail: str = "") -> None:
-        """One line; faults are counted by `what`."""
+        """Write a line; faults are counted by `what`."""
         self.counts[what] += 1
         print(f"{time.monotonic() - self._started:8.2f} s  {time.strftime('%H:%M:%S')}  {what} {detail}", flush=True)
 
 
 @dataclass
 class Installation:
-    """Topics on a broker, and the command line that speaks to them."""
+    """Topics on a broker, and the commands that use them."""
 
     settings: KafkaSettings
     folder: Path
@@ -95,13 +95,13 @@ class Installation:
         )
 
     def fold_the_rest(self) -> None:
-        """Let a worker of nobody's fold what is left; it must end by itself."""
+        """Process the remaining records with a worker without faults; it must end by itself."""
         done = self.parcels("run", "--until-idle", "2", seconds=4 * PATIENCE_SECONDS)
         assert done.returncode == 0, done.stderr
         assert not behind(self.settings), "the worker that ended by itself left records of hub.scans behind"
 
     def verify(self, truth: Path) -> dict[str, Any]:
-        """What `parcels verify` reports."""
+        """The report of `parcels verify`."""
         done = self.parcels("verify", str(truth), "--json", seconds=4 * PATIENCE_SECONDS)
         assert done.returncode in (0, 1), done.stderr
         report: dict[str, Any] = json.loads(done.stdout)
@@ -110,7 +110,7 @@ class Installation:
 
 
 class Member:
-    """A process of the command line, with what it says in files."""
+    """A process of the command line, with its output in files."""
 
     def __init__(self, command: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ class Member:
 
     @property
     def code(self) -> int | None:
-        """How it ended; None while it runs."""
+        """Its exit code; None while it runs."""
         return self.process.poll()
 
     @property
@@ -146,7 +146,7 @@ class Member:
 
     @property
     def holds(self) -> set[int]:
-        """Partitions of hub.scans that it believes to hold, as it last said."""
+        """Partitions of hub.scans that it holds, by its last log line about them."""
         told = [
             line for word in ("assigned", "revoked", "lost") for line in self.said(f"parcels.worker.partitions_{word}")
         ]
@@ -155,7 +155,7 @@ class Member:
         return {int(number) for number in last["owned"].split(",") if number}
 
     def memory_megabytes(self) -> float:
-        """Memory that it holds now."""
+        """Its resident memory."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
@@ -165,15 +165,15 @@ class Member:
 
     @property
     def halted(self) -> bool:
-        """Whether it stands still by a SIGSTOP."""
+        """Whether a SIGSTOP has stopped it."""
         return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
-        """How it ended, once it did."""
+        """Wait for its end; returns its exit code."""
         return self.process.wait(seconds)
 
     def end(self) -> None:
-        """Have it gone, whatever it does."""
+        """Kill it, whatever state it is in."""
         if self.code is None:
             self.signal(signal.SIGKILL)
             self.signal(signal.SIGCONT)
@@ -181,7 +181,7 @@ class Member:
 
 
 class Crew:
-    """Workers by name. `keep_up` starts again whoever died; whoever dies of anything but a fault is a failure."""
+    """Workers by name. `keep_up` restarts those that died; a death without a fault fails the test."""
 
     def __init__(self, installation: Installation, *options: str) -> None:
         self.installation = installation
@@ -207,14 +207,14 @@ class Crew:
         self._chronicle.tell("start", f"{name} {crash_at}{spoilt or ''}")
         environment = {**({"PARCELS_FAILPOINT": crash_at} if crash_at else {}), **(spoilt or {})}
         module = "tests.faults.faulty_worker" if spoilt else "streams.cli"
-        # Under the other protocol a restarted member of the same name is refused until its session ends.
+        # Under the other protocol the group refuses a restarted member of the same name until its session ends.
         named = () if "consumer" in self.options else ("--group-instance-id", name)
         member = self.installation.start("run", *named, *self.options, name=name, module=module, **environment)
         self.members[name] = member
         return member
 
     def kill(self, name: str) -> None:
-        """SIGKILL, and gone when this returns."""
+        """Send SIGKILL and wait for the end."""
         self._chronicle.tell("kill", name)
         self.members[name].end()
 
@@ -229,7 +229,7 @@ class Crew:
         self._chronicle.tell("thaw", name)
 
     def crash(self, name: str, point: str, times: int = 1, *, pump: Pump, seconds: float = PATIENCE_SECONDS) -> None:
-        """Have a worker kill itself at a named point: whoever runs under the name is killed first."""
+        """Restart a worker such that it kills itself at a failpoint; a running worker of the name is killed first."""
         if name in self.members and self.members[name].code is None:
             self.kill(name)
         member = self.start(name, crash_at=f"{point}:{times}")
@@ -246,7 +246,7 @@ class Crew:
         self._chronicle.tell("crash", f"{name} at {point}:{times}")
 
     def keep_up(self, seconds: float = 0.0) -> None:
-        """Start again whoever died, for so long."""
+        """Restart the workers that die, for so long."""
         deadline = time.monotonic() + seconds
         while True:
             for name, member in list(self.members.items()):
@@ -260,7 +260,7 @@ class Crew:
             time.sleep(0.02)
 
     def wait_for(self, name: str, event: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
-        """The first log line of this event that the worker of this name says."""
+        """The first log line of this event from the worker of this name."""
         member = self.members[name]
 
         def heard() -> dict[str, Any] | None:
@@ -270,7 +270,7 @@ class Crew:
         return wait_until(heard, f"{name} did not say {event}", seconds)
 
     def stop(self) -> None:
-        """SIGTERM to all: each must leave cleanly."""
+        """Send SIGTERM to all; each must exit cleanly."""
         running = {name: member for name, member in self.members.items() if member.code is None}
         for name, member in running.items():
             member.signal(signal.SIGCONT)
@@ -283,7 +283,7 @@ class Crew:
 
 
 def positions(settings: KafkaSettings) -> dict[int, int]:
-    """Partition of hub.scans -> offset up to which parcel.state says it is folded: read plainly, committed only."""
+    """Partition of hub.scans -> next offset of its position record in parcel.state; committed records only."""
     decode = RecordDecoder("InputPosition")
     found: dict[int, int] = {}
     for partition, value in _newest(settings, topics.POSITION_KEY).items():
@@ -296,7 +296,7 @@ def behind(settings: KafkaSettings) -> dict[int, int]:
     known, name = positions(settings), settings.prefix + topics.SCANS_TOPIC
     left = {}
     for p, (low, high) in ends_of(settings, topics.SCANS_TOPIC).items():
-        # The ends of transactions have offsets too.
+        # The control records of transactions have offsets, too.
         beyond = high - known.get(p, low)
         if beyond > 0:
             left[p] = beyond if beyond > 1_000 else sum(1 for _ in _between(settings, name, p, known.get(p, low), high))
@@ -341,14 +341,14 @@ def _between(settings: KafkaSettings, name: str, partition: int, start: int, hig
                 if error is None and record.offset() < high:
                     yield record
                 elif error is None or error.code() == KafkaError._PARTITION_EOF:
-                    # An open transaction ends the committed part too: what is behind it does not count yet.
+                    # An open transaction hides the records behind it, too; they do not count yet.
                     return
     finally:
         reader.close()
 
 
 class Broker:
-    """A broker of the test's own, to be killed and started again on the same data."""
+    """A broker of this test, to be killed and restarted on the same data."""
 
     def __init__(self, folder: Path, port: int, chronicle: Chronicle) -> None:
         self._node = LocalBroker(folder, port)
@@ -386,7 +386,7 @@ class Broker:
 
 
 def compact_often(settings: KafkaSettings) -> None:
-    """Have the cleaner at work on parcel.state every few seconds."""
+    """Let the log cleaner compact parcel.state every few seconds."""
     client = AdminClient({"bootstrap.servers": settings.bootstrap})
     wanted = {"segment.ms": "2000", "min.cleanable.dirty.ratio": "0.001", "max.compaction.lag.ms": "1000"}
     resource = ConfigResource(
@@ -401,7 +401,7 @@ def compact_often(settings: KafkaSettings) -> None:
 
 
 def held_below(settings: KafkaSettings, ends: dict[int, tuple[int, int]]) -> int:
-    """How many records parcel.state still holds below these ends: fewer than before once it was compacted."""
+    """Number of records of parcel.state below these ends; a compaction makes it smaller."""
     name = settings.prefix + topics.PARCEL_STATE_TOPIC
     held = 0
     for partition, (low, high) in ends.items():
@@ -424,7 +424,7 @@ def group_offsets(settings: KafkaSettings, group: str) -> dict[int, int]:
 
 
 def assert_exact(report: dict[str, Any], *, broker_crashed: bool = False) -> None:
-    """Nothing lost, nothing double, nothing wrong.
+    """Check that nothing is lost, duplicated or wrong.
 
     broker_crashed: Kafka itself may have kept a part of a transaction; only milestones that are missing may follow.
     """

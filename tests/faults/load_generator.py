@@ -1,4 +1,4 @@
-"""A hub's day that flows into hub.scans as fast as a test wants it to, and stands still while it wants that."""
+"""A simulated day that is sent to hub.scans at the rate of the test, with pauses."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ _PORTION_SECONDS = 0.05
 
 @dataclass
 class Day:
-    """Every record of a simulated day, and the truth about it in a file."""
+    """The records of a simulated day, and its truth in a file."""
 
     truth: Path
     keys: list[bytes | None] = field(default_factory=list)
@@ -26,7 +26,7 @@ class Day:
 
     @classmethod
     def simulated(cls, parcels: int, truth: Path, seed: int, days: int = 1) -> Self:
-        """With the simulator's ordinary dirt, and a tick an hour."""
+        """A day with the usual data faults of the simulator, and a tick an hour."""
         day = cls(truth)
         encoder = RecordColumnsEncoder()
         scenario = Scenario(parcels, seed, days=days, tick_seconds=3_600, scans_only=True)
@@ -41,13 +41,13 @@ class Day:
         return day
 
     def part(self, start: int, end: int) -> ProducerBatch:
-        """The records of these places."""
+        """The records of these indexes."""
         ticks = [index - start for index in self.ticks if start <= index < end]
         return ProducerBatch(self.keys[start:end], self.values[start:end], ticks)
 
 
 class Pump:
-    """Sends a day, so many records a second while it is open; a context manager that ends with everything sent."""
+    """Sends a day at a rate while it is open; a context manager that sends the rest at its end."""
 
     def __init__(self, settings: KafkaSettings, day: Day, rate: float) -> None:
         self._settings, self._day, self._rate = settings, day, rate
@@ -58,20 +58,20 @@ class Pump:
         self.sent = 0
 
     def open(self) -> None:
-        """Flow."""
+        """Send."""
         self._open.set()
 
     def close(self) -> None:
-        """Stand still."""
+        """Pause."""
         self._open.clear()
 
     @property
     def left(self) -> int:
-        """How many records are not sent yet."""
+        """Number of records that are not sent yet."""
         return len(self._day.values) - self.sent
 
     def finish(self) -> None:
-        """Send all that is left at once and wait until it is in the log."""
+        """Send the rest at once and wait until it is in the log."""
         self._hurry.set()
         self._open.set()
         self._thread.join()

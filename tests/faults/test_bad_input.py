@@ -1,4 +1,4 @@
-"""Whatever is thrown into hub.scans ends in hub.dlq with its reason, untouched; everything else flows on."""
+"""Every bad record of hub.scans ends in hub.dlq, unchanged and with its reason; the others go on."""
 
 import io
 import json
@@ -77,9 +77,9 @@ def in_partition(partition: int) -> str:
 
 WHOLE = scan("LPCUT")
 LONG = "L" * 10_000
-# What is wrong with these is looked at last, so the key must be the parcel's.
+# These faults are checked last, so the key must be that of the parcel.
 RIGHT_KEYS = {"promised for the year 9999": "LPADVICE", "a VOID of nothing": "LPVOID"}
-# What it is, its value, and the reasons that say so.
+# Case, value, and the accepted reject reasons.
 CASES: list[tuple[str, bytes | None, set[str]]] = [
     ("nothing", b"", {"BAD_FRAMING"}),
     ("a tombstone", None, {"NO_VALUE"}),
@@ -117,7 +117,7 @@ def records(settings: KafkaSettings, topic: str) -> Iterator[Message]:
 def letters(
     settings: KafkaSettings, tmp_path: Path
 ) -> tuple[Installation, dict[bytes, tuple[str, bytes | None, set[str]]]]:
-    """Every case among good scans, and what the worker made of them; case by the key that it was sent with."""
+    """The dead letters of every case, sent among good scans: key of the record -> case."""
     installation = Installation(settings, tmp_path, Chronicle(7))
     installation.create_topics(PARTITIONS)
     sender = new_producer(settings)

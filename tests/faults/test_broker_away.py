@@ -1,4 +1,4 @@
-"""The broker goes away under load and comes back: said once, memory bounded, and on it goes by itself."""
+"""The broker stops under load and comes back: the worker reports it once, bounds its memory and goes on by itself."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from tests.faults.harness import Broker, Crew, Installation, assert_exact, behin
 from tests.faults.load_generator import Day, Pump
 
 SEED = 20_260_303
-# Python and the clients take and give back some, whatever happens.
+# The memory of Python and the clients varies by some, whatever happens.
 GROWTH_MEGABYTES = 100
 
 

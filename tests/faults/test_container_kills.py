@@ -1,4 +1,4 @@
-"""Killed in the middle of fan-outs: every parcel hears of every event of its containers, once."""
+"""Workers killed during fan-outs: every parcel gets the scan of every event of its containers, once."""
 
 import signal
 from collections import Counter
@@ -22,7 +22,7 @@ SCANS = ("ARRIVED", "UNLOADED", "LOADED")
 
 
 class Uld:
-    """A ULD with bags and loose parcels, all that happens to it, and what must follow."""
+    """A ULD with bags and loose parcels, its events, and the inferred scans that must follow."""
 
     def __init__(self, number: int) -> None:
         self.name = f"ULD{number}"
@@ -46,7 +46,7 @@ class Uld:
         own = [f"{self.name} {kind}" for kind in ("PACKED", *SCANS, "UNPACKED")]
         ids = [inferred_id(cause, parcel) for cause in own for parcel in self.loose]
         for bag, parcels in self.bags.items():
-            # Out of the ULD it goes on in its bag: what is said of that is not handed on.
+            # A bag keeps its parcels when it leaves the ULD: its unpacking is not propagated to them.
             causes = [f"{bag} PACKED", *(inferred_id(f"{self.name} {kind}", bag) for kind in SCANS)]
             ids += [inferred_id(cause, parcel) for cause in causes for parcel in parcels]
         return ids

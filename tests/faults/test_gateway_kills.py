@@ -1,4 +1,4 @@
-"""The gateway killed under load, and Kafka killed under it: every acknowledged record is in hub.scans."""
+"""The gateway is killed under load, or Kafka behind it: every acknowledged record is in hub.scans."""
 
 import itertools
 import random
@@ -21,7 +21,7 @@ SEED = 20_260_306
 
 
 class Load:
-    """Clients that send batches as fast as they are answered, and remember what was acknowledged."""
+    """Clients that send batches as fast as they are answered, and keep the acknowledged records."""
 
     def __init__(self, address: str, clients: int = 4) -> None:
         self.acknowledged: list[str] = []
@@ -70,7 +70,7 @@ def scan(event_id: str) -> dict[str, Any]:
 
 
 class Gateway:
-    """A gateway of the test's own, to be killed and started again on the same folder and port."""
+    """A gateway of this test, to be killed and restarted on the same folder and port."""
 
     def __init__(self, installation: Installation, folder: Path) -> None:
         self._installation, self._folder, self._port = installation, folder, free_port()
@@ -147,13 +147,11 @@ def test_kafka_killed_under_load_is_waited_for(
     )
 
 
-def test_a_gateway_to_which_nobody_sends_sees_that_kafka_is_back(
-    own_broker: tuple[Installation, Broker], tmp_path: Path
-) -> None:
+def test_an_idle_gateway_notices_that_kafka_is_back(own_broker: tuple[Installation, Broker], tmp_path: Path) -> None:
     made, broker = own_broker
     member = Gateway(made, tmp_path).member
     try:
-        # Its client has connected when it has nothing to send, too.
+        # Its client connects even with nothing to send.
         broker.kill()
         wait_until(lambda: member.said("parcels.gateway.kafka_unavailable"), "it does not see that Kafka is away")
         broker.up()

@@ -1,4 +1,4 @@
-"""Transactions that Kafka took for complete and never ended in a partition are ended by the next one of their writer.
+"""Hanging transactions, complete for Kafka but without an end in a partition: their writer's next one ends them.
 
 A broker leaves the end out where no partition has a leader at that moment, which cannot be had at will. So the folder
 of the partition is put back to what it was before the end came: for Kafka the same log.
@@ -58,7 +58,7 @@ def settings(node: LocalBroker) -> KafkaSettings:
 
 
 def leave_without_end(node: LocalBroker, settings: KafkaSettings, processor: str, topic: str, partition: int) -> None:
-    """A transaction of the processor's writer of partition 0, complete for Kafka, without an end in this place."""
+    """Leave a transaction of the writer of partition 0 complete for Kafka, but without an end in this partition."""
     log, kept = node.folder / "log", node.folder / "kept"
     folder = log / f"{topic}-{partition}"
     spec = processor_spec(processor, Promises.default())
@@ -69,12 +69,12 @@ def leave_without_end(node: LocalBroker, settings: KafkaSettings, processor: str
     assert sender.flush(30) == 0
     shutil.copytree(folder, kept)
     sender.commit_transaction(30)
-    # Answered when all the ends are written.
+    # The broker answers when all the ends are written.
     fenced(settings, spec)
     node.stop()
     shutil.rmtree(folder)
     kept.rename(folder)
-    # It reads every log then, as after a crash.
+    # Without this file the broker reads every log, as after a crash.
     (log / ".kafka_cleanshutdown").unlink()
     node.start()
 
@@ -86,12 +86,12 @@ def fenced(settings: KafkaSettings, spec: ProcessorSpec) -> Producer:
 
 
 def held_up(settings: KafkaSettings, topic: str, partition: int) -> int:
-    """How many records readers of committed ones do not get to."""
+    """Number of records that a hanging transaction hides from readers of committed records."""
     return sum(1 for _ in read_past_last_stable_offset(settings, topic, partitions=[partition]))
 
 
 def write_until_seen(settings: KafkaSettings, processor: str, topic: str, partition: int) -> None:
-    """Transactions of another worker, with nothing but the position."""
+    """Commit transactions of another worker, with the position only, until nothing is hidden."""
     spec = processor_spec(processor, Promises.default())
     writer = PartitionWriter(settings, spec, 0, PARTITIONS, PartitionLease(itertools.count().__next__), lambda _: None)
     try:
@@ -108,7 +108,7 @@ def write_until_seen(settings: KafkaSettings, processor: str, topic: str, partit
         writer.drop_producer()
 
 
-def test_a_log_flows_on(node: LocalBroker, settings: KafkaSettings) -> None:
+def test_an_input_topic_becomes_visible(node: LocalBroker, settings: KafkaSettings) -> None:
     leave_without_end(node, settings, "containers", topics.SCANS_TOPIC, 1)
     plain = new_producer(settings)
     plain.produce(topics.SCANS_TOPIC, b"of somebody else", b"LP2", 1)
@@ -118,15 +118,15 @@ def test_a_log_flows_on(node: LocalBroker, settings: KafkaSettings) -> None:
     write_until_seen(settings, "containers", topics.SCANS_TOPIC, 1)
     *waited, tick = read_to_end(settings, topics.SCANS_TOPIC, partitions=[1])
     assert [message.value() for message in waited] == [b"never read", b"of somebody else"]
-    # Of a time that is known.
+    # Its hub time is not new.
     assert RecordDecoder("Tick")(tick.value()) == {"hub_time": HUB_TIME, "producer": "parcels.container-processor"}
     assert held_up(settings, topics.SCANS_TOPIC, 1) == 0
-    # Nothing was written where nothing was left.
+    # Nothing was written to the other partition.
     assert not list(read_to_end(settings, topics.SCANS_TOPIC, partitions=[0]))
 
 
 @pytest.mark.parametrize("topic", [topics.ALERTS_TOPIC, topics.MILESTONES_TOPIC])
-def test_what_was_told_is_seen(node: LocalBroker, settings: KafkaSettings, topic: str) -> None:
+def test_records_of_an_output_topic_become_visible(node: LocalBroker, settings: KafkaSettings, topic: str) -> None:
     leave_without_end(node, settings, "parcels", topic, 0)
     assert held_up(settings, topic, 0) == 1
 
@@ -136,7 +136,7 @@ def test_what_was_told_is_seen(node: LocalBroker, settings: KafkaSettings, topic
     assert (end.key(), end.value()) == (None, None)
 
 
-def test_what_somebody_else_left_is_left_alone_after_one_try(settings: KafkaSettings) -> None:
+def test_the_transaction_of_another_id_is_left_alone_after_one_attempt(settings: KafkaSettings) -> None:
     stranger = new_producer(settings, transactional_id="stranger")
     stranger.init_transactions(30)
     stranger.begin_transaction()

@@ -1,4 +1,4 @@
-"""However often workers and brokers are killed, wherever they are: nothing is lost, nothing double, nothing wrong."""
+"""Workers and brokers are killed at any point of their work: nothing is lost, duplicated or wrong."""
 
 import time
 from pathlib import Path
@@ -31,7 +31,7 @@ SEED = 20_260_301
 
 
 def crash_everywhere(crew: Crew, name: str, pump: Pump) -> None:
-    """One worker, killed once at every named point of its path, at a random pass."""
+    """Kill one worker once at every failpoint, at a random pass."""
     random = crew.installation.chronicle.random
     for point in (*BATCH_POINTS, *(point for point in FAILPOINT_NAMES if point not in BATCH_POINTS)):
         crew.crash(name, point, random.randint(1, 5) if point in BATCH_POINTS else 1, pump=pump)
@@ -39,7 +39,7 @@ def crash_everywhere(crew: Crew, name: str, pump: Pump) -> None:
 
 
 def kill_at_random(crew: Crew, kills: int, pump: Pump) -> None:
-    """SIGKILL, to anybody: every other time at any moment of its life, else while it is at work."""
+    """Kill random workers: every other time at any moment, else while the worker processes records."""
     random = crew.installation.chronicle.random
     for number in range(kills):
         victim = random.choice(sorted(crew.members))
@@ -71,7 +71,7 @@ def test_a_dirty_week_with_kills_is_as_the_truth_says_and_folds_again_to_the_sam
         crew.stop()
     installation.fold_the_rest()
     assert_exact(installation.verify(day.truth))
-    # And the log, folded again in one go, leads to what was told between the kills: nothing less, nothing else.
+    # The log, folded again in one go, leads to the same records as between the kills.
     again = installation.parcels("reconcile", "--json")
     assert again.returncode == 0, again.stdout + again.stderr
     told = digest_of_topics(settings)
@@ -80,7 +80,7 @@ def test_a_dirty_week_with_kills_is_as_the_truth_says_and_folds_again_to_the_sam
 
 
 def digest_of_topics(settings: KafkaSettings) -> str:
-    """Of the states and alerts that were told live."""
+    """The digest of the states and alerts that the workers wrote."""
     digest, states = RecordSetDigest(), dict[bytes, bytes]()
     for record in read_to_end(settings, settings.prefix + topics.PARCEL_STATE_TOPIC):
         if record.key() != topics.POSITION_KEY:
@@ -94,7 +94,7 @@ def digest_of_topics(settings: KafkaSettings) -> str:
 
 
 def digest_of_fold(values: list[bytes | None], batch: int) -> str:
-    """Of the same log, as one partition, in batches of this size."""
+    """The digest of the same log, folded as one partition in batches of this size."""
     digest, refold = RecordSetDigest(), Refold(batch=batch)
     for made in refold.fold(values):
         for key, value in made.alerts:
@@ -108,7 +108,7 @@ def digest_of_fold(values: list[bytes | None], batch: int) -> str:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("protocol", "partitions"), [("classic", 6), ("consumer", 4), ("classic", 2)])
 def test_a_long_run_with_every_fault(protocol: str, partitions: int, tmp_path: Path) -> None:
-    """100,000 scans, one worker with all partitions, then two with one or several each."""
+    """100,000 scans; one worker with all partitions, then two that share them."""
     chronicle = Chronicle(SEED + partitions)
     broker = Broker(tmp_path / "broker", free_port(), chronicle)
     try:
@@ -143,7 +143,7 @@ def _long_run(installation: Installation, broker: Broker, protocol: str, partiti
         ):
             crew.keep_up()
             if point not in BATCH_POINTS:
-                # With two workers only what is newly assigned is fenced and restored: it is, when one comes back.
+                # With two workers, only newly assigned partitions are fenced and restored: when a worker comes back.
                 pump.close()
             victim = chronicle.random.choice("ab")
             crew.crash(victim, point, chronicle.random.randint(1, 3) if point in BATCH_POINTS else 1, pump=pump)
@@ -170,7 +170,7 @@ def _long_run(installation: Installation, broker: Broker, protocol: str, partiti
 
 
 def _freeze_alone(crew: Crew, name: str, pump: Pump) -> None:
-    """Stopped for longer than its session with nobody to take over: it goes on by itself."""
+    """Stop a worker for longer than its session, without another one to take over: it goes on by itself."""
     crew.wait_for(name, "parcels.worker.restored")
     pump.open()
     crew.keep_up(0.5)
@@ -182,7 +182,7 @@ def _freeze_alone(crew: Crew, name: str, pump: Pump) -> None:
 
 
 def _freeze_while_another_takes_over(crew: Crew, name: str, pump: Pump) -> None:
-    """Stopped for longer than its session, and continued when another one has restored what it held."""
+    """Stop a worker for longer than its session, and continue it when another one has restored its partitions."""
     other = "b" if name == "a" else "a"
     crew.keep_up()
     pump.close()
@@ -201,7 +201,7 @@ def _freeze_while_another_takes_over(crew: Crew, name: str, pump: Pump) -> None:
 
 
 def _kill_broker(crew: Crew, broker: Broker, pump: Pump) -> None:
-    """SIGKILL while records flow; back after a while, and everybody goes on."""
+    """Kill the broker while records arrive and restart it after a while: every worker goes on."""
     random = crew.installation.chronicle.random
     for name in crew.members:
         crew.wait_for(name, "parcels.worker.started")

@@ -1,4 +1,4 @@
-"""A worker whose place in the group is gone takes another; two of one name do not fight for it for ever."""
+"""A worker that lost its place in the group joins again; two workers of one name do not fight for ever."""
 
 import signal
 import threading
@@ -26,8 +26,8 @@ from tests.faults.load_generator import Day, Pump
 SEED = 20_260_305
 
 
-def test_a_worker_that_was_fenced_by_nobody_who_lives_joins_again(installation: Installation, tmp_path: Path) -> None:
-    """As after a stall: the group took an answer of its own for a second member, and fenced the first."""
+def test_a_worker_that_a_dead_member_fenced_joins_again(installation: Installation, tmp_path: Path) -> None:
+    """As after a stall: the group took the worker's own request for a second member, and fenced the first."""
     settings = installation.settings
     day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
     with Pump(settings, day, rate=500) as pump, Crew(installation) as crew:
@@ -48,7 +48,7 @@ def test_a_worker_that_was_fenced_by_nobody_who_lives_joins_again(installation: 
 
 
 def _come_and_go(settings: KafkaSettings, name: str) -> None:
-    """A member of this name joins and is gone."""
+    """A member of this name joins and leaves."""
     joined = threading.Event()
     rival = new_consumer(
         settings,
@@ -62,7 +62,7 @@ def _come_and_go(settings: KafkaSettings, name: str) -> None:
     rival.close()
 
 
-def test_of_two_workers_of_one_name_one_ends_and_says_why(installation: Installation, tmp_path: Path) -> None:
+def test_of_two_workers_of_one_name_one_ends_with_an_explanation(installation: Installation, tmp_path: Path) -> None:
     settings = installation.settings
     day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
     with Pump(settings, day, rate=500) as pump, Crew(installation) as crew:
@@ -84,8 +84,8 @@ def test_of_two_workers_of_one_name_one_ends_and_says_why(installation: Installa
     assert_exact(installation.verify(day.truth))
 
 
-def test_a_worker_that_the_group_does_not_answer_asks_again(installation: Installation, tmp_path: Path) -> None:
-    """As after a stop of the broker, which may take a request to join and forget it."""
+def test_a_worker_joins_again_when_the_group_does_not_answer(installation: Installation, tmp_path: Path) -> None:
+    """As after a pause of the broker, which may accept a join and forget it."""
     settings = installation.settings
     day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
     with Pump(settings, day, rate=100_000) as pump:
@@ -94,7 +94,7 @@ def test_a_worker_that_the_group_does_not_answer_asks_again(installation: Instal
     with Crew(installation, "--until-idle", "2") as crew:
         worker = crew.start("worker", spoilt={"PARCELS_TEST_UNHEARD": "1"})
         assert worker.wait() == 0, worker.err
-        # Once for each stage.
+        # Once for each processor.
         assert [line["reason"] for line in worker.said("parcels.worker.rejoining")] == ["timeout"] * 2
     assert not behind(settings)
     assert_exact(installation.verify(day.truth))
@@ -127,14 +127,14 @@ def test_under_the_new_protocol_a_restarted_worker_waits_for_its_name(
 def test_a_worker_is_not_idle_while_its_broker_stands_still(
     own_broker: tuple[Installation, Broker], tmp_path: Path
 ) -> None:
-    """Longer than its session, and than it would wait for records: it lost its partitions, and comes back for them."""
+    """The pause is longer than its session and its idle time: it loses its partitions and gets them back."""
     made, broker = own_broker
     day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
     with Pump(made.settings, day, rate=100_000) as pump:
         pump.open()
         pump.finish()
     with Crew(made, "--until-idle", "3") as crew:
-        # With all of it still to be committed.
+        # Before anything is committed.
         worker = crew.start("worker", spoilt={"PARCELS_TEST_STOP_AT": "before_commit:1"})
         wait_until(lambda: worker.halted, "the worker does not come to its first commit")
         broker.freeze()
@@ -154,7 +154,7 @@ def test_a_worker_is_not_idle_while_its_broker_stands_still(
 def test_a_worker_is_not_idle_because_a_stall_took_its_partitions(
     installation: Installation, protocol: str, tmp_path: Path
 ) -> None:
-    """It stood still for longer than its session, and what came meanwhile is there for it when it goes on."""
+    """It was paused for longer than its session, and processes the records of that time when it goes on."""
     settings = installation.settings
     day = Day.simulated(1_000, tmp_path / "truth.json", SEED)
     with (

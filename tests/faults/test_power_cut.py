@@ -1,4 +1,4 @@
-"""The power goes: whatever the spool had acknowledged is on the disk, and nothing of it is damaged.
+"""A power cut: every record that the spool acknowledged is on the disk, undamaged.
 
 An ext4 file system in a file is copied while the spool writes to it. What the kernel holds in memory is not in the
 copy, so it is what a machine finds after its power was cut; the journal is replayed when the copy is mounted.
@@ -38,10 +38,10 @@ def mounted(image: Path, at: Path) -> Iterator[Path]:
 
 
 class Cuttable(SpoolDisk):
-    """A disk that can be looked at between any two steps of the spool."""
+    """A disk of which an image can be taken between any two steps of the spool."""
 
     def __init__(self) -> None:
-        # Held while the image is copied, so that the copy is of one moment.
+        # Held while the image is copied, so that the copy is consistent.
         self.moment = threading.Lock()
 
     def open(self, path: Path) -> int:
@@ -50,7 +50,7 @@ class Cuttable(SpoolDisk):
 
     def write(self, descriptor: int, content: bytes) -> int:
         with self.moment:
-            # Sometimes a part, so that the power can go in the middle of a frame.
+            # Sometimes only a part is written, so that the power cut hits the middle of a frame.
             return super().write(descriptor, content[: random.randint(1, len(content))])
 
     def sync(self, descriptor: int) -> None:
@@ -59,7 +59,7 @@ class Cuttable(SpoolDisk):
 
 
 class Writers:
-    """Threads that append, and remember what was acknowledged."""
+    """Threads that append, and keep the acknowledged records."""
 
     def __init__(self, spool: Spool, threads: int = 8) -> None:
         self.acknowledged: list[bytes] = []
@@ -87,14 +87,14 @@ class Writers:
 
 
 class Lying(Cuttable):
-    """A disk that says that it has synced."""
+    """A disk that reports a sync without doing it."""
 
     def sync(self, descriptor: int) -> None:
         pass
 
 
 def cut_power(tmp_path: Path, cuts: int, disk: Cuttable) -> tuple[int, int, int]:
-    """Cut the power so often: records acknowledged before, those of them that are missing, bytes damaged."""
+    """Cut the power so often; returns the records acknowledged before, those missing, and the bytes damaged."""
     if os.geteuid() != 0:
         unable("mounting needs root")
     if shutil.which("mkfs.ext4") is None:
@@ -129,7 +129,7 @@ def cut_power(tmp_path: Path, cuts: int, disk: Cuttable) -> tuple[int, int, int]
 
 
 @pytest.mark.parametrize("cuts", [pytest.param(15, id="15"), pytest.param(100, id="100", marks=pytest.mark.faults)])
-def test_nothing_that_was_acknowledged_is_missing_after_a_power_cut(tmp_path: Path, cuts: int) -> None:
+def test_no_acknowledged_record_is_missing_after_a_power_cut(tmp_path: Path, cuts: int) -> None:
     checked, missing, lost = cut_power(tmp_path, cuts, Cuttable())
     assert checked > 20 * cuts
     assert (missing, lost) == (0, 0)

@@ -1,4 +1,4 @@
-"""Records that a broker's crash left without an end count: they become visible with the next commit.
+"""Records of a hanging transaction after a broker's crash count: they become visible with the next commit.
 
 What such a crash leaves looks like a transaction that nobody ends.
 """
@@ -34,7 +34,7 @@ def sender(settings: KafkaSettings) -> Producer:
 
 
 def begin_batch(settings: KafkaSettings, sender: Producer, parcel_id: str, position: int) -> None:
-    """A transaction with a state and a position, not ended, but in the log."""
+    """Write a transaction with a state and a position to the log, without its end."""
     scan = _record("Scan", {**_SCAN, **PLACE, "parcel_id": parcel_id})
     (key, value), *_ = ParcelProcessor(partition=0, partitions=1).run([scan]).states
     sender.begin_transaction()
@@ -46,7 +46,7 @@ def begin_batch(settings: KafkaSettings, sender: Producer, parcel_id: str, posit
 
 
 class Fenced(PartitionWriter):
-    """A writer whose partition is fenced already; another id than the test's, which must stay as it is."""
+    """A writer that does not fence: its id is not that of the test, and the test's transaction must stay open."""
 
     def fence(self) -> None:
         self.heartbeat.beat()
@@ -78,7 +78,7 @@ def test_they_count_until_they_are_aborted(settings: KafkaSettings, sender: Prod
 
 
 def begin_dead_letter(settings: KafkaSettings, sender: Producer, offset: int) -> None:
-    """A transaction with the dead letter of a record of hub.scans at `offset`, not ended, but in the log."""
+    """Write a transaction with the dead letter of a record of hub.scans at `offset` to the log, without its end."""
     source = settings.prefix + topics.SCANS_TOPIC
     headers = dead_letter_headers(source, 0, offset, RejectReason.NO_VALUE, None)
     sender.begin_transaction()
@@ -104,7 +104,7 @@ def test_dead_letters_are_listed_once_until_they_are_aborted(settings: KafkaSett
     sender.abort_transaction(30)
     assert sources(settings) == [5]
 
-    # The same one again, committed, but behind what has no end.
+    # The same dead letter again, committed, but behind the open transaction.
     begin_dead_letter(settings, sender, 9)
     plain = new_producer(settings)
     headers = dead_letter_headers(settings.prefix + topics.SCANS_TOPIC, 0, 9, RejectReason.NO_VALUE, None)

@@ -1,4 +1,4 @@
-"""Where the set-up is wrong, `parcels run` refuses to start, with one message that says what to do."""
+"""With a wrong set-up `parcels run` refuses to start; its one message says what to do."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def installation(settings: KafkaSettings, tmp_path: Path) -> Installation:
 
 
 def complaint(done: "subprocess.CompletedProcess[str]", code: int) -> str:
-    """The one message, for a person."""
+    """The one message on standard error."""
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line]
@@ -64,7 +64,7 @@ def test_partitions_that_do_not_match(installation: Installation) -> None:
     assert "must match" in said
 
 
-def test_a_state_topic_that_forgets(installation: Installation) -> None:
+def test_a_state_topic_that_deletes_records(installation: Installation) -> None:
     installation.create_topics(1)
     client = AdminClient({"bootstrap.servers": installation.settings.bootstrap})
     name = installation.settings.prefix + topics.PARCEL_STATE_TOPIC
@@ -85,7 +85,7 @@ def test_a_state_topic_that_forgets(installation: Installation) -> None:
     ],
 )
 def test_wrong_schema_ids(what: str, said: str, tmp_path: Path) -> None:
-    """Before it asks any broker: a program with other ids would take one record for another."""
+    """It refuses before it asks a broker: with other schema ids it would take one record for another."""
     for name in ("streams", "schemas"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     ids = tmp_path / "schemas" / "ids.json"

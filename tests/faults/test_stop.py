@@ -1,4 +1,4 @@
-"""A worker that is told to stop finishes what it has begun; one that hangs is ended; one that died is back soon."""
+"""A worker that is stopped finishes its transactions; one that hangs is ended; one that died is back soon."""
 
 import json
 import signal
@@ -56,12 +56,12 @@ def test_sigterm_finishes_the_batch_and_leaves_the_group(
         installation.chronicle.tell("stopped", f"{time.monotonic() - asked:.1f} s after SIGTERM ({protocol})")
         assert worker.said("parcels.worker.stopped")[0]["reason"] == "signal"
         assert not worker.said("parcels.worker.transaction_recovered")
-        # What it counted is what is in the log, and what the tools for lag are told.
+        # Its count equals the positions in the log, and so do the group offsets for monitoring tools.
         reached = positions(settings)
         assert json.loads(worker.out)["records"] == sum(reached.values())
         assert group_offsets(settings, PARCELS_GROUP) == reached
         pump.finish()
-        # A worker of another name need not wait until anybody's session ends.
+        # A worker of another name does not wait for the end of a session.
         asked = time.monotonic()
         crew.start("next")
         crew.wait_for("next", "parcels.worker.restored")
@@ -78,7 +78,7 @@ def test_sigterm_finishes_the_batch_and_leaves_the_group(
 def test_sigterm_amid_a_long_fold_does_not_wait_for_it(
     installation: Installation, protocol: str, tmp_path: Path
 ) -> None:
-    """What it makes is thrown away, and is made by the next worker."""
+    """Its output is dropped; the next worker processes the batch again."""
     settings = installation.settings
     day = Day.simulated(200, tmp_path / "truth.json", SEED)
     with Pump(settings, day, rate=100_000) as pump, Crew(installation, "--group-protocol", protocol) as crew:
@@ -90,7 +90,7 @@ def test_sigterm_amid_a_long_fold_does_not_wait_for_it(
         crew.stop()
         took = time.monotonic() - asked
         installation.chronicle.tell("stopped", f"{took:.1f} s after SIGTERM")
-        # Far less than what is left of the fold; a second or two, where nothing else keeps the machine busy.
+        # Far less than the rest of the fold; on an idle machine a second or two.
         assert took < 20, worker.err
         assert worker.said("parcels.worker.stopped")[0]["reason"] == "signal"
         assert not any(positions(settings).values()), "something was committed"

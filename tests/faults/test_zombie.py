@@ -1,4 +1,4 @@
-"""A worker that believes to own a partition that is another's: nothing that it writes can be seen."""
+"""A worker that wrongly believes that it owns a partition: none of its writes become visible."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SEED = 20_260_302
 def test_a_worker_that_stood_still_amid_a_transaction_while_another_took_over(
     settings: KafkaSettings, tmp_path: Path
 ) -> None:
-    """It is continued when the other has folded on: it goes on with what the group gives it, or it ends by itself."""
+    """It continues after the other has processed more: it goes on with its new assignment, or ends by itself."""
     chronicle = Chronicle(SEED)
     installation = Installation(settings, tmp_path, chronicle)
     installation.create_topics(partitions=2)
@@ -62,7 +62,7 @@ def test_a_worker_that_stood_still_amid_a_transaction_while_another_took_over(
 
 
 def test_two_workers_that_both_believe_to_own_everything_do_no_harm(settings: KafkaSettings, tmp_path: Path) -> None:
-    """They fence each other again and again; each record is folded into the log by one of them, once."""
+    """They fence each other again and again; the output of each record is committed once, by one of them."""
     chronicle = Chronicle(SEED)
     installation = Installation(settings, tmp_path, chronicle)
     installation.create_topics(partitions=2)

@@ -1,4 +1,4 @@
-"""Random histories of things in containers, three levels deep, and both stages in memory to run them through."""
+"""Random histories of parcels and containers, three levels deep, and both processors in memory to process them."""
 
 import random
 from collections import defaultdict
@@ -15,9 +15,9 @@ from streams.processors.rate_limiter import RateLimiter
 
 START = 1_772_355_600_000
 _ONES = [f"P{n}" for n in range(5)]
-# S1 is a parcel, and a container of others.
+# S1 is a parcel and a container of other parcels.
 PARCELS = [*_ONES, "S1"]
-# What may be put into what.
+# Container -> what may be put into it.
 CHILDREN = {"B1": _ONES, "B2": _ONES, "S1": _ONES[2:], "U1": ["B1", "B2", "P0", "S1"], "U2": ["B1", "B2", "S1"],
             "T1": ["U1", "U2"]}  # fmt: skip
 TOP_DOWN = ("T1", "U1", "U2", "B1", "B2", "S1")
@@ -38,7 +38,7 @@ def history(seed, size):
             parcel = dice.choice(PARCELS)
             event |= {"type": "scan", "parcel_id": parcel, "kind": dice.choice(OWN)}
             if dice.random() < 0.4:
-                # By its own label, whether or not the container ever says so.
+                # A scan of the parcel itself, with or without an event of the container.
                 event |= {"kind": dice.choice(("PACKED", "PACKED", "UNPACKED", event["kind"]))}
                 event |= {"container_id": dice.choice(("B1", "B1", "B2", "U1"))}
             earlier = [e for e in events if e.get("parcel_id") == parcel and e["kind"] != "VOID"]
@@ -51,7 +51,7 @@ def history(seed, size):
         chance = dice.random()
         earlier = [e for e in events if _own(e, container) and e["kind"] != "VOID"]
         if chance < 0.15 and earlier:
-            # Also before it happened, by its clock.
+            # The event time of the VOID may lie before that of the event.
             event |= {"kind": "VOID", "voids": dice.choice(earlier)["event_id"]}
         elif chance < 0.5:
             some = dice.sample(CHILDREN[container], dice.randint(1, len(CHILDREN[container])))
@@ -71,19 +71,19 @@ def _named(children):
 
 
 class Model:
-    """What each parcel went through: found out for each of them from all events, by looking at every one."""
+    """The expected records of each parcel: found by a look at every event, for each parcel alone."""
 
     def __init__(self, events):
         self.events = events
         self.wrong = {(event["container_id"], event["voids"]) for event in events
                       if event["type"] == "container" and event["kind"] == "VOID"}  # fmt: skip
-        # Scans of a container, its own and those of what it was in, that count.
+        # Container -> the events that it propagates, its own and inferred ones.
         self.handed = defaultdict(list)
         for container in TOP_DOWN:
             self.handed[container] = self._handed(container)
 
     def scans(self, parcel):
-        """Records of a parcel, as the parcel processor should know them, with what is wrong about them voided."""
+        """Records of a parcel as the parcel processor should have them, with a VOID for each wrong one."""
         return [e for e in self.events if e.get("parcel_id") == parcel] + self._inferred(parcel, "parcel_id")
 
     def _inferred(self, child, key):
@@ -156,13 +156,13 @@ def _all(event):
 
 
 class Hub:
-    """Both processors, a few partitions of each, and the topics between them; restarts come at any time."""
+    """Both processors, with a few partitions each, and the topics between them; restarts happen at any time."""
 
     def __init__(self, partitions, dice):
         self.partitions, self.dice = partitions, dice
         self.logs = {topic: [[] for _ in range(partitions)] for topic in (SCANS_TOPIC, CONTAINERS_TOPIC)}
         self.read = {topic: [0] * partitions for topic in (SCANS_TOPIC, CONTAINERS_TOPIC)}
-        # With a clock that is moved by chance; sometimes there is no rate limit.
+        # With a clock that advances by chance; sometimes there is no rate limit.
         self.now = 0.0
         self.rate_limiter = dice.choice((None, RateLimiter(lambda: self.now)))
         self.containers = [ContainerProcessor(n, partitions, self.rate_limiter) for n in range(partitions)]
@@ -180,7 +180,7 @@ class Hub:
         self.logs[topic][partition_of(line.key, self.partitions)].append(line.value)
 
     def run(self):
-        """Until nothing is left to do."""
+        """Process everything."""
         places = [(topic, n) for topic in (SCANS_TOPIC, CONTAINERS_TOPIC) for n in range(self.partitions)]
         while True:
             busy = [p for p in places if self.read[p[0]][p[1]] < len(self.logs[p[0]][p[1]])]

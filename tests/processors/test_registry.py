@@ -46,7 +46,8 @@ class CountProcessor:
     def run(self, payloads, *, outputs=True):  # noqa: ARG002 - as the protocol has it
         for value in filter(None, payloads):
             self.counts[value] = self.counts.get(value, 0) + 1
-        block = RecordBlock.of([(value, b"%d" % self.counts[value]) for value in dict.fromkeys(filter(None, payloads))])
+        counted = dict.fromkeys(filter(None, payloads))
+        block = RecordBlock.from_records([(value, b"%d" % self.counts[value]) for value in counted])
         rejects = [(index, RejectReason.NO_VALUE) for index, value in enumerate(payloads) if not value]
         return CountOutput(len(payloads), [("count.state", self.partition, block)], rejects)
 
@@ -118,7 +119,7 @@ def test_a_name_is_registered_once():
 
 
 def test_the_command_line_knows_the_processors_by_name():
-    assert get_args(get_args(get_args(run.__annotations__["stage"])[0])[0]) == processor_names()
+    assert get_args(get_args(get_args(run.__annotations__["processor"])[0])[0]) == processor_names()
 
 
 def test_a_partition_task_runs_it(spec: ProcessorSpec, monkeypatch: pytest.MonkeyPatch):

@@ -114,7 +114,7 @@ class SlowOutput:
 
 
 class SlowProcessor:
-    """A processor that takes three records at a time, when it is let."""
+    """A processor that takes three records at a time, and waits for `let`."""
 
     hub_time = None
     has_pending_output = False
@@ -151,7 +151,7 @@ class TestProcessingBesideTheLoop:
             task.step()
             time.sleep(0.001)
 
-    def test_messages_gather_while_it_lasts_and_what_it_had_no_room_for_comes_before_them(self, task, processor):
+    def test_messages_gather_meanwhile_behind_those_that_it_had_no_room_for(self, task, processor):
         task.accept([Message(offset) for offset in range(7)])
         task.step()
         task.accept([Message(offset) for offset in range(7, 10)])
@@ -162,7 +162,7 @@ class TestProcessingBesideTheLoop:
         assert processor.folded == list(range(10))
         assert task.position == 10
 
-    def test_nothing_comes_of_it_when_somebody_else_folded_on_meanwhile(self, task, processor):
+    def test_its_result_is_dropped_when_another_worker_went_on_meanwhile(self, task, processor):
         task.accept([Message(offset) for offset in range(3)])
         task.step()
         task._restore_again()
@@ -170,7 +170,7 @@ class TestProcessingBesideTheLoop:
         self.step_until(task, lambda: processor.folded)
         assert task.position is None
 
-    def test_what_is_pending_waits_until_it_is_due(self, task, processor):
+    def test_pending_output_waits_until_it_is_due(self, task, processor):
         processor.let.set()
         task.accept([Message(0)])
         self.step_until(task, lambda: not task.busy)
@@ -181,7 +181,7 @@ class TestProcessingBesideTheLoop:
         processor.has_due_output = True
         self.step_until(task, lambda: processor.runs == 2)
 
-    def test_what_made_nothing_is_not_written_and_what_came_to_its_end_is(self, task, processor, monkeypatch):
+    def test_an_empty_batch_is_not_written_unless_a_fan_out_came_to_its_end(self, task, processor, monkeypatch):
         processor.let.set()
         task.accept([Message(0)])
         self.step_until(task, lambda: not task.busy)
@@ -194,7 +194,7 @@ class TestProcessingBesideTheLoop:
         self.step_until(task, lambda: written)
         assert written[0].end.pending_fan_outs == processor.pending_fan_outs
 
-    def test_one_that_hangs_is_noticed(self, task, processor, monkeypatch):
+    def test_a_processor_that_hangs_is_noticed(self, task, processor, monkeypatch):
         task.accept([Message(0)])
         task.step()
         assert task.seconds_since_heartbeat() == 0
@@ -230,7 +230,7 @@ class TestRecoveryOfATransaction:
     START, END, OTHER = PartitionPosition(5, None), PartitionPosition(9, None), PartitionPosition(7, None)
 
     def recover(self, *positions, start=START):
-        """The outcome for these answers of the broker, one after the other, and how often the partition was fenced."""
+        """The outcome for these answers of the broker in turn, and how often the partition was fenced."""
         answers, fences = iter(positions), []
 
         def read_position():
@@ -324,7 +324,7 @@ class TestTheWatchdog:
             process.send_signal(signal.SIGCONT)
             assert process.wait(30) == 0
 
-    def test_ends_a_process_that_hangs_because_nobody_reads_what_it_says(self):
+    def test_ends_a_process_that_hangs_because_its_standard_error_is_blocked(self):
         code = (
             "import sys; sys.path[:0] = ['.']\n"
             "from streams.worker.liveness import Watchdog\n"
@@ -428,7 +428,7 @@ class TestTicks:
         assert isinstance(monitor.check(20, {}, can_receive=True), TicksResumed)
 
 
-def test_what_fails_in_the_background_fails_for_whoever_asks():
+def test_an_error_in_the_background_is_raised_for_the_caller():
     def fail():
         raise ValueError("reason")
 
@@ -447,7 +447,7 @@ def test_long_processing_does_not_keep_an_ended_process():
 def test_threads_that_stay_take_one_job_after_the_other():
     threads = DaemonThreadPool(2, "fold")
     both = threading.Barrier(2)
-    # Two at a time, or they would wait for ever.
+    # The barrier opens only if two jobs run at a time.
     jobs = [threads.submit(lambda: (both.wait(60), threading.get_ident())[1]) for _ in range(10)]
     assert len({job.result(60) for job in jobs}) == 2
     with pytest.raises(ZeroDivisionError):
