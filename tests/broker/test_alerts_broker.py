@@ -50,11 +50,11 @@ def test_alerts_and_retired_parcels_are_those_of_the_truth(parcels, settings, pr
     )  # fmt: skip
     explained = parcels("promises", "explain", promises, late)
     assert explained.returncode == 0, explained.stderr
-    assert "BREACHED, the last instant is" in explained.stdout
-    assert "told BREACHED" in explained.stdout
+    assert "BREACHED, the deadline is" in explained.stdout
+    assert "active alert: BREACHED" in explained.stdout
     as_json = json.loads(parcels("promises", "explain", promises, late, "--json", check=True).stdout)
     door = as_json["promises"][1]
-    assert (door["promise"], door["status"], door["alerts"]["type"]) == ("door", "BREACHED", "BREACHED")
+    assert (door["promise"], door["status"], door["active_alert"]["type"]) == ("door", "BREACHED", "BREACHED")
     assert door["steps"][0]["kind"] == "ARRIVED"
     assert parcels("promises", "explain", promises, "nobody").returncode == 1
 

@@ -21,7 +21,7 @@ def samples(metrics: GatewayMetrics) -> dict[str, float]:
 
 def test_requests_and_the_spool_are_counted() -> None:
     metrics = GatewayMetrics(log=structlog.get_logger())
-    metrics(events.RequestAnswered("scans", 200, 0.004, accepted=9, duplicates=2, refused=1))
+    metrics(events.RequestAnswered("scans", 200, 0.004, accepted=9, duplicates=2, rejected=1))
     metrics(events.RequestAnswered("read", 404, 0.001))
     metrics(events.GatewayState(1_000, 5, 3, 7, 0.5, 8_000))
     metrics(events.GatewayState(500, 9, 4, 9, 0.75, 8_000))
