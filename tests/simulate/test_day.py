@@ -139,10 +139,10 @@ class TestLog:
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**63 - 1), parcels=st.integers(1, 60), days=st.integers(1, 3))
 def test_every_parcel_without_faults_has_a_plausible_journey(seed, parcels, days):
-    parcels = records_by_parcel(run_simulation(parcels, seed=seed, days=days, faults=CLEAN, after_hours=1_000)[1])
-    assert len(parcels) == parcels
+    journeys = records_by_parcel(run_simulation(parcels, seed=seed, days=days, faults=CLEAN, after_hours=1_000)[1])
+    assert len(journeys) == parcels
     stations = {(site.code, station.code) for site in Hub.default().sites for station in site.stations}
-    for records in parcels.values():
+    for records in journeys.values():
         assert 10 <= len(records) <= 14
         records.sort(key=lambda record: record.event_time)
         # It is packed at its origin and here. Taken out of its bag by hand, it may have a scan of its own.
