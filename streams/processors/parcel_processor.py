@@ -95,12 +95,13 @@ class ParcelProcessor:
         """
         started = time.perf_counter()
         columns = parcel_codecs.scan_decoder().decoder.decode(payloads)
-        rejects = [(int(index), RejectReason(int(columns.status[index]))) for index in np.flatnonzero(columns.status)]
         decoded = time.perf_counter()
-        # Refused records leave nothing behind, so they need no room, however large they are.
-        refused_bytes = sum(len(payloads[index] or b"") for index, _ in rejects)
-        changes = self._fold(columns, _text_room(len(columns.buffer) - refused_bytes, columns.rows))
+        # What cannot be decoded leaves nothing behind, so it needs no room, however large it is.
+        undecoded_bytes = sum(len(payloads[index] or b"") for index in np.flatnonzero(columns.status).tolist())
+        changes = self._fold(columns, _text_room(len(columns.buffer) - undecoded_bytes, columns.rows))
         folded = time.perf_counter()
+        # The fold rejects records, too.
+        rejects = [(int(index), RejectReason(int(columns.status[index]))) for index in np.flatnonzero(columns.status)]
         output = ParcelOutput(self.partition, len(payloads), rejects)
         if outputs:
             self._encoder.encode(output, changes, states=states)
