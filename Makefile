@@ -45,7 +45,7 @@ demo: setup ## Show the whole system at work: broker, worker, a simulated day an
 test: lint ## Run lint and the whole test suite, with a real broker
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: setup ## Run ruff, mypy --strict and the import contracts of CONTRIBUTING.md
+lint: setup ## Run ruff, mypy --strict and the import contracts of pyproject.toml
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

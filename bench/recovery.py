@@ -245,8 +245,8 @@ def _show(result: dict[str, Any]) -> None:
             "seconds from SIGKILL to", "joining, median", "max", "a batch, median", "max", "one in each, median", "max"
         )
         for name, figures in result["recovery"].items():
-            told = [each[figure] for each in figures.values() for figure in ("median", "max")]
-            table.add_row(WAYS[name].title, *(f"{each:.1f}" for each in told))
+            cells = [each[figure] for each in figures.values() for figure in ("median", "max")]
+            table.add_row(WAYS[name].title, *(f"{each:.1f}" for each in cells))
         console.print(table)
     if "restore" in result:
         table = Table("parcels", "records read", "seconds", "largest memory, MB")

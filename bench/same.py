@@ -1,6 +1,6 @@
 """Proof that two programs did the same work: their states, milestones and alerts of promises are equal.
 
-Anomalies are told by this worker alone: they are left out, of parcel.alerts and of the alerts that stand in a state.
+Anomalies are written by this worker only. They are left out, both of parcel.alerts and of the active alerts of a state.
 """
 
 import io
@@ -44,12 +44,14 @@ def outcome(cluster: Cluster) -> Outcome:
     with console.status("reading its states, milestones and alerts"):
         states = {key: value for key, value in _records(settings, PARCEL_STATE_TOPIC) if not key.startswith(b"\0")}
         ids = b"".join(value[_FRAME : _FRAME + _IDENTITY] for _, value in _records(settings, MILESTONES_TOPIC))
-        told = [
+        promise_alerts = [
             alert for _, value in _records(settings, ALERTS_TOPIC) if _of_promise(alert := _decoded(value, "Alert"))
         ]
     halves = np.frombuffer(ids, ">u8").reshape(-1, 2).astype(np.uint64)
-    alerts = Counter((alert["parcel_id"], alert["condition"], alert["type"], alert["deadline"]) for alert in told)
-    alert_ids = Counter(alert["alert_id"] for alert in told)
+    alerts = Counter(
+        (alert["parcel_id"], alert["condition"], alert["type"], alert["deadline"]) for alert in promise_alerts
+    )
+    alert_ids = Counter(alert["alert_id"] for alert in promise_alerts)
     return Outcome(states, halves[np.lexsort((halves[:, 1], halves[:, 0]))], alerts, alert_ids)
 
 
@@ -60,24 +62,24 @@ def compare(one: Outcome, other: Outcome) -> dict[str, Any]:
         StreamsError: they do not; the message has the first difference.
     """
     if one.states.keys() != other.states.keys():
-        odd = min(one.states.keys() ^ other.states.keys())
-        raise StreamsError(f"the programs do not know the same parcels: {odd.decode()} is in one of them only")
+        unshared = min(one.states.keys() ^ other.states.keys())
+        raise StreamsError(f"the programs do not know the same parcels: {unshared.decode()} is in one of them only")
     differing = [key for key, state in one.states.items() if state != other.states[key]]
     for key in differing:
         left, right = (_without_anomalies(_decoded(each.states[key], "ParcelState")) for each in (one, other))
         if left != right:
             fields = [name for name in left if left[name] != right[name]]
-            told = "; ".join(f"{name}: {left[name]!r} and {right[name]!r}" for name in fields)
-            raise StreamsError(f"the programs differ about {key.decode()}: {told}")
+            differences = "; ".join(f"{name}: {left[name]!r} and {right[name]!r}" for name in fields)
+            raise StreamsError(f"the programs differ about {key.decode()}: {differences}")
     if not np.array_equal(one.milestones, other.milestones):
         raise StreamsError(
-            f"the programs do not tell the same milestones: {len(one.milestones):,} and {len(other.milestones):,}"
+            f"the programs did not write the same milestones: {len(one.milestones):,} and {len(other.milestones):,}"
         )
     if one.alerts != other.alerts:
-        said = min((one.alerts - other.alerts) | (other.alerts - one.alerts), key=repr)
+        difference = min((one.alerts - other.alerts) | (other.alerts - one.alerts), key=repr)
         raise StreamsError(
-            f"the programs do not tell the same alerts: {_by_type(one)} and {_by_type(other)}; the first difference "
-            f"is {said!r}, told {one.alerts[said]} and {other.alerts[said]} times"
+            f"the programs did not write the same alerts: {_by_type(one)} and {_by_type(other)}; the first difference "
+            f"is {difference!r}, written {one.alerts[difference]} and {other.alerts[difference]} times"
         )
     return {
         "parcels": len(one.states),

@@ -50,7 +50,7 @@ def measure(cluster: Cluster, records: int, mode: Mode, repeat: int) -> dict[str
         with console.status("comparing the outcomes"):
             result["same_outcome"] = same.compare(outcomes["ours"], outcomes["kafka_streams"])
         console.print(
-            f"both programs hold the same {result['same_outcome']['parcels']:,} states and told the same "
+            f"both programs hold the same {result['same_outcome']['parcels']:,} states and wrote the same "
             f"{result['same_outcome']['milestones']:,} milestones and "
             f"{sum(result['same_outcome']['alerts'].values()):,} alerts of promises"
         )

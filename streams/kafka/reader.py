@@ -112,7 +112,7 @@ def read_ranges(
 
 
 def _cut_at_ends(records: list[Message], ends: dict[int, int]) -> list[Message]:
-    """The records before the end of their partition; partitions that are complete are taken out of `ends`."""
+    """The records before the end of their partition; partitions that are complete are removed from `ends`."""
     kept = []
     for record in records:
         offset, end = cast(int, record.offset()), _end_of(record, ends)
@@ -289,7 +289,7 @@ def follow_topic(
 
 
 def watermark_offsets(reader: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
-    """The first offset still there and the end, asked until `deadline` (time.monotonic).
+    """The low watermark and the end, retried until `deadline` (time.monotonic).
 
     The end is the last stable offset for a reader of committed records, else the high watermark.
 

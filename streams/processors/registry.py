@@ -1,4 +1,4 @@
-"""The registry of processors: name -> what makes the spec that a worker runs it by.
+"""The registry of processors: it maps the name of a processor to the factory of its spec.
 
 A new processor is a class of the protocol `Processor` and a factory of its `ProcessorSpec`, registered here. Nothing in
 `streams/worker` names a processor.
@@ -26,7 +26,7 @@ from streams.processors.rate_limiter import RateLimiter
 PARCELS_GROUP: Final = "parcels.parcel-processor"
 CONTAINERS_GROUP: Final = "parcels.container-processor"
 
-# Makes the spec of a processor for the promises to watch.
+# Creates the spec of a processor from the promises.
 SpecFactory = Callable[[Promises], ProcessorSpec]
 
 
@@ -47,7 +47,7 @@ def parcel_processor_spec(promises: Promises) -> ProcessorSpec:
 
 
 def container_processor_spec(_: Promises) -> ProcessorSpec:
-    """Container events in; inferred scans and events of everything inside out."""
+    """Container events in; inferred scans and inferred container events out."""
     # Shared by all partitions of a worker.
     rate_limiter = RateLimiter()
     return ProcessorSpec(

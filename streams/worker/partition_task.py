@@ -183,7 +183,7 @@ class PartitionTask:
         return max(age, time.monotonic() - self._processing_since - _PROCESSING_SECONDS)
 
     def give_up(self) -> None:
-        """Write nothing more: the partition is not this worker's any more."""
+        """Write nothing more: this worker no longer owns the partition."""
         self._lease.revoke()
         self.ready = False
         self._writer.drop_producer()

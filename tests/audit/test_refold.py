@@ -16,7 +16,7 @@ from tests.conftest import run_cli
 def day(tmp_path_factory):
     """A file with a day of a small hub, with faults."""
     path = tmp_path_factory.mktemp("day") / "day.ndjson"
-    result = run_cli("simulate", "--expanded", "--parcels", "400", "--seed", "12", "--out", str(path))
+    result = run_cli("simulate", "--scans-only", "--parcels", "400", "--seed", "12", "--out", str(path))
     assert result.returncode == 0, result.stderr
     return path
 

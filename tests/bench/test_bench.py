@@ -99,7 +99,7 @@ class TestSameOutcome:
             "identical_alert_ids": 1,
         }  # fmt: skip
 
-    def test_the_first_difference_is_told(self):
+    def test_the_first_difference_is_reported(self):
         one, other = self.outcome({PARCEL: state(1)}), self.outcome({PARCEL: state(1, no_reads=2)})
         with pytest.raises(StreamsError, match=r"JD0099.*no_reads: 0 and 2"):
             same.compare(one, other)
@@ -109,15 +109,17 @@ class TestSameOutcome:
             same.compare(self.outcome({PARCEL: state(1)}), self.outcome({}))
 
     def test_other_milestones(self):
-        with pytest.raises(StreamsError, match="do not tell the same milestones"):
+        with pytest.raises(StreamsError, match="did not write the same milestones"):
             same.compare(self.outcome({}), self.outcome({}, ((1, 3),)))
 
-    def test_an_alert_that_was_told_twice(self):
+    def test_a_duplicate_alert(self):
         one, other = self.outcome({}, alerts=[self.ALERT]), self.outcome({}, alerts=[self.ALERT, self.ALERT])
-        with pytest.raises(StreamsError, match=r"do not tell the same alerts.*'sort', 'BREACHED', 9.*told 1 and 2"):
+        with pytest.raises(
+            StreamsError, match=r"did not write the same alerts.*'sort', 'BREACHED', 9.*written 1 and 2"
+        ):
             same.compare(one, other)
 
-    def test_anomalies_are_told_by_this_worker_alone(self):
+    def test_anomalies_are_left_out(self):
         def standing(about, type_):
             return {"condition": about, "type": type_, "since": 0, "alert_id": bytes(16)}
 

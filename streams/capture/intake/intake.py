@@ -165,7 +165,7 @@ class Intake:
             result.duplicates += 1
             return False
         if event.raw.get("errorDeclaration") is not None:
-            # A declaration must repeat the declared event. With other content it would void other records than exist.
+            # A declaration must repeat the declared event. With other content it would void records that do not exist.
             self._is_known(
                 identity_hash(event.event_id, ""), event_content_hash({}, event.event_hash), result, event.event_id
             )
@@ -290,7 +290,7 @@ def event_identity(event: Mapping[str, Any], event_id: str) -> bytes:
 
 
 def record_identity(record: Mapping[str, Any]) -> bytes:
-    """The identity of a scan, an advice or a container event, by which a repeat is known. The workers use the same.
+    """The identity of a scan, an advice or a container event, that identifies a repeat. Workers use the same rule.
 
     A VOID may have the event_id of the record that it declares wrong. Its identity includes the declaration time.
     """
