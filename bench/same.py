@@ -1,6 +1,6 @@
 """Proof that two programs did the same work: their states, milestones and alerts of promises are equal.
 
-Anomalies are written by this worker only. They are left out, both of parcel.alerts and of the active alerts of a state.
+Anomalies are written by this worker only. They are left out, in parcel.alerts and in the active alerts of a state.
 """
 
 import io
