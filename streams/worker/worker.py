@@ -308,9 +308,9 @@ class Worker:
 
         A broker that stood still for longer than its own session accepts the join requests that were waiting. A moment
         later it becomes leader of the group's partition again and forgets them (Kafka 4.3.1). The client waits for the
-        answer until max.poll.interval.ms is over, without a partition. Such a client once did not even get an answer to other
-        requests, while a client beside it did; so it is not asked whether the broker is there. Under the new protocol
-        the client asks the group all the time.
+        answer until max.poll.interval.ms is over, without a partition. Such a client once did not even get an answer to
+        other requests, while a client beside it did; so it is not asked whether the broker is there. Under the new
+        protocol the client asks the group all the time.
         """
         self._membership.start_join(now)
         if self._options.group_protocol == "classic" and not self._broker_monitor.is_suspected:
