@@ -264,7 +264,7 @@ class TestSeveralReaders:
         assert root.lengths[layout.column_index("items")].tolist() == [-1, -1, 2]
 
     def test_a_layout_of_other_readers(self):
-        with pytest.raises(Misconfigured, match="time: the layout was result of other reader schemas"):
+        with pytest.raises(Misconfigured, match="time: the layout was made of other reader schemas"):
             ColumnDecoder(Layout.of(self.BAG, self.TICK), [self.BAG], {})
 
     def test_may_not_disagree_about_a_path(self):
