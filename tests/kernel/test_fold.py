@@ -52,7 +52,7 @@ class ProcessorRun:
             self.throughput[tuple(delta[name] for name in ("site", "station", "kind", "direction", "minute"))] += delta[
                 "count"
             ]
-        self.scans.update(self.last.scans)
+        self.scans.update(self.last.scan_counts)
         self.duplicates += self.last.duplicates
         return self.last
 
