@@ -67,7 +67,7 @@ class TestLatency:
 
     def test_a_scan_that_no_state_holds_is_an_error(self):
         sent = [latency.Sent(0, PARCEL, scan(f"e{n}"), at=100.0 + n) for n in range(2)]
-        with pytest.raises(StreamsError, match="1 of 2 scans never came to be in a state"):
+        with pytest.raises(StreamsError, match="1 of 2 scans never appeared in a state"):
             latency._figures(sent, [(PARCEL, state(1), 101.0)], warm_up_seconds=0)
 
     def test_parcels_whose_versions_cannot_be_counted_are_left_out(self):
