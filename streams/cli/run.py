@@ -71,6 +71,7 @@ def run(
     import time
 
     from streams.config import load_hub, load_promises
+    from streams.formats.schemas import load_schemas
     from streams.observe.logs import configure_logging
     from streams.observe.status_server import start_status_server
     from streams.observe.worker_metrics import WorkerMetrics
@@ -87,6 +88,8 @@ def run(
     metrics = WorkerMetrics(
         sites=[site.code for site in load_hub().sites], promises=[promise.name for promise in kept_promises.promises]
     )
+    # A wrong set-up is refused before anything is compiled.
+    load_schemas()
     with show_compilation():
         warm_up()
     tune_process()

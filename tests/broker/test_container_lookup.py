@@ -96,7 +96,7 @@ def test_a_parcel_may_hold_others_and_may_be_written_in_any_way(fold, show, parc
     assert show(pallet, "--at", minute(0))["as_container"]["as_of"] is not None
 
     # Only records of its children name it.
-    assert show("P4", "--at", minute(1))["as_container"]["inside"]["parcels"] == ["P3"]
+    assert show("P4", "--at", minute(1))["as_container"]["contents"]["parcels"] == ["P3"]
 
     assert "as_container" not in show("P2")
     refused = parcels("show", "P2", "--at", minute(1))

@@ -81,7 +81,7 @@ class TestAWorkerDoesNotStart:
         for topic in TOPICS:
             if topic.name != DEAD_LETTERS_TOPIC:
                 create(settings, topic.name, 2, **{"cleanup.policy": topic.cleanup_policy})
-        with pytest.raises(Misconfigured, match=r"hub\.scans\.dlq does not exist"):
+        with pytest.raises(Misconfigured, match=r"hub\.dlq does not exist"):
             check_topics(settings)
 
     def test_with_mismatched_partitions(self, settings):
