@@ -231,7 +231,7 @@ class TruthFile:
         except OSError as error:
             raise Misconfigured(f"the truth file cannot be written: {error}") from error
         self._file.write(f'{{"format": {json.dumps(FORMAT)},\n"seed": {self._seed},\n')
-        self._file.write(f'"promises": "{self._promises.digest()}",\n')
+        self._file.write(f'"promises_digest": "{self._promises.digest()}",\n')
         if self._final_hub_time is not None:
             self._file.write(f'"has_container_events": true,\n"final_hub_time": {self._final_hub_time},\n')
         self._file.write('"parcels": {')
