@@ -112,4 +112,4 @@ def test_other_promises_are_refused(told, parcels, tmp_path):
     path.write_text("promises: []\n")
     ended = parcels("reconcile", "--promises", str(path))
     assert ended.returncode == 2
-    assert "watches other promises" in ended.stderr
+    assert "evaluates other promises" in ended.stderr
