@@ -85,8 +85,8 @@ class HttpProducer:
         body = "\n".join(self._pending_lines).encode()
         self._pending_lines.clear()
         answer = self._client.post("/scans", body, "application/x-ndjson").content
-        if answer["refused"]:
-            first = next(result for result in answer["results"] if result["status"] == "refused")
+        if answer["rejected"]:
+            first = next(result for result in answer["results"] if result["status"] == "rejected")
             raise StreamsError(f"the gateway rejected {answer['refused']} records, the first: {first['error']}")
 
     def _seconds(self) -> float:
