@@ -87,7 +87,7 @@ class HttpProducer:
         answer = self._client.post("/scans", body, "application/x-ndjson").content
         if answer["rejected"]:
             first = next(result for result in answer["results"] if result["status"] == "rejected")
-            raise StreamsError(f"the gateway rejected {answer['refused']} records, the first: {first['error']}")
+            raise StreamsError(f"the gateway rejected {answer['rejected']} records, the first: {first['error']}")
 
     def _seconds(self) -> float:
         return time.monotonic() - self._start_time
